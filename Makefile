@@ -1,0 +1,108 @@
+# demo and test need no setup first: both make .venv when it is missing or older than what it is made from.
+#
+#   make demo    train, deliver to three device processes, serve, measure; the picture lies in demo-out/
+#   make test    every test, then each distribution's wheel in an environment of its own
+#   make check   format, lint, types, import contracts, what must not be in the tree
+#   make help    all targets
+
+PYTHON ?= python3
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.made
+DOCS_STAMP := $(VENV)/.made-docs
+
+# Every distribution of the workspace, and the extras that run on any machine.
+OTHERS := $(patsubst %/,%,$(dir $(wildcard device_runtime/pyproject.toml providers/*/pyproject.toml examples/*/pyproject.toml)))
+PROJECTS := pyproject.toml $(OTHERS:%=%/pyproject.toml)
+EDITABLE := -e '.[analysis,demo,local,onnx,optimize,testing]' \
+	$(foreach d,$(OTHERS),-e './$(d)$(if $(filter device_runtime,$(d)),[cpu],)')
+BUILD_TOOLS := 'pip>=25.1' hatchling editables
+PIP_QUIET := -m pip --quiet --disable-pip-version-check
+
+.PHONY: help setup demo test check bench docs wheels constraints clean python-is-new-enough
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make setup        make .venv: every distribution, editable, with the extras that run here"
+	@echo "make demo         the whole way of a model on this machine; writes demo-out/"
+	@echo "make test         tests, then make wheels"
+	@echo "make check        format, lint, types, import contracts, tree"
+	@echo "make bench        the benchmarks"
+	@echo "make docs         the documentation, into docs/_build/html"
+	@echo "make wheels       build each distribution, try each in an environment of its own; into dist/"
+	@echo "make constraints  renew the pins in constraints.txt"
+	@echo "make clean        remove .venv and everything built"
+
+setup: $(STAMP)
+
+demo: $(STAMP)
+	@$(BIN)/edgefleet demo --output demo-out
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	@$(BIN)/python tests/wheels/smoke.py
+
+wheels: $(STAMP)
+	@$(BIN)/python tests/wheels/smoke.py --keep dist
+
+check: $(STAMP)
+	@$(BIN)/ruff format --check --quiet . || { echo "error: run $(BIN)/ruff format ." >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@found=$$($(BIN)/lint-imports --no-logo --config pyproject.toml) || { echo "$$found" >&2; exit 1; }
+	@$(BIN)/python tests/house/check_tree.py
+	@echo "format, lint, types, import contracts, tree: ok"
+
+bench: $(STAMP)
+	@$(BIN)/python benchmarks/run.py
+
+docs: $(DOCS_STAMP)
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+# The stamp holds the place that the environment was made for: one of a moved checkout, or of a Python that is gone, or
+# half made, is made anew. One that is only older than the pins is brought up to date.
+ifneq ($(shell { cat $(STAMP) && $(BIN)/python -c '' || echo stale; } 2>/dev/null),$(CURDIR))
+$(shell rm -f $(STAMP) $(DOCS_STAMP))
+endif
+
+$(STAMP): $(PROJECTS) constraints.txt | python-is-new-enough
+	@echo "making $(VENV): the first time takes a minute or more, most of it downloads"
+	@test -e $@ || $(PYTHON) -m venv --clear $(VENV) || { \
+		echo "error: $(PYTHON) can't make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(BIN)/python $(PIP_QUIET) install -c constraints.txt $(BUILD_TOOLS)
+	@$(BIN)/python $(PIP_QUIET) install -c constraints.txt --no-build-isolation $(EDITABLE) --group dev
+	@echo "$(CURDIR)" > $@
+
+$(DOCS_STAMP): $(STAMP)
+	@$(BIN)/python $(PIP_QUIET) install -c constraints.txt --group docs
+	@touch $@
+
+python-is-new-enough:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "error: no $(PYTHON) here; install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
+		"error: EdgeFleet needs Python 3.11 or newer and $(PYTHON) is " + sys.version.split()[0] + \
+		"; install one and name it: make PYTHON=python3.12")'
+
+# On the oldest Python we support, so that every pin exists for all of them.
+constraints: | python-is-new-enough
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] == (3, 11) else \
+		"error: renew the pins on Python 3.11, the oldest that EdgeFleet supports: make constraints PYTHON=python3.11")'
+	@$(PYTHON) -m venv --clear $(VENV)-constraints
+	@$(VENV)-constraints/bin/python $(PIP_QUIET) install --upgrade $(BUILD_TOOLS)
+	@$(VENV)-constraints/bin/python $(PIP_QUIET) install --no-build-isolation $(EDITABLE) --group dev --group docs
+	@{ sed -n '/^#/p' constraints.txt; \
+		$(VENV)-constraints/bin/python $(PIP_QUIET) freeze --all --exclude-editable --exclude setuptools; \
+	} > $(VENV)-constraints/constraints.txt
+	@cp $(VENV)-constraints/constraints.txt constraints.txt
+	@rm -rf $(VENV)-constraints
+	@git --no-pager diff --stat -- constraints.txt
+
+clean:
+	@rm -rf $(VENV) $(VENV)-constraints demo-out dist docs/_build \
+		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
