@@ -1,0 +1,64 @@
+"""EdgeFleet: train once, deliver through any cloud, serve the same everywhere, know it happened.
+
+The public names are imported when they are first used, so that ``import edgefleet`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgefleet.deployment import Deployment
+    from edgefleet.devices import Device
+    from edgefleet.errors import EdgeFleetError
+    from edgefleet.fleet import Fleet, connect
+    from edgefleet.interfaces.training import Resources
+    from edgefleet.interfaces.values import DeviceInfo, Group, ModelVersion
+    from edgefleet.optimization.bundle import Bundle
+    from edgefleet.optimization.run import optimize
+    from edgefleet.protocol.release import Release, ReleaseModel
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Bundle": "edgefleet.optimization.bundle",
+    "Deployment": "edgefleet.deployment",
+    "Device": "edgefleet.devices",
+    "DeviceInfo": "edgefleet.interfaces.values",
+    "EdgeFleetError": "edgefleet.errors",
+    "Fleet": "edgefleet.fleet",
+    "Group": "edgefleet.interfaces.values",
+    "ModelVersion": "edgefleet.interfaces.values",
+    "Release": "edgefleet.protocol.release",
+    "ReleaseModel": "edgefleet.protocol.release",
+    "Resources": "edgefleet.interfaces.training",
+    "connect": "edgefleet.fleet",
+    "optimize": "edgefleet.optimization.run",
+}
+
+__all__ = [
+    "Bundle",
+    "Deployment",
+    "Device",
+    "DeviceInfo",
+    "EdgeFleetError",
+    "Fleet",
+    "Group",
+    "ModelVersion",
+    "Release",
+    "ReleaseModel",
+    "Resources",
+    "__version__",
+    "connect",
+    "optimize",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,136 @@
+"""Release: what a group of devices should run. Content only, immutable, addressed by digest.
+
+Nothing here depends on a cloud, a time or a person, so the same wish has one digest everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from edgefleet.errors import InvalidInputError, UnsupportedError
+from edgefleet.protocol.digest import Digest, digest_of
+from edgefleet.protocol.documents import VERSION, Document, decode, encode
+from edgefleet.protocol.names import ModelName
+
+MAX_BYTES = 256 << 10  # bytes of an encoded release
+
+Role = Literal["active", "shadow"]
+Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
+PositiveFloat = Annotated[float, msgspec.Meta(gt=0.0)]
+
+
+class ReleaseModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One model of a release.
+
+    Attributes:
+        name: the name it is served under.
+        version: the registry's version, for people and for the serving protocol's version field.
+        bundle: digest of the bundle's index.
+        role: ``active`` answers requests; ``shadow`` sees copies of them.
+    """
+
+    name: ModelName
+    version: str
+    bundle: Digest
+    role: Role = "active"
+
+
+class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the devices' runtimes should behave.
+
+    Attributes:
+        strict: refuse a model rather than run it on a slower provider than its variant asks for.
+        keep_previous: keep the previous release loaded and ready to come back.
+        store_max_bytes: cap of the blob store in bytes; None leaves it to the device.
+        spool_max_bytes: cap of unsent telemetry in bytes; None leaves it to the device.
+    """
+
+    strict: bool = False
+    keep_previous: bool = True
+    store_max_bytes: PositiveInt | None = None
+    spool_max_bytes: PositiveInt | None = None
+
+
+class TelemetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What devices record.
+
+    Attributes:
+        prediction_fraction: share of predictions recorded as events, 0 to 1.
+        output_values: most numbers of each output kept in a prediction event.
+        segment_max_bytes: a segment is closed when it holds this many bytes before compression.
+        segment_max_age_s: and when its first event is this old, in seconds.
+        heartbeat_s: a report is sent on change and once in this many seconds.
+    """
+
+    prediction_fraction: Fraction = 1.0
+    output_values: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 16
+    segment_max_bytes: PositiveInt = 4 << 20
+    segment_max_age_s: PositiveFloat = 60.0
+    heartbeat_s: PositiveFloat = 86_400.0
+
+
+class Release(Document, frozen=True, kw_only=True):
+    """What a group should run: each model at most once in a role; written by name and role."""
+
+    models: tuple[ReleaseModel, ...] = ()
+    settings: RuntimeSettings = RuntimeSettings()
+    telemetry: TelemetryPolicy = TelemetryPolicy()
+
+    def __post_init__(self) -> None:
+        """Refuse two entries of the same name and role."""
+        keys = [(model.name, model.role) for model in self.models]
+        if len(set(keys)) != len(keys):
+            msg = "a release names the same model twice in the same role"
+            raise InvalidInputError(msg)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the canonical bytes.
+
+        Of a release that was read, take `digest_of` the bytes instead: they may hold more than this
+        library knows.
+        """
+        return digest_of(self.encoded())
+
+    def encoded(self) -> bytes:
+        """Canonical bytes, models in a fixed order."""
+        ordered = tuple(sorted(self.models, key=lambda model: (model.name, model.role)))
+        return encode(msgspec.structs.replace(self, models=ordered), max_bytes=MAX_BYTES)
+
+    def with_model(self, model: ReleaseModel) -> Release:
+        """This release with ``model`` added, in place of one of the same name and role.
+
+        Raises:
+            UnsupportedError: a newer library wrote this release; see `without_model`.
+        """
+        self._refuse_loss()
+        kept = tuple(m for m in self.models if (m.name, m.role) != (model.name, model.role))
+        models = tuple(sorted((*kept, model), key=lambda m: (m.name, m.role)))
+        return msgspec.structs.replace(self, models=models)
+
+    def without_model(self, name: str) -> Release:
+        """This release without any role of the model ``name``.
+
+        Raises:
+            UnsupportedError: a newer library wrote this release, so that it may say more than this
+                one knows, which an edit would lose.
+        """
+        self._refuse_loss()
+        return msgspec.structs.replace(self, models=tuple(m for m in self.models if m.name != name))
+
+    def _refuse_loss(self) -> None:
+        if self.version > VERSION:
+            msg = f"this release has version {self.version}, this library writes {VERSION}"
+            raise UnsupportedError(msg, cure="upgrade edgefleet here, or deploy a whole release")
+
+
+EMPTY = Release()
+"""The release that runs nothing: where every group starts."""
+
+
+def read_release(data: bytes) -> Release:
+    """Decode a release from outside; see `documents.decode` for the errors."""
+    return decode(Release, data, max_bytes=MAX_BYTES)

@@ -1,0 +1,215 @@
+"""Report: what a device says it runs. "Deployed" means attested so here.
+
+A report carries no device name: the name comes from the authenticated channel, never from the body.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+
+from edgefleet.protocol.digest import Digest
+from edgefleet.protocol.documents import Document, decode, encode
+from edgefleet.protocol.names import ModelName
+from edgefleet.protocol.release import Role
+
+MAX_BYTES = 8 << 10  # bytes; an IoT Core shadow holds 8 KB
+MAX_TEXT = 300  # characters of a reason or an error
+MAX_SHORT_TEXT = 60  # and where the report would be too long
+
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
+State = Literal["idle", "working", "active", "rejected", "waiting"]
+"""idle: nothing wanted; working: on the way; active: runs what is wanted; rejected: keeps the
+previous release because the wanted one failed; waiting: cannot go on until something outside
+changes."""
+
+ModelState = Literal[
+    "fetched", "verified", "loaded", "warmed", "self-tested", "active", "rejected", "waiting"
+]
+
+
+class SelfTest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Outcome of running the bundle's recorded vectors.
+
+    Attributes:
+        passed: whether every output was within its tolerance.
+        cases: how many vectors were run; 0 when the bundle has none.
+        max_error: largest absolute difference seen, in the output's own unit; None (null on the
+            wire) when it was not finite, because an output was NaN or infinite.
+    """
+
+    passed: bool
+    cases: int
+    max_error: float | None = 0.0
+
+
+class ModelReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One model on one device.
+
+    Attributes:
+        variant: name of the variant chosen.
+        why: why that variant was chosen, in a phrase.
+        engine: engine that serves it, such as ``onnxruntime 1.31.1``.
+        providers: execution providers read back from the session, the one in use first.
+        state: how far the model got.
+        reason: why it was rejected or waits.
+        inferences: requests answered since the runtime started.
+        failures: requests failed since then.
+        latency_p50_us: median run time of the last requests, in microseconds.
+    """
+
+    name: ModelName
+    version: str
+    bundle: Digest
+    role: Role = "active"
+    variant: str | None = None
+    why: str | None = None
+    engine: str | None = None
+    providers: tuple[str, ...] = ()
+    state: ModelState = "active"
+    self_test: SelfTest | None = None
+    reason: str | None = None
+    inferences: int = 0
+    failures: int = 0
+    latency_p50_us: float | None = None
+
+
+class AccessReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whether the device can read its sources and write its prefix.
+
+    Attributes:
+        state: ``expired`` waits for renewal and is no failure of a release.
+        detail: the last refusal, without credentials.
+    """
+
+    state: Literal["ok", "expired", "denied", "unknown"] = "unknown"
+    detail: str | None = None
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The runtime's own condition; sizes in bytes.
+
+    Attributes:
+        pid: the runtime's process id; unchanged over releases.
+        started: when the process started.
+        starts: how often the runtime has started on this device.
+        bytes_fetched: blob bytes fetched since the process started.
+        events_dropped: events given up for lack of room, ever.
+    """
+
+    pid: int
+    started: Timestamp
+    starts: int = 1
+    rss_bytes: int | None = None
+    disk_free_bytes: int | None = None
+    store_bytes: int | None = None
+    spool_bytes: int | None = None
+    bytes_fetched: int = 0
+    events_dropped: int = 0
+
+
+class Report(Document, frozen=True, kw_only=True):
+    """What a device runs and how it is.
+
+    Attributes:
+        fleet: the fleet it believes it belongs to; None before the first pointer.
+        epoch: of the highest pointer taken; 0 before the first.
+        number: likewise.
+        sequence: rises with every report of a device.
+        time: the device's clock.
+        state: see `State`.
+        wanted: digest of the release that the pointer gives this device.
+        running: digest of the release that answers requests now.
+        models: of the running release, and of the wanted one where it isn't the one that runs.
+        labels: hardware facts, such as ``target: jetson-orin``.
+        endpoint: address on which the device itself serves, such as ``http://127.0.0.1:43117``.
+        errors: newest first, at most eight.
+        runtime: version of the runtime.
+    """
+
+    sequence: int
+    time: Timestamp
+    state: State
+    runtime: str
+    health: Health
+    fleet: str | None = None
+    epoch: int = 0
+    number: int = 0
+    wanted: Digest | None = None
+    running: Digest | None = None
+    models: tuple[ModelReport, ...] = ()
+    access: AccessReport = AccessReport()
+    labels: dict[str, str] = {}  # noqa: RUF012 - msgspec copies it
+    endpoint: str | None = None
+    errors: tuple[str, ...] = ()
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        """(epoch, number) of the highest pointer taken."""
+        return (self.epoch, self.number)
+
+    def attests(self, release: str, *, pair: tuple[int, int] = (0, 0)) -> bool:
+        """Whether this report proves that the release with this digest serves on the device.
+
+        Args:
+            release: digest of a release.
+            pair: the report must have seen at least this pointer.
+        """
+        return self.running == release and self.state == "active" and self.pair >= pair
+
+    def encoded(self) -> bytes:
+        """Canonical bytes, at most `MAX_BYTES`.
+
+        Texts are cut and, where the report is still too long, cut more; then goes what attests
+        nothing: why a variant was chosen, engines, self-test figures, latencies; at last models,
+        from some 20 on, those that are active before the others, and an error says how many.
+
+        Raises:
+            LimitExceededError: too long even so, because of labels or names.
+        """
+        report = _cut(self, errors=8, characters=MAX_TEXT)
+        if len(encode(report)) > MAX_BYTES:
+            report = _cut(self, errors=1, characters=MAX_SHORT_TEXT)
+        if len(encode(report)) > MAX_BYTES:
+            report = msgspec.structs.replace(report, models=tuple(map(_bare, report.models)))
+        count = len(report.models)
+        while count and len(encode(report)) > MAX_BYTES:
+            count -= 1 + count // 8
+            report = _shortened(report, self.models, count)
+        return encode(report, max_bytes=MAX_BYTES)
+
+
+def _cut(report: Report, *, errors: int, characters: int) -> Report:
+    def cut(text: str | None) -> str | None:
+        return text and text[:characters]
+
+    access = msgspec.structs.replace(report.access, detail=cut(report.access.detail))
+    return msgspec.structs.replace(
+        report,
+        errors=tuple(error[:characters] for error in report.errors[:errors]),
+        access=access,
+        models=tuple(
+            msgspec.structs.replace(model, reason=cut(model.reason), why=cut(model.why))
+            for model in report.models
+        ),
+    )
+
+
+def _shortened(report: Report, models: tuple[ModelReport, ...], count: int) -> Report:
+    """The report with ``count`` of the given models, what needs attention first."""
+    chosen = sorted(report.models, key=lambda model: model.state == "active")[:count]
+    note = f"{len(models) - count} more models run here than a report holds"
+    return msgspec.structs.replace(report, models=tuple(chosen), errors=(note,))
+
+
+def _bare(model: ModelReport) -> ModelReport:
+    return msgspec.structs.replace(
+        model, why=None, engine=None, self_test=None, latency_p50_us=None
+    )
+
+
+def read_report(data: bytes) -> Report:
+    """Decode a report from a device; see `documents.decode` for the errors."""
+    return decode(Report, data, max_bytes=MAX_BYTES)

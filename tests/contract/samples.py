@@ -1,0 +1,294 @@
+"""One document of each kind, as Python values: what the golden files hold.
+
+Every optional field is set somewhere, so that a renamed field or a changed default changes a golden
+file. `make_golden.py` writes them; `test_golden.py` holds the files against them.
+"""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from edgefleet.protocol import bundle as b
+from edgefleet.protocol import event as e
+from edgefleet.protocol import report as r
+from edgefleet.protocol.documents import encode
+from edgefleet.protocol.layout import BundleLayout, BundleWriter
+from edgefleet.protocol.pointer import Cohort, Next, Pointer
+from edgefleet.protocol.release import Release, ReleaseModel, RuntimeSettings, TelemetryPolicy
+from edgefleet.protocol.segment import SegmentName
+from edgefleet.protocol.sketch import ClassSketch, NumberSketch
+from edgefleet.protocol.target import HardwareTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FLEET = "5f0c7a34-6a0e-4f53-9d0e-2f1f6b1f7f10"
+NOON = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+LATER = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=UTC)
+DAY = "sha256:" + "1" * 64
+NIGHT = "sha256:" + "2" * 64
+BUNDLE = "sha256:" + "a" * 64
+BLOB = "sha256:" + "b" * 64
+
+EMPTY = Release()
+
+RELEASE = Release(
+    models=(
+        ReleaseModel(name="digits", version="3", bundle=BUNDLE),
+        ReleaseModel(name="digits", version="4", bundle=BLOB, role="shadow"),
+    ),
+    settings=RuntimeSettings(
+        strict=True, keep_previous=False, store_max_bytes=2_000_000_000, spool_max_bytes=50_000_000
+    ),
+    telemetry=TelemetryPolicy(
+        prediction_fraction=0.25,
+        output_values=10,
+        segment_max_bytes=1_048_576,
+        segment_max_age_s=30.5,
+        heartbeat_s=3600.0,
+    ),
+)
+
+POINTER = Pointer(
+    fleet=FLEET,
+    epoch=1,
+    number=42,
+    current=DAY,
+    next=Next(release=NIGHT, cohort=Cohort(salt="wave-42", permille=100)),
+    sources=("s3://models/plant-a", "https://cache.plant-a.example:8443/edgefleet"),
+    issued=NOON,
+    expires=datetime(2027, 11, 21, 12, 0, 0, tzinfo=UTC),
+    signatures=(),
+)
+
+REPORT = r.Report(
+    fleet=FLEET,
+    epoch=1,
+    number=42,
+    sequence=7,
+    time=NOON,
+    state="rejected",
+    wanted=NIGHT,
+    running=DAY,
+    models=(
+        r.ModelReport(
+            name="digits",
+            version="3",
+            bundle=BUNDLE,
+            variant="int8",
+            why="made for x86-cpu, int8 preferred among 2",
+            engine="onnxruntime 1.31.1",
+            providers=("CPUExecutionProvider",),
+            self_test=r.SelfTest(passed=True, cases=2, max_error=0.0005),
+            inferences=1200,
+            failures=1,
+            latency_p50_us=310.5,
+        ),
+        r.ModelReport(
+            name="digits",
+            version="4",
+            bundle=BLOB,
+            role="shadow",
+            state="rejected",
+            self_test=r.SelfTest(passed=False, cases=2, max_error=None),
+            reason="self-test: output probabilities is not finite",
+        ),
+    ),
+    access=r.AccessReport(state="expired", detail="403 from s3://models/plant-a"),
+    health=r.Health(
+        pid=4711,
+        started=LATER,
+        starts=3,
+        rss_bytes=90_000_000,
+        disk_free_bytes=8_000_000_000,
+        store_bytes=12_000_000,
+        spool_bytes=4096,
+        bytes_fetched=6_000_000,
+        events_dropped=2,
+    ),
+    labels={"target": "x86-cpu", "site": "plant-a"},
+    endpoint="http://127.0.0.1:43117",
+    errors=("digits: self-test: output probabilities is not finite",),
+    runtime="0.1.0",
+)
+
+# 1.0 to 5.0 once each and one NaN, by datasketches 5.2.
+KLL = base64.b64decode("BQEPAJABCAAFAAAAAAAAAJABAQCLAQAAAACAPwAAoEAAAKBAAACAQAAAQEAAAABAAACAPw==")
+NUMBERS = NumberSketch(count=5, missing=1, kll=KLL)
+CLASSES = ClassSketch(counts={"0": 12, "7": 3, "10": 1})
+
+TARGET = HardwareTarget(
+    name="jetson-orin",
+    about="NVIDIA Jetson Orin: TensorRT or CUDA",
+    arch="aarch64",
+    precisions=("fp16", "fp32"),
+    formats=("onnx", "engine"),
+    providers=("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
+    memory_bytes=8_589_934_592,
+    opset_ceiling=26,
+    status="built",
+    source="https://developer.nvidia.com/embedded/jetson-modules",
+)
+
+
+def _event(identity: str, kind: str, data: e.EventData, subject: str | None) -> e.Event:
+    return e.Event(
+        id=identity,
+        source="/devices/cam-07",
+        type=e.PREFIX + kind,
+        time=LATER,
+        subject=subject,
+        data=msgspec.Raw(encode(data)),
+    )
+
+
+EVENTS: dict[str, e.Event] = {
+    "prediction": _event(
+        "0001",
+        "prediction",
+        e.Prediction(
+            model="digits",
+            model_version="3",
+            bundle=BUNDLE,
+            variant="int8",
+            outputs=(
+                e.OutputSummary(
+                    name="probabilities",
+                    shape=(1, 3),
+                    values=(0.125, None, 0.75),
+                    top=(2,),
+                    score=(0.75,),
+                ),
+            ),
+            latency_us=311.25,
+            request="req-9",
+        ),
+        "digits",
+    ),
+    "metric": _event(
+        "0002",
+        "metric",
+        e.Metric(name="queue", value=3.0, unit="requests", model="digits", labels={"line": "3"}),
+        "digits",
+    ),
+    "sketch": _event(
+        "0003",
+        "sketch",
+        e.SketchWindow(
+            model="digits", start=NOON, end=LATER, features={"brightness": NUMBERS, "top": CLASSES}
+        ),
+        "digits",
+    ),
+    "sample": _event(
+        "0004",
+        "sample",
+        e.Sample(
+            model="digits",
+            model_version="3",
+            reason="score below 0.5",
+            inputs={"x": BLOB},
+            outputs={"probabilities": BUNDLE},
+        ),
+        "digits",
+    ),
+    "alarm": _event(
+        "0005",
+        "alarm",
+        e.Alarm(rule="scratch", message="3 in a row", severity="critical", model="digits"),
+        "digits",
+    ),
+    "health": _event(
+        "0006", "health", e.HealthEvent(what="started", message="runtime 0.1.0"), None
+    ),
+}
+
+SEGMENT = SegmentName(day=date(2026, 11, 21), device="cam-07", model="digits", id="0001-a1b2")
+
+DETAILS = b.Details(
+    variant="fp32",
+    entry="model.onnx",
+    interface=b.Interface(
+        inputs=(b.TensorSpec(name="x", datatype="FP32", shape=(-1, 2)),),
+        outputs=(b.TensorSpec(name="probabilities", datatype="FP32", shape=(-1, 3)),),
+    ),
+    labels=("good", "scratch", "dent"),
+    preprocessing=({"scale": 0.0625, "step": "rescale"},),
+    postprocessing=({"step": "softmax"},),
+    self_test=(
+        b.Vector(
+            inputs=(
+                b.Tensor(
+                    name="x", datatype="FP32", shape=(1, 2), data=bytes.fromhex("0000803f" * 2)
+                ),
+            ),
+            outputs=(
+                b.Tensor(
+                    name="probabilities",
+                    datatype="FP32",
+                    shape=(1, 3),
+                    data=bytes.fromhex("0000003f0000803e0000803e"),
+                ),
+            ),
+        ),
+    ),
+    tolerance=b.Tolerance(absolute=0.01, relative=0.001),
+    sketches={"brightness": NUMBERS},
+    metrics={"accuracy": 0.975},
+    lineage={"run": "run-17", "data": BLOB},
+)
+
+FILES = {
+    "model.onnx": b"stands for the graph\n",
+    "weights/model.onnx.data": b"stands for the weights\n",
+}
+SMALL_FILES = {"model.onnx": b"stands for the quantized model\n"}
+
+
+def write_bundle(root: Path) -> BundleLayout:
+    """Write the sample bundle: fp32 with an external data file, and int8 for one target."""
+    with tempfile.TemporaryDirectory() as scratch, BundleWriter(root) as writer:
+        writer.add_variant(
+            DETAILS,
+            _on_disk(Path(scratch, "fp32"), FILES),
+            model_name="digits",
+            model_format="onnx",
+            precision="fp32",
+            opset=21,
+        )
+        writer.add_variant(
+            msgspec.structs.replace(DETAILS, variant="int8", sketches={}, self_test=()),
+            _on_disk(Path(scratch, "int8"), SMALL_FILES),
+            model_name="digits",
+            model_format="onnx",
+            precision="int8",
+            targets=("x86-cpu", "raspberry-pi-5"),
+            opset=21,
+        )
+        return writer.finish()
+
+
+def _on_disk(folder: Path, files: Mapping[str, bytes]) -> dict[str, Path]:
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    return {path: folder / path for path in files}
+
+
+DOCUMENTS: dict[str, msgspec.Struct] = {
+    "release-empty.json": EMPTY,
+    "release.json": RELEASE,
+    "pointer.json": POINTER,
+    "report.json": REPORT,
+    **{f"event-{kind}.json": event for kind, event in EVENTS.items()},
+    "sketch-numbers.json": NUMBERS,
+    "sketch-classes.json": CLASSES,
+    "target.json": TARGET,
+    "details.json": DETAILS,
+}
+"""File name -> the document whose canonical bytes it holds. The bundle's documents lie in it."""
