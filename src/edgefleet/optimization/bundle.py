@@ -1,0 +1,52 @@
+"""`Bundle`: a bundle that was just made, with the report of how, as the user holds it."""
+
+from __future__ import annotations
+
+import shutil
+import weakref
+from typing import TYPE_CHECKING
+
+from edgefleet.interfaces.tables import html_table
+from edgefleet.optimization.report import size_text
+from edgefleet.protocol.layout import BundleLayout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgefleet.optimization.report import OptimizationReport
+
+_COLUMNS = ("variant", "format", "size", "targets")
+
+
+class Bundle(BundleLayout):
+    """A bundle in a folder, with the report of the `optimize` call that made it.
+
+    Args:
+        root: folder of the bundle.
+        report: what was tried and why it was shipped or not.
+        temporary: a folder that is removed, with the bundle in it, when this object is no longer
+            used or the interpreter ends; None where the caller named the folder and keeps it.
+    """
+
+    def __init__(
+        self, root: Path | str, *, report: OptimizationReport, temporary: Path | None = None
+    ) -> None:
+        super().__init__(root)
+        self.report = report
+        if temporary is not None:
+            weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)
+
+    def __repr__(self) -> str:
+        about = "; ".join(
+            f"{variant.name} {size_text(variant.bytes)} for {', '.join(variant.targets) or 'any'}"
+            for variant in self.variants
+        )
+        return f"<bundle {self.digest[7:19]} of {self.report.model}: {about}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (v.name, v.format, size_text(v.bytes), ", ".join(v.targets) or "any")
+            for v in self.variants
+        ]
+        caption = f"bundle {self.digest[7:19]} of {self.report.model}"
+        return html_table(_COLUMNS, rows, caption=caption) + self.report._repr_html_()

@@ -1,0 +1,159 @@
+"""An ONNX file as it is, in a bundle of one variant: what a bare ``.onnx`` file is pushed as."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefleet.errors import InvalidModelError
+from edgefleet.optimization import self_test
+from edgefleet.optimization.libraries import available, require
+from edgefleet.optimization.onnx_file import inspect
+from edgefleet.optimization.samples import arrange
+from edgefleet.protocol.bundle import Details
+from edgefleet.protocol.layout import BundleWriter
+from edgefleet.protocol.names import check_name
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping
+
+    from edgefleet.optimization.onnx_file import OnnxFile
+    from edgefleet.optimization.self_test import SelfTest
+    from edgefleet.protocol.bundle import Descriptor
+    from edgefleet.protocol.layout import BundleLayout
+
+log = logging.getLogger(__name__)
+
+FORMAT = "onnx"
+ENTRY = "model.onnx"
+"""Every variant's entry, whatever the file was called: a bundle's digest is of content alone."""
+CHOSEN_PRECISIONS = ("fp32", "fp16", "int8")
+"""Precisions that targets ask for; `choose_variant` would never choose another."""
+
+
+def bundle_from_onnx(
+    path: str | os.PathLike[str],
+    to: str | os.PathLike[str],
+    *,
+    name: str,
+    self_test_inputs: object = None,
+    labels: tuple[str, ...] = (),
+    metrics: Mapping[str, float] | None = None,
+    lineage: Mapping[str, str] | None = None,
+    targets: tuple[str, ...] = (),
+    precision: str | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> BundleLayout:
+    """A new bundle in the folder ``to`` with the file, and its external data files, as one variant.
+
+    External data is copied in chunks, never loaded, unless ``self_test_inputs`` ask for the model
+    to be run. The same arguments give the same digest.
+
+    Args:
+        path: the ONNX file; external data files lie beside it and keep their relative paths.
+        to: a folder that doesn't exist yet; it appears whole or not at all.
+        name: the model's name.
+        self_test_inputs: an array (one input) or a mapping of input name to array, samples along
+            the first axis; their outputs are recorded for devices to repeat. Without them inputs
+            are made up where onnxruntime is installed and the model is small enough and takes any;
+            where they can't be, ``lineage["self_test"]`` of the bundle says why.
+        labels: class names by index.
+        metrics: figures to carry along, such as ``accuracy``.
+        lineage: where it came from, to carry along.
+        targets: hardware targets it is meant for; empty for any.
+        precision: what to call the variant; by default what most of its weights are.
+        progress: called with the bytes of each chunk copied.
+
+    Raises:
+        InvalidModelError: the file is unfit; see `onnx_file.inspect`.
+        InvalidInputError: ``to`` exists, the name is illegal, or the self-test inputs don't suit
+            it.
+        MissingExtraError: onnx, or for self-test inputs onnxruntime, isn't installed.
+        StorageFullError: no room; nothing is left behind.
+    """
+    check_name("model", name)
+    file = inspect(path)
+    chosen = precision or servable_precision(file)
+    test = _self_test(file, self_test_inputs)
+    notes = dict(lineage or {})
+    if test.note:
+        log.info("%s: self-test vectors %s", file.path, test.note)
+        notes["self_test"] = test.note
+    with BundleWriter(Path(to)) as writer:
+        details = Details(
+            variant=chosen,
+            entry=entry_of(file),
+            interface=file.interface,
+            labels=tuple(labels),
+            self_test=test.vectors,
+            tolerance=test.tolerance,
+            metrics={key: float(value) for key, value in (metrics or {}).items()},
+            lineage=notes,
+        )
+        add_onnx(
+            writer,
+            file,
+            details,
+            name=name,
+            precision=chosen,
+            targets=tuple(targets),
+            progress=progress,
+        )
+        return writer.finish()
+
+
+def add_onnx(
+    writer: BundleWriter,
+    file: OnnxFile,
+    details: Details,
+    *,
+    name: str,
+    precision: str,
+    targets: tuple[str, ...],
+    progress: Callable[[int], object] | None = None,
+) -> Descriptor:
+    """Add an ONNX file, with its external data, as a variant; ``details.entry`` names the file."""
+    files: dict[str, Path] = {part.location: part.path for part in file.external}
+    files[details.entry] = file.path
+    return writer.add_variant(
+        details,
+        files,
+        model_name=name,
+        model_format=FORMAT,
+        precision=precision,
+        targets=targets,
+        opset=file.opset,
+        progress=progress,
+    )
+
+
+def entry_of(file: OnnxFile) -> str:
+    """Where a device finds the file: `ENTRY`, or its own name where its data is called that."""
+    taken = {part.location.split("/", 1)[0].casefold() for part in file.external}
+    return file.path.name if ENTRY.casefold() in taken else ENTRY
+
+
+def servable_precision(file: OnnxFile) -> str:
+    """The file's precision, if any hardware target asks for it.
+
+    Raises:
+        InvalidModelError: none does.
+    """
+    if file.precision in CHOSEN_PRECISIONS:
+        return file.precision
+    raise InvalidModelError(
+        f"most weights of {file.path} are {file.precision}, which no hardware target asks for",
+        cure="export it in float32, or pass precision='fp32' to ship it as it is",
+    )
+
+
+def _self_test(file: OnnxFile, inputs: object) -> SelfTest:
+    if inputs is not None:
+        require("numpy", "onnxruntime")
+        samples = arrange(inputs, file.interface, what="self_test_inputs")
+        return self_test.record(file, samples, seed=0)
+    if not available("onnxruntime"):
+        return self_test.skipped("onnxruntime is not installed where the bundle was made")
+    return self_test.record_unasked(file)
