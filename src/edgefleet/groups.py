@@ -1,0 +1,145 @@
+"""Editing a group: read its record, decide, write it by compare-and-swap, publish the pointer.
+
+Killed anywhere, the old or the new holds: the record is written before the pointer is published,
+so a
+record that is ahead of its channel tells the next caller to publish again. Two operators at once:
+the loser of the compare-and-swap reads again and decides anew, so that neither edit is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from edgefleet.errors import ConflictError
+from edgefleet.identity import fleet_id, group_key, take_pair
+from edgefleet.protocol.release import EMPTY, Release
+from edgefleet.rollout.records import GroupRecord, Stamp, encode_record, read_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from edgefleet.identity import Pair
+    from edgefleet.interfaces.deployer import Deployer
+    from edgefleet.services import Services
+
+_LOG = logging.getLogger(__name__)
+MAX_TRIES = 20  # of an edit that others keep overtaking
+
+
+class GroupEditor:
+    """Reads and edits group records of one fleet.
+
+    Args:
+        services: of the fleet's profile.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def record(self, deployer: Deployer, group: str) -> GroupRecord:
+        """The group's record; an empty one before the first deployment."""
+        stored = self._services.state.read(group_key(deployer.name, group))
+        return read_record(None if stored is None else stored.data)
+
+    def release(self, digest: str) -> Release:
+        """The release with that digest."""
+        return EMPTY if digest == EMPTY.digest else self._services.registry.get_release(digest)
+
+    def fleet_id(self, *, write: bool = True) -> str:
+        """The fleet's UUID; without ``write`` nothing is stored, see `identity.fleet_id`."""
+        return fleet_id(self._services.state, seen=self._fleets_seen, write=write)
+
+    def edit(
+        self,
+        deployer: Deployer,
+        group: str,
+        change: Callable[[GroupRecord, Callable[[], Stamp]], GroupRecord],
+        *,
+        actor: str,
+    ) -> GroupRecord:
+        """Change a group's record and publish its pointer.
+
+        Args:
+            deployer: the group's.
+            group: its bare name.
+            change: pure but for the releases it stores; called again when somebody came in between.
+                It returns the record it was given to leave everything as it is.
+            actor: who does it.
+
+        Returns:
+            The record in force afterwards; its pointer is on the channel.
+        """
+        deployer.group(group)
+        key = group_key(deployer.name, group)
+        for _ in range(MAX_TRIES):
+            stored = self._services.state.read(key)
+            before = read_record(None if stored is None else stored.data)
+            after = change(before, lambda held=before: self._stamp(deployer, group, held, actor))  # type: ignore[misc]
+            if after != before:
+                try:
+                    self._services.state.write(
+                        key, encode_record(after), expect=None if stored is None else stored.tag
+                    )
+                except ConflictError:
+                    _LOG.info("group %s/%s was changed meanwhile; again", deployer.name, group)
+                    continue
+            return self.publish(deployer, group)
+        msg = f"others kept changing group {group!r}"
+        raise ConflictError(msg, cure="repeat the call when fewer operators are at work")
+
+    def publish(self, deployer: Deployer, group: str) -> GroupRecord:
+        """Put the newest pointer of the record on the channel, until the two agree."""
+        for _ in range(MAX_TRIES):
+            record = self.record(deployer, group)
+            if record.pointer is None:
+                return record
+            try:
+                deployer.publish(group, record.pointer)
+            except ConflictError:
+                if self.record(deployer, group) == record:
+                    raise  # the channel is above the record: not a race between operators
+                continue
+            if self.record(deployer, group) == record:
+                return record
+        msg = f"others kept publishing to group {group!r}"
+        raise ConflictError(msg, cure="repeat the call when fewer operators are at work")
+
+    def _stamp(self, deployer: Deployer, group: str, held: GroupRecord, actor: str) -> Stamp:
+        on_channel = deployer.pointer(group)
+        floor = max(
+            (0, 0) if held.pointer is None else held.pointer.pair,
+            (0, 0) if on_channel is None else on_channel.pair,
+        )
+        epoch, number = take_pair(self._services.state, floor=floor, seen=self._pairs_seen)
+        return Stamp(
+            fleet=self.fleet_id(),
+            epoch=epoch,
+            number=number,
+            at=datetime.now(UTC),
+            actor=actor,
+            sources=self._services.registry.blobs.sources,
+        )
+
+    def _fleets_seen(self) -> Iterable[str]:
+        return (pointer_fleet for pointer_fleet, _ in self._seen())
+
+    def _pairs_seen(self) -> Iterable[Pair]:
+        return (pair for _, pair in self._seen())
+
+    def _seen(self) -> Iterator[tuple[str, Pair]]:
+        """Fleet and pair of every pointer and report that can be found: for lost documents only."""
+        for key in self._services.state.keys("groups/"):
+            stored = self._services.state.read(key)
+            pointer = None if stored is None else read_record(stored.data).pointer
+            if pointer is not None:
+                yield pointer.fleet, pointer.pair
+        for deployer in self._services.deployers.values():
+            for group in deployer.groups():
+                pointer = deployer.pointer(group.name)
+                if pointer is not None:
+                    yield pointer.fleet, pointer.pair
+            for device in deployer.devices():
+                if device.report is not None and device.report.fleet is not None:
+                    yield device.report.fleet, device.report.pair

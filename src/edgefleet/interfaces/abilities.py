@@ -1,0 +1,171 @@
+"""Optional operations, one mixin each: whether a backend can do a thing is its type.
+
+Ask with ``edgefleet.capabilities.require(backend, CanInvoke)``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, NamedTuple, final
+
+from edgefleet.errors import ConflictError
+from edgefleet.interfaces.service import Service
+from edgefleet.protocol.names import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from edgefleet.interfaces.values import DeviceInfo, Rendered
+
+
+class Reply(NamedTuple):
+    """An HTTP answer as it came: status, header fields in lower case, body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class CanInvoke(Service):
+    """The operator can send a request to a device's own endpoint."""
+
+    @final
+    def invoke(
+        self,
+        device: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 30.0,
+    ) -> Reply:
+        """Carry one Open Inference Protocol exchange to a device.
+
+        Args:
+            device: its name.
+            path: such as ``/v2/models/digits/infer``.
+            body: a POST with these bytes; None for a GET.
+            headers: header fields of the request.
+            timeout_s: give up after so many seconds.
+
+        Raises:
+            UnavailableError: the device doesn't answer.
+        """
+        check_name("device", device)
+        with self._boundary("invoke"):
+            return self._invoke(device, path, body, dict(headers or {}), timeout_s)
+
+    @abstractmethod
+    def _invoke(
+        self, device: str, path: str, body: bytes | None, headers: dict[str, str], timeout_s: float
+    ) -> Reply: ...
+
+
+class CanEnroll(Service):
+    """The operator can make a device part of the fleet from here."""
+
+    @final
+    def enroll(
+        self, device: str, *, group: str, labels: Mapping[str, str] | None = None
+    ) -> DeviceInfo:
+        """Add a device to a group. The same again changes nothing.
+
+        Raises:
+            ConflictError: the device is in another group; a device is in exactly one.
+        """
+        check_name("device", device)
+        check_name("group", group)
+        with self._boundary("enroll"):
+            there = self._enrolled_group(device)
+            if there is not None and there != group:
+                msg = f"device {device!r} is in group {there!r}"
+                cure = f"a device is in one group: retire it first to move it to {group!r}"
+                raise ConflictError(msg, cure=cure, retryable=False)
+            return self._enroll(device, group, dict(labels or {}))
+
+    @final
+    def retire(self, device: str) -> None:
+        """Take a device out of the fleet; no error when it isn't in it."""
+        check_name("device", device)
+        with self._boundary("retire"):
+            self._retire(device)
+
+    @abstractmethod
+    def _enrolled_group(self, device: str) -> str | None: ...
+
+    @abstractmethod
+    def _enroll(self, device: str, group: str, labels: dict[str, str]) -> DeviceInfo: ...
+
+    @abstractmethod
+    def _retire(self, device: str) -> None: ...
+
+
+class CanInstall(Service):
+    """The operator can prepare the backend's side: buckets, roles, runtime component."""
+
+    @final
+    def install(self, *, group: str | None = None) -> None:
+        """Prepare everything, for one group or all. Idempotent."""
+        with self._boundary("install"):
+            self._install(group)
+
+    @final
+    def install_documents(self, *, group: str | None = None) -> tuple[Rendered, ...]:
+        """What `install` would put in place. Sends nothing."""
+        with self._boundary("install"):
+            return tuple(self._install_documents(group))
+
+    @final
+    def uninstall(self) -> None:
+        """Take away what `install` made, and nothing else. Idempotent."""
+        with self._boundary("uninstall"):
+            self._uninstall()
+
+    @abstractmethod
+    def _install(self, group: str | None) -> None: ...
+
+    @abstractmethod
+    def _install_documents(self, group: str | None) -> Iterator[Rendered]: ...
+
+    @abstractmethod
+    def _uninstall(self) -> None: ...
+
+
+class CanStreamLogs(Service):
+    """The operator can read a device's runtime log."""
+
+    @final
+    def device_log(self, device: str, *, last: int = 100) -> tuple[str, ...]:
+        """The newest lines of a device's runtime log, oldest first."""
+        check_name("device", device)
+        with self._boundary("device_log"):
+            return tuple(self._device_log(device, last))
+
+    @abstractmethod
+    def _device_log(self, device: str, last: int) -> Iterator[str]: ...
+
+
+class CanRunDevices(Service):
+    """The backend's devices are processes that it runs itself, as long as somebody asks it to."""
+
+    @final
+    def run_devices(self) -> None:
+        """Have every device of the fleet run until `close`, and return at once.
+
+        What needs devices, such as publishing, asks for them by itself. The same again changes
+        nothing. Where another process runs them already, this one takes over when that one ends.
+        """
+        with self._boundary("run_devices"):
+            self._run_devices()
+
+    @abstractmethod
+    def _run_devices(self) -> None: ...
+
+
+ABILITIES: tuple[type[ABC], ...] = (
+    CanInvoke,
+    CanEnroll,
+    CanInstall,
+    CanStreamLogs,
+    CanRunDevices,
+)

@@ -1,0 +1,173 @@
+"""Deployer: brings a pointer to a group's devices and their reports back.
+
+What to deploy, numbers, plans, rollback and judgement live in ``edgefleet.fleet`` and
+``edgefleet.rollout``, once for all backends. A deployer only knows its channel: which devices are
+in which group, how a pointer gets to them, what they said.
+
+Rules for every backend:
+
+- `_publish` refuses a pointer that is lower than the one in place, and leaves foreign documents
+  alone.
+- A report is attributed to the device whose authenticated channel it came by, never by its content.
+- `_render` and `_publish` agree: publishing writes exactly what was rendered.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar, final
+
+from edgefleet.errors import ConflictError, InvalidInputError, LimitExceededError, NotFoundError
+from edgefleet.interfaces.service import Service
+from edgefleet.interfaces.values import DeviceInfo, Group, Rendered, Value
+from edgefleet.protocol.names import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from edgefleet.protocol.pointer import Pointer
+
+
+class Limits(Value):
+    """What a channel can carry.
+
+    Attributes:
+        groups: how many groups it can hold; None for no limit.
+        freshness_s: how old a status may be at worst while a device is connected, in seconds.
+    """
+
+    groups: int | None = None
+    freshness_s: float = 5.0
+
+
+class Deployer(Service):
+    """Groups, devices, pointers, reports."""
+
+    role: ClassVar[str] = "deployer"
+    name: str
+    """Name of this deployer in the profile: the first part of a group's reference."""
+
+    @property
+    def limits(self) -> Limits:
+        """What this channel can carry."""
+        return Limits()
+
+    @final
+    def groups(self) -> tuple[Group, ...]:
+        """All groups of this fleet, sorted by name."""
+        with self._boundary("groups"):
+            return tuple(sorted(self._groups(), key=lambda group: group.name))
+
+    @final
+    def group(self, name: str) -> Group:
+        """A group by its bare name.
+
+        Raises:
+            NotFoundError: no such group; the message lists those there are.
+        """
+        check_name("group", name)
+        found = {group.name: group for group in self.groups()}
+        if name not in found:
+            msg = f"no group {name!r} on {self.name}"
+            there = ", ".join(found) or "none yet; enrol a device into one"
+            raise NotFoundError(msg, cure=f"groups there are: {there}")
+        return found[name]
+
+    @final
+    def devices(
+        self, group: str | None = None, *, labels: Mapping[str, str] | None = None
+    ) -> Iterator[DeviceInfo]:
+        """Devices, of one group or all, that carry all the labels given, by name."""
+        wanted = dict(labels or {}).items()
+        for device in self._bounded("devices", lambda: self._devices(group)):
+            if wanted <= device.labels.items():
+                yield device
+
+    @final
+    def device(self, name: str) -> DeviceInfo:
+        """A device by name.
+
+        Raises:
+            NotFoundError: no such device.
+        """
+        check_name("device", name)
+        with self._boundary("device"):
+            found = self._device(name)
+        if found is None:
+            msg = f"no device {name!r} on {self.name}"
+            raise NotFoundError(msg, cure="list the devices with: edgefleet devices")
+        return found
+
+    @final
+    def label(self, device: str, labels: Mapping[str, str | None]) -> DeviceInfo:
+        """Set labels of a device; None removes one. Labels never decide delivery."""
+        self.device(device)
+        for key, value in labels.items():
+            if not key or len(key) > 63 or (value is not None and len(value) > 255):
+                msg = f"label {key[:63]!r} is unusable"
+                raise InvalidInputError(msg, cure="keys up to 63 characters, values up to 255")
+        with self._boundary("label"):
+            self._label(device, labels)
+        return self.device(device)
+
+    @final
+    def pointer(self, group: str) -> Pointer | None:
+        """The pointer in place on the group's channel; None before the first."""
+        check_name("group", group)
+        with self._boundary("pointer"):
+            return self._pointer(group)
+
+    @final
+    def render(self, group: str, pointer: Pointer) -> tuple[Rendered, ...]:
+        """Every document that publishing would put in place. Sends nothing."""
+        self.group(group)
+        with self._boundary("render"):
+            return tuple(self._render(group, pointer))
+
+    @final
+    def publish(self, group: str, pointer: Pointer) -> None:
+        """Put a pointer on a group's channel. The same pointer again changes nothing.
+
+        Raises:
+            ConflictError: a higher pointer is in place.
+            LimitExceededError: the channel can't hold another group.
+        """
+        self._check_limits(group)
+        with self._boundary("publish"):
+            there = self._pointer(group)
+            if there is not None and there.pair > pointer.pair:
+                msg = f"{group} holds pointer {there.pair}, which is above {pointer.pair}"
+                raise ConflictError(msg, cure="read the group again and repeat")
+            if there != pointer:
+                self._publish(group, pointer)
+
+    def _check_limits(self, group: str) -> None:
+        limit = self.limits.groups
+        names = [g.name for g in self.groups()]
+        if group not in names:
+            self.group(group)
+        if limit is not None and len(names) > limit:
+            msg = f"{self.name} holds at most {limit} groups, the fleet has {len(names)}"
+            raise LimitExceededError(msg, cure="merge groups, or add a deployer to the profile")
+
+    @abstractmethod
+    def _groups(self) -> Iterator[Group]: ...
+
+    @abstractmethod
+    def _devices(self, group: str | None) -> Iterator[DeviceInfo]:
+        """Devices in order of their names, reports included."""
+
+    def _device(self, name: str) -> DeviceInfo | None:
+        return next((device for device in self._devices(None) if device.name == name), None)
+
+    @abstractmethod
+    def _label(self, device: str, labels: Mapping[str, str | None]) -> None: ...
+
+    @abstractmethod
+    def _pointer(self, group: str) -> Pointer | None: ...
+
+    @abstractmethod
+    def _render(self, group: str, pointer: Pointer) -> Iterator[Rendered]: ...
+
+    @abstractmethod
+    def _publish(self, group: str, pointer: Pointer) -> None: ...

@@ -1,0 +1,99 @@
+"""Progress where a person looks: a terminal or a notebook; silence everywhere else."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.progress import Progress as RichProgress
+    from rich.status import Status as RichStatus
+
+
+def someone_looks() -> bool:
+    """Whether standard error is a terminal or this is a notebook."""
+    if "ipykernel" in sys.modules:
+        return True
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+class Status:
+    """One changing line while something of unknown length goes on."""
+
+    def __init__(self, text: str, *, enabled: bool = True) -> None:
+        self._text = text
+        self._enabled = enabled and someone_looks()
+        self._status: RichStatus | None = None
+
+    def __enter__(self) -> Self:
+        if self._enabled:
+            from rich.console import Console  # noqa: PLC0415 - only where it is shown
+
+            self._status = Console(stderr=True).status(self._text)
+            self._status.start()
+        return self
+
+    def update(self, text: str) -> None:
+        """Show another text."""
+        if self._status is not None and text != self._text:
+            self._text = text
+            self._status.update(text.replace("[", "\\["))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+
+class Bytes:
+    """A bar over a known number of bytes; call it with the bytes of each step."""
+
+    def __init__(self, text: str, total: int, *, enabled: bool = True) -> None:
+        self._text, self._total = text, total
+        self._enabled = enabled and someone_looks()
+        self._progress: RichProgress | None = None
+
+    def __enter__(self) -> Self:
+        if self._enabled:
+            from rich.console import Console  # noqa: PLC0415
+            from rich.progress import (  # noqa: PLC0415
+                BarColumn,
+                DownloadColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+                TransferSpeedColumn,
+            )
+
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                DownloadColumn(),
+                TransferSpeedColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._progress.start()
+            self._progress.add_task(self._text, total=self._total)
+        return self
+
+    def __call__(self, count: int) -> None:
+        """Advance by so many bytes."""
+        if self._progress is not None:
+            self._progress.advance(self._progress.task_ids[0], count)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()

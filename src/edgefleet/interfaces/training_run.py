@@ -1,0 +1,219 @@
+"""A training run as the user holds it: status, logs, metrics, outputs, read by its trainer."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol, final
+
+import msgspec
+
+from edgefleet.errors import CancelledError, NotFoundError, TrainingFailedError, WaitTimeoutError
+from edgefleet.interfaces.progress import Status
+from edgefleet.interfaces.training import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from edgefleet.interfaces.training import RunStatus
+
+METRIC_PREFIX = b"edgefleet-metric "
+POLL_S = 0.2  # seconds between looks at a run that is being waited for
+MAX_LINE = 1 << 20  # bytes of one log line; longer ones are cut into several
+_TAIL_LINES = 15
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """One logged figure. ``step`` is the script's own count, None where it gave none."""
+
+    name: str
+    value: float
+    step: int | None = None
+
+
+class Runs(Protocol):
+    """The slice of a trainer that a run is read through."""
+
+    provider: str
+
+    def status(self, run_id: str) -> RunStatus: ...
+    def read_log(self, run_id: str, offset: int) -> bytes: ...
+    def cancel(self, run_id: str) -> None: ...
+    def outputs(self, run_id: str) -> Path: ...
+
+
+@final
+class TrainingRun:
+    """A run, held by its id. Cheap to make; every property asks the trainer."""
+
+    def __init__(self, trainer: Runs, run_id: str) -> None:
+        self.id = run_id
+        self._trainer = trainer
+
+    def __repr__(self) -> str:
+        return f"<training run {self.id}: {self.status.state.value}>"
+
+    def _repr_html_(self) -> str:
+        return self.status._repr_html_()
+
+    @property
+    def status(self) -> RunStatus:
+        """The run now.
+
+        Raises:
+            NotFoundError: the backend has forgotten it.
+        """
+        return self._trainer.status(self.id)
+
+    def wait(
+        self,
+        *,
+        timeout_s: float | None = None,
+        progress: bool = True,
+        poll_s: float = POLL_S,
+    ) -> TrainingRun:
+        """Wait until the run has ended well. Ctrl-C cancels the run.
+
+        Args:
+            timeout_s: give up waiting after so many seconds; the run goes on.
+            progress: show state and newest metrics where a person looks.
+            poll_s: seconds between looks.
+
+        Raises:
+            TrainingFailedError: with the last lines of its log.
+            CancelledError: somebody cancelled it.
+            WaitTimeoutError: it took longer.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        scan = _MetricScan(self)
+        with Status(f"training {self.id}", enabled=progress) as line:
+            try:
+                while not (status := self.status).state.ended:
+                    figures = "  ".join(f"{m.name}={m.value:.4g}" for m in scan.newest().values())
+                    line.update(f"training {self.id}: {status.state.value}  {figures}")
+                    if deadline is not None and time.monotonic() >= deadline:
+                        msg = f"run {self.id} is still {status.state.value} after {timeout_s} s"
+                        raise WaitTimeoutError(
+                            msg, cure="wait again, or cancel it with run.cancel()"
+                        )
+                    time.sleep(poll_s)
+            except KeyboardInterrupt:
+                self.cancel()
+                raise
+        if status.state is RunState.SUCCEEDED:
+            return self
+        if status.state is RunState.CANCELLED:
+            msg = f"run {self.id} was cancelled"
+            raise CancelledError(msg, operation="trainer.wait")
+        tail = "\n".join(f"  | {text}" for text in self._tail())
+        msg = f"run {self.id} failed: {status.reason or 'no reason given'}\n{tail}"
+        raise TrainingFailedError(
+            msg,
+            cure="mend the script or its data and submit again; the whole log: run.logs()",
+            provider=self._trainer.provider,
+            operation="trainer.wait",
+        )
+
+    def _tail(self) -> list[str]:
+        from collections import deque  # noqa: PLC0415
+
+        return list(deque(self.logs(), maxlen=_TAIL_LINES))
+
+    def logs(self, *, follow: bool = False, poll_s: float = POLL_S) -> Iterator[str]:
+        """The run's output line by line, errors and metrics included.
+
+        Args:
+            follow: go on until the run ends.
+            poll_s: seconds between looks while following.
+        """
+        for line in self._lines(follow=follow, poll_s=poll_s):
+            yield line.decode("utf-8", "replace")
+
+    def _lines(self, *, follow: bool = False, poll_s: float = POLL_S) -> Iterator[bytes]:
+        offset, rest = 0, b""
+        while True:
+            ended = not follow or self.status.state.ended
+            chunk = self._chunk(offset)
+            offset += len(chunk)
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from lines
+            if len(rest) > MAX_LINE:
+                yield rest
+                rest = b""
+            if chunk:
+                continue
+            if ended:
+                break
+            time.sleep(poll_s)
+        if rest:
+            yield rest
+
+    def _chunk(self, offset: int) -> bytes:
+        return self._trainer.read_log(self.id, offset)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The newest value of each metric."""
+        return {name: metric.value for name, metric in _MetricScan(self).newest().items()}
+
+    def metric_history(self, name: str) -> list[Metric]:
+        """Every value of one metric, in the order logged."""
+        found = (parse_metric(line) for line in self._lines())
+        return [metric for metric in found if metric is not None and metric.name == name]
+
+    def cancel(self) -> None:
+        """End the run and whatever it started; no error when it has ended."""
+        self._trainer.cancel(self.id)
+
+    @property
+    def outputs(self) -> Path:
+        """Folder on this machine with what the script left in its output folder.
+
+        Raises:
+            TrainingFailedError: the run hasn't succeeded.
+        """
+        return self._trainer.outputs(self.id)
+
+    @property
+    def model(self) -> Path:
+        """The model among the outputs: ``model.onnx``, or the only ``.onnx`` file there is.
+
+        Raises:
+            NotFoundError: none, or several and none of that name.
+        """
+        folder = self.outputs
+        named = folder / "model.onnx"
+        found = [named] if named.is_file() else sorted(folder.rglob("*.onnx"))
+        if len(found) != 1:
+            there = ", ".join(str(path.relative_to(folder)) for path in found) or "none"
+            msg = f"run {self.id} left {len(found)} ONNX files: {there}"
+            cure = "let the script write model.onnx into EDGEFLEET_OUTPUT_DIR"
+            raise NotFoundError(msg, cure=cure)
+        return found[0]
+
+
+def parse_metric(line: bytes) -> Metric | None:
+    """The metric of a log line; None when it is none, or a malformed one."""
+    if not line.startswith(METRIC_PREFIX):
+        return None
+    try:
+        return msgspec.json.decode(line[len(METRIC_PREFIX) :].strip(), type=Metric)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+class _MetricScan:
+    """Newest metrics, reading only what was printed since the last look."""
+
+    def __init__(self, run: TrainingRun) -> None:
+        self._run, self._offset, self._rest = run, 0, b""
+        self._newest: dict[str, Metric] = {}
+
+    def newest(self) -> dict[str, Metric]:
+        while chunk := self._run._chunk(self._offset):  # noqa: SLF001
+            self._offset += len(chunk)
+            *lines, rest = (self._rest + chunk).split(b"\n")
+            self._rest = rest[-MAX_LINE:]
+            for metric in filter(None, map(parse_metric, lines)):
+                self._newest[metric.name] = metric
+        return self._newest

@@ -1,0 +1,4 @@
+"""Plugins: `provider` (what one offers), `hooks`, `discovery` (how both are found).
+
+pluggy collects and notifies; it never stands in a call path.
+"""

@@ -1,0 +1,123 @@
+"""Find plugins by entry point. Names come from metadata; one is imported when asked for.
+
+Groups: ``edgefleet.providers`` (modules with hook implementations) and ``edgefleet.mocks``.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+
+from edgefleet.errors import PluginImportError, ProviderNotFoundError
+from edgefleet.plugins.hooks import PROJECT, Hooks
+from edgefleet.plugins.provider import Provider
+from edgefleet.protocol.target import BUILTIN, HardwareTarget
+
+PROVIDERS = "edgefleet.providers"
+MOCKS = "edgefleet.mocks"
+_LOG = logging.getLogger(__name__)
+
+KNOWN_DISTRIBUTIONS = {
+    "local": "edgefleet[local]",
+    "gateway": "edgefleet-gateway",
+    "aws": "edgefleet-aws",
+    "azure": "edgefleet-azure",
+    "kubernetes": "edgefleet-kubernetes",
+    "gcp": "edgefleet-gcp",
+}
+"""Where a provider comes from, to name the cure when it isn't installed."""
+
+
+def names(group: str = PROVIDERS) -> tuple[str, ...]:
+    """Names of the installed plugins, without importing any."""
+    return tuple(sorted({entry.name for entry in entry_points(group=group)}))
+
+
+def distribution_of(name: str, group: str = PROVIDERS) -> str | None:
+    """Distribution and version that a plugin comes from."""
+    for entry in entry_points(group=group):
+        if entry.name == name and entry.dist is not None:
+            return f"{entry.dist.name} {entry.dist.version}"
+    return None
+
+
+def load(name: str, group: str = PROVIDERS) -> Any:  # noqa: ANN401 - whatever the entry point names
+    """Import one plugin.
+
+    Raises:
+        ProviderNotFoundError: none of that name is installed.
+        PluginImportError: it fails to import.
+    """
+    found: list[EntryPoint] = [e for e in entry_points(group=group) if e.name == name]
+    what = "provider" if group == PROVIDERS else "mock cloud"
+    if not found:
+        there = ", ".join(names(group)) or "none"
+        distribution = KNOWN_DISTRIBUTIONS.get(name)
+        if group == MOCKS and distribution is not None:
+            distribution += "[mock]"
+        hint = f"install it with: pip install '{distribution}'; " if distribution else ""
+        msg = f"no {what} {name!r} is installed"
+        raise ProviderNotFoundError(msg, cure=f"{hint}installed: {there}")
+    try:
+        return found[0].load()
+    except Exception as error:  # a plugin may fail in any way; it harms only who asked for it
+        origin = distribution_of(name, group) or found[0].value
+        msg = f"{what} {name!r} ({origin}) fails to import: {type(error).__name__}: {error}"
+        raise PluginImportError(
+            msg, cure=f"reinstall or upgrade {origin.split()[0]}", provider=name
+        ) from error
+
+
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(Hooks)
+    return manager
+
+
+@cache
+def provider(name: str) -> Provider:
+    """The provider of an installed plugin."""
+    module = load(name)
+    manager = _manager()
+    manager.register(module, name=name)
+    offered = manager.hook.edgefleet_provider()
+    if len(offered) != 1 or not isinstance(offered[0], Provider):
+        msg = f"provider {name!r} gives no Provider from its edgefleet_provider hook"
+        raise PluginImportError(
+            msg, cure="return one instance of a Provider subclass", provider=name
+        )
+    found: Provider = offered[0]
+    return found
+
+
+def manager_of(plugins: tuple[str, ...]) -> pluggy.PluginManager:
+    """A plugin manager with these plugins registered, to notify them."""
+    manager = _manager()
+    for name in plugins:
+        manager.register(load(name), name=name)
+    return manager
+
+
+def hardware_targets(plugins: tuple[str, ...] = ()) -> tuple[HardwareTarget, ...]:
+    """Built-in targets and those that the named plugins add or replace."""
+    found = {target.name: target for target in BUILTIN}
+    for added in manager_of(plugins).hook.edgefleet_hardware_targets():
+        found.update({target.name: target for target in added})
+    return tuple(found.values())
+
+
+def notify_deployed(plugins: tuple[str, ...], deployment: object, actor: str) -> None:
+    """Tell plugins of a deployment that has happened; one that raises is only logged."""
+    manager = manager_of(plugins)
+    for implementation in manager.hook.edgefleet_after_deploy.get_hookimpls():
+        try:
+            manager.subset_hook_caller(
+                "edgefleet_after_deploy",
+                [p for p in manager.get_plugins() if p is not implementation.plugin],
+            )(deployment=deployment, actor=actor)
+        except Exception:  # noqa: BLE001 - the deployment has happened, whatever a plugin does
+            _LOG.exception("plugin %s failed after a deployment", implementation.plugin_name)

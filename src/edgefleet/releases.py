@@ -1,0 +1,233 @@
+"""From a model version to a release: approval, veto, telemetry policy; and plans of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from edgefleet.errors import (
+    ApprovalRequiredError,
+    EdgeFleetError,
+    NotFoundError,
+    PolicyError,
+    VetoedError,
+)
+from edgefleet.interfaces.values import (
+    Action,
+    ApprovalState,
+    DeviceInfo,
+    ModelVersion,
+    Rendered,
+)
+from edgefleet.plugins import discovery
+from edgefleet.protocol import bundle as b
+from edgefleet.protocol.digest import hex_of
+from edgefleet.protocol.release import Release, ReleaseModel, TelemetryPolicy
+from edgefleet.rollout import plan as planning
+from edgefleet.rollout import records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edgefleet.groups import GroupEditor
+    from edgefleet.interfaces.deployer import Deployer
+    from edgefleet.interfaces.registry import Registry
+    from edgefleet.profile import Profile
+    from edgefleet.rollout.records import GroupRecord, Stamp
+
+Model = ModelVersion | str
+"""A version, or a reference to one."""
+
+
+def names_of(release: Release) -> tuple[str, ...]:
+    """``name:version`` of each model."""
+    return tuple(f"{model.name}:{model.version}" for model in release.models)
+
+
+def release_with(
+    model: Model | Release,
+    before: Release,
+    *,
+    registry: Registry,
+    profile: Profile,
+    checked: bool = True,
+) -> Release:
+    """``before`` with a version added in place of another of its name; a whole release as it is.
+
+    Args:
+        model: what to add.
+        before: the release in force.
+        registry: where the version is looked up, fresh.
+        profile: its telemetry policy, and whether it requires approval.
+        checked: refuse versions that may not deploy.
+
+    Raises:
+        ApprovalRequiredError: the profile requires approval and the version has none.
+        PolicyError: the version was rejected.
+    """
+    if isinstance(model, Release):
+        return model
+    version = registry.get(model if isinstance(model, str) else model.reference)
+    if checked:
+        _check_approval(version, profile)
+    entry = ReleaseModel(name=version.name, version=version.version, bundle=version.digest)
+    policy = TelemetryPolicy(**profile.recorded.model_dump())
+    return msgspec.structs.replace(before.with_model(entry), telemetry=policy)
+
+
+def _check_approval(version: ModelVersion, profile: Profile) -> None:
+    approval = version.approval
+    if approval.state is ApprovalState.REJECTED:
+        msg = f"{version} was rejected by {approval.by}: {approval.reason or 'no reason given'}"
+        raise PolicyError(msg, cure="push a mended version")
+    if profile.require_approval and approval.state is not ApprovalState.APPROVED:
+        msg = f"{version} isn't approved, and profile {profile.name!r} requires it"
+        raise ApprovalRequiredError(msg, cure=f"edgefleet model approve {version}")
+
+
+def ask_plugins(profile: Profile, release: Release, group: str, actor: str) -> None:
+    """Let every plugin of the profile veto a deployment.
+
+    Raises:
+        VetoedError: one did.
+    """
+    hook = discovery.manager_of(profile.plugins()).hook
+    try:
+        hook.edgefleet_before_deploy(release=release, groups=[group], actor=actor)
+    except EdgeFleetError:
+        raise
+    except Exception as error:  # whatever a plugin raises is its veto
+        msg = f"a plugin refused the deployment to {group}: {error}"
+        raise VetoedError(msg, cure="ask whoever runs that policy") from error
+
+
+def next_record(
+    record: GroupRecord,
+    release: Release,
+    stamp: Stamp,
+    *,
+    cohort_permille: int | None,
+    action: records.Action,
+) -> GroupRecord:
+    """The record after giving a release to every device, or to a cohort."""
+    names, digest = names_of(release), release.digest
+    if cohort_permille is None:
+        return records.with_release(record, digest, stamp, action=action, models=names)
+    return records.with_candidate(record, digest, cohort_permille, stamp, models=names)
+
+
+def already_so(record: GroupRecord, release: Release, cohort_permille: int | None) -> bool:
+    """Whether a record says already what deploying this release would make it say."""
+    if record.pointer is None:
+        return False
+    if cohort_permille is None:
+        return record.candidate is None and record.current == release.digest
+    held = record.pointer.next
+    return (
+        record.candidate == release.digest
+        and held is not None
+        and held.cohort.permille == cohort_permille
+    )
+
+
+def make_plan(
+    deployer: Deployer,
+    group: str,
+    *,
+    groups: GroupEditor,
+    registry: Registry,
+    profile: Profile,
+    actor: str,
+    choose: Callable[[Release, bool], Release],
+    cohort_permille: int | None,
+) -> planning.Plan:
+    """A plan of what ``choose(release in force, checked)`` gives. Nothing is sent."""
+    record = groups.record(deployer, group)
+    before = groups.release(record.current)
+    problems = []
+    try:
+        after = choose(before, True)
+    except PolicyError as error:
+        problems.append(str(error))
+        after = choose(before, False)
+    devices = list(deployer.devices(group))
+    bundles = _bundles(registry, after, devices)
+    targets = discovery.hardware_targets(profile.plugins())
+    planned = tuple(planning.plan_device(d, after, bundles, targets) for d in devices)
+    problems += [f"{d.device}: {d.problem}" for d in planned if d.problem]
+    held = (0, 0) if record.pointer is None else record.pointer.pair
+    stamp = records.Stamp(
+        fleet=groups.fleet_id(write=False),
+        epoch=held[0],
+        number=held[1] + 1,
+        at=datetime.now(UTC),
+        actor=actor,
+        sources=registry.blobs.sources,
+    )
+    preview = record
+    if not already_so(record, after, cohort_permille):
+        preview = next_record(
+            record, after, stamp, cohort_permille=cohort_permille, action="deploy"
+        )
+    reference = f"{deployer.name}/{group}"
+    return planning.Plan(
+        group=reference,
+        before=record.current if record.stack else None,
+        after=after.digest,
+        changes=planning.changes_between(before, after),
+        devices=planned,
+        documents=_documents(registry, deployer, group, preview, (before, after)),
+        warnings=planning.warnings_of(planned, reference),
+        problems=tuple(problems),
+    )
+
+
+def _documents(
+    registry: Registry,
+    deployer: Deployer,
+    group: str,
+    record: GroupRecord,
+    releases: tuple[Release, ...],
+) -> tuple[Rendered, ...]:
+    """All that a record's pointer needs in place: its releases, then the channel's documents."""
+    if record.pointer is None:
+        return ()
+    named = {record.current, record.candidate}
+    contents = {r.digest: r.encoded() for r in releases if r.digest in named}
+    stored = tuple(
+        Rendered(
+            path=f"releases/{hex_of(digest)}.json",
+            content=content,
+            action=Action.CREATE if registry.blobs.size(digest) is None else Action.UNCHANGED,
+        )
+        for digest, content in contents.items()
+    )
+    return (*stored, *deployer.render(group, record.pointer))
+
+
+def _bundles(
+    registry: Registry, release: Release, devices: list[DeviceInfo]
+) -> dict[str, planning.BundleFacts]:
+    reported = {m.bundle for d in devices if d.report is not None for m in d.report.models}
+    wanted = {model.bundle for model in release.models}
+    facts = {digest: _bundle_facts(registry, digest) for digest in wanted}
+    for digest in reported - wanted:
+        try:
+            facts[digest] = _bundle_facts(registry, digest)
+        except NotFoundError:
+            continue  # deleted since; the device's copy then counts for nothing
+    return facts
+
+
+def _bundle_facts(registry: Registry, digest: str) -> planning.BundleFacts:
+    blobs = registry.blobs
+    index = b.read_index(blobs.read_bytes(digest, max_bytes=b.MAX_INDEX_BYTES))
+    found = {}
+    for variant in b.variants_of(index):
+        descriptor = variant.manifest
+        data = blobs.read_bytes(descriptor.digest, max_bytes=b.MAX_MANIFEST_BYTES)
+        sizes = {d.digest: d.size for d in b.blobs_of(b.read_manifest(data))}
+        found[variant.name] = {**sizes, descriptor.digest: descriptor.size}
+    return planning.BundleFacts(variants=b.variants_of(index), blobs=found)

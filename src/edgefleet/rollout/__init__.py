@@ -1,0 +1,1 @@
+"""Deciding without IO: group records, plans, judgement of devices, explanations."""

@@ -1,0 +1,124 @@
+"""A plan tells what devices will do, because it makes the same choice as they do."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from edgefleet.interfaces.values import DeviceInfo
+from edgefleet.protocol.bundle import Descriptor, Variant
+from edgefleet.protocol.digest import digest_of
+from edgefleet.protocol.release import EMPTY, Release, ReleaseModel
+from edgefleet.protocol.report import Health, ModelReport, Report
+from edgefleet.protocol.target import BUILTIN
+from edgefleet.rollout.plan import (
+    BundleFacts,
+    PlannedDevice,
+    changes_between,
+    plan_device,
+    warnings_of,
+)
+
+OLD, NEW = digest_of(b"old bundle"), digest_of(b"new bundle")
+SHARED, OWN = digest_of(b"shared blob"), digest_of(b"own blob")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def variant(name: str, precision: str, targets: tuple[str, ...] = ()) -> Variant:
+    manifest = Descriptor(media_type="m", digest=digest_of(name.encode()), size=1)
+    return Variant(
+        name=name,
+        format="onnx",
+        precision=precision,
+        targets=targets,
+        bytes=10,
+        opset=17,
+        manifest=manifest,
+    )
+
+
+FACTS = {
+    NEW: BundleFacts(
+        variants=(variant("fp32", "fp32"), variant("int8", "int8", ("x86-cpu",))),
+        blobs={"fp32": {SHARED: 70, OWN: 30}, "int8": {OWN: 30}},
+    ),
+    OLD: BundleFacts(variants=(variant("fp32", "fp32"),), blobs={"fp32": {SHARED: 70}}),
+}
+RELEASE = Release(models=(ReleaseModel(name="digits", version="2", bundle=NEW),))
+
+
+def device(labels: dict[str, str], report: Report | None = None) -> DeviceInfo:
+    return DeviceInfo(name="cam", group="line", labels=labels, report=report)
+
+
+def running(state: str) -> Report:
+    model = ModelReport(name="digits", version="1", bundle=OLD, variant="fp32", state=state)  # type: ignore[arg-type]
+    return Report(
+        sequence=1,
+        time=NOW,
+        state="active",
+        runtime="0",
+        health=Health(pid=1, started=NOW),
+        models=(model,),
+    )
+
+
+def test_devices_of_different_targets_get_different_variants() -> None:
+    gateway = plan_device(device({"target": "x86-cpu"}), RELEASE, FACTS, BUILTIN)
+    jetson = plan_device(device({"target": "jetson-orin"}), RELEASE, FACTS, BUILTIN)
+    assert (gateway.variants, jetson.variants) == ({"digits": "int8"}, {"digits": "fp32"})
+
+
+def test_a_device_that_reported_its_target_needs_no_label() -> None:
+    report = Report(
+        sequence=1,
+        time=NOW,
+        state="idle",
+        runtime="0",
+        health=Health(pid=1, started=NOW),
+        labels={"target": "x86-cpu"},
+    )
+    assert plan_device(device({}, report), RELEASE, FACTS, BUILTIN).target == "x86-cpu"
+
+
+def test_blobs_that_the_device_has_are_not_fetched_again() -> None:
+    labels = {"target": "jetson-orin"}
+    fresh = plan_device(device(labels), RELEASE, FACTS, BUILTIN)
+    holder = plan_device(device(labels, running("active")), RELEASE, FACTS, BUILTIN)
+    assert (fresh.bytes, holder.bytes) == (100, 30)
+
+
+def test_a_rejected_bundle_counts_for_nothing() -> None:
+    labels = {"target": "jetson-orin"}
+    assert plan_device(device(labels, running("rejected")), RELEASE, FACTS, BUILTIN).bytes == 100
+
+
+def test_a_device_that_nothing_fits_is_a_problem_with_the_reason() -> None:
+    only = {NEW: BundleFacts(variants=(variant("a", "int8", ("x86-cpu",)),), blobs={"a": {}})}
+    planned = plan_device(device({"target": "jetson-orin"}), RELEASE, only, BUILTIN)
+    assert planned.problem is not None
+    assert "made for x86-cpu" in planned.problem
+
+
+def test_changes_name_what_is_added_replaced_removed_kept() -> None:
+    before = Release(
+        models=(
+            ReleaseModel(name="a", version="1", bundle=OLD),
+            ReleaseModel(name="b", version="1", bundle=OLD),
+            ReleaseModel(name="c", version="1", bundle=OLD),
+        )
+    )
+    after = before.without_model("a").with_model(ReleaseModel(name="b", version="2", bundle=NEW))
+    after = after.with_model(ReleaseModel(name="d", version="1", bundle=NEW))
+    assert [str(change) for change in changes_between(before, after)] == [
+        "remove a 1",
+        "replace b 1→2",
+        "keep c 1→1",
+        "add d 1",
+    ]
+    assert changes_between(EMPTY, EMPTY) == ()
+
+
+def test_an_empty_group_and_unlabelled_devices_are_warned_of() -> None:
+    assert "no devices yet" in warnings_of((), "local/line")[0]
+    planned = PlannedDevice(device="cam", target="any", variants={}, bytes=0)
+    assert "no target label" in warnings_of((planned,), "local/line")[0]
