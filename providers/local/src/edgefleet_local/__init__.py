@@ -1,0 +1,1 @@
+"""The embedded provider: a fleet in a directory, its devices as child processes."""

@@ -1,0 +1,105 @@
+"""Telemetry: the segments and hot events that the devices wrote into their own folders.
+
+A device's name is the name of the folder, never what a file in it says. Links are not followed, so
+that no device can pass off another's files, or anything else, as its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, BinaryIO
+
+from edgefleet.errors import DocumentError, EdgeFleetError, NotFoundError
+from edgefleet.interfaces.telemetry import Telemetry
+from edgefleet.protocol.event import MAX_BYTES as MAX_EVENT_BYTES
+from edgefleet.protocol.event import read_event
+from edgefleet.protocol.segment import SegmentName, parse_segment_path
+from edgefleet_local.errors import translate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from edgefleet.protocol.event import Event
+
+_log = logging.getLogger(__name__)
+
+
+class LocalTelemetry(Telemetry):
+    """Events of the devices of a folder.
+
+    Args:
+        home: the fleet's folder.
+    """
+
+    provider = "local"
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._devices = home / "devices"
+
+    def _translate(self, error: Exception) -> EdgeFleetError | None:
+        return translate(error)
+
+    def _segments(self) -> Iterator[SegmentName]:
+        for device in _names(self._devices, folders=True):
+            segments = self._devices / device / "segments"
+            for day in _names(segments, folders=True):
+                for model in _names(segments / day, folders=True):
+                    below = f"devices/{device}/segments/{day}/{model}"
+                    for file in _names(self._home / below, folders=False):
+                        name = parse_segment_path(f"{below}/{file}")
+                        if name is not None:
+                            yield name
+
+    def _open_segment(self, name: SegmentName) -> BinaryIO:
+        try:
+            return _open_plain(self._home / name.path)
+        except FileNotFoundError as error:
+            raise NotFoundError(f"segment {name.path} is gone", cure="repeat the query") from error
+
+    def _hot(self, device: str | None) -> Iterator[tuple[str, Event]]:
+        for name in _names(self._devices, folders=True):
+            if device not in (None, name):
+                continue
+            folder = self._devices / name / "hot"
+            for file in _names(folder, folders=False):
+                if file.endswith(".ndjson"):
+                    for event in _events(folder / file):
+                        yield name, event
+
+
+def _events(path: Path) -> Iterator[Event]:
+    """The events of a file that may be growing; a line that a crash tore is left out."""
+    try:
+        stream = _open_plain(path)
+    except FileNotFoundError:
+        return
+    with stream:
+        while line := stream.readline(MAX_EVENT_BYTES + 2):
+            if not line.endswith(b"\n"):
+                if len(line) > MAX_EVENT_BYTES:
+                    _log.warning("%s: a line is too long, the rest is left out", path)
+                return  # it is being written
+            try:
+                yield read_event(line[:-1])
+            except DocumentError as error:
+                _log.warning("%s: left out a line that is no event: %s", path, error.message)
+
+
+def _open_plain(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+
+
+def _names(folder: Path, *, folders: bool) -> list[str]:
+    """Names of the folders or of the plain files in a folder, links left out, in order."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                entry.name
+                for entry in entries
+                if (entry.is_dir if folders else entry.is_file)(follow_symlinks=False)
+            )
+    except (FileNotFoundError, NotADirectoryError):
+        return []

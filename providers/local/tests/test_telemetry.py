@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from edgefleet.protocol.documents import encode
+from edgefleet.protocol.event import Event
+from edgefleet.protocol.segment import SegmentName, write_segment
+from edgefleet.testing.kit import samples
+from edgefleet_local.telemetry import LocalTelemetry
+
+
+@pytest.fixture
+def telemetry(home: Path) -> LocalTelemetry:
+    return LocalTelemetry(home)
+
+
+def _segment(home: Path, device: str, events: Iterable[Event], name: str = "1") -> Path:
+    day = date(2026, 11, 21)
+    path = home / SegmentName(day=day, device=device, model="digits", id=name).path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as stream:
+        write_segment(events, stream)
+    return path
+
+
+def _hot(home: Path, device: str, *lines: bytes) -> Path:
+    path = home / "devices" / device / "hot" / "2026-11-21.ndjson"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(lines))
+    return path
+
+
+def _line(event: Event) -> bytes:
+    return encode(event) + b"\n"
+
+
+def test_a_fleet_without_events_has_none(telemetry: LocalTelemetry) -> None:
+    assert list(telemetry.query()) == []
+
+
+def test_events_are_attributed_to_the_folder_they_lie_in(
+    telemetry: LocalTelemetry, home: Path
+) -> None:
+    _segment(home, "cam-1", [samples.prediction(1)])
+    _segment(home, "cam-2", [samples.prediction(2), samples.prediction(3)])
+    _hot(home, "cam-1", _line(samples.alarm(4)))
+    assert [event.device for event in telemetry.query(kind="prediction")] == [
+        "cam-1", "cam-2", "cam-2",
+    ]  # fmt: skip
+    assert [event.device for event in telemetry.query(kind="alarm")] == ["cam-1"]
+    assert len(list(telemetry.query(device="cam-2"))) == 2
+
+
+def test_a_damaged_segment_is_set_aside(telemetry: LocalTelemetry, home: Path) -> None:
+    _segment(home, "cam-1", [samples.prediction(1)])
+    damaged = _segment(home, "cam-2", [samples.prediction(n) for n in range(50)])
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    query = telemetry.query()
+    with pytest.warns(RuntimeWarning, match="set aside"):
+        devices = {event.device for event in query}
+    assert "cam-1" in devices
+    assert list(query.unreadable) == [damaged.relative_to(home).as_posix()]
+
+
+def test_links_lead_nowhere(telemetry: LocalTelemetry, home: Path, tmp_path: Path) -> None:
+    honest = _segment(home, "honest", [samples.prediction(1)])
+    outside = _segment(tmp_path, "outside", [samples.prediction(2)])
+    thief = home / "devices" / "thief" / "segments" / "date=2026-11-21" / "model=digits"
+    thief.mkdir(parents=True)
+    (thief / "1.ndjson.zst").symlink_to(honest)
+    (thief.parent / "model=other").symlink_to(outside.parent)
+    (home / "devices" / "ghost").symlink_to(home / "devices" / "honest")
+    hot = _hot(home, "honest", _line(samples.alarm(3)))
+    (home / "devices" / "thief" / "hot").mkdir()
+    (home / "devices" / "thief" / "hot" / "2026-11-21.ndjson").symlink_to(hot)
+    assert {event.device for event in telemetry.query()} == {"honest"}
+
+
+def test_stray_files_are_no_segments(telemetry: LocalTelemetry, home: Path) -> None:
+    path = _segment(home, "cam-1", [samples.prediction(1)])
+    path.with_name(".2.ndjson.zst.partial").write_bytes(b"half")
+    (home / "devices" / "cam-1" / "segments" / "date=tomorrow" / "model=x").mkdir(parents=True)
+    (home / "devices" / "file").write_bytes(b"")
+    (home / "devices" / "cam-1" / "hot").write_bytes(b"")
+    assert len(list(telemetry.query())) == 1
+
+
+def test_lines_that_a_crash_tore_are_left_out(
+    telemetry: LocalTelemetry, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, torn = _line(samples.alarm(1)), _line(samples.alarm(2))[:40]
+    _hot(home, "cam-1", whole, torn + b"\n", b"\xff\n", _line(samples.alarm(3)), torn)
+    with caplog.at_level(logging.WARNING):
+        assert len(list(telemetry.query(kind="alarm"))) == 2
+    assert len(caplog.records) == 2
+
+
+def test_a_line_without_end_takes_no_memory(telemetry: LocalTelemetry, home: Path) -> None:
+    _hot(home, "cam-1", _line(samples.alarm(1)), b"x" * (3 << 20))
+    assert len(list(telemetry.query(kind="alarm"))) == 1

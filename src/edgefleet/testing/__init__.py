@@ -1,0 +1,4 @@
+"""For authors of plugins: the conformance kit and the mock seam.
+
+``kit`` holds one pytest class a role; ``mock`` what a mock cloud is and how to start one.
+"""

@@ -1,0 +1,276 @@
+"""What telemetry must do: give each event once, under the device whose channel brought it."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+import pytest
+
+from edgefleet.errors import EdgeFleetError, InvalidInputError
+from edgefleet.interfaces.telemetry import Telemetry
+from edgefleet.protocol.segment import NO_MODEL, SegmentName, write_segment
+from edgefleet.testing.kit import samples
+from edgefleet.testing.kit.devices import AddDevice, ChannelConformance, DeviceEnd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from edgefleet.protocol.event import Event
+
+DAY = samples.MOMENT.date()
+SECOND = timedelta(seconds=1)
+
+
+class Upload(Protocol):
+    """Uploads one segment over a device's channel."""
+
+    def __call__(
+        self, device: str, events: Iterable[Event], *, model: str = "digits", name: str = "0"
+    ) -> None: ...
+
+
+class TelemetryConformance(ChannelConformance):
+    """Fixtures: ``telemetry`` without events, ``add_device``, ``device_end``."""
+
+    @pytest.fixture
+    def telemetry(self) -> Telemetry:
+        """Telemetry without events."""
+        return self.lacks("telemetry", "telemetry without events for each test")
+
+    @pytest.fixture
+    def add_device(self) -> AddDevice:
+        """Makes a device part of the fleet."""
+        return self.lacks("add_device", "makes a device part of the fleet")
+
+    @pytest.fixture
+    def upload(
+        self,
+        add_device: AddDevice,
+        device_end: Callable[[str], DeviceEnd],
+        tmp_path: Path,
+    ) -> Upload:
+        """Uploads one segment as a device of group line-3 does."""
+        known: set[str] = set()
+
+        def upload(
+            device: str, events: Iterable[Event], *, model: str = "digits", name: str = "0"
+        ) -> None:
+            if device not in known:
+                add_device(device, group="line-3")
+                known.add(device)
+            file = tmp_path / "segment"
+            with file.open("wb") as stream:
+                write_segment(events, stream)
+            device_end(device).upload(_below(name, model), file)
+
+        return upload
+
+    # What a query gives
+
+    def test_nothing_recorded_gives_nothing(self, telemetry: Telemetry) -> None:
+        """If this fails, a listing of a place that doesn't exist yet isn't an empty one."""
+        assert list(telemetry.query()) == []
+
+    def test_events_read_back_as_recorded(self, telemetry: Telemetry, upload: Upload) -> None:
+        """If this fails, segments are recoded, or some of their pages or folders are not listed."""
+        sent = [samples.prediction(second) for second in range(20)]
+        upload("a", sent[:10], name="0")
+        upload("a", sent[10:], name="1")
+        seen = list(telemetry.query())
+        assert [event.id for event in sorted(seen, key=_time)] == [event.id for event in sent]
+        assert {bytes(event.data) for event in seen} == {bytes(event.data) for event in sent}
+        assert {event.device for event in seen} == {"a"}
+
+    def test_a_query_keeps_to_what_it_was_asked(self, telemetry: Telemetry, upload: Upload) -> None:
+        """If this fails, segments are left out by their path that hold what was asked for."""
+        digits, letters = samples.prediction(0), samples.prediction(1, model="letters")
+        upload("a", [digits], model="digits")
+        upload("a", [letters], model="letters")
+        upload("a", [figure := samples.metric(2, 21.5)], model=NO_MODEL)
+        upload("b", [other := samples.prediction(3)], model="digits")
+        assert _ids(telemetry.query()) == _ids([digits, letters, figure, other])
+        assert _ids(telemetry.query(kind="prediction")) == _ids([digits, letters, other])
+        assert _ids(telemetry.query(kind="metric")) == _ids([figure])
+        assert _ids(telemetry.query(model="letters")) == _ids([letters])
+        assert _ids(telemetry.query(device="b")) == _ids([other])
+        assert _ids(telemetry.query(device="b", model="letters")) == set()
+        assert _ids(telemetry.query(device="nobody")) == set()
+
+    def test_times_bound_a_query(self, telemetry: Telemetry, upload: Upload) -> None:
+        """If this fails, days are compared in local time, or an end is off by one."""
+        events = [samples.prediction(second) for second in range(3)]
+        upload("a", events)
+        start = samples.MOMENT
+        assert _ids(telemetry.query(since=start + SECOND)) == _ids(events[1:])
+        assert _ids(telemetry.query(until=start + SECOND)) == _ids(events[:1])
+        assert _ids(telemetry.query(since=start + SECOND, until=start + 2 * SECOND)) == _ids(
+            events[1:2]
+        )
+        assert _ids(telemetry.query(since=start + timedelta(days=30))) == set()
+
+    def test_an_event_sent_twice_is_given_once(self, telemetry: Telemetry, upload: Upload) -> None:
+        """If this fails, a device that repeats an upload after a lost answer counts double."""
+        events = [samples.prediction(second) for second in range(4)]
+        upload("a", events[:3], name="0")
+        upload("a", events[1:], name="1")
+        upload("a", events[1:], name="1")
+        assert sorted(event.id for event in telemetry.query()) == sorted(e.id for e in events)
+
+    def test_alarms_are_read_with_the_rest(
+        self,
+        telemetry: Telemetry,
+        upload: Upload,
+        device_end: Callable[[str], DeviceEnd],
+    ) -> None:
+        """If this fails, hot events, which come by messaging, are not kept or not read."""
+        upload("a", [cold := samples.prediction(0)])
+        hot = [samples.alarm(1), samples.alarm(2, model="letters")]
+        device_end("a").send_hot(hot)
+        device_end("a").send_hot(hot[:1])
+        assert _ids(telemetry.query(kind="alarm")) == _ids(hot)
+        assert _ids(telemetry.query(kind="alarm", model="letters")) == _ids(hot[1:])
+        assert sorted(event.id for event in telemetry.query()) == sorted(
+            event.id for event in (cold, *hot)
+        )
+        assert {event.device for event in telemetry.query(kind="alarm")} == {"a"}
+        assert _ids(telemetry.query(kind="alarm", device="b")) == set()
+
+    def test_new_events_are_followed(
+        self,
+        telemetry: Telemetry,
+        upload: Upload,
+        device_end: Callable[[str], DeviceEnd],
+    ) -> None:
+        """If this fails, following reads a listing that was cached when it began."""
+        upload("a", [samples.prediction(0)])
+        now = datetime.now(UTC)
+        first, second = (msgspec.structs.replace(samples.alarm(n), time=now) for n in (1, 2))
+        device_end("a").send_hot([first])
+        following = telemetry.follow(kind="alarm", poll_s=0.01, timeout_s=30)
+        assert next(following).id == first.id
+        device_end("a").send_hot([second])
+        assert next(following).id == second.id
+
+    # Whom and what to believe
+
+    def test_the_channel_tells_whose_an_event_is(
+        self, telemetry: Telemetry, upload: Upload
+    ) -> None:
+        """If this fails, the device's name is taken from what the device wrote."""
+        forged = msgspec.structs.replace(samples.prediction(0), source="/devices/victim")
+        upload("thief", [forged])
+        assert [event.device for event in telemetry.query()] == ["thief"]
+        assert list(telemetry.query(device="victim")) == []
+
+    def test_a_device_cannot_write_below_another(
+        self,
+        telemetry: Telemetry,
+        upload: Upload,
+        device_end: Callable[[str], DeviceEnd],
+        tmp_path: Path,
+    ) -> None:
+        """If this fails, a device's access reaches beyond its own prefix."""
+        upload("victim", [honest := samples.prediction(0)])
+        upload("thief", [samples.prediction(1)])
+        with (tmp_path / "forged").open("wb") as stream:
+            write_segment([samples.prediction(2)], stream)
+        for prefix in ("../victim/", "../../devices/victim/", "/devices/victim/"):
+            with suppress(EdgeFleetError):
+                device_end("thief").upload(prefix + _below("1", "digits"), tmp_path / "forged")
+        assert _ids(telemetry.query(device="victim")) == _ids([honest])
+
+    @pytest.mark.parametrize("damage", ["cut", "noise", "empty"])
+    def test_a_segment_that_cannot_be_read_is_set_aside(
+        self,
+        telemetry: Telemetry,
+        upload: Upload,
+        device_end: Callable[[str], DeviceEnd],
+        tmp_path: Path,
+        damage: str,
+    ) -> None:
+        """If this fails, one torn upload hides all that its fleet has recorded."""
+        upload("a", [good := samples.prediction(0)], name="0")
+        whole = io.BytesIO()
+        write_segment([samples.prediction(second) for second in range(1, 50)], whole)
+        content = {
+            "cut": whole.getvalue()[:-20],
+            "noise": samples.noise(500, 1),
+            "empty": b"",
+        }
+        (tmp_path / "damaged").write_bytes(content[damage])
+        device_end("a").upload(_below("1", "digits"), tmp_path / "damaged")
+        query = telemetry.query()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            seen = _ids(query)
+        assert seen >= _ids([good])
+        if damage != "empty":
+            assert [path.rpartition("/")[2] for path in query.unreadable] == [
+                "segment-1.ndjson.zst"
+            ]
+            assert told
+
+    def test_what_is_no_segment_is_passed_over(
+        self,
+        telemetry: Telemetry,
+        upload: Upload,
+        device_end: Callable[[str], DeviceEnd],
+        tmp_path: Path,
+    ) -> None:
+        """If this fails, any file that a device leaves breaks the listing of all."""
+        upload("a", [good := samples.prediction(0)])
+        (tmp_path / "notes").write_text("not a segment")
+        for name in ("segments/notes.txt", "segments/date=never/model=digits/0.ndjson.zst"):
+            with suppress(EdgeFleetError):
+                device_end("a").upload(name, tmp_path / "notes")
+        assert _ids(telemetry.query()) == _ids([good])
+
+    # Other forms
+
+    def test_events_become_a_data_frame(self, telemetry: Telemetry, upload: Upload) -> None:
+        """If this fails, your telemetry overrides what `EventQuery` does."""
+        pytest.importorskip("pandas")
+        assert telemetry.query().to_pandas().empty
+        upload("a", [samples.prediction(second) for second in range(3)])
+        frame = telemetry.query(kind="prediction").to_pandas()
+        assert list(frame["device"]) == ["a"] * 3
+        assert list(frame["latency_us"]) == [120.0] * 3
+
+    def test_events_become_an_arrow_table(self, telemetry: Telemetry, upload: Upload) -> None:
+        """If this fails, your telemetry overrides what `EventQuery` does."""
+        pytest.importorskip("pyarrow")
+        assert telemetry.query().to_arrow().num_rows == 0
+        upload("a", [samples.prediction(second) for second in range(3)])
+        table = telemetry.query(kind="prediction").to_arrow()
+        assert table.column("device").to_pylist() == ["a"] * 3
+        assert table.column("model").to_pylist() == ["digits"] * 3
+
+    def test_what_makes_no_query_is_refused(self, telemetry: Telemetry) -> None:
+        """If this fails, your telemetry overrides a check that `Telemetry` makes."""
+        with pytest.raises(InvalidInputError):
+            telemetry.query(kind="predictions")
+        with pytest.raises(InvalidInputError):
+            telemetry.query(since=datetime(2026, 11, 21))  # noqa: DTZ001 - that is the point
+
+    def test_closing_twice_is_no_error(self, telemetry: Telemetry) -> None:
+        """If this fails, `close` gives something back that it has given back before."""
+        telemetry.close()
+        telemetry.close()
+
+
+def _below(name: str, model: str) -> str:
+    return SegmentName(day=DAY, device="a", model=model, id=f"segment-{name}").below_device
+
+
+def _ids(events: Iterable[Event]) -> set[str]:
+    return {event.id for event in events}
+
+
+def _time(event: Event) -> datetime:
+    return event.time

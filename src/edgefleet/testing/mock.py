@@ -1,0 +1,210 @@
+"""Mock clouds: what a provider's stand-in for its vendor is, and how a session of some is run.
+
+A mock cloud is stateful, refuses what the vendor refuses, and runs the real device runtime.
+Entry-point
+group ``edgefleet.mocks``. A user's script runs against it unchanged: the session writes a profile
+whose roles all lie on the mocks and names it in EDGEFLEET_CONFIG and EDGEFLEET_PROFILE.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from edgefleet.errors import ConfigurationError
+from edgefleet.plugins.discovery import MOCKS, load
+from edgefleet.plugins.provider import Role
+from edgefleet.profile import CONFIG_VARIABLE, PROFILE_VARIABLE
+from edgefleet.protocol.names import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from edgefleet.fleet import Fleet
+
+PROFILE = "mock"
+FAST_TELEMETRY = {"segment_max_age_s": 0.2, "heartbeat_s": 2.0}
+"""Devices on a mock send at once, so that scripts and tests needn't wait a minute."""
+
+
+class MockCloud(ABC):
+    """A stand-in for one vendor. Subclasses take ``state`` only; nothing runs before `start`.
+
+    Args:
+        state: an existing folder for whatever the mock keeps; a mock started again on it goes on.
+    """
+
+    name: ClassVar[str]
+    """Name of the provider that it stands in for."""
+    roles: ClassVar[frozenset[Role]]
+    """Roles that a profile may put on it."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start servers, on loopback only."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Stop servers and devices; nothing is left running. May be called twice."""
+
+    @property
+    @abstractmethod
+    def environment(self) -> dict[str, str]:
+        """Variables that the vendor's own SDK reads to find the mock and throw-away credentials."""
+
+    @property
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """The provider's table of the generated profile."""
+
+    @abstractmethod
+    def add_device(self, name: str, *, group: str, labels: Mapping[str, str] | None = None) -> None:
+        """Add a device with a real runtime to a group and start it."""
+
+    @abstractmethod
+    def kill_device(self, name: str) -> None:
+        """End a device's runtime as a power cut would; its disk stays."""
+
+    @abstractmethod
+    def start_device(self, name: str) -> None:
+        """Power a device on again."""
+
+    @abstractmethod
+    def seen(self) -> Iterator[str]:
+        """What the cloud saw, a line a call, oldest first."""
+
+
+class MockSession:
+    """One or more mock clouds and the profile that uses them.
+
+    Attributes:
+        config: the generated ``edgefleet.toml``.
+        environment: what a script needs to run against the mocks.
+    """
+
+    def __init__(self, clouds: Sequence[MockCloud], config: Path) -> None:
+        self.clouds = tuple(clouds)
+        self.config = config
+        self.environment: dict[str, str] = {
+            CONFIG_VARIABLE: str(config),
+            PROFILE_VARIABLE: PROFILE,
+        }
+        for cloud in clouds:
+            self.environment.update(cloud.environment)
+
+    def cloud(self, role: Role) -> MockCloud:
+        """The first of the clouds that serves a role.
+
+        Raises:
+            ConfigurationError: none does.
+        """
+        for cloud in self.clouds:
+            if role in cloud.roles:
+                return cloud
+        names = ", ".join(cloud.name for cloud in self.clouds)
+        msg = f"none of the mock clouds {names} serves {role.value}"
+        raise ConfigurationError(msg, cure="add one that does: edgefleet mock P1,P2 …")
+
+    def add_device(self, name: str, *, group: str, labels: Mapping[str, str] | None = None) -> None:
+        """Add a device to a group, on the first cloud that deploys."""
+        self.cloud(Role.DEPLOYER).add_device(name, group=group, labels=labels)
+
+    def kill_device(self, name: str) -> None:
+        """End a device's runtime as a power cut would."""
+        self.cloud(Role.DEPLOYER).kill_device(name)
+
+    def start_device(self, name: str) -> None:
+        """Power a device on again."""
+        self.cloud(Role.DEPLOYER).start_device(name)
+
+    @contextmanager
+    def connect(self) -> Iterator[Fleet]:
+        """A fleet on the mocks, with the environment in place while the block runs."""
+        from edgefleet.fleet import connect
+
+        with _environment(self.environment):
+            fleet = connect(PROFILE, config=self.config)
+            try:
+                yield fleet
+            finally:
+                fleet.close()
+
+
+@contextmanager
+def mock(
+    *names: str, devices: int = 0, group: str = "edge", state: Path | None = None
+) -> Iterator[MockSession]:
+    """Run mock clouds while the block runs.
+
+    Args:
+        names: providers to stand in for; each role goes to the first that serves it, deployers to
+            all.
+        devices: how many devices ``dev-01``, … to put into the group.
+        group: its name.
+        state: folder to keep; None for a temporary one that is removed.
+
+    Raises:
+        ConfigurationError: no mock of a name is installed, or some role is served by none.
+    """
+    check_name("group", group)
+    kept = state is not None
+    folder = state if state is not None else Path(tempfile.mkdtemp(prefix="edgefleet-mock-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        if not kept:
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        clouds = []
+        for name in names:
+            place = folder / name
+            place.mkdir(exist_ok=True)
+            cloud: MockCloud = load(name, MOCKS)(place)
+            stack.callback(cloud.stop)
+            cloud.start()
+            clouds.append(cloud)
+        config = folder / "edgefleet.toml"
+        config.write_text(_profile(clouds), encoding="utf-8")
+        session = MockSession(clouds, config)
+        for number in range(1, devices + 1):
+            session.add_device(f"dev-{number:02}", group=group)
+        yield session
+
+
+def _profile(clouds: Sequence[MockCloud]) -> str:
+    table: dict[str, Any] = {}
+    for role in (Role.REGISTRY, Role.TRAINER, Role.TELEMETRY, Role.STATE):
+        table |= next(({role.value: c.name} for c in clouds if role in c.roles), {})
+    table["deployers"] = [c.name for c in clouds if Role.DEPLOYER in c.roles]
+    lines = [f"[profiles.{PROFILE}]", *_toml(table)]
+    lines += [f"[profiles.{PROFILE}.recorded]", *_toml(FAST_TELEMETRY)]
+    for cloud in clouds:
+        lines += [f"[profiles.{PROFILE}.{cloud.name}]", *_toml(cloud.settings)]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(table: Mapping[str, Any]) -> list[str]:
+    """Lines of a TOML table of scalars and lists; JSON's forms of these are TOML's."""
+    import json
+
+    return [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
