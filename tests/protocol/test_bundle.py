@@ -50,7 +50,7 @@ def index(*manifests: b.Descriptor) -> bytes:
 
 # ------------------------------------------------------------------------------------------- index
 
-tags = st.text(st.characters(exclude_characters=","), min_size=1, max_size=8)
+tags = st.text(st.characters(codec="utf-8", exclude_characters=","), min_size=1, max_size=8)
 
 
 @given(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import Any
 
 import datasketches
@@ -13,7 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgefleet.errors import DocumentError, InvalidInputError, UnknownFeatureError
+from edgefleet.errors import (
+    DocumentError,
+    InvalidInputError,
+    MissingExtraError,
+    UnknownFeatureError,
+)
 from edgefleet.protocol import sketch as s
 from edgefleet.protocol.event import SketchWindow, new_event, read_event
 from tests.contract import samples
@@ -227,3 +233,9 @@ def test_too_many_classes_are_refused_with_a_cure() -> None:
         s.sketch_classes(range(s.MAX_CLASSES + 1))
     with pytest.raises(InvalidInputError, match="sketch the scores instead"):
         s.merge_classes([most, s.ClassSketch(counts={"new": 1})])
+
+
+def test_without_the_library_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasketches", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'edgefleet\[analysis\]'"):
+        s.sketch_numbers([1.0])

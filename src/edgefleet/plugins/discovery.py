@@ -78,18 +78,37 @@ def _manager() -> pluggy.PluginManager:
     return manager
 
 
+def _register(manager: pluggy.PluginManager, name: str) -> None:
+    module = load(name)
+    try:
+        manager.register(module, name=name)
+    except pluggy.PluginValidationError as error:
+        raise _unusable(name, f"has a hook of the wrong shape: {error}") from error
+
+
+def _unusable(name: str, what: str) -> PluginImportError:
+    origin = distribution_of(name) or name
+    msg = f"provider {name!r} ({origin}) {what}"
+    return PluginImportError(msg, cure=f"upgrade {origin.split()[0]}", provider=name)
+
+
 @cache
 def provider(name: str) -> Provider:
-    """The provider of an installed plugin."""
-    module = load(name)
+    """The provider of an installed plugin.
+
+    Raises:
+        ProviderNotFoundError: none of that name is installed.
+        PluginImportError: it fails to import, or gives no provider.
+    """
     manager = _manager()
-    manager.register(module, name=name)
-    offered = manager.hook.edgefleet_provider()
+    _register(manager, name)
+    try:
+        offered = manager.hook.edgefleet_provider()
+    except Exception as error:  # a plugin may fail in any way; it harms only who asked for it
+        what = f"fails in its edgefleet_provider hook: {type(error).__name__}: {error}"
+        raise _unusable(name, what) from error
     if len(offered) != 1 or not isinstance(offered[0], Provider):
-        msg = f"provider {name!r} gives no Provider from its edgefleet_provider hook"
-        raise PluginImportError(
-            msg, cure="return one instance of a Provider subclass", provider=name
-        )
+        raise _unusable(name, "gives no Provider from its edgefleet_provider hook")
     found: Provider = offered[0]
     return found
 
@@ -98,7 +117,7 @@ def manager_of(plugins: tuple[str, ...]) -> pluggy.PluginManager:
     """A plugin manager with these plugins registered, to notify them."""
     manager = _manager()
     for name in plugins:
-        manager.register(load(name), name=name)
+        _register(manager, name)
     return manager
 
 

@@ -137,7 +137,11 @@ class Vector(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Tolerance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An output passes when ``|seen - recorded| <= absolute + relative * |recorded|``."""
+    """An element passes when ``|seen - recorded| <= absolute + relative * |recorded|``.
+
+    NaN passes for NaN and an infinity for the same one. Of integers only ``absolute`` counts, for a
+    class index is not nearly right for being large; BOOL and BYTES must be equal.
+    """
 
     absolute: float = 1e-3
     relative: float = 1e-3

@@ -20,7 +20,6 @@ from edgefleet.protocol.kll import check_kll
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
 K = 400  # KLL's accuracy parameter

@@ -152,7 +152,7 @@ def mock(
         state: folder to keep; None for a temporary one that is removed.
 
     Raises:
-        ConfigurationError: no mock of a name is installed, or some role is served by none.
+        ProviderNotFoundError: no mock of a name is installed.
     """
     check_name("group", group)
     kept = state is not None
@@ -178,14 +178,18 @@ def mock(
 
 
 def _profile(clouds: Sequence[MockCloud]) -> str:
-    table: dict[str, Any] = {}
-    for role in (Role.REGISTRY, Role.TRAINER, Role.TELEMETRY, Role.STATE):
-        table |= next(({role.value: c.name} for c in clouds if role in c.roles), {})
-    table["deployers"] = [c.name for c in clouds if Role.DEPLOYER in c.roles]
-    lines = [f"[profiles.{PROFILE}]", *_toml(table)]
+    serving = {
+        role.value: cloud.name
+        for role in (Role.REGISTRY, Role.TRAINER, Role.TELEMETRY, Role.STATE)
+        for cloud in reversed(clouds)  # the first comes last, and stays
+        if role in cloud.roles
+    }
+    deployers = [cloud.name for cloud in clouds if Role.DEPLOYER in cloud.roles]
+    lines = [f"[profiles.{PROFILE}]", *_toml({**serving, "deployers": deployers})]
     lines += [f"[profiles.{PROFILE}.recorded]", *_toml(FAST_TELEMETRY)]
     for cloud in clouds:
-        lines += [f"[profiles.{PROFILE}.{cloud.name}]", *_toml(cloud.settings)]
+        if cloud.name in (*serving.values(), *deployers):  # else the profile would refuse its table
+            lines += [f"[profiles.{PROFILE}.{cloud.name}]", *_toml(cloud.settings)]
     return "\n".join(lines) + "\n"
 
 
@@ -193,7 +197,7 @@ def _toml(table: Mapping[str, Any]) -> list[str]:
     """Lines of a TOML table of scalars and lists; JSON's forms of these are TOML's."""
     import json
 
-    return [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import types
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, NoReturn
 
 import pytest
 
@@ -49,7 +49,7 @@ class Conformance:
         gaps: test name -> why this plugin doesn't pass it.
     """
 
-    gaps: Mapping[str, Gap] = types.MappingProxyType({})
+    gaps: ClassVar[Mapping[str, Gap]] = types.MappingProxyType({})
 
     def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401 - whatever a metaclass takes
         super().__init_subclass__(**options)

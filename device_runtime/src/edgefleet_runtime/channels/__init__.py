@@ -1,0 +1,1 @@
+"""Channels: how pointer and access reach a device, and where its reports and events go."""

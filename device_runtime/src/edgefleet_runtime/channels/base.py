@@ -1,0 +1,92 @@
+"""What a channel is: how pointer and access reach a device, and where its reports and events go.
+
+Rules for those who write one:
+
+- Methods are called from two threads, the reconciler's and the spool's, and may block for as long
+  as a call to the vendor takes. `wake` and `close` may come from any thread.
+- A channel carries bytes. It decides nothing: whether a pointer is acted upon is the reconciler's.
+- The device's name is known to the other side from the channel's own authentication.
+- Errors are those of `edgefleet.errors`. `UnavailableError` means later, `AccessDeniedError` means
+  that somebody must renew something; neither loses what was to be sent.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from edgefleet.protocol.event import Event
+    from edgefleet.protocol.report import AccessReport
+    from edgefleet_runtime.store.sources import Source
+
+
+class Channel(ABC):
+    """One device's connection to whoever operates its fleet."""
+
+    options: ClassVar[Mapping[str, str]] = {}
+    """Options it understands, each with a line for people."""
+
+    @classmethod
+    @abstractmethod
+    def from_options(cls, options: Mapping[str, str], *, device: str) -> Self:
+        """The channel as the command line asks for it.
+
+        Raises:
+            ConfigurationError: an option is missing, unknown or wrong. A device that is merely
+                offline is no error.
+        """
+
+    @abstractmethod
+    def pointer(self) -> bytes | None:
+        """The latest pointer as it came; None while there has been none."""
+
+    @abstractmethod
+    def access(self) -> AccessReport:
+        """Whether sources can be read and reports be written now."""
+
+    @abstractmethod
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until pointer or access may differ from what was last read.
+
+        Returns:
+            True at once when they may, or after `wake`; False after ``timeout_s`` seconds. With 0
+            it only looks.
+        """
+
+    @abstractmethod
+    def wake(self) -> None:
+        """Make the `wait` in progress, or else the next one, return True."""
+
+    @abstractmethod
+    def send_report(self, report: bytes) -> None:
+        """Replace this device's report."""
+
+    @abstractmethod
+    def send_hot(self, events: Sequence[Event]) -> None:
+        """Deliver alarms and health events; all of them or, with an error, maybe some.
+
+        Receivers drop repetitions by the events' ids.
+        """
+
+    @abstractmethod
+    def upload(self, name: str, path: Path) -> None:
+        """Deliver a segment.
+
+        Args:
+            name: its path below the device's own prefix. The same name may come again with the
+                same content.
+            path: the file, which stays the caller's.
+        """
+
+    def source(self, address: str) -> Source | None:
+        """A source for addresses that need this channel's access; None leaves it to the runtime."""
+        del address
+        return None
+
+    @abstractmethod
+    def close(self) -> None:
+        """Disconnect."""

@@ -1,0 +1,192 @@
+"""The file channel: a pointer in a file, and a folder of the device's own for what it sends.
+
+For a device process beside its operator, for a mounted share, and for agents that hand over files.
+The outbox holds ``report.json``, ``hot/<date>.ndjson`` and ``segments/…``; all but the second
+appear whole, by a rename. Beside the pointer may lie ``access.json``, an `AccessReport`: while it
+says ``expired``, the device fetches nothing and says so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from edgefleet.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    EdgeFleetError,
+    UnavailableError,
+)
+from edgefleet.protocol.documents import encode, parse
+from edgefleet.protocol.files import translate_full
+from edgefleet.protocol.names import check_path
+from edgefleet.protocol.pointer import MAX_BYTES as MAX_POINTER_BYTES
+from edgefleet.protocol.report import AccessReport
+from edgefleet_runtime.channels.base import Channel
+from edgefleet_runtime.store.durable import sync_folder, write_durably
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from edgefleet.protocol.event import Event
+
+INTERVAL_S = 0.05  # between two looks at the files; one look is two stat calls
+ACCESS_FILE = "access.json"
+MAX_ACCESS_BYTES = 64 << 10
+_REFUSALS = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
+
+
+class FileChannel(Channel):
+    """Pointer from a file that is watched, reports and events into a folder.
+
+    Args:
+        pointer: the file; it may be missing, a link, and be replaced at any time.
+        outbox: the device's own folder; made when something is sent.
+        interval_s: seconds between two looks.
+    """
+
+    options = {  # noqa: RUF012 - a ClassVar in the base
+        "pointer": "file to watch for the pointer",
+        "outbox": "folder of this device for its report, events and segments",
+    }
+
+    def __init__(self, pointer: Path, outbox: Path, *, interval_s: float = INTERVAL_S) -> None:
+        self._pointer = pointer
+        self._access = pointer.with_name(ACCESS_FILE)
+        self._outbox = outbox
+        self._interval_s = interval_s
+        self._woken = threading.Event()
+        self._seen: dict[Path, object] = {}
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, str], *, device: str) -> Self:
+        del device  # the operator's side knows whose outbox it is
+        missing = sorted(cls.options.keys() - options.keys())
+        unknown = sorted(options.keys() - cls.options.keys())
+        if missing or unknown:
+            raise ConfigurationError(
+                f"channel file: missing options {missing}, unknown options {unknown}",
+                cure="give it -o pointer=FILE -o outbox=FOLDER and nothing else",
+            )
+        return cls(Path(options["pointer"]).absolute(), Path(options["outbox"]).absolute())
+
+    # ------------------------------------------------------------------------------------- coming
+
+    def pointer(self) -> bytes | None:
+        return self._read(self._pointer, MAX_POINTER_BYTES)
+
+    def access(self) -> AccessReport:
+        """What ``access.json`` says, or else whether the outbox takes files."""
+        try:
+            data = self._read(self._access, MAX_ACCESS_BYTES)
+            if data is not None:
+                return parse(AccessReport, data, ACCESS_FILE)
+            self._outbox.mkdir(parents=True, exist_ok=True)
+        except EdgeFleetError as error:
+            return AccessReport(state="unknown", detail=error.message)
+        except OSError as error:
+            return AccessReport(state="denied", detail=f"outbox: {error.strerror}")
+        if not os.access(self._outbox, os.W_OK | os.X_OK):
+            return AccessReport(state="denied", detail="outbox: not writable")
+        return AccessReport(state="ok")
+
+    def wait(self, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            if self._woken.is_set():
+                self._woken.clear()
+                return True
+            if any(_signature(path) != self._seen.get(path) for path in self._watched()):
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._woken.wait(min(left, self._interval_s))
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def _watched(self) -> tuple[Path, Path]:
+        return (self._pointer, self._access)
+
+    def _read(self, path: Path, max_bytes: int) -> bytes | None:
+        """A small file's bytes, cut one above ``max_bytes``; None when it is missing.
+
+        The signature is taken before the bytes: a change in between is seen as one by `wait`.
+        """
+        self._seen[path] = _signature(path)
+        try:
+            # Not to hang where somebody made a pipe.
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise UnavailableError(f"{path.name} can't be read: {error.strerror}") from error
+        with os.fdopen(handle, "rb") as stream:
+            return stream.read(max_bytes + 1)
+
+    # -------------------------------------------------------------------------------------- going
+
+    def send_report(self, report: bytes) -> None:
+        with self._writing():
+            self._outbox.mkdir(parents=True, exist_ok=True)
+            write_durably(self._outbox / "report.json", report)
+
+    def send_hot(self, events: Sequence[Event]) -> None:
+        """Append to today's file, after ending a line that a crash tore."""
+        lines = b"".join(encode(event) + b"\n" for event in events)
+        path = self._outbox / "hot" / f"{time.strftime('%Y-%m-%d', time.gmtime())}.ndjson"
+        with self._writing(), translate_full(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a+b", buffering=0) as stream:
+                end = stream.seek(0, os.SEEK_END)
+                if end:
+                    stream.seek(end - 1)
+                    lines = lines if stream.read(1) == b"\n" else b"\n" + lines
+                stream.write(lines)
+                os.fsync(stream.fileno())
+
+    def upload(self, name: str, path: Path) -> None:
+        target = self._outbox / check_path(name, what="segment name")
+        partial = target.with_name(f".{target.name}.partial")
+        with self._writing(), translate_full(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                shutil.copyfile(path, partial)
+                with partial.open("rb") as stream:
+                    os.fsync(stream.fileno())
+                partial.replace(target)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
+            sync_folder(target.parent)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except EdgeFleetError:
+            raise
+        except _REFUSALS as error:
+            raise AccessDeniedError(
+                f"outbox {self._outbox}: {error.strerror}", cure="let the device write its folder"
+            ) from error
+        except OSError as error:
+            raise UnavailableError(f"outbox {self._outbox}: {error}") from error
+
+    def close(self) -> None:
+        self.wake()
+
+
+def _signature(path: Path) -> object:
+    """What changes when a file is replaced, rewritten, removed, or its link points elsewhere."""
+    try:
+        info = path.stat()
+    except OSError as error:
+        return error.errno
+    return (info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size)

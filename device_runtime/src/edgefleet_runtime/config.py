@@ -1,0 +1,79 @@
+"""What one runtime process is told: values only, checked before anything is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from edgefleet.errors import InvalidInputError
+from edgefleet.protocol.names import check_name
+from edgefleet.protocol.pointer import FleetId
+
+STORE_MAX_BYTES = 8 << 30
+SPOOL_MAX_BYTES = 512 << 20
+MIN_SPOOL_BYTES = 64 << 10
+MAX_LABELS = 24
+MAX_LABEL = 63  # characters of a name or a value; a Kubernetes label value holds as many
+STOP_S = 8.0  # from the signal to the end; Kubernetes waits for 30 s, IoT Edge for 10 s
+
+PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of one runtime.
+
+    Attributes:
+        root: folder of its own on a persistent disk: store, spool and state.
+        device: the device's name, as its fleet knows it.
+        channel: name of the channel.
+        channel_options: as the channel documents them.
+        fleet: UUID given at enrolment; None to belong to the first pointer's fleet.
+        host: address to serve on; None for none.
+        port: 0 for one that is free.
+        uds: path of a Unix socket to serve on as well.
+        allow_remote: serve on an address that other machines reach.
+        labels: facts about the device, in place of those detected.
+        store_max_bytes: cap of models on the disk.
+        spool_max_bytes: cap of unsent telemetry on the disk.
+        healthy_after_s: seconds of serving until a release counts as good.
+        exit_with_parent: stop when standard input ends.
+    """
+
+    root: Path
+    device: str
+    channel: str
+    channel_options: dict[str, str] = {}
+    fleet: FleetId | None = None
+    host: str | None = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    uds: Path | None = None
+    allow_remote: bool = False
+    labels: dict[str, str] = {}
+    store_max_bytes: PositiveInt = STORE_MAX_BYTES
+    spool_max_bytes: Annotated[int, msgspec.Meta(ge=MIN_SPOOL_BYTES)] = SPOOL_MAX_BYTES
+    healthy_after_s: Annotated[float, msgspec.Meta(ge=0)] = 20.0
+    exit_with_parent: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a name that no fleet can know, and labels that a report has no room for."""
+        check_name("device", self.device)
+        longest = max((len(text) for pair in self.labels.items() for text in pair), default=0)
+        if len(self.labels) > MAX_LABELS or longest > MAX_LABEL:
+            raise InvalidInputError(
+                f"{len(self.labels)} labels of up to {longest} characters are too much",
+                cure=f"give at most {MAX_LABELS}, names and values of {MAX_LABEL} characters",
+            )
+
+
+def checked(settings: dict[str, object]) -> NodeConfig:
+    """Settings from outside as a configuration.
+
+    Raises:
+        InvalidInputError: one is missing or wrong; the message names it.
+    """
+    try:
+        return msgspec.convert(settings, NodeConfig)
+    except msgspec.ValidationError as error:
+        raise InvalidInputError(f"wrong settings: {error}", cure="see --help") from error

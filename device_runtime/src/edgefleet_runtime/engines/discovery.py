@@ -1,0 +1,67 @@
+"""Finds the engine for a format among the installed ones, by the entry points of their packages.
+
+A package that brings an engine names its `Engine` class in the group
+``edgefleet_runtime.engines``. An engine that fails to import is logged and passed over: it harms
+only who needs it.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import EntryPoint, entry_points
+
+from edgefleet.errors import MissingExtraError, PluginImportError, UnsupportedError
+from edgefleet_runtime.engines.base import Engine
+
+_log = logging.getLogger(__name__)
+
+GROUP = "edgefleet_runtime.engines"
+_CURE = "pip install 'edgefleet-runtime[cpu]', or [gpu] where there is an NVIDIA GPU"
+
+
+def engine_names() -> tuple[str, ...]:
+    """Names of the installed engines, sorted, from metadata alone; nothing is imported."""
+    return tuple(sorted({point.name for point in entry_points(group=GROUP)}))
+
+
+def engine_for(model_format: str) -> Engine:
+    """An engine that opens files of this format and whose library is installed.
+
+    Of several, the first by name.
+
+    Raises:
+        MissingExtraError: an engine knows the format and its library is not installed.
+        PluginImportError: no engine that imports knows it, and one that doesn't import might.
+        UnsupportedError: no installed engine knows it.
+    """
+    fitting: list[tuple[str, type[Engine]]] = []
+    broken: list[tuple[str, Exception]] = []
+    for point in sorted(entry_points(group=GROUP), key=lambda found: found.name):
+        try:
+            kind = _load(point)
+            if model_format in kind.formats:
+                if kind.available():
+                    return kind()
+                fitting.append((point.name, kind))
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises stays its own affair
+            _log.warning("engine %s can't be used: %s", point.name, error)
+            broken.append((point.name, error))
+    if fitting:
+        names = ", ".join(name for name, _ in fitting)
+        msg = f"the library behind the engine for {model_format!r} files is missing: {names}"
+        raise MissingExtraError(msg, cure=_CURE)
+    if broken:
+        name, reason = broken[0]
+        msg = f"no engine opens {model_format!r} files; the engine {name} can't be used: {reason}"
+        raise PluginImportError(msg, cure="repair or remove the package it is from") from reason
+    known = ", ".join(engine_names()) or "none"
+    msg = f"no installed engine opens {model_format!r} files; installed: {known}"
+    raise UnsupportedError(msg, cure=_CURE)
+
+
+def _load(point: EntryPoint) -> type[Engine]:
+    kind = point.load()
+    if not (isinstance(kind, type) and issubclass(kind, Engine)):
+        msg = f"{point.value} is no Engine class"
+        raise TypeError(msg)
+    return kind

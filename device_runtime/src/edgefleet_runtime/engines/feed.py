@@ -1,0 +1,97 @@
+"""Holds what a caller feeds a model against the model's interface, before the engine sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgefleet.errors import InvalidInputError
+from edgefleet.protocol.tensors import datatype_of, dtype_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from edgefleet.protocol.bundle import Interface
+
+
+class FeedCheck:
+    """The checks of one model; may be used by several threads."""
+
+    def __init__(self, interface: Interface) -> None:
+        self._inputs = {
+            spec.name: (spec.datatype, dtype_of(spec.datatype), spec.shape)
+            for spec in interface.inputs
+        }
+        self._outputs = frozenset(spec.name for spec in interface.outputs)
+
+    def feed(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The inputs as an engine takes them, BYTES as ``str``.
+
+        Raises:
+            InvalidInputError: an input is missing, unknown, of another datatype or shape.
+        """
+        feed: dict[str, NDArray[Any]] = {}
+        for name, (datatype, dtype, shape) in self._inputs.items():
+            array = inputs.get(name)
+            if array is None:
+                msg = f"input {name!r} is missing"
+                raise InvalidInputError(msg, cure=self._cure())
+            if array.dtype != dtype:
+                seen = datatype_of(array.dtype)
+                if seen != datatype:
+                    msg = f"input {name!r} takes {datatype}, not {seen}"
+                    raise InvalidInputError(msg)
+            # A model that doesn't tell an input's rank looks like one that takes a scalar.
+            if shape and not _fits(array.shape, shape):
+                msg = f"input {name!r} takes shape {list(shape)}, not {list(array.shape)}"
+                raise InvalidInputError(msg, cure="-1 stands for any length")
+            feed[name] = _text(array, name) if datatype == "BYTES" else array
+        if len(inputs) != len(feed):
+            unknown = ", ".join(repr(name) for name in inputs if name not in feed)
+            msg = f"the model has no input {unknown}"
+            raise InvalidInputError(msg, cure=self._cure())
+        return feed
+
+    def wanted(self, outputs: Sequence[str]) -> list[str]:
+        """The outputs asked for.
+
+        Raises:
+            InvalidInputError: the model has no such output.
+        """
+        for name in outputs:
+            if name not in self._outputs:
+                msg = f"the model has no output {name!r}"
+                raise InvalidInputError(msg, cure=f"it has {', '.join(sorted(self._outputs))}")
+        return list(outputs)
+
+    def _cure(self) -> str:
+        return f"it takes {', '.join(f'{name} ({kind[0]})' for name, kind in self._inputs.items())}"
+
+
+def _fits(seen: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    if seen == shape:
+        return True
+    return len(seen) == len(shape) and all(
+        wanted in (-1, length) for length, wanted in zip(seen, shape, strict=True)
+    )
+
+
+def _text(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """String tensors are UTF-8 text in ONNX (onnx.proto3: ``string_data``)."""
+    text = np.empty(array.size, object)
+    for index, element in enumerate(array.reshape(-1).tolist()):
+        if isinstance(element, bytes):
+            try:
+                text[index] = element.decode()
+            except UnicodeDecodeError as error:
+                msg = f"element {index} of input {name!r} is not UTF-8"
+                raise InvalidInputError(msg) from error
+        elif isinstance(element, str):
+            text[index] = element
+        else:
+            msg = f"element {index} of input {name!r} is {type(element).__name__}, not text"
+            raise InvalidInputError(msg)
+    return text.reshape(array.shape)

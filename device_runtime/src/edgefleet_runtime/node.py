@@ -1,0 +1,147 @@
+"""One device's runtime, put together from its parts: channel, store, engines, server, spool.
+
+Threads: the server's event loop in the main thread, the reconciler, and the spool. A signal ends
+all three in order within `config.STOP_S`: the server finishes what has begun, the spool closes and
+uploads what it can, a last report says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+from edgefleet.errors import CancelledError
+from edgefleet_runtime.channels.discovery import channel_named
+from edgefleet_runtime.config import STOP_S
+from edgefleet_runtime.engines.discovery import engine_for
+from edgefleet_runtime.engines.installed import installed_engines
+from edgefleet_runtime.lock import RootLock
+from edgefleet_runtime.reconciler.acquire import Acquirer
+from edgefleet_runtime.reconciler.driver import Driver
+from edgefleet_runtime.reconciler.memory import MemoryFile
+from edgefleet_runtime.reconciler.rack import Rack
+from edgefleet_runtime.reconciler.slot import Workbench
+from edgefleet_runtime.report import host
+from edgefleet_runtime.serve.server import Server
+from edgefleet_runtime.serve.table import ModelTable
+from edgefleet_runtime.spool.spool import Spool
+from edgefleet_runtime.store.blobs import BlobStore
+from edgefleet_runtime.store.fetch import Fetcher
+from edgefleet_runtime.worker import Worker
+
+if TYPE_CHECKING:
+    from edgefleet_runtime.config import NodeConfig
+
+_log = logging.getLogger(__name__)
+
+DRAIN_S = STOP_S * 0.5
+JOIN_S = STOP_S * 0.25
+FLUSH_S = STOP_S * 0.2
+
+
+class Node:
+    """A device's runtime.
+
+    Raises:
+        ConflictError: another runtime uses the folder.
+        ConfigurationError: channel, address or folder can't be used.
+    """
+
+    def __init__(self, config: NodeConfig) -> None:
+        channel_type = channel_named(config.channel)
+        self._config = config
+        self._channel = channel_type.from_options(config.channel_options, device=config.device)
+        table = ModelTable()
+        self._server = Server(
+            table,
+            config.host,
+            config.port,
+            uds=config.uds,
+            allow_remote=config.allow_remote,
+            ready=lambda: self._worker.ready,
+        )
+        self._lock = RootLock(config.root)  # before anything in the folder is touched
+        store = BlobStore(config.root, config.store_max_bytes)
+        fetcher = Fetcher(store, pause=self._channel.wait, check=self._check)
+        engines = [engine for engine in installed_engines() if not engine.problem]
+        providers = {provider for engine in engines for provider in engine.providers}
+        formats = {name for engine in engines for name in engine.formats}
+        labels = {**host.labels(providers=providers), **config.labels}
+        acquirer = Acquirer(store, fetcher, labels=labels, formats=formats)
+        bench = Workbench(store, engine_for, self._check)
+        self._spool = Spool(
+            config.root / "spool",
+            self._channel,
+            device=config.device,
+            max_bytes=config.spool_max_bytes,
+        )
+        table.observers.append(self._spool.intake.observe)
+        self._driver = Driver(
+            device=config.device,
+            fleet=config.fleet,
+            channel=self._channel,
+            rack=Rack(store, acquirer, bench, table),
+            memory_file=MemoryFile(config.root),
+            on_release=self._spool.follow,
+            on_event=self._spool.tell,
+            healthy_after_s=config.healthy_after_s,
+        )
+        self._worker = Worker(
+            driver=self._driver,
+            channel=self._channel,
+            store=store,
+            fetcher=fetcher,
+            spool=self._spool,
+            root=config.root,
+            labels=labels,
+            endpoint=lambda: self._server.endpoint,
+            pid=os.getpid(),
+        )
+
+    async def run(self) -> bool:
+        """Serve until a signal comes, or the parent goes if the configuration says so.
+
+        Returns:
+            Whether everything ended in time; else threads are left in calls that don't end.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await self._server.start()
+        if self._config.exit_with_parent:
+            watch = threading.Thread(target=_watch_parent, args=(loop, stop), daemon=True)
+            watch.start()
+        self._spool.start()
+        self._worker.start()
+        await stop.wait()
+        return await self._stop()
+
+    async def _stop(self) -> bool:
+        _log.info("stopping")
+        self._worker.stop()
+        await self._server.stop(DRAIN_S)
+        ended = await asyncio.to_thread(self._worker.join, JOIN_S)
+        ended = await asyncio.to_thread(self._spool.stop, FLUSH_S) and ended
+        self._channel.close()
+        self._lock.release()
+        return ended
+
+    def _check(self) -> None:
+        """Break long work off when the process stops, or the pointer may have changed."""
+        if self._worker.stopping.is_set() or (self._driver.outside.live and self._channel.wait(0)):
+            raise CancelledError("something changed meanwhile", retryable=True)
+
+
+def _watch_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """Stop when standard input ends, as it does when the process that made us is gone."""
+    with contextlib.suppress(OSError):  # closed from the start: nobody holds the other end
+        while os.read(0, 4096):
+            pass
+    with contextlib.suppress(RuntimeError):  # the loop has ended already
+        loop.call_soon_threadsafe(stop.set)

@@ -1,0 +1,60 @@
+"""What a report says of the models of a release in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgefleet.protocol.report import ModelReport, ModelState
+from edgefleet_runtime.reconciler.machine import Progress, Stage
+
+if TYPE_CHECKING:
+    from edgefleet_runtime.reconciler.slot import Slot, Unit
+
+_STATES: dict[Stage, ModelState] = {
+    Stage.FETCHED: "fetched",
+    Stage.VERIFIED: "verified",
+    Stage.LOADED: "loaded",
+    Stage.WARMED: "warmed",
+    Stage.TESTED: "self-tested",
+}
+
+
+def describe_running(slot: Slot | None) -> tuple[ModelReport, ...]:
+    """The models that answer requests."""
+    return tuple(_report(unit, "active") for unit in slot.units.values()) if slot else ()
+
+
+def describe_coming(slot: Slot | None, progress: Progress | None) -> tuple[ModelReport, ...]:
+    """The models of the release on its way, each as far as it got."""
+    if slot is None or progress is None or progress.release != slot.digest:
+        return ()
+    return tuple(
+        _report(unit, _state(unit, progress.stages.get(key) if progress.stages else None, progress))
+        for key, unit in slot.units.items()
+    )
+
+
+def _state(unit: Unit, stage: Stage | None, progress: Progress) -> ModelState:
+    if unit.reason is not None:
+        return "waiting" if progress.waits else "rejected"
+    return _STATES[stage or Stage.FETCHED]
+
+
+def _report(unit: Unit, state: ModelState) -> ModelReport:
+    served, part = unit.served, unit.part
+    return ModelReport(
+        name=part.model.name,
+        version=part.model.version,
+        bundle=part.model.bundle,
+        role=part.model.role,
+        variant=part.variant.name,
+        why=part.why,
+        engine=served.model.engine if served else None,
+        providers=served.model.providers if served else (),
+        state=state,
+        self_test=unit.outcome,
+        reason=unit.reason,
+        inferences=served.inferences if served and state == "active" else 0,
+        failures=served.failures if served and state == "active" else 0,
+        latency_p50_us=served.latency_p50_us if served and state == "active" else None,
+    )

@@ -1,0 +1,299 @@
+"""The reconciler's mind: a pure state machine over values, without clocks, disks or models.
+
+A release's models go through `Stage` by `Stage`; when all of them passed their self-test, the
+release is swapped in as a whole. Rules kept here, and held by property tests:
+
+- Pointers rise. A lower one, another fleet's, a number used twice: refused, and nothing changes.
+- What runs changes only by `Swapped`, to the release wanted, after every model was tested.
+- A release that failed is not tried again until a newer pointer comes (or the runtime restarts).
+- What cannot go on for reasons outside (no network, expired access, a full disk) waits; it isn't
+  rejected. What runs goes on running meanwhile.
+- News of a release that is no longer wanted changes nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from edgefleet.errors import AccessDeniedError, DocumentError, EdgeFleetError
+from edgefleet.protocol.pointer import Pointer, check_successor
+from edgefleet.protocol.release import Role
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from edgefleet.protocol.report import State as ReportState
+
+Key = tuple[str, Role]
+"""Name and role: what tells a release's models apart."""
+
+MAX_REPAIRS = 2  # times that damaged blobs of one release are fetched again
+
+
+class Stage(enum.IntEnum):
+    """How far a model got; each stage follows the one before."""
+
+    FETCHED = 1
+    VERIFIED = 2
+    LOADED = 3
+    WARMED = 4
+    TESTED = 5
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """A release on its way.
+
+    Attributes:
+        release: its digest.
+        stages: of each model; None until the release was fetched.
+        repairs: how often damaged blobs were fetched again.
+        failed: why it must be rejected, once that is known.
+        waits: why it can't go on now.
+    """
+
+    release: str
+    stages: dict[Key, Stage] | None = None
+    repairs: int = 0
+    failed: str | None = None
+    waits: str | None = None
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the next action depends on.
+
+    Attributes:
+        device: the device's name, which decides its cohort.
+        fleet: UUID given at enrolment; None to belong to the first pointer's fleet.
+        pointer: the highest one taken.
+        running: release that answers requests.
+        kept: release that is still loaded and can come back at once.
+        progress: the wanted release on its way.
+        rejected: digest of the wanted release and why it failed.
+    """
+
+    device: str
+    fleet: str | None = None
+    pointer: Pointer | None = None
+    running: str | None = None
+    kept: str | None = None
+    progress: Progress | None = None
+    rejected: tuple[str, str] | None = None
+
+    @property
+    def wanted(self) -> str | None:
+        """Digest of the release that the pointer gives this device."""
+        return None if self.pointer is None else self.pointer.release_for(self.device)
+
+
+class Fetch(msgspec.Struct, frozen=True):
+    """Get the release, its bundles' indexes, and the chosen variants' blobs into the store."""
+
+    release: str
+
+
+class Advance(msgspec.Struct, frozen=True):
+    """Bring one model to the next stage: verify, load, warm up or self-test it."""
+
+    release: str
+    model: Key
+    to: Stage
+
+
+class Swap(msgspec.Struct, frozen=True):
+    """Let the release answer requests from now on, as a whole."""
+
+    release: str
+
+
+class Reject(msgspec.Struct, frozen=True):
+    """Give the release up and free what was loaded of it."""
+
+    release: str
+    reason: str
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Nothing can be done until something outside changes."""
+
+    reason: str
+
+
+class Rest(msgspec.Struct, frozen=True):
+    """Nothing is left to do."""
+
+
+Action = Fetch | Advance | Swap | Reject | Wait | Rest
+
+
+def decide(state: State) -> Action:  # noqa: PLR0911 - one an action
+    """What to do next."""
+    wanted, progress = state.wanted, state.progress
+    if wanted is None or wanted == state.running:
+        return Rest()
+    if state.rejected is not None and state.rejected[0] == wanted:
+        return Rest()
+    if progress is not None and progress.failed is not None:
+        return Reject(wanted, progress.failed)
+    if progress is not None and progress.waits is not None:
+        return Wait(progress.waits)
+    if wanted == state.kept:
+        return Swap(wanted)
+    if progress is None or progress.stages is None:
+        return Fetch(wanted)
+    unready = {key: stage for key, stage in progress.stages.items() if stage < Stage.TESTED}
+    if not unready:
+        return Swap(wanted)
+    # All models take a stage before one takes the next: a damaged file is found before any memory
+    # is spent.
+    model = min(unready, key=lambda key: (unready[key], key))
+    return Advance(wanted, model, Stage(unready[model] + 1))
+
+
+class Fetched(msgspec.Struct, frozen=True):
+    """The release's blobs are in the store; these are its models."""
+
+    release: str
+    models: tuple[Key, ...]
+
+
+class Reached(msgspec.Struct, frozen=True):
+    """A model got to a stage."""
+
+    release: str
+    model: Key
+    stage: Stage
+
+
+class Damaged(msgspec.Struct, frozen=True):
+    """A blob in the store is not what it was; it was removed."""
+
+    release: str
+    reason: str
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """A step failed. ``waits`` tells that it may succeed when something outside changes."""
+
+    release: str
+    reason: str
+    waits: bool = False
+
+
+class Swapped(msgspec.Struct, frozen=True):
+    """The release answers requests; ``kept`` is still loaded."""
+
+    release: str
+    kept: str | None = None
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """The release was given up."""
+
+    release: str
+    reason: str
+
+
+class Unkept(msgspec.Struct, frozen=True):
+    """The release that could come back at once was given up, to make room."""
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """Something outside may have changed: time passed, or access was renewed."""
+
+
+Event = Fetched | Reached | Damaged | Failed | Swapped | Rejected | Unkept | Retry
+
+
+def offer(state: State, pointer: Pointer, *, now: datetime) -> State:
+    """The state after a pointer came.
+
+    Args:
+        state: before.
+        pointer: decoded, its required features known.
+        now: the device's clock, held against ``expires`` only.
+
+    Raises:
+        DocumentError: the pointer is refused, see `check_successor`, or it is new and has expired.
+    """
+    if not check_successor(state.pointer, pointer, fleet=state.fleet):
+        return state
+    if pointer.expires is not None and pointer.expires <= now:
+        raise DocumentError(
+            f"pointer {pointer.pair} expired at {pointer.expires.isoformat()}",
+            cure="publish a new pointer, or set the device's clock",
+        )
+    state = replace(state, pointer=pointer, rejected=None)
+    progress = state.progress
+    if progress is not None and (progress.release != state.wanted or progress.failed):
+        progress = None
+    if progress is not None:
+        progress = replace(progress, waits=None)
+    return replace(state, progress=progress)
+
+
+def apply(state: State, event: Event) -> State:  # noqa: PLR0911 - one an event
+    """The state after something happened."""
+    match event:
+        case Swapped(release, kept):
+            if release != state.wanted:
+                return state
+            return replace(state, running=release, kept=kept, progress=None)
+        case Rejected(release, reason):
+            if release != state.wanted:
+                return state
+            return replace(state, progress=None, rejected=(release, reason))
+        case Unkept():
+            return replace(state, kept=None)
+        case Retry():
+            progress = state.progress and replace(state.progress, waits=None)
+            return replace(state, progress=progress)
+        case _:
+            if event.release != state.wanted or event.release == state.running:
+                return state
+            progress = state.progress or Progress(release=event.release)
+            return replace(state, progress=_advanced(progress, event))
+
+
+def _advanced(  # noqa: PLR0911 - one an event
+    progress: Progress, event: Fetched | Reached | Damaged | Failed
+) -> Progress:
+    match event:
+        case Fetched(models=models):
+            return replace(progress, stages=dict.fromkeys(models, Stage.FETCHED))
+        case Reached(model=model, stage=stage):
+            stages = progress.stages or {}
+            if stages.get(model, 0) != stage - 1:
+                return progress  # stages are taken one by one, whoever says otherwise
+            return replace(progress, stages={**stages, model: stage})
+        case Damaged(reason=reason):
+            if progress.repairs >= MAX_REPAIRS:
+                return replace(progress, failed=reason)
+            return replace(progress, stages=None, repairs=progress.repairs + 1)
+        case Failed(reason=reason, waits=True):
+            return replace(progress, waits=reason)
+        case Failed(reason=reason):
+            return replace(progress, failed=reason)
+
+
+def failure(release: str, error: EdgeFleetError) -> Failed:
+    """What an error means for a release: whether it waits, or will be rejected."""
+    return Failed(
+        release, error.message, waits=error.retryable or isinstance(error, AccessDeniedError)
+    )
+
+
+def condition(state: State) -> ReportState:
+    """The state as a report names it."""
+    if state.wanted is None:
+        return "idle" if state.running is None else "active"
+    match decide(state):
+        case Rest():
+            return "active" if state.wanted == state.running else "rejected"
+        case Wait():
+            return "waiting"
+        case _:
+            return "working"

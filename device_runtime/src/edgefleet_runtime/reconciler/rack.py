@@ -1,0 +1,169 @@
+"""The releases in memory: the one that runs, the one that can come back, the one on its way.
+
+Rules kept here:
+
+- The table is swapped in one assignment; what left it closes when its last request ends.
+- A model that two releases share is loaded once, and closed when neither needs it.
+- What runs, what is kept, what is on its way and the last good release are pinned in the store.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from edgefleet.errors import EdgeFleetError, StorageFullError, UnavailableError
+from edgefleet_runtime.faults import point
+from edgefleet_runtime.reconciler.acquire import WANTED
+from edgefleet_runtime.reconciler.machine import Stage
+from edgefleet_runtime.reconciler.slot import Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgefleet_runtime.reconciler.acquire import Acquirer, OpenSources
+    from edgefleet_runtime.reconciler.machine import Key
+    from edgefleet_runtime.reconciler.slot import Unit, Workbench
+    from edgefleet_runtime.serve.table import ModelTable
+    from edgefleet_runtime.store.blobs import BlobStore
+    from edgefleet_runtime.store.sources import Source
+
+_log = logging.getLogger(__name__)
+
+
+class Rack:
+    """Slots for releases, and the table that the running one fills.
+
+    Args:
+        store: where blobs are.
+        acquirer: brings releases into the store.
+        bench: brings models from the store to readiness.
+        table: what answers requests.
+    """
+
+    def __init__(
+        self, store: BlobStore, acquirer: Acquirer, bench: Workbench, table: ModelTable
+    ) -> None:
+        self.running: Slot | None = None
+        self.kept: Slot | None = None
+        self.candidate: Slot | None = None
+        self._store = store
+        self._acquirer = acquirer
+        self._bench = bench
+        self._table = table
+        self._store_max_bytes = store.max_bytes
+
+    def restore(self, digest: str) -> None:
+        """Load a release from the store alone and serve it.
+
+        Raises:
+            UnavailableError: something of it is missing from the store.
+            EdgeFleetError: as the steps of `Workbench`. Nothing is left loaded.
+        """
+        slot = self._acquired(digest, _no_sources)
+        try:
+            for unit in slot.units.values():
+                for stage in tuple(Stage)[1:]:
+                    self._advance(unit, stage)
+        except BaseException:
+            slot.close(others=())
+            raise
+        self._serve(slot)
+
+    def fetch(self, digest: str, sources: OpenSources) -> tuple[Key, ...]:
+        """Make a release the one on its way; returns its models. See `Acquirer.acquire`."""
+        self.discard()
+        try:
+            self.candidate = self._acquired(digest, sources)
+        except StorageFullError as error:
+            if error.retryable or self.kept is None:
+                raise
+            # The cap is too small for three releases: the one that could come back makes room.
+            _log.warning("%s; giving up the previous release", error.message)
+            self.kept.close(others=(self.running,))
+            self.kept = None
+            self.pin()
+            self.candidate = self._acquired(digest, sources)
+        return tuple(self.candidate.units)
+
+    def advance(self, digest: str, model: Key, stage: Stage) -> bool:
+        """Bring a model of the release on its way to a stage.
+
+        Returns:
+            False when that release is not the one on its way.
+        """
+        if self.candidate is None or self.candidate.digest != digest:
+            return False
+        self._advance(self.candidate.units[model], stage)
+        return True
+
+    def ready(self, digest: str) -> Slot | None:
+        """The slot of a release that is on its way or kept."""
+        for slot in (self.candidate, self.kept):
+            if slot is not None and slot.digest == digest:
+                return slot
+        return None
+
+    def swap(self, slot: Slot) -> None:
+        """Let a ready slot answer requests, and keep the previous one if its settings say so."""
+        previous, kept = self.running, self.kept
+        self._serve(slot)
+        point("swap.done")
+        self.candidate = None if slot is self.candidate else self.candidate
+        self.kept = previous if slot.acquired.release.settings.keep_previous else None
+        for old in (previous, kept):
+            if old is not None and old not in (slot, self.kept):
+                old.close(others=(slot, self.kept))
+        self.pin()
+
+    def discard(self) -> None:
+        """Free what is loaded of the release on its way."""
+        if self.candidate is not None:
+            self.candidate.close(others=(self.running, self.kept))
+            self.candidate = None
+        self._store.pin(WANTED, ())
+
+    def pin(self, good: str | None = None) -> None:
+        """Tell the store what is in use.
+
+        Args:
+            good: digest of the last good release, where it isn't one of those here.
+        """
+        self._store.pin("running", self.running.acquired.blobs() if self.running else ())
+        self._store.pin("kept", self.kept.acquired.blobs() if self.kept else ())
+        if self.candidate is None:
+            self._store.pin(WANTED, ())
+        if good is None:
+            return
+        for slot in (self.running, self.kept):
+            if slot is not None and slot.digest == good:
+                self._store.pin("good", slot.acquired.blobs())
+                return
+        try:
+            self._store.pin("good", self._acquirer.acquire(good, _no_sources).blobs())
+        except EdgeFleetError as error:
+            _log.warning("the last good release is not whole: %s", error.message)
+
+    def _acquired(self, digest: str, sources: OpenSources) -> Slot:
+        return Slot(self._acquirer.acquire(digest, sources), self._acquirer.providers)
+
+    def _advance(self, unit: Unit, stage: Stage) -> None:
+        match stage:
+            case Stage.VERIFIED:
+                self._bench.verify(unit)
+            case Stage.LOADED:
+                self._bench.load(unit, others=(self.running, self.kept))
+            case Stage.WARMED:
+                self._bench.warm_up(unit)
+            case _:
+                self._bench.self_test(unit)
+
+    def _serve(self, slot: Slot) -> None:
+        self._table.swap(slot.served())
+        self.running = slot
+        cap = slot.acquired.release.settings.store_max_bytes
+        self._store.max_bytes = min(cap or self._store_max_bytes, self._store_max_bytes)
+
+
+def _no_sources() -> Sequence[Source]:
+    raise UnavailableError("it is not whole on this device's disk")

@@ -1,0 +1,159 @@
+"""A release in memory, and the steps that bring its models from the store to readiness."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from edgefleet.errors import EdgeFleetError, InvalidModelError
+from edgefleet.protocol.bundle import blobs_of, entry_of, files_of
+from edgefleet_runtime.engines.base import EngineOptions
+from edgefleet_runtime.faults import point
+from edgefleet_runtime.reconciler.selftest import self_test, warm_up
+from edgefleet_runtime.serve.table import ServedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from edgefleet.protocol.report import SelfTest
+    from edgefleet_runtime.engines.base import Engine
+    from edgefleet_runtime.reconciler.acquire import Acquired, Part
+    from edgefleet_runtime.reconciler.machine import Key
+    from edgefleet_runtime.store.blobs import BlobStore
+
+    EngineFor = Callable[[str], Engine]
+    """Gives the engine that opens a model format."""
+
+_log = logging.getLogger(__name__)
+
+
+class Unit:
+    """One model of a release: what documents say, and what became of it in memory."""
+
+    def __init__(self, part: Part, options: EngineOptions) -> None:
+        self.part = part
+        self.options = options
+        self.folder: Path | None = None
+        self.served: ServedModel | None = None
+        self.outcome: SelfTest | None = None
+        self.reason: str | None = None
+
+    def same_as(self, other: Unit) -> bool:
+        """Whether the other's loaded model may serve as this one's."""
+        return (self.part.model, self.part.variant, self.options) == (
+            other.part.model,
+            other.part.variant,
+            other.options,
+        )
+
+
+class Slot:
+    """A release in memory."""
+
+    def __init__(self, acquired: Acquired, providers: tuple[str, ...]) -> None:
+        self.acquired = acquired
+        options = EngineOptions(providers=providers, strict=acquired.release.settings.strict)
+        self.units: dict[Key, Unit] = {part.key: Unit(part, options) for part in acquired.parts}
+
+    @property
+    def digest(self) -> str:
+        """Digest of the release."""
+        return self.acquired.digest
+
+    def served(self) -> dict[str, ServedModel]:
+        """Its loaded models by the name that they answer to."""
+        return {name: u.served for (name, _), u in self.units.items() if u.served is not None}
+
+    def close(self, *, others: Iterable[Slot | None]) -> None:
+        """Free its models, except those that another slot serves too."""
+        shared = {id(m) for slot in others if slot is not None for m in slot.served().values()}
+        for unit in self.units.values():
+            if unit.served is not None and id(unit.served) not in shared:
+                unit.served.retire()
+            unit.served = None
+
+
+class Workbench:
+    """Brings a slot's models from the store to readiness, one step a call.
+
+    Args:
+        store: holds their blobs.
+        engine_for: gives the engine for a format.
+        check: called between two files; raises to stop the step.
+    """
+
+    def __init__(
+        self, store: BlobStore, engine_for: EngineFor, check: Callable[[], None] = lambda: None
+    ) -> None:
+        self._store = store
+        self._engine_for = engine_for
+        self._check = check
+
+    def verify(self, unit: Unit) -> None:
+        """Read every blob of a model and lay its files out for the engine.
+
+        Raises:
+            IntegrityError: a blob is damaged; names its file. It was removed from the store.
+            NotFoundError: a blob is gone.
+        """
+        manifest = unit.part.manifest
+        names = {layer.digest: path for path, layer in files_of(manifest).items()}
+        for blob in blobs_of(manifest):
+            self._check()
+            name = f"{names.get(blob.digest, 'document')} of {unit.part.model.name}"
+            self._store.verify(blob, name=name)
+        unit.folder = self._store.materialize(unit.part.variant.manifest.digest, manifest)
+        point("model.verified")
+
+    def load(self, unit: Unit, *, others: Iterable[Slot | None]) -> None:
+        """Open a verified model, or share the one that another slot has open.
+
+        Raises:
+            InvalidModelError: the engine can't open it.
+            UnsupportedError: ``strict``, and the provider wanted is not the one in use.
+        """
+        for slot in others:
+            twin = slot.units.get(unit.part.key) if slot is not None else None
+            if twin is not None and twin.served is not None and unit.same_as(twin):
+                unit.served, unit.outcome = twin.served, twin.outcome
+                return
+        if unit.folder is None:
+            raise InvalidModelError(f"model {unit.part.model.name} was not verified")
+        part = unit.part
+        engine = self._engine_for(part.variant.format)
+        unit.served = ServedModel(
+            engine.load(unit.folder / entry_of(part.manifest, part.details), unit.options),
+            name=part.model.name,
+            version=part.model.version,
+            bundle=part.model.bundle,
+            variant=part.variant.name,
+        )
+        point("model.loaded")
+
+    def warm_up(self, unit: Unit) -> None:
+        """Run a loaded model once; what goes wrong is left for the self-test to judge."""
+        if unit.served is None or unit.outcome is not None:
+            return
+        try:
+            warm_up(unit.served.model, unit.part.details)
+        except EdgeFleetError as error:
+            _log.info("warming up %s: %s", unit.part.model.name, error.message)
+        point("model.warmed")
+
+    def self_test(self, unit: Unit) -> None:
+        """Run a model's recorded vectors, unless the model shared has passed them already.
+
+        Raises:
+            InvalidModelError: an output is out of tolerance; ``unit.outcome`` has the figures.
+        """
+        if unit.served is None:
+            raise InvalidModelError(f"model {unit.part.model.name} was not loaded")
+        if unit.outcome is None:
+            unit.outcome, wrong = self_test(unit.served.model, unit.part.details)
+            if wrong is not None:
+                raise InvalidModelError(
+                    f"{unit.part.model.name}:{unit.part.model.version}, variant "
+                    f"{unit.part.variant.name} on {', '.join(unit.served.model.providers)}: {wrong}"
+                )
+        point("model.tested")

@@ -1,0 +1,1 @@
+"""The report: what this device says it runs, and the facts about its hardware."""

@@ -1,0 +1,187 @@
+"""Turns the bytes of one connection into requests. Does no IO and has no clock; httptools parses.
+
+Rules kept here:
+
+- What is kept of an unfinished request is capped: head, body, and all connections' bodies together.
+- Any bytes at all give requests or one refusal, after which nothing further is read.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from typing import NoReturn
+
+import httptools
+
+from edgefleet_runtime.serve.messages import Limits, Request, Response, overloaded, refusal
+
+
+class Phase(enum.Enum):
+    """Where in a request the bytes have come to."""
+
+    IDLE = enum.auto()  # between requests
+    HEAD = enum.auto()  # inside the request line and headers
+    BODY = enum.auto()
+    STOPPED = enum.auto()  # refused, or the last request has come; further bytes are thrown away
+
+
+class Held:
+    """How many bytes of unanswered bodies a server holds, all connections together."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+class RequestReader:
+    """The receiving half of a connection.
+
+    Attributes:
+        phase: where the last bytes ended.
+        changes: counts the changes of ``phase``, for whoever keeps time.
+        ready: complete requests, the oldest first; whoever answers one takes its body off `Held`.
+        refusal: what to answer, once all of ``ready`` is answered, to what couldn't be read.
+        expects_continue: whether the client waits for a go-ahead before it sends the body.
+    """
+
+    def __init__(self, limits: Limits, held: Held) -> None:
+        self.phase = Phase.IDLE
+        self.changes = 0
+        self.ready: deque[Request] = deque()
+        self.refusal: Response | None = None
+        self.expects_continue = False
+        self._limits = limits
+        self._held = held
+        self._parser = httptools.HttpRequestParser(self)
+        self._begun = False  # whether the bytes being fed began a request
+        self._head_bytes = 0
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take in what arrived."""
+        if self.phase is Phase.STOPPED:
+            return
+        head_bytes = self._head_bytes + len(data)
+        if self.phase is Phase.IDLE:
+            self._enter(Phase.HEAD)
+        self._begun = False
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # The request asks to go on in another protocol. It is answered in this one, as RFC 9110
+            # (7.8) allows, and what follows it is not looked at.
+            if self.ready:
+                self.ready[-1].keep_alive = False
+            self._stop()
+        except httptools.HttpParserError as error:
+            self._stop(refusal(400, f"malformed HTTP: {error}"))
+        if self.phase is Phase.HEAD:
+            # The parser keeps an incomplete header, so what was fed counts, not what it gave.
+            self._head_bytes = 0 if self._begun else head_bytes
+            if self._head_bytes > self._limits.max_head_bytes:
+                self._stop(self._head_too_large())
+
+    def drop(self) -> None:
+        """Give up what hasn't been taken from here, because the connection is gone."""
+        self._forget_body()
+        self._held.bytes -= sum(len(request.body) for request in self.ready)
+        self.ready.clear()
+        self._stop()
+
+    # -- called by the parser; an exception here ends `feed_data`
+
+    def on_message_begin(self) -> None:
+        self._begun = True
+        self._enter(Phase.HEAD)
+        self._head_bytes = 0
+        self._target = b""
+        self._headers = {}
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > self._limits.max_head_bytes:
+            self._refuse(self._head_too_large())
+        key = name.lower()
+        known = self._headers.get(key)
+        self._headers[key] = value if known is None else known + b", " + value
+
+    def on_headers_complete(self) -> None:
+        self._enter(Phase.BODY)
+        headers = self._headers
+        if len(self._target) > self._limits.max_head_bytes:
+            self._refuse(refusal(414, "the request's path is too long"))
+        coding = headers.get(b"transfer-encoding")
+        if coding is not None and coding.strip().lower() != b"chunked":
+            self._refuse(refusal(501, "of transfer codings only chunked is known here"))
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > self._limits.max_body_bytes:
+            self._refuse(self._body_too_large())
+        expected = headers.get(b"expect")
+        if expected is not None:
+            if expected.lower() != b"100-continue":
+                self._refuse(refusal(417, "of expectations only 100-continue is known here"))
+            self.expects_continue = True
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+        self._body_bytes += len(body)
+        self._held.bytes += len(body)
+        if self._body_bytes > self._limits.max_body_bytes:
+            self._refuse(self._body_too_large())
+        if self._held.bytes > self._limits.max_held_bytes:
+            self._refuse(overloaded("too many bytes of requests are held", self._limits))
+
+    def on_message_complete(self) -> None:
+        parser = self._parser
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self.ready.append(
+            Request(
+                parser.get_method().decode("latin-1"),
+                self._target,
+                self._headers,
+                body,
+                keep_alive=parser.should_keep_alive(),
+                http10=parser.get_http_version() == "1.0",
+            )
+        )
+        self._body = []
+        self._body_bytes = 0
+        self.expects_continue = False
+        self._enter(Phase.IDLE)
+
+    # --
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self.changes += 1
+
+    def _refuse(self, response: Response) -> NoReturn:
+        self._stop(response)
+        raise ValueError  # ends the parsing; httptools wraps it, `feed` has the refusal already
+
+    def _stop(self, response: Response | None = None) -> None:
+        self.refusal = self.refusal or response
+        self._forget_body()
+        if self.phase is not Phase.STOPPED:
+            self._enter(Phase.STOPPED)
+
+    def _forget_body(self) -> None:
+        self._held.bytes -= self._body_bytes
+        self._body_bytes = 0
+        self._body = []
+
+    def _head_too_large(self) -> Response:
+        return refusal(
+            431, f"the headers are over the limit of {self._limits.max_head_bytes} bytes"
+        )
+
+    def _body_too_large(self) -> Response:
+        return refusal(413, f"the body is over the limit of {self._limits.max_body_bytes} bytes")

@@ -1,0 +1,224 @@
+"""The table of models that answer requests, swapped as a whole without losing one.
+
+Rules kept here:
+
+- A request holds a lease on the model it started with; a model closes when it is out of the table
+  and its last lease ends. So no request is lost or mixed by a swap.
+- A swap replaces the whole table in one assignment: a request sees the old release or the new one.
+- Counters live with the served model and survive in the table's totals.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from edgefleet.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from edgefleet_runtime.engines.base import LoadedModel
+
+    Observer = Callable[["ServedModel", Mapping[str, NDArray[Any]], float, str | None], None]
+    """Called after each answer with model, outputs, run time in microseconds and request id."""
+
+LATENCIES_KEPT = 256  # run times kept for the median
+_MEDIAN_EVERY = 32  # runs; sorting costs as much as running a tiny model
+
+
+class ServedModel:
+    """A loaded model with its name, version and counters."""
+
+    def __init__(
+        self, model: LoadedModel, *, name: str, version: str, bundle: str, variant: str
+    ) -> None:
+        self.model = model
+        self.name = name
+        self.version = version
+        self.bundle = bundle
+        self.variant = variant
+        self.inferences = 0
+        self.failures = 0
+        self.recent_p50_us: float | None = None
+        """`latency_p50_us` as it was a few runs ago, without the work of sorting."""
+        self._latencies: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self._lock = threading.Lock()
+        self._leases = 0
+        self._retired = False
+
+    @property
+    def latency_p50_us(self) -> float | None:
+        """Median of the last run times in microseconds; None before the first."""
+        with self._lock:
+            return self._median()
+
+    def infer(
+        self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
+    ) -> tuple[dict[str, NDArray[Any]], float]:
+        """Run the model and count the run; returns outputs and run time in microseconds."""
+        start = time.perf_counter()
+        try:
+            results = self.model.infer(inputs, outputs)
+        except Exception:
+            with self._lock:
+                self.failures += 1
+            raise
+        elapsed = (time.perf_counter() - start) * 1e6
+        with self._lock:
+            self.inferences += 1
+            self._latencies.append(elapsed)
+            if self.inferences <= _MEDIAN_EVERY or self.inferences % _MEDIAN_EVERY == 0:
+                self.recent_p50_us = self._median()
+        return results, elapsed
+
+    def lease(self) -> Lease:
+        """Keep the model open while the block runs.
+
+        Raises:
+            NotFoundError: on entering the block, when the model is closed.
+        """
+        return Lease(self)
+
+    def acquire(self) -> None:
+        """Take a lease; each needs its `release`.
+
+        Raises:
+            NotFoundError: the model is closed.
+        """
+        with self._lock:
+            if self._retired and not self._leases:
+                msg = f"model {self.name!r} is closed"
+                raise NotFoundError(msg)
+            self._leases += 1
+
+    def release(self) -> None:
+        """End a lease; the last one of a retired model closes it."""
+        with self._lock:
+            self._leases -= 1
+            close = self._retired and not self._leases
+        if close:
+            self.model.close()
+
+    def retire(self) -> None:
+        """Close the model as soon as nobody holds a lease."""
+        with self._lock:
+            if self._retired:
+                return
+            self._retired = True
+            close = not self._leases
+        if close:
+            self.model.close()
+
+    def _median(self) -> float | None:
+        ordered = sorted(self._latencies)
+        return ordered[len(ordered) // 2] if ordered else None
+
+
+class Lease:
+    """Keeps a model open inside a ``with`` block, which gets the model."""
+
+    __slots__ = ("_model",)
+
+    def __init__(self, model: ServedModel) -> None:
+        self._model = model
+
+    def __enter__(self) -> ServedModel:
+        self._model.acquire()
+        return self._model
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._model.release()
+
+
+class ModelTable:
+    """Name -> served model, for the requests of this process."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, ServedModel] = {}
+        self.observers: list[Observer] = []
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        return iter(tuple(self._models.values()))
+
+    def get(self, name: str, version: str | None = None) -> ServedModel:
+        """The model of that name.
+
+        Raises:
+            NotFoundError: no such name, or it is served in another version.
+        """
+        model = self._models.get(name)
+        if model is None or version not in {None, "", model.version}:
+            asked = name if not version else f"{name}:{version}"
+            served = ", ".join(f"{m.name}:{m.version}" for m in self) or "none"
+            msg = f"model {asked!r} is not served here"
+            raise NotFoundError(msg, cure=f"served now: {served}")
+        return model
+
+    def lease(self, name: str, version: str | None = None) -> TableLease:
+        """A model that stays open while the block runs, whatever swap happens meanwhile.
+
+        Raises:
+            NotFoundError: on entering the block, as `get` does.
+        """
+        return TableLease(self, name, version)
+
+    def acquire(self, name: str, version: str | None = None) -> ServedModel:
+        """The model of that name with a lease on it, which the caller ends with its `release`.
+
+        Raises:
+            NotFoundError: as `get` does.
+        """
+        model = self.get(name, version)
+        while True:
+            try:
+                model.acquire()
+            except NotFoundError:
+                successor = self.get(name, version)
+                if successor is model:  # retired while still in the table: nothing will follow it
+                    raise
+                model = successor
+            else:
+                return model
+
+    def swap(self, models: Mapping[str, ServedModel]) -> tuple[ServedModel, ...]:
+        """Serve exactly ``models`` from now on.
+
+        Returns:
+            The models that left, for the caller to retire.
+        """
+        old, self._models = self._models, dict(models)
+        kept = set(map(id, models.values()))
+        return tuple(model for model in old.values() if id(model) not in kept)
+
+
+class TableLease:
+    """Keeps whichever model the table has on entering the ``with`` block open inside it."""
+
+    __slots__ = ("_asked", "_model", "_table")
+
+    def __init__(self, table: ModelTable, name: str, version: str | None) -> None:
+        self._table = table
+        self._asked = (name, version)
+
+    def __enter__(self) -> ServedModel:
+        self._model = self._table.acquire(*self._asked)
+        return self._model
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._model.release()

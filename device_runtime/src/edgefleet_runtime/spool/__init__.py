@@ -1,0 +1,1 @@
+"""The spool: telemetry that must survive until the channel has taken it."""

@@ -1,0 +1,156 @@
+"""Blobs over HTTP and HTTPS with the standard library: ranges, verified TLS, proxies, redirects.
+
+Rules kept here: headers of access go to the host they were given for and to no other; a redirect
+never leads from HTTPS to HTTP; no call waits longer than its timeout for the next byte.
+Status codes: RFC 9110.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import http.client
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from edgefleet.errors import (
+    AccessDeniedError,
+    AccessExpiredError,
+    EdgeFleetError,
+    NotFoundError,
+    ThrottledError,
+    UnavailableError,
+)
+from edgefleet.protocol.digest import blob_path, short
+from edgefleet_runtime.store.sources import BlobStream, Source
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Mapping
+    from email.message import Message
+    from typing import IO
+
+TIMEOUT_S = 30.0  # without a byte; cellular links pause for many seconds at a cell change
+
+
+class HttpSource(Source):
+    """Blobs below an HTTP address.
+
+    Args:
+        address: such as ``https://host/fleet``.
+        headers: called before each request for headers of access, such as a bearer token; they are
+            sent to the address's own host only.
+        context: TLS settings; None verifies against the system's certificates.
+        timeout_s: longest wait for the next byte.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        headers: Callable[[], Mapping[str, str]] = dict,
+        context: ssl.SSLContext | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self.address = address
+        self._headers = headers
+        self._timeout_s = timeout_s
+        self._opener = urllib.request.build_opener(
+            _CarefulRedirects(), urllib.request.HTTPSHandler(context=context)
+        )
+
+    def open(self, digest: str, offset: int) -> BlobStream:
+        request = urllib.request.Request(  # noqa: S310 - the pointer's rules allow only http(s) here
+            f"{self.address.rstrip('/')}/{blob_path(digest)}"
+        )
+        request.add_header("Accept-Encoding", "identity")
+        if offset:
+            request.add_header("Range", f"bytes={offset}-")
+        for name, value in self._headers().items():
+            # "Unredirected": urllib itself leaves these out when it follows a redirect.
+            request.add_unredirected_header(name, value)
+        where = f"{urlsplit(self.address).netloc}, blob {short(digest)}"
+        try:
+            reply = self._opener.open(request, timeout=self._timeout_s)
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code == 416 and offset:  # nothing lies beyond: let the store see it whole
+                    return self.open(digest, 0)
+                raise _refusal(error.code, error.headers, where) from error
+        except EdgeFleetError:
+            raise
+        except (OSError, http.client.HTTPException) as error:
+            # A certificate that isn't valid yet is here too: a device without a battery has the
+            # wrong time after a power cut, until the network corrects it.
+            reason = getattr(error, "reason", error)
+            raise UnavailableError(f"{where}: {reason}") from error
+        return _HttpStream(reply, offset if reply.status == 206 else 0, where)
+
+
+class _HttpStream(BlobStream):
+    def __init__(self, reply: http.client.HTTPResponse, start: int, where: str) -> None:
+        self.start = start
+        self._reply = reply
+        self._where = where
+
+    def read(self, max_bytes: int) -> bytes:
+        try:
+            return self._reply.read1(max_bytes) or self._finish()
+        except (OSError, http.client.HTTPException) as error:
+            raise UnavailableError(f"{self._where}: broke off: {error!r}") from error
+
+    def _finish(self) -> bytes:
+        """Nothing, if the reply is as long as its header said."""
+        if self._reply.length:  # read1, unlike read, doesn't complain itself
+            raise http.client.IncompleteRead(b"", self._reply.length)
+        return b""
+
+    def close(self) -> None:
+        self._reply.close()
+
+
+class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
+    max_redirections = 4
+
+    def redirect_request(  # noqa: PLR0917 - as the base class has it
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: Message,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        allowed = {"https"} if req.type == "https" else {"https", "http"}
+        if urlsplit(newurl).scheme not in allowed:
+            raise UnavailableError(f"{req.host} redirects away from {req.type}", retryable=False)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+
+
+def _refusal(status: int, headers: Message, where: str) -> EdgeFleetError:
+    said = f"{where}: HTTP {status}"
+    if status in (404, 410):
+        return NotFoundError(said)
+    if status == 401:
+        return AccessExpiredError(said, cure="renew the device's access")
+    if status == 403:
+        return AccessDeniedError(said, cure="let the device read the fleet's blobs")
+    if status in (429, 503):
+        throttled = ThrottledError(said)
+        throttled.retry_after_s = _retry_after_s(headers.get("Retry-After"))
+        return throttled
+    return UnavailableError(said, retryable=status >= 500 or status == 408)
+
+
+def _retry_after_s(value: str | None) -> float | None:
+    """Seconds that a ``Retry-After`` header asks for; it may be a number or a date."""
+    if value is None:
+        return None
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None

@@ -1,0 +1,153 @@
+"""The reconciler's thread: look outside, act once, report, and wait for the next thing to do."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from edgefleet.protocol.report import Health, Report
+from edgefleet_runtime import __version__
+from edgefleet_runtime.reconciler.machine import condition
+from edgefleet_runtime.report import host
+from edgefleet_runtime.report.reporter import Reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from edgefleet_runtime.channels.base import Channel
+    from edgefleet_runtime.reconciler.driver import Driver
+    from edgefleet_runtime.spool.spool import Spool
+    from edgefleet_runtime.store.blobs import BlobStore
+    from edgefleet_runtime.store.fetch import Fetcher
+
+_log = logging.getLogger(__name__)
+
+LONGEST_WAIT_S = 5.0  # between two turns: figures that nobody announces are looked at so often
+TROUBLE_S = 1.0  # after a turn that failed for a reason nobody foresaw
+
+
+class Worker:
+    """Runs a driver in a thread of its own and reports what it does.
+
+    Args:
+        driver: decides and acts.
+        channel: wakes the thread, and takes the reports.
+        store: for its figures.
+        fetcher: likewise.
+        spool: likewise.
+        root: the folder whose disk is reported.
+        labels: of the device.
+        endpoint: gives the address that the device serves on.
+    """
+
+    def __init__(
+        self,
+        *,
+        driver: Driver,
+        channel: Channel,
+        store: BlobStore,
+        fetcher: Fetcher,
+        spool: Spool,
+        root: Path,
+        labels: Mapping[str, str],
+        endpoint: Callable[[], str],
+        pid: int,
+    ) -> None:
+        self.stopping = threading.Event()
+        self._driver = driver
+        self._channel = channel
+        self._store = store
+        self._fetcher = fetcher
+        self._spool = spool
+        self._root = root
+        self._labels = dict(labels)
+        self._endpoint = endpoint
+        self._pid = pid
+        self._started = datetime.now(UTC)
+        self._restored = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a release answers requests."""
+        return self._restored.is_set() and self._driver.state.running is not None
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end soon; any thread may call it."""
+        self.stopping.set()
+        self._channel.wake()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for its end; False when it is still busy after ``timeout_s`` seconds."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        driver = self._driver
+        try:
+            driver.restore()
+        except Exception:  # noqa: BLE001 - a device that can't remember can still be told what to run
+            _log.exception("restoring what ran before")
+        self._restored.set()
+        reporter = Reporter(
+            self._channel,
+            self.report,
+            heartbeat_s=lambda: driver.telemetry.heartbeat_s,
+            starts=driver.memory.starts,
+        )
+        while not self.stopping.is_set():
+            try:
+                self._turn(reporter)
+            except Exception:  # noqa: BLE001 - what serves goes on serving
+                _log.exception("reconciling")
+                self._channel.wait(TROUBLE_S)
+        driver.close()
+        reporter.turn(last=True)
+
+    def _turn(self, reporter: Reporter) -> None:
+        self._driver.poll()
+        due_s = reporter.turn()  # before the step: a fetch may take hours
+        if not self._driver.step():
+            other_s = self._driver.due_in_s()
+            self._channel.wait(
+                min(due_s, LONGEST_WAIT_S, LONGEST_WAIT_S if other_s is None else other_s)
+            )
+
+    def report(self) -> Report:
+        """The device as it is now, without a number."""
+        driver = self._driver
+        state, pointer = driver.state, driver.state.pointer
+        return Report(
+            sequence=0,
+            time=datetime.now(UTC),
+            state=condition(state),
+            runtime=__version__,
+            health=Health(
+                pid=self._pid,
+                started=self._started,
+                starts=driver.memory.starts,
+                rss_bytes=host.rss_bytes(),
+                disk_free_bytes=host.disk_free_bytes(self._root),
+                store_bytes=self._store.used_bytes(),
+                spool_bytes=self._spool.used_bytes,
+                bytes_fetched=self._fetcher.bytes_fetched,
+                events_dropped=self._spool.dropped,
+            ),
+            fleet=pointer.fleet if pointer else state.fleet,
+            epoch=pointer.epoch if pointer else 0,
+            number=pointer.number if pointer else 0,
+            wanted=state.wanted,
+            running=state.running,
+            models=driver.models(),
+            access=driver.outside.access,
+            labels=self._labels,
+            endpoint=None if self.stopping.is_set() else self._endpoint() or None,
+            errors=driver.errors,
+        )

@@ -1,0 +1,204 @@
+"""A device as a real process: started, watched, asked, killed."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from device_runtime.tests.onnx_models import IR_VERSION, OPSET
+from device_runtime.tests.support import Repository, details, eventually
+from edgefleet.protocol.layout import BundleLayout
+from edgefleet.protocol.release import TelemetryPolicy
+from edgefleet.protocol.report import Report, read_report
+from edgefleet.protocol.segment import read_segment
+from edgefleet_runtime.faults import VARIABLE
+
+RECORD = TelemetryPolicy(segment_max_age_s=3600)
+"""A policy under which segments close when the process ends."""
+
+
+def times(factor: float, *, padding: int = 0) -> bytes:
+    """An ONNX model: ``y = factor * x``, with so many bytes of weights that do nothing."""
+    shape: list[str | int | None] = ["n", 4]
+    weights = [numpy_helper.from_array(np.array(factor, np.float32), "k")]
+    nodes = [helper.make_node("Mul", ["x", "k"], ["y"])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)]
+    if padding:
+        noise = np.random.default_rng(round(factor * 1000)).bytes(padding)
+        weights.append(numpy_helper.from_array(np.frombuffer(noise, np.uint8), "p"))
+        nodes.append(helper.make_node("Identity", ["p"], ["padding"]))
+        outputs.append(helper.make_tensor_value_info("padding", TensorProto.UINT8, [padding]))
+    graph = helper.make_graph(
+        nodes,
+        "times",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        outputs,
+        weights,
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+    )
+    onnx.checker.check_model(model)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def publish(
+    repository: Repository, factor: float, *, recorded: float | None = None, padding: int = 0
+) -> BundleLayout:
+    """Publish a bundle of a real model; ``recorded`` makes its self-test expect another factor."""
+    due = factor if recorded is None else recorded
+    return repository.bundle(
+        {"model.onnx": times(factor, padding=padding)},
+        details(due, entry="model.onnx", variant="fp32"),
+    )
+
+
+class Device:
+    """The process of one device below a folder; start it any number of times."""
+
+    def __init__(self, root: Path, repository: Repository, *arguments: str) -> None:
+        self.root = root
+        self.outbox = root / "outbox"
+        self.data = root / "data"
+        self.repository = repository
+        self.arguments = arguments
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, fault: str = "") -> Self:
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        environment.pop(VARIABLE, None)
+        if fault:
+            environment[VARIABLE] = fault
+        (self.outbox / "report.json").unlink(missing_ok=True)
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(), stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment
+            )
+        return self
+
+    def command(self) -> list[str]:
+        return [
+            *(sys.executable, "-m", "edgefleet_runtime", "run", "--exit-with-parent"),
+            *("--root", str(self.data), "--device", "cam-07", "--channel", "file"),
+            *("-o", f"pointer={self.repository.pointer_path}", "-o", f"outbox={self.outbox}"),
+            *self.arguments,
+        ]
+
+    def __enter__(self) -> Self:
+        return self if self.process else self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    @property
+    def log(self) -> str:
+        return (self.root / "log").read_text()
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.ended()
+
+    def ended(self, timeout_s: float = 30.0) -> int:
+        """The exit code of the process, once it has ended."""
+        assert self.process is not None
+        process, self.process = self.process, None
+        assert process.stdin is not None
+        try:
+            return process.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"still runs after {timeout_s} s:\n{self.log}") from error
+        finally:
+            process.stdin.close()
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def report(self) -> Report | None:
+        try:
+            return read_report((self.outbox / "report.json").read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def reported(self, **wanted: Any) -> Report:
+        """The first report in which these attributes have these values."""
+
+        def found() -> Report | None:
+            report = self.report()
+            if report and all(getattr(report, name) == value for name, value in wanted.items()):
+                return report
+            assert self.process is not None
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log}"
+            return None
+
+        report = eventually(found, what=f"{wanted}, last {self.report()}\n{self.log}")
+        assert isinstance(report, Report)
+        return report
+
+    def active(self, release: str) -> Report:
+        """The report that attests a release."""
+        return self.reported(running=release, state="active")
+
+    def recorded(self) -> int:
+        """How many predictions lie in the segments that the device uploaded."""
+        return sum(
+            event.kind == "prediction"
+            for path in self.outbox.rglob("*.ndjson.zst")
+            for event in read_segment(io.BytesIO(path.read_bytes()))
+        )
+
+    def client(self) -> Client:
+        report = self.reported()
+        endpoint = report.endpoint or self.reported(running=report.wanted).endpoint
+        assert endpoint is not None
+        return Client(endpoint)
+
+
+class Client:
+    """A client that keeps its connection."""
+
+    def __init__(self, endpoint: str) -> None:
+        parts = urlsplit(endpoint)
+        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def ask(self, path: str) -> int:
+        """The status of a GET."""
+        self._connection.request("GET", path)
+        with self._connection.getresponse() as reply:
+            reply.read()
+            return reply.status
+
+    def factor(self, name: str = "digits") -> float:
+        """What the model served under a name multiplies by."""
+        body = {
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 1, 1, 1]}],
+            "outputs": [{"name": "y"}],
+        }
+        self._connection.request("POST", f"/v2/models/{name}/infer", json.dumps(body))
+        with self._connection.getresponse() as reply:
+            answer = json.loads(reply.read())
+            assert reply.status == 200, answer
+        return float(answer["outputs"][0]["data"][0])

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgefleet.errors import ConflictError, InvalidInputError
+from edgefleet_runtime import __version__
+from edgefleet_runtime.cli import main
+from edgefleet_runtime.config import checked
+from edgefleet_runtime.lock import RootLock
+
+RUN = ["run", "--root", "r", "--device", "cam-07", "--channel", "file"]
+OPTIONS = ["-o", "pointer=p", "-o", "outbox=o"]
+
+
+@pytest.mark.parametrize(
+    "arguments,said",
+    [
+        ([*RUN, "-o", "pointer"], "KEY=VALUE"),
+        ([*RUN, *OPTIONS, "--label", "=x"], "KEY=VALUE"),
+        ([*RUN, *OPTIONS, "--label", "x=" + "y" * 64], "labels"),
+        ([*RUN, *OPTIONS, "--http", "8080"], "HOST:PORT"),
+        ([*RUN, *OPTIONS, "--http", "127.0.0.1:99999"], "port"),
+        ([*RUN, *OPTIONS, "--http", "none"], "Unix socket"),
+        ([*RUN, *OPTIONS, "--http", "0.0.0.0:0"], "other machines"),
+        ([*RUN, *OPTIONS, "--fleet", "mine"], "fleet"),
+        ([*RUN, *OPTIONS, "--spool-max-bytes", "1"], "spool_max_bytes"),
+        ([*RUN, *OPTIONS, "--store-max-bytes", "0"], "store_max_bytes"),
+        ([*RUN, "-o", "pointer=p"], "outbox"),
+        ([*RUN[:-1], "smoke", *OPTIONS], "no channel 'smoke'"),
+        ([*RUN[:4], "a/b", *RUN[5:], *OPTIONS], "device name"),
+        (["run", "--root", "/proc/nowhere", *RUN[3:], *OPTIONS], "/proc/nowhere"),
+    ],
+)
+def test_a_wrong_start_is_refused_with_its_cure(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert "cure: " in error
+    assert "Traceback" not in error
+
+
+def test_doctor_tells_what_works_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["runtime"] == __version__
+    assert {"name": "onnxruntime", "problem": None}.items() <= facts["engines"][0].items()
+    assert "CPUExecutionProvider" in facts["engines"][0]["providers"]
+    channels = {channel["name"]: channel for channel in facts["channels"]}
+    assert channels["file"]["options"].keys() == {"pointer", "outbox"}
+    assert main(["doctor"]) == 0
+    assert "runs on CPUExecutionProvider" in capsys.readouterr().out
+
+
+def test_help_teaches_and_version_tells(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, said in (
+        (["--version"], __version__),
+        (["run", "--help"], "--exit-with-parent"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+        assert said in capsys.readouterr().out
+
+
+def test_help_loads_neither_numpy_nor_an_engine() -> None:
+    code = (
+        "import sys, edgefleet_runtime.cli as c\n"
+        "try: c.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'numpy', 'onnxruntime', 'asyncio', 'msgspec'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_folder_is_free_again_when_its_runtime_has_ended(tmp_path: Path) -> None:
+    first = RootLock(tmp_path)
+    with pytest.raises(ConflictError, match="another runtime"):
+        RootLock(tmp_path)
+    first.release()
+    RootLock(tmp_path).release()
+
+
+def test_wrong_settings_are_named() -> None:
+    with pytest.raises(InvalidInputError, match=r"port"):
+        checked({"root": Path("r"), "device": "cam-07", "channel": "file", "port": -1})

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from device_runtime.tests.reconciler.rig import Rig
+from device_runtime.tests.support import eventually
+from edgefleet_runtime.spool.spool import Spool
+from edgefleet_runtime.worker import Worker
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+def worker(rig: Rig) -> Worker:
+    return Worker(
+        driver=rig.driver,
+        channel=rig.channel,
+        store=rig.store,
+        fetcher=rig.fetcher,
+        spool=Spool(rig.root / "spool", rig.channel, device="cam-07", max_bytes=1 << 20),
+        root=rig.root,
+        labels={"target": "x86-cpu"},
+        endpoint=lambda: "http://127.0.0.1:1",
+        pid=7,
+    )
+
+
+def test_a_release_on_its_way_is_reported_before_it_is_fetched(rig: Rig) -> None:
+    release = rig.repository.release({"digits": rig.repository.fake(2)})
+    rig.channel.offer(rig.repository.pointer(release))
+    working = worker(rig)
+    working.start()
+    eventually(lambda: rig.channel.reports and rig.channel.reports[-1].running == release)
+    working.stop()
+    assert working.join(20)
+    first, *_, last = rig.channel.reports
+    assert (first.state, first.health.bytes_fetched, first.wanted) == ("working", 0, release)
+    assert (last.state, last.endpoint, last.labels) == ("active", None, {"target": "x86-cpu"})
+    assert last.health.bytes_fetched > 0
+    assert [report.sequence for report in rig.channel.reports] == sorted(
+        {report.sequence for report in rig.channel.reports}
+    )
+
+
+def test_a_turn_that_fails_for_no_known_reason_does_not_end_the_thread(rig: Rig) -> None:
+    working = worker(rig)
+    make, failures = rig.driver.models, [KeyError("a bug")]
+
+    def models() -> object:
+        if failures:
+            raise failures.pop()
+        return make()
+
+    rig.driver.models = models  # type: ignore[assignment,method-assign]
+    working.start()
+    eventually(lambda: rig.channel.reports)
+    working.stop()
+    assert working.join(20)
+    assert working.ready is False

@@ -1,0 +1,116 @@
+"""A device without a process: a driver over a real store and table, with a fake engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_runtime.tests.support import Clock, FakeEngine, MemoryChannel, Repository, X
+from edgefleet.errors import CancelledError
+from edgefleet.protocol.event import HealthEvent
+from edgefleet.protocol.pointer import Pointer
+from edgefleet.protocol.report import ModelReport
+from edgefleet_runtime.engines.base import Engine
+from edgefleet_runtime.reconciler.acquire import Acquirer
+from edgefleet_runtime.reconciler.driver import Driver
+from edgefleet_runtime.reconciler.machine import condition
+from edgefleet_runtime.reconciler.memory import MemoryFile
+from edgefleet_runtime.reconciler.rack import Rack
+from edgefleet_runtime.reconciler.slot import Workbench
+from edgefleet_runtime.serve.table import ModelTable
+from edgefleet_runtime.store.blobs import BlobStore
+from edgefleet_runtime.store.fetch import Fetcher
+
+
+class Rig:
+    """One start of a device's reconciler; make another over the same folder for the next start."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        channel: MemoryChannel | None = None,
+        repository: Repository | None = None,
+        fleet: str | None = None,
+        labels: dict[str, str] | None = None,
+        store_max_bytes: int = 1 << 30,
+        engine: Engine | None = None,
+    ) -> None:
+        self.repository = repository or Repository(root / "fleet")
+        self.root = root / "device"
+        self.channel = channel or MemoryChannel()
+        self.clock = Clock()
+        self.engine = FakeEngine()
+        used = engine or self.engine
+        self.table = ModelTable()
+        self.told: list[HealthEvent] = []
+        self.store = BlobStore(self.root, store_max_bytes)
+        self.fetcher = Fetcher(self.store, pause=lambda _: None, check=self.check, tries=2)
+        acquirer = Acquirer(
+            self.store, self.fetcher, labels=labels or {}, formats=FakeEngine.formats
+        )
+        bench = Workbench(self.store, lambda _: used, self.check)
+        self.rack = Rack(self.store, acquirer, bench, self.table)
+        self.driver = Driver(
+            device="cam-07",
+            fleet=fleet,
+            channel=self.channel,
+            rack=self.rack,
+            memory_file=MemoryFile(self.root),
+            on_event=self.told.append,
+            clock=self.clock,
+        )
+        self.driver.restore()
+
+    def check(self) -> None:
+        if self.channel.changed:
+            raise CancelledError("the pointer may have changed")
+
+    def settle(self) -> None:
+        """Turn until there is nothing left to do."""
+        for _ in range(200):
+            self.driver.poll()
+            if not self.driver.step():
+                return
+        raise AssertionError(f"never settles: {self.driver.state}")
+
+    def deploy(self, release: str, **options: Any) -> Pointer:
+        """Give the device a pointer to a release and let it settle."""
+        pointer = self.repository.pointer(release, **options)
+        self.channel.offer(pointer)
+        self.settle()
+        return pointer
+
+    def infer(self, name: str = "digits", x: NDArray[Any] = X) -> NDArray[Any]:
+        with self.table.lease(name) as served:
+            outputs, _ = served.infer({"x": x})
+        return outputs["y"]
+
+    def factor(self, name: str = "digits") -> float:
+        """What the model served under a name multiplies by."""
+        return float(self.infer(name, np.ones((1, 4), np.float32))[0, 0])
+
+    @property
+    def condition(self) -> str:
+        return condition(self.driver.state)
+
+    def model(self, version: str = "1", name: str = "digits") -> ModelReport:
+        found = [m for m in self.driver.models() if (m.name, m.version) == (name, version)]
+        assert len(found) == 1, self.driver.models()
+        return found[0]
+
+    def restarted(self, **options: Any) -> Rig:
+        """The next process on the same disk, after this one died."""
+        options = {"channel": self.channel, "repository": self.repository, **options}
+        return Rig(self.root.parent, **options)
+
+
+def serving(rig: Rig, factor: float = 2.0) -> str:
+    """Deploy a release that works; returns its digest."""
+    release = rig.repository.release({"digits": rig.repository.fake(factor)})
+    rig.deploy(release)
+    assert rig.factor() == factor
+    return release

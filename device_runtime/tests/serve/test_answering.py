@@ -1,0 +1,101 @@
+"""Where models run, what happens when they fail or are too many, and who learns of it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from device_runtime.tests.serving import WAIT_S, FakeModel, served, serving, table_of
+from edgefleet.errors import InferenceError
+from edgefleet_runtime.serve.messages import Limits
+
+if TYPE_CHECKING:
+    from device_runtime.tests.serving import Reply
+    from edgefleet_runtime.serve.table import ServedModel
+
+
+def test_what_json_can_not_carry_is_said() -> None:
+    with serving(table_of(served(FakeModel(float("inf"))))) as infinite:
+        reply = infinite.infer(1)
+    assert reply.status == 400
+    assert "ask for binary tensor data" in reply.json["error"]
+
+
+@pytest.mark.parametrize(
+    "failure,said",
+    [(InferenceError("the device is on fire"), "on fire"), (ZeroDivisionError("x"), "internal")],
+)
+def test_a_failing_model_is_a_server_error_and_counted(failure: Exception, said: str) -> None:
+    def fail() -> None:
+        raise failure
+
+    model = served(FakeModel(during=fail))
+    with serving(table_of(model)) as running:
+        reply = running.infer(1)
+        assert reply.status == 500
+        assert said in reply.json["error"]
+        assert running.ask("GET", "/v2/health/live").status == 200
+    assert (model.failures, model.inferences) == (1, 0)
+
+
+def test_short_runs_stay_on_the_event_loop_and_long_ones_leave_it() -> None:
+    names: list[str] = []
+    model = served(FakeModel(during=lambda: names.append(threading.current_thread().name)))
+    with serving(table_of(model)) as running:
+        running.infer(1)  # nothing is known of the model yet
+        running.infer(1)
+        model.recent_p50_us = 5000.0
+        running.infer(1)
+        model.recent_p50_us = 5.0
+        running.infer(*range(100_000))  # parsing so much isn't short
+    assert [name.startswith("edgefleet-infer") for name in names] == [True, False, True, True]
+
+
+def test_overload_is_refused_and_leaves_health_checks_alone() -> None:
+    running_now = threading.Semaphore(0)
+    go_on = threading.Event()
+
+    def hold() -> None:
+        running_now.release()
+        assert go_on.wait(WAIT_S)
+
+    limits = Limits(max_requests=2, retry_after_s=3)
+    replies: list[Reply] = []
+    with serving(table_of(served(FakeModel(1, hold))), limits=limits, threads=2) as running:
+        clients = [
+            threading.Thread(target=lambda: replies.append(running.infer(1))) for _ in range(2)
+        ]
+        for client in clients:
+            client.start()
+            assert running_now.acquire(timeout=WAIT_S)
+        refused = running.infer(1)
+        assert running.ask("GET", "/v2/health/live").status == 200
+        go_on.set()
+        for client in clients:
+            client.join(WAIT_S)
+        assert running.infer(1).status == 200
+    assert (refused.status, refused.headers["Retry-After"]) == (503, "3")
+    assert [reply.status for reply in replies] == [200, 200]
+
+
+def test_observers_learn_of_each_answer_and_can_not_spoil_it() -> None:
+    seen: list[tuple[Any, ...]] = []
+    done = threading.Semaphore(0)
+
+    def watch(model: ServedModel, outputs: Any, run_us: float, request_id: str | None) -> None:
+        seen.append((model.name, model.version, outputs["y"].tolist(), run_us > 0, request_id))
+        done.release()
+
+    def spoil(*_: object) -> None:
+        raise RuntimeError
+
+    table = table_of(served(FakeModel(1)))
+    table.observers += [spoil, watch]
+    with serving(table) as running:
+        for number in range(3):  # the first in the pool, the others on the event loop
+            assert running.infer(number, id=str(number)).status == 200
+            assert done.acquire(timeout=WAIT_S)
+        running.infer(1, name="nope")
+    assert seen == [("m", "1", [number + 1.0], True, str(number)) for number in range(3)]

@@ -1,0 +1,162 @@
+"""Bytes to requests: however they are cut, within limits, and whatever they are."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgefleet_runtime.serve.messages import Limits
+from edgefleet_runtime.serve.reader import Held, Phase, RequestReader
+
+SMALL = Limits(max_head_bytes=200, max_body_bytes=50, max_held_bytes=120)
+STREAM = (
+    b"GET /v2 HTTP/1.1\r\nHost: a\r\n\r\n"
+    b"POST /v2/models/m/infer?q=1 HTTP/1.1\r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 5\r\n\r\nhello"
+    b"POST /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    b"GET /last HTTP/1.0\r\n\r\n"
+)
+
+
+def reader(limits: Limits = SMALL) -> RequestReader:
+    return RequestReader(limits, Held())
+
+
+def told(read: RequestReader) -> list[tuple[Any, ...]]:
+    return [(r.method, r.target, r.headers, r.body, r.keep_alive, r.http10) for r in read.ready]
+
+
+def whole() -> list[tuple[Any, ...]]:
+    read = reader()
+    read.feed(STREAM)
+    return told(read)
+
+
+def test_requests_are_read_in_order() -> None:
+    assert whole() == [
+        ("GET", b"/v2", {b"host": b"a"}, b"", True, False),
+        (
+            "POST",
+            b"/v2/models/m/infer?q=1",
+            {b"x-a": b"1, 2", b"content-length": b"5"},
+            b"hello",
+            True,
+            False,
+        ),
+        ("POST", b"/c", {b"transfer-encoding": b"chunked"}, b"abcde", True, False),
+        ("GET", b"/last", {}, b"", False, True),
+    ]
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=20))
+def test_how_the_bytes_are_cut_makes_no_difference(cuts: list[int]) -> None:
+    read = reader()
+    edges = [0, *sorted(cuts), len(STREAM)]
+    for start, end in pairwise(edges):
+        read.feed(STREAM[start:end])
+    assert told(read) == whole()
+
+
+@given(st.lists(st.binary(max_size=60) | st.sampled_from(STREAM.split(b"\r\n")), max_size=12))
+def test_arbitrary_bytes_give_requests_or_one_refusal(pieces: list[bytes]) -> None:
+    held = Held()
+    read = RequestReader(SMALL, held)
+    for piece in pieces:
+        read.feed(piece)
+        assert held.bytes <= SMALL.max_held_bytes + len(piece)
+    if read.refusal is not None:
+        assert read.phase is Phase.STOPPED
+        assert 400 <= read.refusal.status < 600
+    read.drop()
+    assert held.bytes == 0
+
+
+@pytest.mark.parametrize(
+    "sent,status",
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET /\xff\xfe HTTP/9.9\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nA: " + b"b" * 250 + b"\r\n\r\n", 431),
+        (b"GET /" + b"b" * 250 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"POST / HTTP/1.1\r\nContent-Length: 51\r\n\r\n", 413),
+        (b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na", 400),
+        (
+            b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+        (
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n33\r\n" + b"a" * 51 + b"\r\n",
+            413,
+        ),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"POST / HTTP/1.1\r\nExpect: tea\r\nContent-Length: 1\r\n\r\n", 417),
+    ],
+)
+def test_what_can_not_be_read_is_refused(sent: bytes, status: int) -> None:
+    read = reader()
+    read.feed(sent)
+    assert read.refusal is not None
+    assert read.refusal.status == status
+    assert not read.ready
+
+
+def test_a_header_without_end_is_refused_before_it_ends() -> None:
+    read = reader()
+    read.feed(b"GET / HTTP/1.1\r\nA: ")
+    for _ in range(5):
+        read.feed(b"b" * 50)
+    assert read.refusal is not None
+    assert read.refusal.status == 431
+
+
+def test_long_bodies_do_not_count_as_headers() -> None:
+    read = reader(Limits(max_head_bytes=200, max_body_bytes=1000))
+    one = b"POST / HTTP/1.1\r\nContent-Length: 900\r\n\r\n" + b"a" * 900
+    read.feed(one * 2 + one[:20])
+    read.feed(one[20:])
+    assert read.refusal is None
+    assert [len(r.body) for r in read.ready] == [900] * 3
+
+
+def test_all_bodies_together_are_capped() -> None:
+    held = Held()
+    one = b"POST / HTTP/1.1\r\nContent-Length: 50\r\n\r\n" + b"a" * 50
+    readers = [RequestReader(SMALL, held) for _ in range(3)]
+    for read in readers:
+        read.feed(one)
+    assert [read.refusal and read.refusal.status for read in readers] == [None, None, 503]
+    assert held.bytes == 100
+    for read in readers:
+        read.drop()
+    assert held.bytes == 0
+
+
+def test_requests_before_a_refusal_are_still_there() -> None:
+    read = reader()
+    read.feed(b"GET /a HTTP/1.1\r\n\r\nnonsense\r\n\r\n")
+    assert [r.target for r in read.ready] == [b"/a"]
+    assert read.refusal is not None
+
+
+def test_an_upgrade_is_answered_as_a_plain_request_and_ends_the_connection() -> None:
+    read = reader()
+    read.feed(
+        b"GET /v2 HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\nPRI * x"
+    )
+    assert [(r.target, r.keep_alive) for r in read.ready] == [(b"/v2", False)]
+    assert (read.phase, read.refusal) == (Phase.STOPPED, None)
+
+
+def test_a_client_that_waits_for_a_go_ahead_is_noticed() -> None:
+    read = reader()
+    read.feed(b"POST / HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 1\r\n\r\n")
+    waiting = read.expects_continue
+    read.feed(b"a")
+    assert (waiting, read.expects_continue) == (True, False)
+    assert len(read.ready) == 1
