@@ -18,18 +18,27 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, cast
 
-from edgefleet_runtime.serve.messages import Limits, Request, Response, overloaded, refusal
+from edgefleet_runtime.serve.messages import (
+    Limits,
+    Pending,
+    Prepared,
+    Request,
+    Response,
+    overloaded,
+    refusal,
+)
+from edgefleet_runtime.serve.outgoing import call_observer, write
 from edgefleet_runtime.serve.reader import Held, Phase, RequestReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Handler = Callable[[Request], Response | asyncio.Future[Response]]
+    Answer = Response | Prepared
+    Handler = Callable[[Request], Answer | Pending | asyncio.Future[Response]]
     """Answers a request at once or promises to; called on the event loop's thread."""
 
 _log = logging.getLogger(__name__)
 
-_JOINED_BELOW = 1 << 16  # bytes; above, copying an answer together costs more than a second write
 _SPARE_CONNECTIONS = 64  # beyond the limit, so that some of those too many are told why
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -128,6 +137,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
+        if self._answering is None and self._stalled_since is None and not self._closing:
+            request = reader.whole(data)
+            if request is not None:
+                self._answer(request)
+                return
         reader.feed(data)
         if reader.changes != self._changes:
             self._changes = reader.changes
@@ -214,10 +228,17 @@ class Connection(asyncio.Protocol):
         except Exception:  # noqa: BLE001 - one request's failure is not its connection's
             _log.exception("a request handler failed")
             outcome = refusal(500, "internal error")
-        if isinstance(outcome, Response):
+        if isinstance(outcome, Pending):
+            outcome.deliver = self._delivered
+        elif isinstance(outcome, (Prepared, Response)):
             self._finish(outcome)
         else:
             outcome.add_done_callback(self._answered)
+
+    def _delivered(self, response: Answer) -> None:
+        self._finish(response)
+        if self._reader.phase is not Phase.IDLE or self._reader.ready or not self._reading:
+            self._advance()
 
     def _answered(self, future: asyncio.Future[Response]) -> None:
         if future.cancelled():
@@ -230,28 +251,37 @@ class Connection(asyncio.Protocol):
         self._finish(response)
         self._advance()
 
-    def _finish(self, response: Response) -> None:
+    def _finish(self, response: Answer) -> None:
         request = cast("Request", self._answering)
+        service = self._service
         self._answering = None
-        self._service.held.bytes -= len(request.body)
+        service.held.bytes -= len(request.body)
+        if isinstance(response, Prepared):
+            usual = request.keep_alive and not request.http10
+            if usual and self._transport is not None and not service.draining:
+                write(self._transport, response.template.wire, (response.data,))
+                self._since = service.loop.time()
+            else:
+                self._finish_other(request, response.response())
+        else:
+            self._finish_other(request, response)
+        if response.after is not None:
+            call_observer(response.after)
+
+    def _finish_other(self, request: Request, response: Response) -> None:
         if self._transport is not None:
             last = self._service.draining and not self._reader.ready
             keep_alive = request.keep_alive and not response.close and not last
             head = response.head(keep_alive=keep_alive, http10=request.http10)
-            self._write(head, () if request.method == "HEAD" else response.body)
+            write(self._transport, head, () if request.method == "HEAD" else response.body)
             self._since = self._service.loop.time()
             if not keep_alive:
                 self._close()
-        if response.after is not None:
-            try:
-                response.after()
-            except Exception:  # noqa: BLE001 - the answer is given
-                _log.exception("an observer of requests failed")
 
     def _refuse(self, response: Response) -> None:
         """Say why, read no further, and leave the client a moment to take it."""
         transport = cast("asyncio.Transport", self._transport)
-        self._write(response.head(keep_alive=False), response.body)
+        write(transport, response.head(keep_alive=False), response.body)
         self._reader.drop()
         self._closing = True
         self._since = self._service.loop.time()
@@ -261,13 +291,6 @@ class Connection(asyncio.Protocol):
             transport.resume_reading()
         if transport.can_write_eof():
             transport.write_eof()
-
-    def _write(self, head: bytes, body: tuple[bytes | memoryview, ...]) -> None:
-        transport = cast("asyncio.Transport", self._transport)
-        if sum(map(len, body)) < _JOINED_BELOW:
-            transport.write(b"".join((head, *body)))
-        else:
-            transport.writelines((head, *body))
 
     def _close(self) -> None:
         self._closing = True

@@ -12,6 +12,7 @@ from edgefleet.errors import InvalidInputError, LimitExceededError, UnsupportedE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 MIB = 1 << 20
 
@@ -56,9 +57,11 @@ class Request:
         body: decoded from chunks, still compressed if it came so.
         keep_alive: whether the client lets the connection stand.
         http10: whether it speaks HTTP/1.0, which must be told so.
+        head: what is remembered of its head (`edgefleet_runtime.serve.heads.Head`), if anything;
+            requests with the same head share ``headers``, which nobody may change.
     """
 
-    __slots__ = ("body", "headers", "http10", "keep_alive", "method", "target")
+    __slots__ = ("body", "head", "headers", "http10", "keep_alive", "method", "target")
 
     def __init__(
         self,
@@ -69,6 +72,7 @@ class Request:
         *,
         keep_alive: bool = True,
         http10: bool = False,
+        head: Any = None,  # noqa: ANN401 - its module imports this one
     ) -> None:
         self.method = method
         self.target = target
@@ -76,6 +80,7 @@ class Request:
         self.body = body
         self.keep_alive = keep_alive
         self.http10 = http10
+        self.head = head
 
 
 class Response:
@@ -130,6 +135,76 @@ class Response:
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus
 }
+
+
+class Prepared:
+    """An answer of status 200 whose head was written before.
+
+    Attributes:
+        template: what is the same in many answers.
+        data: what follows it, the last part of the body.
+        after: as of `Response`.
+    """
+
+    __slots__ = ("after", "data", "template")
+
+    def __init__(
+        self,
+        template: Template,
+        data: bytes | memoryview,
+        after: Callable[[], None] | None = None,
+    ) -> None:
+        self.template = template
+        self.data = data
+        self.after = after
+
+    def response(self) -> Response:
+        """The same in full, for connections that need another head."""
+        like = self.template.like
+        return Response(
+            body=(*like.body, self.data),
+            content_type=like.content_type,
+            headers=like.headers,
+            after=self.after,
+        )
+
+
+class Template:
+    """The bytes of an answer up to the data that differs.
+
+    Args:
+        like: an answer without that data.
+        data_bytes: how long the data is.
+    """
+
+    __slots__ = ("like", "wire")
+
+    def __init__(self, like: Response, data_bytes: int) -> None:
+        self.like = like
+        whole = Response(
+            body=(*like.body, bytes(data_bytes)),
+            content_type=like.content_type,
+            headers=like.headers,
+        )
+        self.wire = b"".join((whole.head(keep_alive=True), *like.body))
+
+
+class Pending:
+    """An answer that will be there later, cheaper than a future.
+
+    Attributes:
+        deliver: set by the connection that waits; called with the answer once, on the event loop's
+            thread and never before the handler has returned.
+    """
+
+    __slots__ = ("deliver",)
+
+    def __init__(self) -> None:
+        self.deliver: Callable[[Response | Prepared], None] = _nobody_waits
+
+
+def _nobody_waits(_: Response | Prepared) -> None:
+    """The connection is gone before it began to wait."""
 
 
 def json_response(

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
@@ -23,9 +24,7 @@ from urllib.parse import unquote_to_bytes
 from edgefleet.errors import (
     EdgeFleetError,
     InvalidInputError,
-    LimitExceededError,
     NotFoundError,
-    UnsupportedError,
 )
 from edgefleet.protocol.inference import (
     BINARY,
@@ -35,8 +34,13 @@ from edgefleet.protocol.inference import (
     encode_response,
 )
 from edgefleet_runtime import __version__
+from edgefleet_runtime.serve.failures import failed, failure
+from edgefleet_runtime.serve.lane import too_late
+from edgefleet_runtime.serve.lanes import INLINE_BODY_BYTES, INLINE_RUN_US, Lanes, Memo
 from edgefleet_runtime.serve.messages import (
     Limits,
+    Pending,
+    Prepared,
     Request,
     Response,
     decompressed,
@@ -44,10 +48,12 @@ from edgefleet_runtime.serve.messages import (
     overloaded,
     refusal,
 )
+from edgefleet_runtime.serve.plan import is_late
+from edgefleet_runtime.serve.runs import Door
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from concurrent.futures import Executor
+    from concurrent.futures import ThreadPoolExecutor
     from typing import Any
 
     from numpy.typing import NDArray
@@ -57,8 +63,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 EXTENSIONS = ("binary_tensor_data",)
-INLINE_RUN_US = 1000.0  # µs; five times a hand-over, and still short to other connections
-INLINE_BODY_BYTES = 256 * 1024  # parsing more takes as long as a run that isn't short
 _READING = ("GET", "HEAD")
 _MODEL_PATH = re.compile(
     r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?(?:/(?P<verb>ready|infer))?"
@@ -73,16 +77,35 @@ class OipService:
         ready: whether the owner wants requests sent here.
         limits: how much is taken in.
         pool: threads for what runs long.
+        width: how many threads those are.
     """
 
     def __init__(
-        self, table: ModelTable, *, ready: Callable[[], bool], limits: Limits, pool: Executor
+        self,
+        table: ModelTable,
+        *,
+        ready: Callable[[], bool],
+        limits: Limits,
+        pool: ThreadPoolExecutor,
+        width: int = 1,
     ) -> None:
-        self._table = table
-        self._ready = ready
         self._limits = limits
         self._pool = pool
         self._loop = asyncio.get_running_loop()
+        self._table = table
+        self._ready = ready
+        self._lanes = Lanes(
+            Door(
+                table=table,
+                loop=self._loop,
+                pool=pool,
+                width=width,
+                limits=limits,
+                again=self._answer,
+                failed=failed,
+                observe=self._observe,
+            )
+        )
         self._pooled = 0  # requests in the pool, running or waiting
         self._fixed: dict[str, Callable[[], Response]] = {
             "/v2": _server,
@@ -91,8 +114,21 @@ class OipService:
             "/v2/health/ready": self._is_ready,
         }
 
-    def __call__(self, request: Request) -> Response | asyncio.Future[Response]:
+    def __call__(
+        self, request: Request
+    ) -> Response | Prepared | Pending | asyncio.Future[Response]:
         """Answer one request, or promise to; never raises an `EdgeFleetError`."""
+        head = request.head
+        if head is not None and head.memo is not None:
+            try:
+                answer = self._lanes.take(request, head.memo)
+            except NotFoundError as error:
+                return failure(error)
+            if answer is not None:
+                return answer
+        return self._routed(request)
+
+    def _routed(self, request: Request) -> Response | Prepared | Pending | asyncio.Future[Response]:
         target = request.target.partition(b"?")[0]
         path = (unquote_to_bytes(target) if b"%" in target else target).decode(errors="replace")
         route = _MODEL_PATH.fullmatch(path)
@@ -100,15 +136,15 @@ class OipService:
             if request.method == "POST":
                 return self._infer(request, route["name"], route["version"])
             return _wrong_method(request, "POST")
-        answer = self._fixed.get(path) if route is None else self._about_model(route)
-        if answer is None:
+        about = self._fixed.get(path) if route is None else self._about_model(route)
+        if about is None:
             return refusal(404, f"there is nothing at {path[:200]}")
         if request.method not in _READING:
             return _wrong_method(request, ", ".join(_READING))
         try:
-            return answer()
+            return about()
         except EdgeFleetError as error:
-            return _failure(error)
+            return failure(error)
 
     def _about_model(self, route: re.Match[str]) -> Callable[[], Response]:
         about = self._model if route["verb"] is None else self._model_ready
@@ -151,21 +187,34 @@ class OipService:
 
     def _infer(
         self, request: Request, name: str, version: str | None
-    ) -> Response | asyncio.Future[Response]:
+    ) -> Response | Prepared | Pending | asyncio.Future[Response]:
+        headers, body = request.headers, request.body
+        plain = b"content-encoding" not in headers
         try:
             run_us = self._table.get(name, version).recent_p50_us
-        except NotFoundError as error:
-            return _failure(error)
+            header_length = _header_length(headers)
+            if plain and header_length is not None:
+                memo = Memo(name, version, header_length)
+                answer = self._lanes.take(request, memo)
+                if request.head is not None:
+                    request.head.memo = memo
+                if answer is not None:
+                    return answer
+        except EdgeFleetError as error:
+            return failure(error)
         if (
             run_us is not None
             and run_us < INLINE_RUN_US
-            and len(request.body) <= INLINE_BODY_BYTES
-            and b"content-encoding" not in request.headers
+            and len(body) <= INLINE_BODY_BYTES
+            and plain
         ):
             return self._answer(request, name, version)
         if self._pooled >= self._limits.max_requests:
             return overloaded(f"{self._pooled} requests are being answered", self._limits)
-        future = self._loop.run_in_executor(self._pool, self._answer, request, name, version)
+        arrived = time.perf_counter()
+        future = self._loop.run_in_executor(
+            self._pool, self._answer, request, name, version, arrived
+        )
         self._pooled += 1
         future.add_done_callback(self._left_pool)
         return future
@@ -173,24 +222,35 @@ class OipService:
     def _left_pool(self, _: asyncio.Future[Response]) -> None:
         self._pooled -= 1
 
-    def _answer(self, request: Request, name: str, version: str | None) -> Response:
-        """Decode, run, encode; on whichever thread."""
+    def _answer(
+        self, request: Request, name: str, version: str | None, arrived: float | None = None
+    ) -> Response:
+        """Decode, run, encode; on whichever thread.
+
+        Args:
+            request: the request.
+            name: of the model.
+            version: likewise.
+            arrived: when it came, on the clock of `time.perf_counter`; None for just now.
+        """
+        headers, body = request.headers, request.body
         try:
-            headers = request.headers
-            body = request.body
             encoding = headers.get(b"content-encoding")
             if encoding is not None:
                 limit = self._limits.max_body_bytes
                 body = decompressed(body, encoding.decode("latin-1"), max_bytes=limit)
-            asked = decode_request(body, _header_length(headers))
+            header_length = _header_length(headers)
+            asked = decode_request(body, header_length)
             with self._table.lease(name, version) as served:
+                if is_late(asked.parameters, served.recent_p50_us, arrived):
+                    return too_late(served.recent_p50_us)
                 outputs, run_us = served.infer(asked.inputs, tuple(asked.outputs or ()) or None)
                 encoded = encode_response(served.name, served.version, outputs, request=asked)
         except Exception as error:  # noqa: BLE001 - an answer is due, whatever failed
-            if isinstance(error, EdgeFleetError):
-                return _failure(error)
-            _log.exception("inference of %s failed", name)
-            return refusal(500, "internal error")
+            return failed(name, error)
+        if header_length is not None and encoding is None:
+            learn = self._lanes.learn
+            self._loop.call_soon_threadsafe(learn, served, asked, body, header_length)
         after = None
         if self._table.observers:
             after = partial(self._observe, served, outputs, run_us, asked.id)
@@ -206,6 +266,7 @@ class OipService:
         run_us: float,
         request_id: str | None,
     ) -> None:
+        """Tell those who watch what was answered."""
         for observer in tuple(self._table.observers):
             try:
                 observer(served, outputs, run_us, request_id)
@@ -232,18 +293,3 @@ def _header_length(headers: Mapping[bytes, bytes]) -> int | None:
 def _wrong_method(request: Request, allowed: str) -> Response:
     message = f"{request.method} is not allowed here, use {allowed}"
     return refusal(405, message, headers=(("Allow", allowed),))
-
-
-def _failure(error: EdgeFleetError) -> Response:
-    """An error as an answer; the cure goes along."""
-    message = error.message if error.cure is None else f"{error.message}; {error.cure}"
-    if isinstance(error, LimitExceededError):
-        return refusal(413, message)
-    if isinstance(error, InvalidInputError):
-        return refusal(400, message)
-    if isinstance(error, NotFoundError):
-        return refusal(404, message)
-    if isinstance(error, UnsupportedError):
-        return refusal(415, message)
-    _log.warning("a request failed: %s", message)
-    return refusal(500, message)

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import httptools
 
+from edgefleet_runtime.serve.heads import Heads
 from edgefleet_runtime.serve.messages import Limits, Request, Response, overloaded, refusal
 
 
@@ -27,12 +28,18 @@ class Phase(enum.Enum):
 
 
 class Held:
-    """How many bytes of unanswered bodies a server holds, all connections together."""
+    """What the readers of a server share.
 
-    __slots__ = ("bytes",)
+    Attributes:
+        bytes: how many bytes of unanswered bodies it holds, all connections together.
+        heads: the heads that have come before.
+    """
+
+    __slots__ = ("bytes", "heads")
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.heads = Heads()
 
 
 class RequestReader:
@@ -62,12 +69,28 @@ class RequestReader:
         self._body: list[bytes] = []
         self._body_bytes = 0
 
+    def whole(self, data: bytes) -> Request | None:
+        """The request that ``data`` is, neither more nor less, if its head has come before.
+
+        Without one nothing is taken in, and ``data`` is still to be fed.
+        """
+        if self.phase is not Phase.IDLE:
+            return None
+        held = self._held
+        request = held.heads.request(data)
+        if request is None or held.bytes + len(request.body) > self._limits.max_held_bytes:
+            return None
+        held.bytes += len(request.body)
+        return request
+
     def feed(self, data: bytes) -> None:
         """Take in what arrived."""
         if self.phase is Phase.STOPPED:
             return
         head_bytes = self._head_bytes + len(data)
-        if self.phase is Phase.IDLE:
+        ready = len(self.ready)
+        starts = self.phase is Phase.IDLE
+        if starts:
             self._enter(Phase.HEAD)
         self._begun = False
         try:
@@ -80,6 +103,8 @@ class RequestReader:
             self._stop()
         except httptools.HttpParserError as error:
             self._stop(refusal(400, f"malformed HTTP: {error}"))
+        if starts and self.phase is Phase.IDLE and len(self.ready) == ready + 1:
+            self._held.heads.learn(data, self.ready[-1])
         if self.phase is Phase.HEAD:
             # The parser keeps an incomplete header, so what was fed counts, not what it gave.
             self._head_bytes = 0 if self._begun else head_bytes

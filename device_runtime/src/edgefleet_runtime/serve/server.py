@@ -100,7 +100,13 @@ class Server:
             ConfigurationError: the address or the socket's path can't be listened on.
         """
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="edgefleet-infer")
-        service = OipService(self._table, ready=self._ready, limits=self._limits, pool=self._pool)
+        service = OipService(
+            self._table,
+            ready=self._ready,
+            limits=self._limits,
+            pool=self._pool,
+            width=self._threads,
+        )
         self._http = HttpService(service, self._limits)
         try:
             await self._listen(self._http)

@@ -44,6 +44,8 @@ class ServedModel:
         self.bundle = bundle
         self.variant = variant
         self.inferences = 0
+        self.executions = 0
+        """Runs of the model; fewer than `inferences` where requests were run together."""
         self.failures = 0
         self.recent_p50_us: float | None = None
         """`latency_p50_us` as it was a few runs ago, without the work of sorting."""
@@ -59,21 +61,34 @@ class ServedModel:
             return self._median()
 
     def infer(
-        self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str] | None = None,
+        *,
+        requests: int = 1,
     ) -> tuple[dict[str, NDArray[Any]], float]:
-        """Run the model and count the run; returns outputs and run time in microseconds."""
+        """Run the model and count the run; returns outputs and run time in microseconds.
+
+        Args:
+            inputs: as of `LoadedModel.infer`.
+            outputs: likewise.
+            requests: how many this run answers. When it fails, none of several is counted: each is
+                then run by itself.
+        """
         start = time.perf_counter()
         try:
             results = self.model.infer(inputs, outputs)
         except Exception:
-            with self._lock:
-                self.failures += 1
+            if requests == 1:
+                with self._lock:
+                    self.failures += 1
             raise
         elapsed = (time.perf_counter() - start) * 1e6
         with self._lock:
-            self.inferences += 1
+            self.inferences += requests
+            self.executions += 1
             self._latencies.append(elapsed)
-            if self.inferences <= _MEDIAN_EVERY or self.inferences % _MEDIAN_EVERY == 0:
+            if self.executions <= _MEDIAN_EVERY or self.executions % _MEDIAN_EVERY == 0:
                 self.recent_p50_us = self._median()
         return results, elapsed
 

@@ -1,0 +1,32 @@
+"""The last step of an answer: into the transport, and to whoever observes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+
+_JOINED_BELOW = 1 << 16  # bytes; above, copying an answer together costs more than a second write
+
+
+def write(
+    transport: asyncio.WriteTransport, head: bytes, body: tuple[bytes | memoryview, ...]
+) -> None:
+    """Hand an answer over in as few writes as its size allows."""
+    if sum(map(len, body)) < _JOINED_BELOW:
+        transport.write(b"".join((head, *body)))
+    else:
+        transport.writelines((head, *body))
+
+
+def call_observer(after: Callable[[], None]) -> None:
+    """Call what was to be called after an answer; its failure is only logged."""
+    try:
+        after()
+    except Exception:  # noqa: BLE001 - the answer is given
+        _log.exception("an observer of requests failed")

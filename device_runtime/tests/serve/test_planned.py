@@ -1,0 +1,268 @@
+"""Requests like one answered before: the same answers, in batches where that pays."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from device_runtime.tests.serving import WAIT_S, FakeModel, read_replies, served, serving, table_of
+from edgefleet.errors import InferenceError
+from edgefleet.protocol.inference import decode_response
+from edgefleet_runtime.serve import trial
+from edgefleet_runtime.serve.messages import Limits
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping, Sequence
+
+    from device_runtime.tests.serving import Gate, Reply, Running
+
+    Together = Callable[[int], None]
+
+
+def binary(*x: float, head: str = "", **parameters: Any) -> bytes:
+    """A request in raw bytes; the same ``x`` count gives the same head and JSON header."""
+    more = "".join(f',"{name}":{value}' for name, value in parameters.items())
+    size = len(x) * 4
+    header = (
+        f'{{"parameters":{{"binary_data_output":true{more}}},"inputs":[{{"name":"x",'
+        f'"shape":[{len(x)}],"datatype":"FP32","parameters":{{"binary_data_size":{size}}}}}]}}'
+    ).encode()
+    return (
+        (
+            f"POST /v2/models/m/infer HTTP/1.1\r\nContent-Length: {len(header) + size}\r\n"
+            f"Inference-Header-Content-Length: {len(header)}\r\n{head}\r\n"
+        ).encode()
+        + header
+        + np.array(x, np.float32).tobytes()
+    )
+
+
+def values(reply: Reply) -> list[float]:
+    assert reply.status == 200, reply.body
+    length = int(reply.headers["Inference-Header-Content-Length"])
+    return [float(value) for value in decode_response(reply.body, length).outputs["y"]]
+
+
+def ask(client: socket.socket, data: bytes) -> Reply:
+    client.sendall(data)
+    (reply,) = read_replies(client)
+    return reply
+
+
+class Rows(FakeModel):
+    """Notes how many rows each run had; refuses negative values as data that breaks a run."""
+
+    def __init__(self, during: Callable[[], None] = lambda: None) -> None:
+        super().__init__(1, during)
+        self.runs: list[int] = []
+
+    def infer(
+        self, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        self.runs.append(len(inputs["x"]))
+        if (inputs["x"] < 0).any():
+            raise InferenceError("negative")
+        return super().infer(inputs, outputs)
+
+
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> Together:
+    """Lets the trial of every model find that so many rows should run together."""
+    return lambda rows: monkeypatch.setattr(trial, "max_rows", lambda *_: rows)
+
+
+def many(running: Running, gate: Gate, requests: Sequence[bytes]) -> list[Reply]:
+    """Answers to requests of as many clients, which queue while a run holds the model."""
+    clients = [running.connect() for _ in range(len(requests) + 1)]
+    clients[0].sendall(binary(0))
+    gate.wait_for_run()
+    for client, request in zip(clients[1:], requests, strict=True):
+        client.sendall(request)
+    threading.Thread(target=open_when_queued, args=(running, gate)).start()
+    replies = [read_replies(client)[0] for client in clients]
+    for client in clients:
+        client.close()
+    return replies[1:]
+
+
+def open_when_queued(running: Running, gate: Gate) -> None:
+    # What was sent on other connections before this one asked is read by the time it is answered.
+    assert running.ask("GET", "/v2/health/live").status == 200
+    assert running.ask("GET", "/v2/health/live").status == 200
+    gate.open.set()
+
+
+def slow(model: FakeModel) -> tuple[Any, Any]:
+    """A table with a model that seems to run long, and its entry."""
+    entry = served(model)
+    return table_of(entry), entry
+
+
+def learn(running: Running, entry: Any) -> None:
+    """Let a server with one thread meet heads and headers, and then take the model for slow."""
+    with running.connect() as client:
+        for x in [(1.0,), (1.0, 1.0)] * 2:
+            assert values(ask(client, binary(*x))) == [2.0] * len(x)
+    entry.recent_p50_us = 50_000.0
+    assert running.infer(1).status == 200  # on the thread that made the trial, and so after it
+    entry.recent_p50_us = 50_000.0
+
+
+def test_planned_answers_are_those_of_decoded_requests() -> None:
+    with serving(table_of(served(FakeModel(1)))) as running, running.connect() as client:
+        replies = [ask(client, binary(1, 2)) for _ in range(10)]
+        assert len({reply.body for reply in replies}) == 1
+        assert len({str(reply.headers) for reply in replies}) == 1
+        for number in range(10):
+            assert values(ask(client, binary(number, -number))) == [number + 1.0, 1.0 - number]
+
+
+def test_lengths_that_alternate_are_not_mixed_up() -> None:
+    with serving(table_of(served(FakeModel(1)))) as running, running.connect() as client:
+        for number in range(20):
+            x = [float(number)] * (1 + number % 3)
+            assert values(ask(client, binary(*x))) == [value + 1 for value in x]
+
+
+def test_a_planned_request_on_a_connection_that_ends_is_answered_so() -> None:
+    with serving(table_of(served(FakeModel(1)))) as running, running.connect() as client:
+        for _ in range(3):
+            ask(client, binary(1))
+        reply = ask(client, binary(1, head="Connection: close\r\n"))
+        assert values(reply) == [2.0]
+        assert reply.headers["Connection"] == "close"
+
+
+def test_what_queues_while_the_model_runs_runs_together(gate: Gate, together: Together) -> None:
+    together(8)
+    model = Rows()
+    table, entry = slow(model)
+    with serving(table, threads=1) as running:
+        learn(running, entry)
+        model.runs.clear()
+        model.during = gate
+        replies = many(running, gate, [binary(float(n)) for n in range(5)])
+    assert [values(reply) for reply in replies] == [[n + 1.0] for n in range(5)]
+    assert model.runs == [1, 5]
+    assert (entry.inferences, entry.executions) == (11, 7)
+
+
+def test_one_clients_data_spoils_only_its_own_answer(gate: Gate, together: Together) -> None:
+    together(8)
+    model = Rows()
+    table, entry = slow(model)
+    with serving(table, threads=1) as running:
+        learn(running, entry)
+        model.during = gate
+        replies = many(running, gate, [binary(1), binary(-1), binary(3)])
+    assert [reply.status for reply in replies] == [200, 500, 200]
+    assert "negative" in replies[1].json["error"]
+    assert [values(replies[0]), values(replies[2])] == [[2.0], [4.0]]
+    assert entry.failures == 1
+
+
+def test_without_a_gain_each_request_runs_by_itself(gate: Gate, together: Together) -> None:
+    together(1)
+    model = Rows()
+    table, entry = slow(model)
+    with serving(table, threads=1) as running:
+        learn(running, entry)
+        model.runs.clear()
+        model.during = gate
+        replies = many(running, gate, [binary(float(n)) for n in range(3)])
+    assert [values(reply) for reply in replies] == [[n + 1.0] for n in range(3)]
+    assert model.runs == [1, 1, 1, 1]
+
+
+def test_a_deadline_that_can_not_be_met_is_refused_at_once() -> None:
+    table, entry = slow(FakeModel(1))
+    with serving(table) as running, running.connect() as client:
+        for _ in range(2):
+            assert values(ask(client, binary(1, timeout=10_000_000))) == [2.0]
+        entry.recent_p50_us = 20_000_000.0
+        replies = [ask(client, binary(1, timeout=10_000_000)), ask(client, binary(1, timeout=3))]
+    for reply in replies:  # one has a plan, the other is decoded
+        assert reply.status == 503
+        assert "timeout can't be met" in reply.json["error"]
+
+
+def test_more_than_may_wait_are_told_to_come_back(gate: Gate, together: Together) -> None:
+    together(1)
+    model = Rows()
+    table, entry = slow(model)
+    limits = Limits(max_requests=2, retry_after_s=7)
+    with serving(table, threads=1, limits=limits) as running:
+        learn(running, entry)
+        model.during = gate
+        replies = many(running, gate, [binary(float(n)) for n in range(4)])
+    assert sorted(reply.status for reply in replies) == [200, 200, 503, 503]
+    assert {r.headers["Retry-After"] for r in replies if r.status == 503} == {"7"}
+
+
+def test_a_swap_between_queueing_and_running_loses_nothing(gate: Gate, together: Together) -> None:
+    together(1)
+    old, new = Rows(), FakeModel(100)
+    table, entry = slow(old)
+    with serving(table, threads=1) as running:
+        learn(running, entry)
+        old.during = gate
+
+        def swap() -> None:
+            gate.wait_for_run()
+            assert running.ask("GET", "/v2/health/live").status == 200
+            table.swap({"m": served(new, version="2")})
+            entry.retire()
+            gate.open.set()
+
+        with running.connect() as first, running.connect() as second:
+            first.sendall(binary(1))
+            gate.wait_for_run()
+            second.sendall(binary(1))
+            gate.entered.release()
+            swapper = threading.Thread(target=swap)
+            swapper.start()
+            (answer,), (later,) = read_replies(first), read_replies(second)
+            swapper.join(WAIT_S)
+            assert values(answer) == [2.0]
+            assert values(later) in ([2.0], [101.0])
+            assert values(ask(first, binary(1))) == [101.0]
+    assert old.closed
+
+
+def test_a_plan_asks_for_all_that_changes_an_answer() -> None:
+    with serving(table_of(served(FakeModel(1)))) as running, running.connect() as client:
+        for number in range(5):
+            plain = binary(1).replace(b"true", b'true,"q":1')
+            assert read_after(client, plain).status in {200, 400}
+            assert running.infer(number, id="a").json["outputs"][0]["data"] == [number + 1.0]
+
+
+def read_after(client: socket.socket, data: bytes) -> Reply:
+    head, _, rest = data.partition(b"\r\n\r\n")
+    size = len(rest)
+    header = size - 4
+    told = head.split(b"\r\n")[0]
+    fresh = b"%b\r\nContent-Length: %d\r\nInference-Header-Content-Length: %d\r\n\r\n" % (
+        told,
+        size,
+        header,
+    )
+    return ask(client, fresh + rest)
+
+
+def test_observers_see_each_request_of_a_batch(gate: Gate, together: Together) -> None:
+    together(8)
+    seen: list[list[float]] = []
+    model = Rows()
+    table, entry = slow(model)
+    table.observers.append(lambda _, outputs, *__: seen.append(outputs["y"].tolist()))
+    with serving(table, threads=1) as running:
+        learn(running, entry)
+        seen.clear()
+        model.during = gate
+        many(running, gate, [binary(1), binary(2, 3)])
+    assert seen == [[1.0], [2.0], [3.0, 4.0]]
