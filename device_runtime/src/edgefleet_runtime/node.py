@@ -30,6 +30,7 @@ from edgefleet_runtime.report import host
 from edgefleet_runtime.serve.server import Server
 from edgefleet_runtime.serve.table import ModelTable
 from edgefleet_runtime.spool.spool import Spool
+from edgefleet_runtime.store.bandwidth import Bandwidth
 from edgefleet_runtime.store.blobs import BlobStore
 from edgefleet_runtime.store.fetch import Fetcher
 from edgefleet_runtime.worker import Worker
@@ -67,7 +68,13 @@ class Node:
         )
         self._lock = RootLock(config.root)  # before anything in the folder is touched
         store = BlobStore(config.root, config.store_max_bytes)
-        fetcher = Fetcher(store, pause=self._channel.wait, check=self._check)
+        limit = config.fetch_max_bytes_per_s
+        fetcher = Fetcher(
+            store,
+            pause=self._pause,
+            check=self._check,
+            bandwidth=None if limit is None else Bandwidth(limit),
+        )
         engines = [engine for engine in installed_engines() if not engine.problem]
         providers = {provider for engine in engines for provider in engine.providers}
         formats = {name for engine in engines for name in engine.formats}
@@ -135,6 +142,11 @@ class Node:
     def _check(self) -> None:
         """Break long work off when the process stops, or the pointer may have changed."""
         if self._worker.stopping.is_set() or (self._driver.outside.live and self._channel.wait(0)):
+            raise CancelledError("something changed meanwhile", retryable=True)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, and break work off as `_check` does: the channel tells of a change only once."""
+        if self._channel.wait(seconds):
             raise CancelledError("something changed meanwhile", retryable=True)
 
 
