@@ -20,7 +20,13 @@ from edgefleet.protocol import report as r
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.layout import BundleLayout, BundleWriter
 from edgefleet.protocol.pointer import Cohort, Next, Pointer
-from edgefleet.protocol.release import Release, ReleaseModel, RuntimeSettings, TelemetryPolicy
+from edgefleet.protocol.release import (
+    Budget,
+    Release,
+    ReleaseModel,
+    RuntimeSettings,
+    TelemetryPolicy,
+)
 from edgefleet.protocol.segment import SegmentName
 from edgefleet.protocol.sketch import ClassSketch, NumberSketch
 from edgefleet.protocol.target import HardwareTarget
@@ -53,6 +59,12 @@ RELEASE = Release(
         segment_max_age_s=30.5,
         heartbeat_s=3600.0,
     ),
+)
+
+RELEASE_BUDGET = Release(
+    settings=RuntimeSettings(
+        budget=Budget(max_error_share=0.05, max_p99_us=2500.0, window=100, trial_s=60.0)
+    )
 )
 
 POINTER = Pointer(
@@ -282,6 +294,7 @@ def _on_disk(folder: Path, files: Mapping[str, bytes]) -> dict[str, Path]:
 
 DOCUMENTS: dict[str, msgspec.Struct] = {
     "release-empty.json": EMPTY,
+    "release-budget.json": RELEASE_BUDGET,
     "release.json": RELEASE,
     "pointer.json": POINTER,
     "report.json": REPORT,

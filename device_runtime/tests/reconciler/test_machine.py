@@ -50,6 +50,8 @@ def finished(state: m.State) -> m.State:
                 state = m.apply(state, m.Swapped(release, state.running))
             case m.Reject(release, reason):
                 state = m.apply(state, m.Rejected(release, reason))
+            case m.GoBack(release, reason):
+                state = m.apply(state, m.WentBack(release, reason, state.kept))
             case _:
                 return state
 
@@ -167,6 +169,30 @@ def test_the_release_that_was_kept_comes_back_without_another_step() -> None:
     assert m.decide(m.apply(state, m.Unkept())) == m.Fetch(ONE)
 
 
+def test_a_release_that_breaks_its_budget_is_taken_back_and_rejected() -> None:
+    state = finished(offered(finished(start()), pointer(2, TWO)))
+    state = m.apply(state, m.Broke(TWO, "too slow"))
+    assert m.decide(state) == m.GoBack(TWO, "too slow")
+    state = m.apply(state, m.WentBack(TWO, "too slow", ONE))
+    assert (state.running, state.kept, state.rejected) == (ONE, None, (TWO, "too slow"))
+    assert m.condition(state) == "rejected"
+    assert m.decide(m.apply(state, m.Retry())) == m.Rest()
+    assert m.decide(offered(state, pointer(3, TWO))) == m.Fetch(TWO)
+
+
+def test_with_nothing_to_go_back_to_the_release_goes_on() -> None:
+    state = m.apply(finished(start()), m.Broke(ONE, "too slow"))
+    state = m.apply(state, m.WentBack(ONE, "too slow", None))
+    assert (state.running, m.decide(state)) == (ONE, m.Rest())
+
+
+def test_a_broken_budget_does_not_reject_what_is_wanted_by_now() -> None:
+    state = finished(offered(finished(start()), pointer(2, TWO)))
+    state = offered(state, pointer(3, THREE))
+    state = m.apply(m.apply(state, m.Broke(TWO, "slow")), m.WentBack(TWO, "slow", ONE))
+    assert (state.running, m.decide(state)) == (ONE, m.Fetch(THREE))
+
+
 def test_news_of_a_release_that_is_no_longer_wanted_changes_nothing() -> None:
     state = offered(start(), pointer(2, TWO))
     for event in (
@@ -194,6 +220,7 @@ class Reconciling(RuleBasedStateMachine):
         self.highest = (0, 0)
         self.tested: dict[str, set[m.Key]] = {}
         self.complete: set[str] = set()
+        self.before: str | None = None
         self.rejected: tuple[tuple[int, int], str] | None = None
 
     @rule(
@@ -225,6 +252,9 @@ class Reconciling(RuleBasedStateMachine):
         before, action = self.state, m.decide(self.state)
         if isinstance(action, m.Rest | m.Wait):
             return
+        if isinstance(action, m.GoBack):
+            self.go_back(action, found=outcome == "works")
+            return
         assert action.release == before.wanted
         assert (self.highest, action.release) != self.rejected
         if isinstance(action, m.Reject):
@@ -252,7 +282,26 @@ class Reconciling(RuleBasedStateMachine):
             case m.Swap(release):
                 assert self.tested[release] == set(KEYS)
                 self.complete.add(release)
+                self.before = self.state.running
                 self.state = m.apply(self.state, m.Swapped(release, self.state.running))
+
+    def go_back(self, action: m.GoBack, *, found: bool) -> None:
+        before, to = self.state, self.before if found else None
+        assert action.release == before.running
+        self.state = m.apply(before, m.WentBack(action.release, action.reason, to))
+        assert self.state.running == (to or before.running)
+        assert self.state.broken is None
+        if to is not None:
+            self.before = None
+            if action.release == before.wanted:
+                self.rejected = (self.highest, action.release)
+                assert m.decide(self.state) == m.Rest()
+
+    @rule(release=st.sampled_from(RELEASES))
+    def breaks(self, release: str) -> None:
+        before, self.state = self.state, m.apply(self.state, m.Broke(release, "slow"))
+        if release != before.running:
+            assert self.state == before
 
     @rule(release=st.sampled_from(RELEASES), key=st.sampled_from(KEYS))
     @precondition(lambda self: self.state.pointer is not None)

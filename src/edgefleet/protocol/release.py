@@ -38,6 +38,25 @@ class ReleaseModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     role: Role = "active"
 
 
+class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a release may cost while it is on trial; one that costs more is taken back by itself.
+
+    Each model that the release before didn't serve is held to it, over its last requests. Requests
+    that the model refuses because of what they hold don't count.
+
+    Attributes:
+        max_error_share: share of the window's requests that may fail.
+        max_p99_us: microseconds of run time that 99 of 100 requests of the window must keep.
+        window: requests looked at. Fewer already decide where no further ones could change it.
+        trial_s: seconds of serving until the release counts as good; None leaves it to the device.
+    """
+
+    max_error_share: Fraction | None = None
+    max_p99_us: PositiveFloat | None = None
+    window: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 200
+    trial_s: PositiveFloat | None = None
+
+
 class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the devices' runtimes should behave.
 
@@ -46,12 +65,14 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         keep_previous: keep the previous release loaded and ready to come back.
         store_max_bytes: cap of the blob store in bytes; None leaves it to the device.
         spool_max_bytes: cap of unsent telemetry in bytes; None leaves it to the device.
+        budget: what the release may cost on trial; None to judge it by its self-test alone.
     """
 
     strict: bool = False
     keep_previous: bool = True
     store_max_bytes: PositiveInt | None = None
     spool_max_bytes: PositiveInt | None = None
+    budget: Budget | None = None
 
 
 class TelemetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

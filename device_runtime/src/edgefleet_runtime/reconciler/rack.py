@@ -66,9 +66,12 @@ class Rack:
                 for stage in tuple(Stage)[1:]:
                     self._advance(unit, stage)
         except BaseException:
-            slot.close(others=())
+            slot.close(others=(self.running, self.kept))
             raise
+        previous = self.running
         self._serve(slot)
+        if previous is not None:
+            previous.close(others=(slot, self.candidate))
 
     def fetch(self, digest: str, sources: OpenSources) -> tuple[Key, ...]:
         """Make a release the one on its way; returns its models. See `Acquirer.acquire`."""
@@ -115,6 +118,29 @@ class Rack:
             if old is not None and old not in (slot, self.kept):
                 old.close(others=(slot, self.kept))
         self.pin()
+
+    def go_back(self, good: str | None) -> str | None:
+        """Let the release before answer requests again and free the one that does.
+
+        Args:
+            good: loaded from the disk where none is kept.
+
+        Returns:
+            Digest of what answers now; None when there is nothing to go back to.
+
+        Raises:
+            EdgeFleetError: as `restore`; what answers requests stays.
+        """
+        if self.kept is None or self.running is None:
+            if good is not None:
+                self.restore(good)
+                self.pin()
+            return good
+        broken, slot, self.kept = self.running, self.kept, None
+        self._serve(slot)
+        broken.close(others=(slot, self.candidate))
+        self.pin()
+        return slot.digest
 
     def discard(self) -> None:
         """Free what is loaded of the release on its way."""

@@ -38,6 +38,8 @@ class Unit:
         self.served: ServedModel | None = None
         self.outcome: SelfTest | None = None
         self.reason: str | None = None
+        self.shared = False
+        """Whether its loaded model served in another release before."""
 
     def same_as(self, other: Unit) -> bool:
         """Whether the other's loaded model may serve as this one's."""
@@ -116,7 +118,7 @@ class Workbench:
         for slot in others:
             twin = slot.units.get(unit.part.key) if slot is not None else None
             if twin is not None and twin.served is not None and unit.same_as(twin):
-                unit.served, unit.outcome = twin.served, twin.outcome
+                unit.served, unit.outcome, unit.shared = twin.served, twin.outcome, True
                 return
         if unit.folder is None:
             raise InvalidModelError(f"model {unit.part.model.name} was not verified")

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     Observer = Callable[["ServedModel", Mapping[str, NDArray[Any]], float, str | None], None]
     """Called after each answer with model, outputs, run time in microseconds and request id."""
 
+    Watcher = Callable[
+        [Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]] | Exception, float], None
+    ]
+    """Called after each run with inputs, outputs or what was raised, and run time in microseconds.
+    It must be quick and raise nothing; arrays are only borrowed."""
+
 LATENCIES_KEPT = 256  # run times kept for the median
 _MEDIAN_EVERY = 32  # runs; sorting costs as much as running a tiny model
 
@@ -45,6 +51,7 @@ class ServedModel:
         self.variant = variant
         self.inferences = 0
         self.failures = 0
+        self.watchers: tuple[Watcher, ...] = ()
         self.recent_p50_us: float | None = None
         """`latency_p50_us` as it was a few runs ago, without the work of sorting."""
         self._latencies: deque[float] = deque(maxlen=LATENCIES_KEPT)
@@ -65,9 +72,11 @@ class ServedModel:
         start = time.perf_counter()
         try:
             results = self.model.infer(inputs, outputs)
-        except Exception:
+        except Exception as error:
             with self._lock:
                 self.failures += 1
+            for watch in self.watchers:
+                watch(inputs, error, (time.perf_counter() - start) * 1e6)
             raise
         elapsed = (time.perf_counter() - start) * 1e6
         with self._lock:
@@ -75,6 +84,8 @@ class ServedModel:
             self._latencies.append(elapsed)
             if self.inferences <= _MEDIAN_EVERY or self.inferences % _MEDIAN_EVERY == 0:
                 self.recent_p50_us = self._median()
+        for watch in self.watchers:
+            watch(inputs, results, elapsed)
         return results, elapsed
 
     def lease(self) -> Lease:
