@@ -67,6 +67,10 @@ RELEASE_BUDGET = Release(
     )
 )
 
+RELEASE_MEMORY = Release(
+    settings=RuntimeSettings(memory_max_bytes=3_000_000_000, unload_first=True)
+)
+
 POINTER = Pointer(
     fleet=FLEET,
     epoch=1,
@@ -295,6 +299,7 @@ def _on_disk(folder: Path, files: Mapping[str, bytes]) -> dict[str, Path]:
 DOCUMENTS: dict[str, msgspec.Struct] = {
     "release-empty.json": EMPTY,
     "release-budget.json": RELEASE_BUDGET,
+    "release-memory.json": RELEASE_MEMORY,
     "release.json": RELEASE,
     "pointer.json": POINTER,
     "report.json": REPORT,

@@ -30,6 +30,7 @@ DIGESTS: dict[str, str] = json.loads((GOLDEN / "digests.json").read_bytes())
 READERS = {
     **future.READERS,
     "release-budget.json": future.READERS["release.json"],
+    "release-memory.json": future.READERS["release.json"],
     "release-empty.json": future.READERS["release.json"],
     **{f"event-{kind}.json": read_event for kind in samples.EVENTS},
 }

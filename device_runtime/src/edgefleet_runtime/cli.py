@@ -113,6 +113,9 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         "--spool-max-bytes", type=int, help="cap of unsent telemetry on the disk (default 512 MiB)"
     )
     run.add_argument(
+        "--memory-max-bytes", type=int, help="cap of models in memory, by estimate (default: none)"
+    )
+    run.add_argument(
         "--fetch-max-bytes-per-s", type=int, help="bandwidth that fetching may take (default: all)"
     )
     run.add_argument(
@@ -145,6 +148,7 @@ def _run(arguments: argparse.Namespace) -> int:
         "uds": arguments.uds,
         "store_max_bytes": arguments.store_max_bytes,
         "spool_max_bytes": arguments.spool_max_bytes,
+        "memory_max_bytes": arguments.memory_max_bytes,
         "fetch_max_bytes_per_s": arguments.fetch_max_bytes_per_s,
         "healthy_after_s": arguments.healthy_after,
     }

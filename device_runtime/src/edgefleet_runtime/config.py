@@ -37,6 +37,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         labels: facts about the device, in place of those detected.
         store_max_bytes: cap of models on the disk.
         spool_max_bytes: cap of unsent telemetry on the disk.
+        memory_max_bytes: cap of what models take in memory, by estimate; None for none.
         fetch_max_bytes_per_s: bandwidth that fetching may take; None for all there is.
         healthy_after_s: seconds of serving until a release counts as good.
         exit_with_parent: stop when standard input ends.
@@ -54,6 +55,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     store_max_bytes: PositiveInt = STORE_MAX_BYTES
     spool_max_bytes: Annotated[int, msgspec.Meta(ge=MIN_SPOOL_BYTES)] = SPOOL_MAX_BYTES
+    memory_max_bytes: PositiveInt | None = None
     fetch_max_bytes_per_s: PositiveInt | None = None
     healthy_after_s: Annotated[float, msgspec.Meta(ge=0)] = 20.0
     exit_with_parent: bool = False

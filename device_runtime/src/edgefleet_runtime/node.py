@@ -92,7 +92,7 @@ class Node:
             device=config.device,
             fleet=config.fleet,
             channel=self._channel,
-            rack=Rack(store, acquirer, bench, table),
+            rack=Rack(store, acquirer, bench, table, memory_max_bytes=config.memory_max_bytes),
             memory_file=MemoryFile(config.root),
             on_release=self._spool.follow,
             on_event=self._spool.tell,

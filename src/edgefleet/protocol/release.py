@@ -65,6 +65,11 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         keep_previous: keep the previous release loaded and ready to come back.
         store_max_bytes: cap of the blob store in bytes; None leaves it to the device.
         spool_max_bytes: cap of unsent telemetry in bytes; None leaves it to the device.
+        memory_max_bytes: cap of what models may take in memory, by estimate; None leaves it to the
+            device.
+        unload_first: where a release doesn't fit beside the one that runs, unload that one first.
+            No model answers until the new one serves, or the old one is loaded again. Otherwise
+            such a release is rejected.
         budget: what the release may cost on trial; None to judge it by its self-test alone.
     """
 
@@ -72,6 +77,8 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     keep_previous: bool = True
     store_max_bytes: PositiveInt | None = None
     spool_max_bytes: PositiveInt | None = None
+    memory_max_bytes: PositiveInt | None = None
+    unload_first: bool = False
     budget: Budget | None = None
 
 

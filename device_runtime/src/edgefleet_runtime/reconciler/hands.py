@@ -60,7 +60,9 @@ class Hands:
         self._trial = trial
         self._on_release = on_release
 
-    def perform(self, action: m.Action, state: m.State) -> tuple[m.Event, ...]:
+    def perform(  # noqa: PLR0911 - one an action
+        self, action: m.Action, state: m.State
+    ) -> tuple[m.Event, ...]:
         """Carry out an action; returns what came of it, in order.
 
         Raises:
@@ -73,6 +75,15 @@ class Hands:
                 return (self._advance(action),)
             case m.Swap(release):
                 return self._swap(release)
+            case m.Unload(release):
+                self._ledger.save(mem.tried(self._ledger.memory, release))
+                self._trial.end()
+                self._rack.unload()
+                point("swap.unloaded")
+                self._ledger.note("the release before was unloaded first: both don't fit in memory")
+                return (m.Unloaded(release),)
+            case m.Reload(release):
+                return (self._reload(release),)
             case m.GoBack(release, reason):
                 return (self._go_back(release, reason),)
             case m.Reject(release, reason):
@@ -95,8 +106,8 @@ class Hands:
             self._on_release(slot.acquired.release)
 
     def _fetch(self, release: str, state: m.State) -> tuple[m.Event, ...]:
-        models = self._rack.fetch(release, lambda: self._outside.sources(state.pointer))
-        fetched = m.Fetched(release, models)
+        models, alone = self._rack.fetch(release, lambda: self._outside.sources(state.pointer))
+        fetched = m.Fetched(release, models, alone)
         return (fetched,) if self._rack.kept is not None else (m.Unkept(), fetched)
 
     def _advance(self, action: m.Advance) -> m.Event:
@@ -125,6 +136,21 @@ class Hands:
         self.serves()
         self._ledger.tell("release-active", f"release {short(release)} serves")
         return (m.Swapped(release, self._rack.kept.digest if self._rack.kept else None),)
+
+    def _reload(self, release: str) -> m.Event:
+        self._rack.discard()
+        for digest in {release: 0, self._ledger.memory.good or release: 0}:
+            try:
+                self._rack.restore(digest)
+            except CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - engines raise anything
+                self._ledger.note(f"cannot load release {short(digest)} again: {said(error)}")
+                continue
+            self._rack.pin(good=self._ledger.memory.good)
+            self.serves()
+            return m.Reloaded(release, digest)
+        return m.Reloaded(release, None)
 
     def _go_back(self, release: str, reason: str) -> m.Event:
         slot, broken = self._rack.running, self._trial.broken

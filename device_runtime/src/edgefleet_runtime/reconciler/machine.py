@@ -6,6 +6,7 @@ release is swapped in as a whole. Rules kept here, and held by property tests:
 - Pointers rise. A lower one, another fleet's, a number used twice: refused, and nothing changes.
 - What runs changes only by `Swapped`, to the release wanted, after every model was tested; and by
   `WentBack`, to a release that ran before, when the one that runs broke its budget.
+- Nothing runs only between `Unloaded` and what follows it: the new release, or the old one again.
 - A release that failed is not tried again until a newer pointer comes (or the runtime restarts).
 - What cannot go on for reasons outside (no network, expired access, a full disk) waits; it isn't
   rejected. What runs goes on running meanwhile.
@@ -35,12 +36,16 @@ from edgefleet_runtime.reconciler.steps import (
     Reached,
     Reject,
     Rejected,
+    Reload,
+    Reloaded,
     Rest,
     Retry,
     Stage,
     Swap,
     Swapped,
     Unkept,
+    Unload,
+    Unloaded,
     Wait,
     WentBack,
 )
@@ -65,6 +70,8 @@ __all__ = [
     "Reached",
     "Reject",
     "Rejected",
+    "Reload",
+    "Reloaded",
     "Rest",
     "Retry",
     "Stage",
@@ -72,6 +79,8 @@ __all__ = [
     "Swap",
     "Swapped",
     "Unkept",
+    "Unload",
+    "Unloaded",
     "Wait",
     "WentBack",
     "apply",
@@ -90,6 +99,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         release: its digest.
         stages: of each model; None until the release was fetched.
+        alone: whether it fits into memory only when nothing else is loaded.
         repairs: how often damaged blobs were fetched again.
         failed: why it must be rejected, once that is known.
         waits: why it can't go on now.
@@ -97,6 +107,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
     release: str
     stages: dict[Key, Stage] | None = None
+    alone: bool = False
     repairs: int = 0
     failed: str | None = None
     waits: str | None = None
@@ -113,6 +124,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         kept: release that is still loaded and can come back at once.
         progress: the wanted release on its way.
         rejected: digest of the wanted release and why it failed.
+        parked: release that was unloaded to make room for the one on its way.
         broken: digest of the running release and how it broke its budget.
     """
 
@@ -123,6 +135,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     kept: str | None = None
     progress: Progress | None = None
     rejected: tuple[str, str] | None = None
+    parked: str | None = None
     broken: tuple[str, str] | None = None
 
     @property
@@ -131,11 +144,13 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.pointer is None else self.pointer.release_for(self.device)
 
 
-def decide(state: State) -> Action:  # noqa: PLR0911 - one an action
+def decide(state: State) -> Action:  # noqa: C901, PLR0911 - one an action
     """What to do next."""
     wanted, progress = state.wanted, state.progress
     if state.broken is not None:
         return GoBack(*state.broken)
+    if state.parked is not None and not _moves(progress):
+        return Reload(state.parked)
     if wanted is None or wanted == state.running:
         return Rest()
     if state.rejected is not None and state.rejected[0] == wanted:
@@ -154,7 +169,15 @@ def decide(state: State) -> Action:  # noqa: PLR0911 - one an action
     # All models take a stage before one takes the next: a damaged file is found before any memory
     # is spent.
     model = min(unready, key=lambda key: (unready[key], key))
-    return Advance(wanted, model, Stage(unready[model] + 1))
+    to = Stage(unready[model] + 1)
+    if to is Stage.LOADED and progress.alone and state.running is not None:
+        return Unload(wanted)
+    return Advance(wanted, model, to)
+
+
+def _moves(progress: Progress | None) -> bool:
+    """Whether a release that others made room for goes on by itself."""
+    return progress is not None and progress.stages is not None and progress.waits is None
 
 
 def offer(state: State, pointer: Pointer, *, now: datetime) -> State:
@@ -184,13 +207,17 @@ def offer(state: State, pointer: Pointer, *, now: datetime) -> State:
     return replace(state, progress=progress)
 
 
-def apply(state: State, event: Event) -> State:  # noqa: PLR0911 - one an event
+def apply(  # noqa: C901, PLR0911, PLR0912 - one an event
+    state: State, event: Event
+) -> State:
     """The state after something happened."""
     match event:
         case Swapped(release, kept):
             if release != state.wanted:
                 return state
-            return replace(state, running=release, kept=kept, progress=None, broken=None)
+            return replace(
+                state, running=release, kept=kept, progress=None, parked=None, broken=None
+            )
         case Rejected(release, reason):
             if release != state.wanted:
                 return state
@@ -199,6 +226,15 @@ def apply(state: State, event: Event) -> State:  # noqa: PLR0911 - one an event
             return replace(state, broken=(release, reason)) if release == state.running else state
         case WentBack():
             return _went_back(state, event)
+        case Unloaded(release):
+            if release != state.wanted or state.running is None:
+                return state
+            return replace(state, running=None, kept=None, parked=state.running, broken=None)
+        case Reloaded(release, running):
+            if release != state.parked:
+                return state
+            progress = state.progress and replace(state.progress, stages=None)
+            return replace(state, running=running, parked=None, progress=progress)
         case Unkept():
             return replace(state, kept=None)
         case Retry():
@@ -224,8 +260,8 @@ def _advanced(  # noqa: PLR0911 - one an event
     progress: Progress, event: Fetched | Reached | Damaged | Failed
 ) -> Progress:
     match event:
-        case Fetched(models=models):
-            return replace(progress, stages=dict.fromkeys(models, Stage.FETCHED))
+        case Fetched(models=models, alone=alone):
+            return replace(progress, stages=dict.fromkeys(models, Stage.FETCHED), alone=alone)
         case Reached(model=model, stage=stage):
             stages = progress.stages or {}
             if stages.get(model, 0) != stage - 1:

@@ -9,6 +9,7 @@ from edgefleet.errors import EdgeFleetError, InvalidModelError
 from edgefleet.protocol.bundle import blobs_of, entry_of, files_of
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.faults import point
+from edgefleet_runtime.reconciler.room import estimate
 from edgefleet_runtime.reconciler.selftest import self_test, warm_up
 from edgefleet_runtime.serve.table import ServedModel
 
@@ -66,6 +67,15 @@ class Slot:
     def served(self) -> dict[str, ServedModel]:
         """Its loaded models by the name that they answer to."""
         return {name: u.served for (name, _), u in self.units.items() if u.served is not None}
+
+    def footprint(self) -> dict[str, int]:
+        """What its models take in memory, by estimate, and by variant."""
+        return {
+            unit.part.variant.manifest.digest: estimate(
+                sum(file.size for file in files_of(unit.part.manifest).values())
+            )
+            for unit in self.units.values()
+        }
 
     def close(self, *, others: Iterable[Slot | None]) -> None:
         """Free its models, except those that another slot serves too."""

@@ -52,6 +52,18 @@ class Reject(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Unload(msgspec.Struct, frozen=True):
+    """Free what runs, to make room for the release: both don't fit, and its settings allow it."""
+
+    release: str
+
+
+class Reload(msgspec.Struct, frozen=True):
+    """Load the release again that made room, and let it answer requests."""
+
+    release: str
+
+
 class GoBack(msgspec.Struct, frozen=True):
     """Let the release before answer requests again: the one that does broke its budget."""
 
@@ -69,17 +81,21 @@ class Rest(msgspec.Struct, frozen=True):
     """Nothing is left to do."""
 
 
-Action = Fetch | Advance | Swap | Reject | GoBack | Wait | Rest
+Action = Fetch | Advance | Swap | Reject | Unload | Reload | GoBack | Wait | Rest
 
 
 # ---- events
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """The release's blobs are in the store; these are its models."""
+    """The release's blobs are in the store; these are its models.
+
+    ``alone`` tells that they fit into memory only when nothing else is loaded.
+    """
 
     release: str
     models: tuple[Key, ...]
+    alone: bool = False
 
 
 class Reached(msgspec.Struct, frozen=True):
@@ -134,6 +150,19 @@ class WentBack(msgspec.Struct, frozen=True):
     to: str | None
 
 
+class Unloaded(msgspec.Struct, frozen=True):
+    """What ran made room for the release; nothing answers requests."""
+
+    release: str
+
+
+class Reloaded(msgspec.Struct, frozen=True):
+    """The release that made room was to be loaded again; ``running`` serves, None if none could."""
+
+    release: str
+    running: str | None
+
+
 class Unkept(msgspec.Struct, frozen=True):
     """The release that could come back at once was given up, to make room."""
 
@@ -143,5 +172,16 @@ class Retry(msgspec.Struct, frozen=True):
 
 
 Event = (
-    Fetched | Reached | Damaged | Failed | Swapped | Rejected | Broke | WentBack | Unkept | Retry
+    Fetched
+    | Reached
+    | Damaged
+    | Failed
+    | Swapped
+    | Rejected
+    | Broke
+    | WentBack
+    | Unloaded
+    | Reloaded
+    | Unkept
+    | Retry
 )
