@@ -71,6 +71,11 @@ RELEASE_MEMORY = Release(
     settings=RuntimeSettings(memory_max_bytes=3_000_000_000, unload_first=True)
 )
 
+RELEASE_SHADOW = Release(
+    models=RELEASE.models,
+    settings=RuntimeSettings(shadow_share=0.5, shadow_max_bytes=1_000_000),
+)
+
 POINTER = Pointer(
     fleet=FLEET,
     epoch=1,
@@ -132,6 +137,26 @@ REPORT = r.Report(
     endpoint="http://127.0.0.1:43117",
     errors=("digits: self-test: output probabilities is not finite",),
     runtime="0.1.0",
+)
+
+REPORT_SHADOW = msgspec.structs.replace(
+    REPORT,
+    state="active",
+    wanted=DAY,
+    errors=(),
+    models=(
+        REPORT.models[0],
+        r.ModelReport(
+            name="digits",
+            version="4",
+            bundle=BLOB,
+            role="shadow",
+            variant="fp32",
+            providers=("CPUExecutionProvider",),
+            inferences=900,
+            shadow=r.ShadowReport(compared=900, dropped=300, agreement=0.98, max_abs_diff=0.125),
+        ),
+    ),
 )
 
 # 1.0 to 5.0 once each and one NaN, by datasketches 5.2.
@@ -300,6 +325,8 @@ DOCUMENTS: dict[str, msgspec.Struct] = {
     "release-empty.json": EMPTY,
     "release-budget.json": RELEASE_BUDGET,
     "release-memory.json": RELEASE_MEMORY,
+    "release-shadow.json": RELEASE_SHADOW,
+    "report-shadow.json": REPORT_SHADOW,
     "release.json": RELEASE,
     "pointer.json": POINTER,
     "report.json": REPORT,

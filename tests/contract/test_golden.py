@@ -31,6 +31,8 @@ READERS = {
     **future.READERS,
     "release-budget.json": future.READERS["release.json"],
     "release-memory.json": future.READERS["release.json"],
+    "release-shadow.json": future.READERS["release.json"],
+    "report-shadow.json": future.READERS["report.json"],
     "release-empty.json": future.READERS["release.json"],
     **{f"event-{kind}.json": read_event for kind in samples.EVENTS},
 }

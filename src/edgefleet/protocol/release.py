@@ -37,6 +37,11 @@ class ReleaseModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     bundle: Digest
     role: Role = "active"
 
+    @property
+    def label(self) -> str:
+        """Its name for people; the role is told where it isn't ``active``."""
+        return self.name if self.role == "active" else f"{self.name} ({self.role})"
+
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a release may cost while it is on trial; one that costs more is taken back by itself.
@@ -70,6 +75,9 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         unload_first: where a release doesn't fit beside the one that runs, unload that one first.
             No model answers until the new one serves, or the old one is loaded again. Otherwise
             such a release is rejected.
+        shadow_share: share of the time that each shadow model may run: what it may cost others.
+        shadow_max_bytes: what copies of requests that wait for a shadow model may take; further
+            ones are dropped and counted.
         budget: what the release may cost on trial; None to judge it by its self-test alone.
     """
 
@@ -79,6 +87,8 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     spool_max_bytes: PositiveInt | None = None
     memory_max_bytes: PositiveInt | None = None
     unload_first: bool = False
+    shadow_share: Fraction = 0.25
+    shadow_max_bytes: PositiveInt = 16 << 20
     budget: Budget | None = None
 
 
@@ -137,6 +147,13 @@ class Release(Document, frozen=True, kw_only=True):
         self._refuse_loss()
         kept = tuple(m for m in self.models if (m.name, m.role) != (model.name, model.role))
         models = tuple(sorted((*kept, model), key=lambda m: (m.name, m.role)))
+        return msgspec.structs.replace(self, models=models)
+
+    def without_shadow(self, name: str, bundle: str) -> Release:
+        """This release without that bundle as a shadow of that name; see `without_model`."""
+        self._refuse_loss()
+        out = (name, "shadow", bundle)
+        models = tuple(m for m in self.models if (m.name, m.role, m.bundle) != out)
         return msgspec.structs.replace(self, models=models)
 
     def without_model(self, name: str) -> Release:

@@ -67,4 +67,5 @@ def _report(unit: Unit, state: ModelState, *, figures: bool = False) -> ModelRep
         inferences=counted.inferences if counted else 0,
         failures=counted.failures if counted else 0,
         latency_p50_us=counted.latency_p50_us if counted else None,
+        shadow=unit.shadow.report() if unit.shadow else None,
     )

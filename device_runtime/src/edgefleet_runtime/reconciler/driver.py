@@ -124,6 +124,8 @@ class Driver:
     def close(self) -> None:
         """Remember that this process ends in order."""
         self._ledger.remember(replace(self.memory, stopped=True))
+        if self.rack.running is not None:
+            self.rack.running.end_shadows()
 
     # ---------------------------------------------------------------------------------------- turn
 

@@ -252,8 +252,11 @@ class Rack:
                 self._bench.self_test(unit)
 
     def _serve(self, slot: Slot) -> None:
+        if self.running is not None:
+            self.running.end_shadows()
         self._table.swap(slot.served())
         self.running = slot
+        slot.begin_shadows()
         cap = slot.acquired.release.settings.store_max_bytes
         self._store.max_bytes = min(cap or self._store_max_bytes, self._store_max_bytes)
 

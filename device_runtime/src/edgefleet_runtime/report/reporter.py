@@ -120,7 +120,15 @@ def _matters(report: Report) -> tuple[object, ...]:
         report.endpoint,
         report.errors,
         tuple(
-            (model.name, model.version, model.variant, model.state, bool(model.inferences))
+            (
+                model.name,
+                model.version,
+                model.variant,
+                model.state,
+                bool(model.inferences),
+                # A shadow's figures are what it runs for: told at 1, 10, 100… answers.
+                model.shadow and len(str(model.shadow.compared)),
+            )
             for model in report.models
             if model.state in {"active", "rejected", "waiting"}
         ),
