@@ -184,7 +184,7 @@ def test_a_signal_ends_a_command_without_a_traceback(
 ) -> None:
     with watching() as process:
         process.send_signal(number)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
         assert process.returncode == code
         assert err.strip() == said
 

@@ -63,7 +63,7 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
                     break
             [fleet] = tmp_path.glob("edgefleet-demo-*")
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=90)
         finally:
             process.kill()
     assert process.returncode == 130

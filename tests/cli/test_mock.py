@@ -27,7 +27,7 @@ import edgefleet as ef
 
 with ef.connect() as fleet:
     model = fleet.push(sys.argv[1], "tiny", progress=False)
-    status = fleet.deploy(model, to="line-3").wait(timeout_s=30, progress=False)
+    status = fleet.deploy(model, to="line-3").wait(timeout_s=90, progress=False)
     print(status.attested, *(device.name for device in fleet.devices()))
 """
 STAND_BY = """\
@@ -130,7 +130,7 @@ def test_a_signal_ends_the_command_with_what_it_started(number: signal.Signals, 
     with started("--", sys.executable, "-c", STAND_BY) as process:
         child = int(first_line(process))
         process.send_signal(number)
-        process.communicate(timeout=30)
+        process.communicate(timeout=90)
         assert process.returncode == code
         assert gone(child)
 
@@ -143,7 +143,7 @@ def test_without_a_command_the_mocks_stay_up_and_say_how_they_are_reached() -> N
         config = Path(lines[0].partition("=")[2].strip())
         assert config.is_file()
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.communicate(timeout=90)
         assert process.returncode == 143
         assert not config.parent.exists()
 

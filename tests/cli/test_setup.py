@@ -180,7 +180,7 @@ def test_local_devices_run_until_they_are_stopped(run: Run, run_json: RunJson) -
             assert process.stderr is not None
             assert "running 1 device;" in process.stderr.readline()
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=30)
+            process.communicate(timeout=90)
             assert process.returncode == 130
         finally:
             process.kill()

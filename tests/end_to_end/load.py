@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from edgefleet.fleet import Fleet
 
-TIMEOUT_S = 60.0  # for a round of requests over all devices
+TIMEOUT_S = 120.0  # for a round of requests over all devices
 
 
 class Load:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from edgefleet.testing.mock import MockSession
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-TIMEOUT_S = 60.0  # for anything that takes a second or two where nothing is wrong
+TIMEOUT_S = 120.0  # for anything that takes a second or two where nothing is wrong
 
 LINE, YARD = "line-3", "yard"
 DEVICES = {
