@@ -357,8 +357,8 @@ class Fleet:
             ask_plugins(self.profile, release, f"{deployer.name}/{group}", actor)
             return change(record, stamp(), names_of(release))
 
-        after = self._groups.edit(deployer, group, edit, actor=actor)
-        return self._deployed(deployer, group, after, action, actor)
+        after, changed = self._groups.edit(deployer, group, edit, actor=actor)
+        return self._deployed(deployer, group, after, action, actor if changed else None)
 
     def _edit(
         self,
@@ -385,8 +385,9 @@ class Fleet:
                 record, after, stamp(), cohort_permille=cohort_permille, action=action
             )
 
-        after = self._groups.edit(deployer, group, edit, actor=actor)
-        return self._deployed(deployer, group, after, action, actor)
+        after, changed = self._groups.edit(deployer, group, edit, actor=actor)
+        done = action if cohort_permille is None else "canary"
+        return self._deployed(deployer, group, after, done, actor if changed else None)
 
     def _release_with(
         self,
@@ -401,8 +402,9 @@ class Fleet:
         )
 
     def _deployed(
-        self, deployer: Deployer, group: str, record: GroupRecord, action: str, actor: str
+        self, deployer: Deployer, group: str, record: GroupRecord, action: str, actor: str | None
     ) -> Deployment:
+        """The deployment to give back; plugins are told of it where an actor changed something."""
         pointer = record.pointer
         assert pointer is not None  # noqa: S101 - an edit always makes one
         if isinstance(deployer, CanRunDevices):
@@ -416,7 +418,8 @@ class Fleet:
             release=record.candidate or pointer.current,
             action=action,
         )
-        discovery.notify_deployed(self.profile.plugins(), deployment, actor)
+        if actor is not None:
+            discovery.notify_deployed(self.profile.listeners(), deployment, actor)
         return deployment
 
     # What happened

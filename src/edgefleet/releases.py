@@ -112,7 +112,7 @@ def ask_plugins(profile: Profile, release: Release, group: str, actor: str) -> N
     Raises:
         VetoedError: one did.
     """
-    hook = discovery.manager_of(profile.plugins()).hook
+    hook = discovery.manager_of(profile.listeners()).hook
     try:
         hook.edgefleet_before_deploy(release=release, groups=[group], actor=actor)
     except EdgeFleetError:
@@ -173,7 +173,7 @@ def make_plan(
         after = choose(before, False)
     devices = list(deployer.devices(group))
     bundles = _bundles(registry, after, devices)
-    targets = discovery.hardware_targets(profile.plugins())
+    targets = discovery.hardware_targets(profile.listeners())
     planned = tuple(planning.plan_device(d, after, bundles, targets) for d in devices)
     problems += [f"{d.device}: {d.problem}" for d in planned if d.problem]
     held = (0, 0) if record.pointer is None else record.pointer.pair
