@@ -8,7 +8,6 @@ uploads what it can, a last report says so.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -21,6 +20,7 @@ from edgefleet_runtime.config import STOP_S
 from edgefleet_runtime.engines.discovery import engine_for
 from edgefleet_runtime.engines.installed import installed_engines
 from edgefleet_runtime.lock import RootLock
+from edgefleet_runtime.parent import watch_parent
 from edgefleet_runtime.reconciler.acquire import Acquirer
 from edgefleet_runtime.reconciler.driver import Driver
 from edgefleet_runtime.reconciler.memory import MemoryFile
@@ -115,7 +115,7 @@ class Node:
             loop.add_signal_handler(number, stop.set)
         await self._server.start()
         if self._config.exit_with_parent:
-            watch = threading.Thread(target=_watch_parent, args=(loop, stop), daemon=True)
+            watch = threading.Thread(target=watch_parent, args=(loop, stop), daemon=True)
             watch.start()
         self._spool.start()
         self._worker.start()
@@ -136,12 +136,3 @@ class Node:
         """Break long work off when the process stops, or the pointer may have changed."""
         if self._worker.stopping.is_set() or (self._driver.outside.live and self._channel.wait(0)):
             raise CancelledError("something changed meanwhile", retryable=True)
-
-
-def _watch_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """Stop when standard input ends, as it does when the process that made us is gone."""
-    with contextlib.suppress(OSError):  # closed from the start: nobody holds the other end
-        while os.read(0, 4096):
-            pass
-    with contextlib.suppress(RuntimeError):  # the loop has ended already
-        loop.call_soon_threadsafe(stop.set)
