@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgefleet.errors import EdgeFleetError
 from edgefleet_runtime import __version__
-from edgefleet_runtime.commands import bench, doctor, run, serve
+from edgefleet_runtime.commands import bench, doctor, once, run, serve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,11 +27,13 @@ examples:
       -o pointer=/mnt/fleet/line-3/pointer.json -o outbox=/mnt/fleet/devices/cam-07
   edgefleet-runtime bench digits.onnx
   edgefleet-runtime doctor
-exit codes: 0 stopped in order; 1 could not run (standard error says why, and the cure); 2 usage
+exit codes: 0 stopped in order; 1 could not run (standard error says why, and the cure); 2 usage;
+'once' has more, see its --help
 """
 _COMMANDS = (
     ("serve", serve, "serve model files, bundles or a Triton repository, without a fleet"),
     ("run", run, "serve what the fleet delivers, until stopped"),
+    ("once", once, "look at the fleet once, do what it asks for, report and end"),
     ("bench", bench, "measure a model on this device, and tell what to set"),
     ("doctor", doctor, "what works on this device, and what to do"),
 )

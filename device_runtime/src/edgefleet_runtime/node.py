@@ -35,6 +35,7 @@ from edgefleet_runtime.store.fetch import Fetcher
 from edgefleet_runtime.worker import Worker
 
 if TYPE_CHECKING:
+    from edgefleet.protocol.report import Report
     from edgefleet_runtime.config import NodeConfig
 
 _log = logging.getLogger(__name__)
@@ -121,6 +122,25 @@ class Node:
         self._worker.start()
         await stop.wait()
         return await self._stop()
+
+    def once(self, timeout_s: float) -> tuple[Report, bool]:
+        """Do what the fleet asks for now, report, hand over what the spool holds; serve nothing.
+
+        Args:
+            timeout_s: how long to work on it; then what still runs is broken off.
+
+        Returns:
+            The last report, and whether it and all telemetry were delivered.
+        """
+        self._spool.recover()
+        try:
+            reported = self._worker.once(timeout_s)
+            self._spool.finish()
+            report = self._worker.report()
+            return report, reported and not self._spool.pending
+        finally:
+            self._channel.close()
+            self._lock.release()
 
     async def _stop(self) -> bool:
         _log.info("stopping")
