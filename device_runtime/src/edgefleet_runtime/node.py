@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from edgefleet.errors import CancelledError
 from edgefleet_runtime.channels.discovery import channel_named
 from edgefleet_runtime.config import STOP_S
+from edgefleet_runtime.engines.builds import check_one_build
 from edgefleet_runtime.engines.discovery import engine_for
 from edgefleet_runtime.engines.installed import installed_engines
 from edgefleet_runtime.lock import RootLock
@@ -54,6 +55,7 @@ class Node:
     """
 
     def __init__(self, config: NodeConfig) -> None:
+        check_one_build()
         channel_type = channel_named(config.channel)
         self._config = config
         self._channel = channel_type.from_options(config.channel_options, device=config.device)
