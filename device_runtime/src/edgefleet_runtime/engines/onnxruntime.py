@@ -5,6 +5,8 @@ Rules kept here:
 - onnxruntime is imported when a model is opened or its providers are asked for, not before.
 - Its own fallback to the CPU is off: it prints and carries on, also in the middle of serving. What
   falls back here is logged, reported, and refused when the options say ``strict``.
+- ``strict`` means all of it: one node that computes elsewhere is a refusal, with its operator.
+- Builds of onnxruntime that overwrote each other are refused before anything is opened.
 - The remote Azure provider is never chosen, and libraries of custom operators are never loaded.
 - Inputs are checked before a run, so that a caller's mistake never looks like an engine's failure.
 """
@@ -24,7 +26,9 @@ from edgefleet.errors import (
 )
 from edgefleet.protocol.bundle import Datatype, Interface, TensorSpec
 from edgefleet_runtime.engines.base import Engine, EngineOptions, LoadedModel
+from edgefleet_runtime.engines.builds import check_one_build
 from edgefleet_runtime.engines.feed import FeedCheck
+from edgefleet_runtime.engines.placement import nodes_by_provider, placed, slower_than
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,20 +83,15 @@ class OnnxRuntimeEngine(Engine):
                 msg,
                 cure="pip install 'edgefleet-runtime[cpu]', or [gpu] where there is an NVIDIA GPU",
             ) from error
+        check_one_build()
         if not entry.is_file():
             msg = f"there is no model file {str(entry)!r}"
             raise InvalidModelError(msg)
         providers = _chosen(options, tuple(onnxruntime.get_available_providers()))
         session = _open(onnxruntime, entry, options, providers)
-        model = OnnxModel(session, f"onnxruntime {onnxruntime.__version__}")
-        if options.strict and options.providers and model.providers[0] != options.providers[0]:
-            msg = (
-                f"{entry.name} runs on {model.providers[0]}, not on {options.providers[0]} "
-                f"(nodes by provider: {dict(model.nodes)})"
-            )
-            model.close()
-            raise UnsupportedError(msg, cure="fix the provider's installation, or allow fallback")
-        return model
+        if options.strict and options.providers:
+            _refuse_slower(entry, session, options.providers[0])
+        return OnnxModel(session, f"onnxruntime {onnxruntime.__version__}")
 
 
 class OnnxModel(LoadedModel):
@@ -106,7 +105,7 @@ class OnnxModel(LoadedModel):
             inputs=tuple(_spec(node) for node in session.get_inputs()),
             outputs=tuple(_spec(node) for node in session.get_outputs()),
         )
-        self.nodes = _nodes_by_provider(session)
+        self.nodes = nodes_by_provider(placed(session))
         listed = tuple(session.get_providers())
         # A stable sort: where nothing is known of the nodes, the session's own order stays.
         self.providers = tuple(sorted(listed, key=lambda name: -self.nodes.get(name, 0)))
@@ -134,6 +133,18 @@ class OnnxModel(LoadedModel):
 
     def close(self) -> None:
         self._session = None
+
+
+def _refuse_slower(entry: Path, session: Any, wanted: str) -> None:  # noqa: ANN401
+    """Refuse a session of which something runs on another provider than the one wanted."""
+    nodes = placed(session)
+    slower = slower_than(wanted, nodes)
+    if not nodes and session.get_providers()[0] != wanted:
+        slower = f"everything on {session.get_providers()[0]}"
+    if slower is not None:
+        msg = f"{entry.name} doesn't run on {wanted} alone: {slower}"
+        cure = "fix the provider's installation, ask for another device, or allow fallback"
+        raise UnsupportedError(msg, cure=cure)
 
 
 def _chosen(options: EngineOptions, available: tuple[str, ...]) -> tuple[str, ...]:
@@ -224,11 +235,3 @@ def _spec(node: Any) -> TensorSpec:  # noqa: ANN401 - onnxruntime has no types
         raise InvalidModelError(msg, cure=cure)
     shape = tuple(length if isinstance(length, int) else -1 for length in node.shape)
     return TensorSpec(name=node.name, datatype=datatype, shape=shape)
-
-
-def _nodes_by_provider(session: Any) -> dict[str, int]:  # noqa: ANN401 - onnxruntime has no types
-    ask = getattr(session, "get_provider_graph_assignment_info", None)
-    counts: dict[str, int] = {}
-    for part in ask() if ask is not None else ():
-        counts[part.ep_name] = counts.get(part.ep_name, 0) + len(part.get_nodes())
-    return counts

@@ -68,6 +68,11 @@ class Reporter:
         self._early = 0.0
         self._retry = RetryTimer(clock)
 
+    @property
+    def delivered(self) -> bool:
+        """Whether the last report that was due has been taken."""
+        return self._sent is not None and self._retry.due_in_s() is None
+
     def turn(self, *, last: bool = False) -> float:
         """Send a report if one is due.
 
