@@ -20,6 +20,7 @@ from edgefleet_runtime.channels.discovery import channel_named
 from edgefleet_runtime.config import STOP_S
 from edgefleet_runtime.engines.discovery import engine_for
 from edgefleet_runtime.engines.installed import installed_engines
+from edgefleet_runtime.figures import device_families
 from edgefleet_runtime.lock import RootLock
 from edgefleet_runtime.reconciler.acquire import Acquirer
 from edgefleet_runtime.reconciler.driver import Driver
@@ -64,6 +65,7 @@ class Node:
             uds=config.uds,
             allow_remote=config.allow_remote,
             ready=lambda: self._worker.ready,
+            figures=lambda: device_families(store, self._spool, fetcher, self._driver.state),
         )
         self._lock = RootLock(config.root)  # before anything in the folder is touched
         store = BlobStore(config.root, config.store_max_bytes)

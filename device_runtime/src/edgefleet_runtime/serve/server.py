@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING
 from edgefleet.errors import ConfigurationError, ConflictError
 from edgefleet_runtime.serve.http import HttpService
 from edgefleet_runtime.serve.messages import Limits
+from edgefleet_runtime.serve.metrics import Metrics
 from edgefleet_runtime.serve.oip import OipService
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from edgefleet_runtime.serve.metrics import Source
     from edgefleet_runtime.serve.table import ModelTable
 
 _log = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ class Server:
         allow_remote: listen on an address that other machines can reach. Nothing here tells callers
             apart: something in front must.
         threads: for models that run long; 0 for as many as the machine has cores.
+        figures: gives what ``/metrics`` tells beside the models.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Server:
         ready: Callable[[], bool] | None = None,
         allow_remote: bool = False,
         threads: int = 0,
+        figures: Source | None = None,
     ) -> None:
         if host is None and uds is None:
             msg = "a server needs an address or a Unix socket to listen on"
@@ -78,6 +82,7 @@ class Server:
         self._limits = limits or Limits()
         self._ready = ready or (lambda: any(True for _ in table))
         self._threads = threads or os.cpu_count() or 1
+        self._metrics = Metrics(table, figures)
         self._pool: ThreadPoolExecutor | None = None
         self._http: HttpService | None = None
         self._listeners: list[asyncio.Server] = []
@@ -100,7 +105,13 @@ class Server:
             ConfigurationError: the address or the socket's path can't be listened on.
         """
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="edgefleet-infer")
-        service = OipService(self._table, ready=self._ready, limits=self._limits, pool=self._pool)
+        service = OipService(
+            self._table,
+            ready=self._ready,
+            limits=self._limits,
+            pool=self._pool,
+            metrics=self._metrics,
+        )
         self._http = HttpService(service, self._limits)
         try:
             await self._listen(self._http)
