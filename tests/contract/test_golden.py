@@ -31,6 +31,7 @@ READERS = {
     **future.READERS,
     "release-empty.json": future.READERS["release.json"],
     **{f"event-{kind}.json": read_event for kind in samples.EVENTS},
+    "event-prediction-traced.json": read_event,
 }
 
 

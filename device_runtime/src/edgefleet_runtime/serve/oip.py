@@ -46,6 +46,7 @@ from edgefleet_runtime.serve.messages import (
     overloaded,
     refusal,
 )
+from edgefleet_runtime.serve.trace import trace_of, traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -189,8 +190,9 @@ class OipService:
 
     def _answer(self, request: Request, name: str, version: str | None, began: float) -> Response:
         """Decode, run, encode; on whichever thread."""
+        headers = request.headers
+        trace = trace_of(headers)
         try:
-            headers = request.headers
             body = request.body
             encoding = headers.get(b"content-encoding")
             if encoding is not None:
@@ -204,17 +206,18 @@ class OipService:
             with contextlib.suppress(NotFoundError):  # it left meanwhile, and its figures with it
                 self._table.get(name, version).requests.failed()
             if isinstance(error, EdgeFleetError):
-                return _failure(error)
+                return traced(_failure(error), trace)
             _log.exception("inference of %s failed", name)
-            return refusal(500, "internal error")
+            return traced(refusal(500, "internal error"), trace)
         served.requests.answered((time.perf_counter() - began) * 1e6)
         after = None
         if self._table.observers:
-            after = partial(self._observe, served, outputs, run_us, asked.id)
+            after = partial(self._observe, served, outputs, run_us, asked.id, trace)
         if encoded.header_length is None:
-            return Response(200, encoded.parts, content_type=JSON, after=after)
+            return traced(Response(200, encoded.parts, content_type=JSON, after=after), trace)
         length = ((HEADER_LENGTH, str(encoded.header_length)),)
-        return Response(200, encoded.parts, content_type=BINARY, headers=length, after=after)
+        response = Response(200, encoded.parts, content_type=BINARY, headers=length, after=after)
+        return traced(response, trace)
 
     def _observe(
         self,
@@ -222,10 +225,11 @@ class OipService:
         outputs: Mapping[str, NDArray[Any]],
         run_us: float,
         request_id: str | None,
+        trace: str | None,
     ) -> None:
         for observer in tuple(self._table.observers):
             try:
-                observer(served, outputs, run_us, request_id)
+                observer(served, outputs, run_us, request_id, trace)
             except Exception:  # noqa: BLE001 - the answer is given, and others watch too
                 _log.exception("an observer of inferences failed")
 

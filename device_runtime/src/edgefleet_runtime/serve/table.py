@@ -13,21 +13,33 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from edgefleet.errors import NotFoundError
 from edgefleet_runtime.serve.meter import RequestMeter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
 
     from edgefleet_runtime.engines.base import LoadedModel
 
-    Observer = Callable[["ServedModel", Mapping[str, NDArray[Any]], float, str | None], None]
-    """Called after each answer with model, outputs, run time in microseconds and request id."""
+
+class Observer(Protocol):
+    """Called after each answer."""
+
+    def __call__(
+        self,
+        served: ServedModel,
+        outputs: Mapping[str, NDArray[Any]],
+        run_us: float,
+        request: str | None,
+        trace: str | None = None,
+        /,
+    ) -> None:
+        """Learn of model, outputs, run time in microseconds, request id and ``traceparent``."""
 
 
 class Figures(NamedTuple):
