@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgefleet.errors import EdgeFleetError, InvalidInputError
 from edgefleet_runtime import __version__
+from edgefleet_runtime.access_options import access_settings, add_access
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -94,11 +95,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     run.add_argument("--uds", type=Path, metavar="PATH", help="serve on a Unix socket as well")
-    run.add_argument(
-        "--allow-remote",
-        action="store_true",
-        help="allow an --http address that other machines reach; nothing here tells callers apart",
-    )
+    add_access(run)
     run.add_argument(
         "--label",
         action="append",
@@ -154,7 +151,7 @@ def _run(arguments: argparse.Namespace) -> int:
             "labels": _pairs(arguments.label, "--label"),
             "host": host,
             "port": port,
-            "allow_remote": arguments.allow_remote,
+            "access": access_settings(arguments),
             "exit_with_parent": arguments.exit_with_parent,
         }
     )

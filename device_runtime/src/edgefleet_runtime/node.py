@@ -63,7 +63,7 @@ class Node:
             config.host,
             config.port,
             uds=config.uds,
-            allow_remote=config.allow_remote,
+            access=config.access,
             ready=lambda: self._worker.ready,
             figures=lambda: device_families(store, self._spool, fetcher, self._driver.state),
         )
