@@ -249,6 +249,22 @@ EVENTS: dict[str, e.Event] = {
     ),
 }
 
+TRACED = _event(
+    "0007",
+    "prediction",
+    e.Prediction(
+        model="digits",
+        model_version="3",
+        bundle=BUNDLE,
+        variant="int8",
+        outputs=(),
+        latency_us=311.25,
+        trace="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    ),
+    "digits",
+)
+"""Came after the segment's golden file was promised, so it lies in none."""
+
 SEGMENT = SegmentName(day=date(2026, 11, 21), device="cam-07", model="digits", id="0001-a1b2")
 
 DETAILS = b.Details(
@@ -331,6 +347,7 @@ DOCUMENTS: dict[str, msgspec.Struct] = {
     "pointer.json": POINTER,
     "report.json": REPORT,
     **{f"event-{kind}.json": event for kind, event in EVENTS.items()},
+    "event-prediction-traced.json": TRACED,
     "sketch-numbers.json": NUMBERS,
     "sketch-classes.json": CLASSES,
     "target.json": TARGET,

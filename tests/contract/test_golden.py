@@ -35,6 +35,7 @@ READERS = {
     "report-shadow.json": future.READERS["report.json"],
     "release-empty.json": future.READERS["release.json"],
     **{f"event-{kind}.json": read_event for kind in samples.EVENTS},
+    "event-prediction-traced.json": read_event,
 }
 
 

@@ -10,6 +10,7 @@ import msgspec
 from edgefleet.errors import InvalidInputError
 from edgefleet.protocol.names import check_name
 from edgefleet.protocol.pointer import FleetId
+from edgefleet_runtime.serve.access import Access
 
 STORE_MAX_BYTES = 8 << 30
 SPOOL_MAX_BYTES = 512 << 20
@@ -33,7 +34,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         host: address to serve on; None for none.
         port: 0 for one that is free.
         uds: path of a Unix socket to serve on as well.
-        allow_remote: serve on an address that other machines reach.
+        access: who may use that address.
         labels: facts about the device, in place of those detected.
         store_max_bytes: cap of models on the disk.
         spool_max_bytes: cap of unsent telemetry on the disk.
@@ -54,7 +55,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     host: str | None = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     uds: Path | None = None
-    allow_remote: bool = False
+    access: Access = Access()
     labels: dict[str, str] = {}
     store_max_bytes: PositiveInt = STORE_MAX_BYTES
     spool_max_bytes: Annotated[int, msgspec.Meta(ge=MIN_SPOOL_BYTES)] = SPOOL_MAX_BYTES

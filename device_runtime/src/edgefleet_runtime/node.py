@@ -20,6 +20,7 @@ from edgefleet_runtime.config import STOP_S
 from edgefleet_runtime.engines.builds import check_one_build
 from edgefleet_runtime.engines.discovery import engine_for
 from edgefleet_runtime.engines.installed import installed_engines
+from edgefleet_runtime.figures import device_families
 from edgefleet_runtime.lock import RootLock
 from edgefleet_runtime.parent import watch_parent
 from edgefleet_runtime.reconciler.acquire import Acquirer
@@ -67,8 +68,9 @@ class Node:
             config.host,
             config.port,
             uds=config.uds,
-            allow_remote=config.allow_remote,
+            access=config.access,
             ready=lambda: self._worker.ready,
+            figures=lambda: device_families(store, self._spool, fetcher, self._driver.state),
         )
         self._lock = RootLock(config.root)  # before anything in the folder is touched
         store = BlobStore(config.root, config.store_max_bytes)

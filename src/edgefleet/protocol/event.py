@@ -44,7 +44,10 @@ class OutputSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class Prediction(Document, frozen=True, kw_only=True):
-    """One answered request. ``latency_us`` is the engine's run time in microseconds."""
+    """One answered request. ``latency_us`` is the engine's run time in microseconds.
+
+    ``trace`` is the request's ``traceparent``: https://www.w3.org/TR/trace-context/.
+    """
 
     model: str
     model_version: str
@@ -53,6 +56,7 @@ class Prediction(Document, frozen=True, kw_only=True):
     outputs: tuple[OutputSummary, ...]
     latency_us: float
     request: str | None = None
+    trace: str | None = None
 
 
 class Metric(Document, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import InvalidInputError
+from edgefleet_runtime.access_options import access_settings, add_access
 from edgefleet_runtime.commands.common import address
 from edgefleet_runtime.commands.fleet import add_fleet, fleet_settings
 
@@ -26,11 +27,7 @@ def add(run: argparse.ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     run.add_argument("--uds", type=Path, metavar="PATH", help="serve on a Unix socket as well")
-    run.add_argument(
-        "--allow-remote",
-        action="store_true",
-        help="allow an --http address that other machines reach; nothing here tells callers apart",
-    )
+    add_access(run)
     run.add_argument(
         "--healthy-after",
         type=float,
@@ -63,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> int:
             **{name: value for name, value in given.items() if value is not None},
             "host": host,
             "port": port,
-            "allow_remote": arguments.allow_remote,
+            "access": access_settings(arguments),
             "exit_with_parent": arguments.exit_with_parent,
         }
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import InvalidInputError
+from edgefleet_runtime.access_options import access_settings, add_access
 from edgefleet_runtime.commands.common import add_device, address, pairs
 
 if TYPE_CHECKING:
@@ -43,11 +44,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="where to serve; port 0 takes a free one; 'none' for nowhere (default: %(default)s)",
     )
     parser.add_argument("--uds", type=Path, metavar="PATH", help="serve on a Unix socket as well")
-    parser.add_argument(
-        "--allow-remote",
-        action="store_true",
-        help="allow an --http address that other machines reach; nothing here tells callers apart",
-    )
+    add_access(parser)
     parser.add_argument(
         "--exit-with-parent",
         action="store_true",
@@ -58,8 +55,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from msgspec import convert
+
     from edgefleet_runtime.engines.base import EngineOptions
     from edgefleet_runtime.engines.devices import providers_of
+    from edgefleet_runtime.serve.access import Access
     from edgefleet_runtime.serve.loop import run
     from edgefleet_runtime.standalone.serving import StandaloneConfig, serve
 
@@ -78,7 +78,7 @@ def _run(arguments: argparse.Namespace) -> int:
         host=host,
         port=port,
         uds=arguments.uds,
-        allow_remote=arguments.allow_remote,
+        access=convert(access_settings(arguments), Access),
         exit_with_parent=arguments.exit_with_parent,
     )
     if not (config.models or config.bundles or config.repository):

@@ -24,6 +24,8 @@ from edgefleet_runtime.serve.reader import Held, Phase, RequestReader
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from edgefleet_runtime.serve.access import Admit
+
     Handler = Callable[[Request], Response | asyncio.Future[Response]]
     """Answers a request at once or promises to; called on the event loop's thread."""
 
@@ -40,10 +42,12 @@ class HttpService:
     Args:
         handler: answers requests.
         limits: what is accepted.
+        admit: may refuse a request by its head, before its body is taken in.
     """
 
-    def __init__(self, handler: Handler, limits: Limits) -> None:
+    def __init__(self, handler: Handler, limits: Limits, admit: Admit | None = None) -> None:
         self.handler = handler
+        self.admit = admit
         self.limits = limits
         self.draining = False
         self.held = Held()
@@ -104,7 +108,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, service: HttpService) -> None:
         self._service = service
-        self._reader = RequestReader(service.limits, service.held)
+        self._reader = RequestReader(service.limits, service.held, service.admit)
         self._transport: asyncio.Transport | None = None  # None once the connection is gone
         self._since = service.loop.time()  # when the reader's phase began
         self._changes = 0

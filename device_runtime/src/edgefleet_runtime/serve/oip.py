@@ -14,8 +14,10 @@ Rules kept here:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
@@ -44,6 +46,7 @@ from edgefleet_runtime.serve.messages import (
     overloaded,
     refusal,
 )
+from edgefleet_runtime.serve.trace import trace_of, traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from edgefleet_runtime.serve.metrics import Metrics
     from edgefleet_runtime.serve.table import ModelTable, ServedModel
 
 _log = logging.getLogger(__name__)
@@ -73,10 +77,17 @@ class OipService:
         ready: whether the owner wants requests sent here.
         limits: how much is taken in.
         pool: threads for what runs long.
+        metrics: answers scrapes.
     """
 
     def __init__(
-        self, table: ModelTable, *, ready: Callable[[], bool], limits: Limits, pool: Executor
+        self,
+        table: ModelTable,
+        *,
+        ready: Callable[[], bool],
+        limits: Limits,
+        pool: Executor,
+        metrics: Metrics,
     ) -> None:
         self._table = table
         self._ready = ready
@@ -84,7 +95,8 @@ class OipService:
         self._pool = pool
         self._loop = asyncio.get_running_loop()
         self._pooled = 0  # requests in the pool, running or waiting
-        self._fixed: dict[str, Callable[[], Response]] = {
+        self._fixed: dict[str, Callable[[], Response | asyncio.Future[Response]]] = {
+            "/metrics": metrics.answer,
             "/v2": _server,
             "/v2/": _server,
             "/v2/health/live": partial(json_response, 200, {"live": True}),
@@ -152,20 +164,23 @@ class OipService:
     def _infer(
         self, request: Request, name: str, version: str | None
     ) -> Response | asyncio.Future[Response]:
+        began = time.perf_counter()
         try:
-            run_us = self._table.get(name, version).recent_p50_us
+            served = self._table.get(name, version)
         except NotFoundError as error:
             return _failure(error)
+        run_us = served.recent_p50_us
         if (
             run_us is not None
             and run_us < INLINE_RUN_US
             and len(request.body) <= INLINE_BODY_BYTES
             and b"content-encoding" not in request.headers
         ):
-            return self._answer(request, name, version)
+            return self._answer(request, name, version, began)
         if self._pooled >= self._limits.max_requests:
+            served.requests.failed()
             return overloaded(f"{self._pooled} requests are being answered", self._limits)
-        future = self._loop.run_in_executor(self._pool, self._answer, request, name, version)
+        future = self._loop.run_in_executor(self._pool, self._answer, request, name, version, began)
         self._pooled += 1
         future.add_done_callback(self._left_pool)
         return future
@@ -173,10 +188,11 @@ class OipService:
     def _left_pool(self, _: asyncio.Future[Response]) -> None:
         self._pooled -= 1
 
-    def _answer(self, request: Request, name: str, version: str | None) -> Response:
+    def _answer(self, request: Request, name: str, version: str | None, began: float) -> Response:
         """Decode, run, encode; on whichever thread."""
+        headers = request.headers
+        trace = trace_of(headers)
         try:
-            headers = request.headers
             body = request.body
             encoding = headers.get(b"content-encoding")
             if encoding is not None:
@@ -187,17 +203,21 @@ class OipService:
                 outputs, run_us = served.infer(asked.inputs, tuple(asked.outputs or ()) or None)
                 encoded = encode_response(served.name, served.version, outputs, request=asked)
         except Exception as error:  # noqa: BLE001 - an answer is due, whatever failed
+            with contextlib.suppress(NotFoundError):  # it left meanwhile, and its figures with it
+                self._table.get(name, version).requests.failed()
             if isinstance(error, EdgeFleetError):
-                return _failure(error)
+                return traced(_failure(error), trace)
             _log.exception("inference of %s failed", name)
-            return refusal(500, "internal error")
+            return traced(refusal(500, "internal error"), trace)
+        served.requests.answered((time.perf_counter() - began) * 1e6)
         after = None
         if self._table.observers:
-            after = partial(self._observe, served, outputs, run_us, asked.id)
+            after = partial(self._observe, served, outputs, run_us, asked.id, trace)
         if encoded.header_length is None:
-            return Response(200, encoded.parts, content_type=JSON, after=after)
+            return traced(Response(200, encoded.parts, content_type=JSON, after=after), trace)
         length = ((HEADER_LENGTH, str(encoded.header_length)),)
-        return Response(200, encoded.parts, content_type=BINARY, headers=length, after=after)
+        response = Response(200, encoded.parts, content_type=BINARY, headers=length, after=after)
+        return traced(response, trace)
 
     def _observe(
         self,
@@ -205,10 +225,11 @@ class OipService:
         outputs: Mapping[str, NDArray[Any]],
         run_us: float,
         request_id: str | None,
+        trace: str | None,
     ) -> None:
         for observer in tuple(self._table.observers):
             try:
-                observer(served, outputs, run_us, request_id)
+                observer(served, outputs, run_us, request_id, trace)
             except Exception:  # noqa: BLE001 - the answer is given, and others watch too
                 _log.exception("an observer of inferences failed")
 

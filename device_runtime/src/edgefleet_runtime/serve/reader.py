@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import httptools
 
 from edgefleet_runtime.serve.messages import Limits, Request, Response, overloaded, refusal
+
+if TYPE_CHECKING:
+    from edgefleet_runtime.serve.access import Admit
 
 
 class Phase(enum.Enum):
@@ -38,6 +41,11 @@ class Held:
 class RequestReader:
     """The receiving half of a connection.
 
+    Args:
+        limits: what is accepted.
+        held: what the connections of a server hold together.
+        admit: may refuse a request by its head, before its body is taken in.
+
     Attributes:
         phase: where the last bytes ended.
         changes: counts the changes of ``phase``, for whoever keeps time.
@@ -46,7 +54,7 @@ class RequestReader:
         expects_continue: whether the client waits for a go-ahead before it sends the body.
     """
 
-    def __init__(self, limits: Limits, held: Held) -> None:
+    def __init__(self, limits: Limits, held: Held, admit: Admit | None = None) -> None:
         self.phase = Phase.IDLE
         self.changes = 0
         self.ready: deque[Request] = deque()
@@ -54,6 +62,7 @@ class RequestReader:
         self.expects_continue = False
         self._limits = limits
         self._held = held
+        self._admit = admit
         self._parser = httptools.HttpRequestParser(self)
         self._begun = False  # whether the bytes being fed began a request
         self._head_bytes = 0
@@ -116,6 +125,10 @@ class RequestReader:
     def on_headers_complete(self) -> None:
         self._enter(Phase.BODY)
         headers = self._headers
+        if self._admit is not None:
+            refused = self._admit(self._parser.get_method(), self._target, headers)
+            if refused is not None:
+                self._refuse(refused)
         if len(self._target) > self._limits.max_head_bytes:
             self._refuse(refusal(414, "the request's path is too long"))
         coding = headers.get(b"transfer-encoding")

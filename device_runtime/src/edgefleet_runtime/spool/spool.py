@@ -234,6 +234,7 @@ def _event(answer: Answer) -> Event:
             outputs=summarize(answer.outputs, answer.values),
             latency_us=answer.latency_us,
             request=answer.request,
+            trace=answer.trace,
         ),
         time=datetime.fromtimestamp(answer.time, UTC),
     )

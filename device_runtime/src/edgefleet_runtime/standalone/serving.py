@@ -16,6 +16,7 @@ import msgspec
 from edgefleet.errors import ConflictError
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.parent import watch_parent
+from edgefleet_runtime.serve.access import Access
 from edgefleet_runtime.serve.server import Server
 from edgefleet_runtime.serve.table import ModelTable
 from edgefleet_runtime.standalone.loading import load_bundle, load_file
@@ -42,7 +43,7 @@ class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True):
         host: address to serve on; None for none.
         port: 0 for one that is free.
         uds: path of a Unix socket to serve on as well.
-        allow_remote: serve on an address that other machines reach.
+        access: who may use that address.
         exit_with_parent: stop when standard input ends.
     """
 
@@ -53,7 +54,7 @@ class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True):
     host: str | None = "127.0.0.1"
     port: int = 8000
     uds: Path | None = None
-    allow_remote: bool = False
+    access: Access = Access()
     exit_with_parent: bool = False
 
 
@@ -114,9 +115,7 @@ async def serve(config: StandaloneConfig, *, announce: Callable[[str], None]) ->
         for model in table:
             on, nodes = ", ".join(model.model.providers), dict(model.model.nodes)
             _log.info("%s:%s runs on %s %s", model.name, model.version, on, nodes or "")
-        server = Server(
-            table, config.host, config.port, uds=config.uds, allow_remote=config.allow_remote
-        )
+        server = Server(table, config.host, config.port, uds=config.uds, access=config.access)
         await server.start()
         if config.exit_with_parent:
             threading.Thread(target=watch_parent, args=(loop, stop), daemon=True).start()
