@@ -19,7 +19,7 @@ from edgefleet.errors import NotFoundError
 from edgefleet_runtime.serve.meter import RequestMeter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
