@@ -12,7 +12,7 @@ from edgefleet.protocol.target import TARGET_LABEL, target_of
 from edgefleet_runtime import __version__
 from edgefleet_runtime.channels.discovery import channel_named, installed_channels
 from edgefleet_runtime.engines.builds import installed_builds
-from edgefleet_runtime.engines.installed import installed_engines
+from edgefleet_runtime.engines.installed import NOT_INSTALLED, installed_engines
 from edgefleet_runtime.report import host
 from edgefleet_runtime.report.jetson import detect_jetson
 
@@ -34,7 +34,12 @@ def facts(root: Path = Path("/")) -> dict[str, Any]:
     ]
     providers = [provider for engine in engines for provider in engine["providers"]]
     labels = host.labels(providers=providers, root=root)
-    advice = [f"engine {e['name']}: {e['problem']}" for e in engines if e["problem"]]
+    # One engine is enough: that others could be installed is no problem.
+    advice = [
+        f"engine {e['name']}: {e['problem']}"
+        for e in engines
+        if e["problem"] and not (providers and e["problem"] == NOT_INSTALLED)
+    ]
     if not providers:
         advice.append("no engine works here; install one: pip install 'edgefleet-runtime[cpu]'")
     wanted = target_of(labels).providers
