@@ -39,6 +39,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         spool_max_bytes: cap of unsent telemetry on the disk.
         healthy_after_s: seconds of serving until a release counts as good.
         exit_with_parent: stop when standard input ends.
+        external: address of an inference server that runs the models, in place of an engine here.
+        external_repository: folder that this server loads models from.
+        external_model: without such a folder, the model of this server that is used.
     """
 
     root: Path
@@ -55,10 +58,18 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     spool_max_bytes: Annotated[int, msgspec.Meta(ge=MIN_SPOOL_BYTES)] = SPOOL_MAX_BYTES
     healthy_after_s: Annotated[float, msgspec.Meta(ge=0)] = 20.0
     exit_with_parent: bool = False
+    external: str | None = None
+    external_repository: Path | None = None
+    external_model: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a name that no fleet can know, and labels that a report has no room for."""
         check_name("device", self.device)
+        if self.external and not (self.external_repository or self.external_model):
+            raise InvalidInputError(
+                "an external server needs a repository to write to, or a model to use",
+                cure="give --external-repository DIR, or --external-model NAME",
+            )
         longest = max((len(text) for pair in self.labels.items() for text in pair), default=0)
         if len(self.labels) > MAX_LABELS or longest > MAX_LABEL:
             raise InvalidInputError(

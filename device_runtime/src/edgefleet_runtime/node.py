@@ -38,6 +38,7 @@ from edgefleet_runtime.worker import Worker
 if TYPE_CHECKING:
     from edgefleet.protocol.report import Report
     from edgefleet_runtime.config import NodeConfig
+    from edgefleet_runtime.engines.base import Engine
 
 _log = logging.getLogger(__name__)
 
@@ -72,11 +73,15 @@ class Node:
         store = BlobStore(config.root, config.store_max_bytes)
         fetcher = Fetcher(store, pause=self._channel.wait, check=self._check)
         engines = [engine for engine in installed_engines() if not engine.problem]
+        external = _external(config)
         providers = {provider for engine in engines for provider in engine.providers}
         formats = {name for engine in engines for name in engine.formats}
+        if external is not None:
+            formats = set(external.formats)
         labels = {**host.labels(providers=providers), **config.labels}
         acquirer = Acquirer(store, fetcher, labels=labels, formats=formats)
-        bench = Workbench(store, engine_for, self._check)
+        find_engine = engine_for if external is None else lambda _: external
+        bench = Workbench(store, find_engine, self._check)
         self._spool = Spool(
             config.root / "spool",
             self._channel,
@@ -158,3 +163,14 @@ class Node:
         """Break long work off when the process stops, or the pointer may have changed."""
         if self._worker.stopping.is_set() or (self._driver.outside.live and self._channel.wait(0)):
             raise CancelledError("something changed meanwhile", retryable=True)
+
+
+def _external(config: NodeConfig) -> Engine | None:
+    """The server that runs the models in place of an engine here, if there is one."""
+    if config.external is None:
+        return None
+    from edgefleet_runtime.engines.external import ExternalEngine  # noqa: PLC0415 - few need it
+
+    return ExternalEngine(
+        config.external, repository=config.external_repository, model=config.external_model
+    )

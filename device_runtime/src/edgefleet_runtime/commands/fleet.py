@@ -45,6 +45,23 @@ def add_fleet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--spool-max-bytes", type=int, help="cap of unsent telemetry on the disk (default 512 MiB)"
     )
+    parser.add_argument(
+        "--external",
+        metavar="URL",
+        help="let an inference server that already runs at http://HOST:PORT run the models: "
+        "Triton, or any of Open Inference Protocol v2",
+    )
+    parser.add_argument(
+        "--external-repository",
+        type=Path,
+        metavar="DIR",
+        help="folder that this server loads models from, by explicit model control",
+    )
+    parser.add_argument(
+        "--external-model",
+        metavar="NAME",
+        help="without such a folder: the model of this server to use",
+    )
 
 
 def fleet_settings(arguments: argparse.Namespace) -> dict[str, object]:
@@ -53,6 +70,9 @@ def fleet_settings(arguments: argparse.Namespace) -> dict[str, object]:
         "fleet": arguments.fleet,
         "store_max_bytes": arguments.store_max_bytes,
         "spool_max_bytes": arguments.spool_max_bytes,
+        "external": arguments.external,
+        "external_repository": arguments.external_repository,
+        "external_model": arguments.external_model,
     }
     return {
         **{name: value for name, value in given.items() if value is not None},
