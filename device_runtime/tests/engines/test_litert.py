@@ -20,7 +20,7 @@ from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.engines.discovery import engine_for
 from edgefleet_runtime.engines.litert import CPU, EDGE_TPU, LiteRtEngine, LiteRtModel
 
-pytest.importorskip("ai_edge_litert", reason="the extra 'litert' is not installed")
+pytest.importorskip("ai_edge_litert.interpreter", reason="the extra 'litert' is not installed")
 tflite_models = pytest.importorskip(
     "device_runtime.tests.tflite_models", reason="tflite writes the models", exc_type=ImportError
 )

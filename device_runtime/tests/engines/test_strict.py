@@ -43,7 +43,7 @@ class FakeOnnxRuntime:
         self.nodes = nodes
         self.operator = operator
         self.failure = failure
-        self.asked: list[list[str]] = []
+        self.asked: list[list[Any]] = []
 
     def get_available_providers(self) -> list[str]:
         return [CUDA, CPU]
@@ -52,14 +52,16 @@ class FakeOnnxRuntime:
         return SimpleNamespace(add_session_config_entry=lambda _key, _value: None)
 
     def InferenceSession(  # noqa: N802 - onnxruntime's name
-        self, path: str, settings: Any, *, providers: Sequence[str], enable_fallback: int
+        self, path: str, settings: Any, *, providers: Sequence[Any], enable_fallback: int
     ) -> Any:
         assert not enable_fallback
         self.asked.append(list(providers))
         if self.failure is not None and CUDA in providers:
             raise self.failure
         session = SimpleNamespace(
-            get_inputs=list, get_outputs=list, get_providers=lambda: list(providers)
+            get_inputs=list,
+            get_outputs=list,
+            get_providers=lambda: [p if isinstance(p, str) else p[0] for p in providers],
         )
         if self.nodes is not None:
             session.get_provider_graph_assignment_info = lambda: [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import InvalidInputError
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """Declare where models run: ``--device``, ``--strict`` and ``--threads``."""
+    """Declare where models run: ``--device``, ``--strict``, ``--engine-cache``, ``--threads``."""
     parser.add_argument(
         "--device",
         default="auto",
@@ -24,6 +25,13 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         "--strict",
         action="store_true",
         help="refuse a model of which anything runs on something slower than --device",
+    )
+    parser.add_argument(
+        "--engine-cache",
+        type=Path,
+        metavar="DIR",
+        help="keep the engines that TensorRT builds here, for the next start; one folder for each "
+        "model, TensorRT, driver and GPU",
     )
     parser.add_argument(
         "--threads",

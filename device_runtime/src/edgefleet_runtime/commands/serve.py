@@ -74,6 +74,7 @@ def _run(arguments: argparse.Namespace) -> int:
             providers=providers_of(arguments.device),
             strict=arguments.strict,
             threads=arguments.threads,
+            engine_cache=arguments.engine_cache,
         ),
         host=host,
         port=port,

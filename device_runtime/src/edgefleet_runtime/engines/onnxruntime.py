@@ -29,6 +29,7 @@ from edgefleet_runtime.engines.base import Engine, EngineOptions, LoadedModel
 from edgefleet_runtime.engines.builds import check_one_build
 from edgefleet_runtime.engines.feed import FeedCheck
 from edgefleet_runtime.engines.placement import nodes_by_provider, placed, slower_than
+from edgefleet_runtime.engines.tensorrt import TENSORRT, cache_options, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -176,9 +177,12 @@ def _open(
     # From onnxruntime 1.24 on; older ones ignore the entry and have no way to ask.
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
 
+    built = _cached_engines(onnxruntime, entry, options, providers)
+
     def session(names: Sequence[str]) -> Any:  # noqa: ANN401
+        asked = [(name, built) if built and name == TENSORRT else name for name in names]
         return onnxruntime.InferenceSession(
-            str(entry), settings, providers=list(names), enable_fallback=0
+            str(entry), settings, providers=asked, enable_fallback=0
         )
 
     try:
@@ -194,6 +198,22 @@ def _open(
         return session((CPU,))
     except Exception as error:
         raise _load_error(entry, error) from error
+
+
+def _cached_engines(
+    onnxruntime: Any,  # noqa: ANN401 - the module
+    entry: Path,
+    options: EngineOptions,
+    providers: tuple[str, ...],
+) -> dict[str, str]:
+    """Options that make TensorRT keep its engines; none where they can't be kept safely."""
+    if options.engine_cache is None or TENSORRT not in providers:
+        return {}
+    machine = fingerprint(onnxruntime.__version__)
+    if machine is None:
+        _log.warning("TensorRT's engines aren't kept: this machine's versions can't be told")
+        return {}
+    return cache_options(options.engine_cache, entry, machine)
 
 
 def _load_error(entry: Path, error: Exception) -> InvalidModelError:
