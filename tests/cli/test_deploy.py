@@ -75,6 +75,18 @@ def test_a_cohort_tries_a_release_until_it_is_promoted(run_json: RunJson) -> Non
 
 
 @pytest.mark.usefixtures("fleet")
+def test_a_shadow_stands_beside_the_active_model_until_it_is_deployed(run_json: RunJson) -> None:
+    run_json("deploy", "tiny:1", "--to", "line")
+    plan = run_json("plan", "tiny:2", "--to", "line", "--role", "shadow")
+    assert [change["model"] for change in plan["changes"]] == ["tiny", "tiny (shadow)"]
+    shadow = run_json("deploy", "tiny:2", "--to", "line", "--role", "shadow")["deployment"]
+    assert shadow["status"]["models"] == ["tiny:1", "tiny:2 (shadow)"]
+    assert shadow["status"]["attested"] == 2
+    active = run_json("deploy", "tiny:2", "--to", "line")["deployment"]
+    assert active["status"]["models"] == ["tiny:2"]
+
+
+@pytest.mark.usefixtures("fleet")
 def test_a_dry_run_sends_nothing_and_writes_the_whole_desired_set(
     run: Run, run_json: RunJson, tmp_path: Path
 ) -> None:

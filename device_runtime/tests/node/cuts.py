@@ -15,6 +15,7 @@ from device_runtime.tests.reconciler.rig import Rig
 from device_runtime.tests.support import Repository, eventually
 from edgefleet.protocol.digest import digest_of
 from edgefleet_runtime.engines.onnxruntime import OnnxRuntimeEngine
+from edgefleet_runtime.reconciler.memory import MAX_CRASHES, MemoryFile
 
 PADDING = 2_500_000  # bytes; a blob of several chunks
 
@@ -90,7 +91,8 @@ class Cut(NamedTuple):
 def cuts(template: Template, root: Path, seed: random.Random, count: int) -> Iterator[Cut]:
     """Kill a device so many times, each time at a random point of fetch, store, state and swap.
 
-    One that has come to the new release is replaced by one that hasn't begun.
+    One that has come to the new release is replaced by one that hasn't begun; so is one that was
+    killed on trial twice, because it would rightly give the new release up the next time.
     """
     device, number = None, 0
     for _ in range(count):
@@ -106,7 +108,8 @@ def cuts(template: Template, root: Path, seed: random.Random, count: int) -> Ite
             assert device.ended() == -signal.SIGKILL, device.log
         yield Cut(device, point, converged)
         shutil.rmtree(device.root / "after")
-        if converged:
+        trial = MemoryFile(device.data).load().trial
+        if converged or (trial is not None and trial.crashes >= MAX_CRASHES - 2):
             shutil.rmtree(device.root)
             device = None
 

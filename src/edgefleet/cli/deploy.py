@@ -16,6 +16,7 @@ from edgefleet.errors import PolicyError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from edgefleet.protocol.release import Role
     from edgefleet.rollout.plan import Plan
 
 _cohort_option: Callable[[Any], Any] = click.option(
@@ -24,17 +25,31 @@ _cohort_option: Callable[[Any], Any] = click.option(
     type=click.IntRange(1, 1000),
     help="Give it to so many of a thousand devices first; then: edgefleet promote, or cancel.",
 )
+_role_option: Callable[[Any], Any] = click.option(
+    "--role",
+    type=click.Choice(["active", "shadow"]),
+    default="active",
+    show_default=True,
+    help="shadow: gets copies of the active model's requests; its answers are only compared.",
+)
 
 
 @click.command()
 @click.argument("ref")
 @click.option("--to", "group", metavar="GROUP", required=True, help="GROUP or DEPLOYER/GROUP.")
 @_cohort_option
+@_role_option
 @json_option
 @common
 @click.pass_context
 def plan(
-    ctx: click.Context, *, ref: str, group: str, cohort_permille: int | None, as_json: bool
+    ctx: click.Context,
+    *,
+    ref: str,
+    group: str,
+    cohort_permille: int | None,
+    role: Role,
+    as_json: bool,
 ) -> None:
     """Show what a deployment would do.
 
@@ -42,7 +57,7 @@ def plan(
     something stands against it.
     """
     with open_fleet() as fleet:
-        found = fleet.plan(ref, to=group, cohort_permille=cohort_permille)
+        found = fleet.plan(ref, to=group, cohort_permille=cohort_permille, role=role)
     if as_json:
         print_json(found.facts())
     else:
@@ -57,6 +72,7 @@ def plan(
 @click.argument("ref", metavar="NAME[:VERSION]")
 @click.option("--to", "group", metavar="GROUP", required=True, help="GROUP or DEPLOYER/GROUP.")
 @_cohort_option
+@_role_option
 @click.option("--dry-run", is_flag=True, help="Send nothing.")
 @click.option(
     "--output",
@@ -74,6 +90,7 @@ def deploy(
     ref: str,
     group: str,
     cohort_permille: int | None,
+    role: Role,
     dry_run: bool,
     output: Path | None,
     wait: bool,
@@ -91,7 +108,7 @@ def deploy(
     if output is not None and not dry_run:
         raise click.UsageError("--output goes with --dry-run")
     with open_fleet() as fleet:
-        found = fleet.plan(ref, to=group, cohort_permille=cohort_permille)
+        found = fleet.plan(ref, to=group, cohort_permille=cohort_permille, role=role)
         facts = found.facts()
         click.echo(str(found), err=as_json)
         if output is not None:
@@ -103,7 +120,7 @@ def deploy(
             return
         _refuse(found)
         may_go_on(f"Deploy to {found.group}?", yes=yes)
-        deployment = fleet.deploy(ref, to=group, cohort_permille=cohort_permille)
+        deployment = fleet.deploy(ref, to=group, cohort_permille=cohort_permille, role=role)
         finish(
             deployment,
             wait=wait,
