@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import logging
 import socket
 import ssl
@@ -25,6 +26,7 @@ from device_runtime.tests.serving import (
 )
 from edgefleet_runtime.serve.access import Access
 from edgefleet_runtime.serve.messages import Limits
+from edgefleet_runtime.serve.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -208,3 +210,24 @@ def test_a_client_that_does_not_shake_hands_is_dropped(
         with running.connect() as client:
             assert client.recv(1) == b""
         assert live(running, client_of(authority)) == 200
+
+
+def test_large_bodies_come_whole_over_tls(authority: trustme.CA, tmp_path: Path) -> None:
+    size = 300_000
+    body = infer_bytes(2.0, size=size).partition(b"\r\n\r\n")[2]
+    with serving(table_of(served(FakeModel(1.0))), access=pem(authority, tmp_path)) as running:
+        client = http.client.HTTPSConnection(
+            *running.address, timeout=WAIT_S, context=client_of(authority)
+        )
+        try:
+            client.request("POST", "/v2/models/m/infer", body)
+            answer = json.loads(client.getresponse().read())
+        finally:
+            client.close()
+    assert answer["outputs"][0]["data"] == [3.0] * size
+
+
+def test_a_token_in_the_clear_is_warned_of(token: Path, caplog: pytest.LogCaptureFixture) -> None:
+    access = Access(allow_remote=True, token_file=token)
+    Server(table_of(), "192.0.2.1", access=access)  # made, never started
+    assert "no --tls-cert" in caplog.text
