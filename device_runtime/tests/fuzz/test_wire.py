@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from device_runtime.tests.serving import (
     LIVE,
+    WAIT_S,
     FakeModel,
     Running,
     infer_bytes,
@@ -123,7 +124,7 @@ def with_length(body: bytes, *headers: bytes) -> bytes:
         (with_length(bomb(-15), b"Content-Encoding: deflate"), 413),
         (with_length(b"\x1f\x8b" + bytes(50), b"Content-Encoding: gzip"), 400),
         (with_length(b"{}", b"Inference-Header-Content-Length: 99"), 400),
-        (INFER + b"A: " + b"b" * 100_000, 431),
+        (INFER + b"A: " + b"b" * 100_000 + b"\r\n\r\n", 431),
         (INFER + b"".join(b"A%d: b\r\n" % n for n in range(2000)) + b"\r\n", 431),
         (CHUNKED + b"0\r\nA: " + b"b" * 600_000, 431),
         (CHUNKED + b"1;" + b"b" * 600_000, 431),
@@ -158,3 +159,21 @@ def test_nothing_is_left_of_clients_that_are_gone(server: Running) -> None:
     assert service is not None
     assert service.held.bytes == 0
     assert server.infer(1).status == 200
+
+
+def send_without_end(client: socket.socket) -> None:
+    while True:
+        client.sendall(b"GET /v2/models/m HTTP/1.1\r\n\r\n" * 500)
+
+
+def test_a_client_that_reads_nothing_is_reset_and_leaves_nothing_in_the_kernel() -> None:
+    limits = Limits(write_timeout_s=0.2, linger_s=0.2)
+    with (
+        serving(table_of(served(FakeModel(1))), limits=limits) as server,
+        socket.socket() as client,
+    ):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(WAIT_S)
+        client.connect(server.address)
+        with pytest.raises(ConnectionError):
+            send_without_end(client)

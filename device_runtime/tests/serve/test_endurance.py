@@ -31,6 +31,11 @@ def anonymous_bytes() -> int:
     raise AssertionError
 
 
+def replace(table: ModelTable, model: LoadedModel) -> None:
+    for gone in table.swap({"m": served(model)}):
+        gone.retire()
+
+
 def test_a_thousand_swaps_under_requests_keep_no_model_and_no_memory() -> None:
     alive: weakref.WeakSet[LoadedModel] = weakref.WeakSet()
 
@@ -45,8 +50,7 @@ def test_a_thousand_swaps_under_requests_keep_no_model_and_no_memory() -> None:
         try:
             taken = 0
             for number in range(1, SWAPS + 1):
-                for gone in table.swap({"m": served(fresh(number))}):
-                    gone.retire()
+                replace(table, fresh(number))
                 assert server.infer(1).json["outputs"][0]["data"] == [number + 1]
                 if number == WARM_UP:
                     gc.collect()
@@ -55,7 +59,6 @@ def test_a_thousand_swaps_under_requests_keep_no_model_and_no_memory() -> None:
             now, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        del gone
         gc.collect()
         assert len(alive) == 1
     assert now - taken < MAX_GROWTH_BYTES
@@ -69,8 +72,7 @@ def test_a_thousand_sessions_swapped_in_and_out_keep_the_processs_memory(tmp_pat
     steady = 0
     for number in range(SWAPS):
         model = OnnxRuntimeEngine().load(paths[number % 2], EngineOptions(threads=1))
-        for gone in table.swap({"m": served(model)}):
-            gone.retire()
+        replace(table, model)
         with table.lease("m") as current:
             assert current.infer({"x": x})[0]["y"][0] == number % 2
         if number == WARM_UP:
