@@ -15,7 +15,10 @@ chunked bodies and ``Expect: 100-continue`` work. Rules kept here:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
+import struct
 from typing import TYPE_CHECKING, cast
 
 from edgefleet_runtime.serve.messages import Limits, Request, Response, overloaded, refusal
@@ -33,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 _JOINED_BELOW = 1 << 16  # bytes; above, copying an answer together costs more than a second write
 _SPARE_CONNECTIONS = 64  # beyond the limit, so that some of those too many are told why
+_RESET = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -183,8 +187,14 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cut the connection; what isn't written is lost."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self._transport is None:
+            return
+        # Closed in order, it would stay in the kernel with its unread megabytes for minutes, and
+        # no longer count among the connections.
+        if (sock := self._transport.get_extra_info("socket")) is not None:
+            with contextlib.suppress(OSError):  # it is gone already
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._transport.abort()
 
     def _advance(self) -> None:
         """Answer what can be answered now, then read on or wait."""
