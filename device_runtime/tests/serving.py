@@ -83,7 +83,7 @@ class Running:
 
     @property
     def address(self) -> tuple[str, int]:
-        host, _, port = self.server.endpoint.removeprefix("http://").rpartition(":")
+        host, _, port = self.server.endpoint.partition("://")[2].rpartition(":")
         return host, int(port)
 
     def stop(self, drain_s: float = WAIT_S) -> None:

@@ -42,7 +42,7 @@ X = np.array([[1.0, 2.0, 3.0, 4.0]], dtype=np.float32)
 
 
 def eventually(
-    condition: Callable[[], Any], *, timeout_s: float = 20.0, what: str | None = None
+    condition: Callable[[], Any], *, timeout_s: float = 90.0, what: str | None = None
 ) -> Any:
     """The first true value of a condition that another thread or process brings about."""
     tick = threading.Event()

@@ -22,7 +22,7 @@ from edgefleet.interfaces.training import Resources, TrainingJob
 from edgefleet.plugins import discovery
 from edgefleet.profile import Profile, first_problem, load_profile
 from edgefleet.protocol.layout import INDEX_FILE, BundleLayout
-from edgefleet.protocol.release import Release
+from edgefleet.protocol.release import Release, Role
 from edgefleet.releases import (
     already_so,
     ask_plugins,
@@ -234,7 +234,14 @@ class Fleet:
 
     # Deployments
 
-    def plan(self, model: Model | Release, *, to: str, cohort_permille: int | None = None) -> Plan:
+    def plan(
+        self,
+        model: Model | Release,
+        *,
+        to: str,
+        cohort_permille: int | None = None,
+        role: Role = "active",
+    ) -> Plan:
         """What deploying would do. Nothing is sent; a missing approval is a problem listed."""
         deployer, group = self._services.find_group(to)
         return make_plan(
@@ -244,12 +251,19 @@ class Fleet:
             registry=self.registry,
             profile=self.profile,
             actor=current_actor(),
-            choose=lambda before, checked: self._release_with(model, before, checked=checked),
+            choose=lambda before, checked: self._release_with(
+                model, before, checked=checked, role=role
+            ),
             cohort_permille=cohort_permille,
         )
 
     def deploy(
-        self, model: Model | Release, *, to: str, cohort_permille: int | None = None
+        self,
+        model: Model | Release,
+        *,
+        to: str,
+        cohort_permille: int | None = None,
+        role: Role = "active",
     ) -> Deployment:
         """Add a model to a group's release, in place of another version of it; the rest stays.
 
@@ -260,15 +274,22 @@ class Fleet:
             to: ``group`` or ``deployer/group``.
             cohort_permille: give it to so many of a thousand devices first; see
                 `Deployment.promote`.
+            role: ``shadow`` for a model that gets copies of the active one's requests on each
+                device; its answers are compared and reported, never returned. Deploy it again as
+                ``active`` to put it in that one's place.
 
         Raises:
+            InvalidInputError: a shadow without an active model of its name.
             ApprovalRequiredError: the profile asks for approved versions and this one isn't.
             PolicyError: it was rejected.
             VetoedError: a plugin refused.
         """
         action: records.Action = "replace" if isinstance(model, Release) else "deploy"
         return self._edit(
-            to, lambda before: self._release_with(model, before), action, cohort_permille
+            to,
+            lambda before: self._release_with(model, before, role=role),
+            action,
+            cohort_permille,
         )
 
     def remove(self, name: str, *, to: str) -> Deployment:
@@ -336,8 +357,8 @@ class Fleet:
             ask_plugins(self.profile, release, f"{deployer.name}/{group}", actor)
             return change(record, stamp(), names_of(release))
 
-        after = self._groups.edit(deployer, group, edit, actor=actor)
-        return self._deployed(deployer, group, after, action, actor)
+        after, changed = self._groups.edit(deployer, group, edit, actor=actor)
+        return self._deployed(deployer, group, after, action, actor if changed else None)
 
     def _edit(
         self,
@@ -364,19 +385,26 @@ class Fleet:
                 record, after, stamp(), cohort_permille=cohort_permille, action=action
             )
 
-        after = self._groups.edit(deployer, group, edit, actor=actor)
-        return self._deployed(deployer, group, after, action, actor)
+        after, changed = self._groups.edit(deployer, group, edit, actor=actor)
+        done = action if cohort_permille is None else "canary"
+        return self._deployed(deployer, group, after, done, actor if changed else None)
 
     def _release_with(
-        self, model: Model | Release, before: Release, *, checked: bool = True
+        self,
+        model: Model | Release,
+        before: Release,
+        *,
+        checked: bool = True,
+        role: Role = "active",
     ) -> Release:
         return release_with(
-            model, before, registry=self.registry, profile=self.profile, checked=checked
+            model, before, registry=self.registry, profile=self.profile, checked=checked, role=role
         )
 
     def _deployed(
-        self, deployer: Deployer, group: str, record: GroupRecord, action: str, actor: str
+        self, deployer: Deployer, group: str, record: GroupRecord, action: str, actor: str | None
     ) -> Deployment:
+        """The deployment to give back; plugins are told of it where an actor changed something."""
         pointer = record.pointer
         assert pointer is not None  # noqa: S101 - an edit always makes one
         if isinstance(deployer, CanRunDevices):
@@ -390,7 +418,8 @@ class Fleet:
             release=record.candidate or pointer.current,
             action=action,
         )
-        discovery.notify_deployed(self.profile.plugins(), deployment, actor)
+        if actor is not None:
+            discovery.notify_deployed(self.profile.listeners(), deployment, actor)
         return deployment
 
     # What happened

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from edgefleet.errors import ConflictError
 from edgefleet.identity import fleet_id, group_key, take_pair
 from edgefleet.protocol.release import EMPTY, Release
-from edgefleet.rollout.records import GroupRecord, Stamp, encode_record, read_record
+from edgefleet.rollout.records import GroupRecord, Stamp, encode_record, read_record, recovered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -39,9 +39,23 @@ class GroupEditor:
         self._services = services
 
     def record(self, deployer: Deployer, group: str) -> GroupRecord:
-        """The group's record; an empty one before the first deployment."""
+        """The group's record; an empty one before the first deployment.
+
+        A lost one is recovered from the pointer that the group's channel carries, so that the next
+        edit adds to what the devices run instead of replacing it.
+        """
+        return self._held(deployer, group)[0]
+
+    def _held(self, deployer: Deployer, group: str) -> tuple[GroupRecord, str | None]:
+        """The record and the tag it was read with; no tag where it isn't stored."""
         stored = self._services.state.read(group_key(deployer.name, group))
-        return read_record(None if stored is None else stored.data)
+        if stored is not None:
+            return read_record(stored.data), stored.tag
+        on_channel = deployer.pointer(group)
+        if on_channel is None:
+            return GroupRecord(), None
+        _LOG.warning("the record of %s/%s was lost; its pointer tells", deployer.name, group)
+        return recovered(on_channel), None
 
     def release(self, digest: str) -> Release:
         """The release with that digest."""
@@ -58,7 +72,7 @@ class GroupEditor:
         change: Callable[[GroupRecord, Callable[[], Stamp]], GroupRecord],
         *,
         actor: str,
-    ) -> GroupRecord:
+    ) -> tuple[GroupRecord, bool]:
         """Change a group's record and publish its pointer.
 
         Args:
@@ -69,23 +83,21 @@ class GroupEditor:
             actor: who does it.
 
         Returns:
-            The record in force afterwards; its pointer is on the channel.
+            The record in force afterwards, its pointer on the channel; and whether this call
+            changed it.
         """
         deployer.group(group)
         key = group_key(deployer.name, group)
         for _ in range(MAX_TRIES):
-            stored = self._services.state.read(key)
-            before = read_record(None if stored is None else stored.data)
+            before, tag = self._held(deployer, group)
             after = change(before, lambda held=before: self._stamp(deployer, group, held, actor))  # type: ignore[misc]
             if after != before:
                 try:
-                    self._services.state.write(
-                        key, encode_record(after), expect=None if stored is None else stored.tag
-                    )
+                    self._services.state.write(key, encode_record(after), expect=tag)
                 except ConflictError:
                     _LOG.info("group %s/%s was changed meanwhile; again", deployer.name, group)
                     continue
-            return self.publish(deployer, group)
+            return self.publish(deployer, group), after != before
         msg = f"others kept changing group {group!r}"
         raise ConflictError(msg, cure="repeat the call when fewer operators are at work")
 

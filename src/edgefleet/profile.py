@@ -31,6 +31,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgefleet.errors import ProfileError
+from edgefleet.plugins.discovery import POLICIES, PROVIDERS, Listener
 
 CONFIG_VARIABLE = "EDGEFLEET_CONFIG"
 PROFILE_VARIABLE = "EDGEFLEET_PROFILE"
@@ -57,6 +58,7 @@ class Profile(BaseModel):
         registry: provider of the registry; likewise ``trainer``, ``telemetry``, ``state``.
         deployers: providers of the deployers; a group is ``deployer/name``.
         require_approval: only approved versions deploy.
+        policies: plugins that are no providers but are asked before and told after a deployment.
         recorded: what devices record.
         settings: each provider's own table.
         name: of the profile.
@@ -73,6 +75,7 @@ class Profile(BaseModel):
     telemetry: str | None = None
     state: str | None = None
     require_approval: bool = False
+    policies: tuple[str, ...] = ()
     recorded: TelemetrySettings = TelemetrySettings()
     settings: dict[str, dict[str, Any]] = {}
 
@@ -96,9 +99,16 @@ class Profile(BaseModel):
         return (self.provider,) if self.provider else ()
 
     def plugins(self) -> tuple[str, ...]:
-        """Every plugin the profile names, each once."""
+        """Every provider the profile names, each once."""
         named = [self.provider, *(getattr(self, role) for role in _ROLES), *self.deployers]
         return tuple(dict.fromkeys(name for name in named if name))
+
+    def listeners(self) -> tuple[Listener, ...]:
+        """Every plugin that hears of deployments: the providers, then the policies."""
+        return (
+            *((PROVIDERS, name) for name in self.plugins()),
+            *((POLICIES, name) for name in self.policies),
+        )
 
 
 def config_file() -> Path | None:

@@ -10,6 +10,7 @@ import msgspec
 from edgefleet.errors import (
     ApprovalRequiredError,
     EdgeFleetError,
+    InvalidInputError,
     NotFoundError,
     PolicyError,
     VetoedError,
@@ -24,7 +25,7 @@ from edgefleet.interfaces.values import (
 from edgefleet.plugins import discovery
 from edgefleet.protocol import bundle as b
 from edgefleet.protocol.digest import hex_of
-from edgefleet.protocol.release import Release, ReleaseModel, TelemetryPolicy
+from edgefleet.protocol.release import Release, ReleaseModel, Role, TelemetryPolicy
 from edgefleet.rollout import plan as planning
 from edgefleet.rollout import records
 
@@ -42,8 +43,11 @@ Model = ModelVersion | str
 
 
 def names_of(release: Release) -> tuple[str, ...]:
-    """``name:version`` of each model."""
-    return tuple(f"{model.name}:{model.version}" for model in release.models)
+    """``name:version`` of each model, with its role where that isn't ``active``."""
+    return tuple(
+        f"{model.name}:{model.version}" + ("" if model.role == "active" else f" ({model.role})")
+        for model in release.models
+    )
 
 
 def release_with(
@@ -53,8 +57,11 @@ def release_with(
     registry: Registry,
     profile: Profile,
     checked: bool = True,
+    role: Role = "active",
 ) -> Release:
-    """``before`` with a version added in place of another of its name; a whole release as it is.
+    """``before`` with a version added in place of another of its name and role.
+
+    A whole release is given as it is. What becomes active is no shadow any more.
 
     Args:
         model: what to add.
@@ -62,17 +69,29 @@ def release_with(
         registry: where the version is looked up, fresh.
         profile: its telemetry policy, and whether it requires approval.
         checked: refuse versions that may not deploy.
+        role: ``shadow`` for one that sees copies of the active one's requests and answers none.
 
     Raises:
+        InvalidInputError: a shadow without an active model of its name, or a whole release as one.
         ApprovalRequiredError: the profile requires approval and the version has none.
         PolicyError: the version was rejected.
     """
     if isinstance(model, Release):
+        if role != "active":
+            msg = "a whole release says itself which of its models are shadows"
+            raise InvalidInputError(msg, cure="leave role out, or deploy one model")
         return model
     version = registry.get(model if isinstance(model, str) else model.reference)
     if checked:
         _check_approval(version, profile)
-    entry = ReleaseModel(name=version.name, version=version.version, bundle=version.digest)
+    entry = ReleaseModel(
+        name=version.name, version=version.version, bundle=version.digest, role=role
+    )
+    if role == "active":
+        before = before.without_shadow(entry.name, entry.bundle)
+    elif (entry.name, "active") not in {(m.name, m.role) for m in before.models}:
+        msg = f"there is no active model {entry.name!r} whose requests a shadow could see"
+        raise InvalidInputError(msg, cure=f"deploy a version of {entry.name} first")
     policy = TelemetryPolicy(**profile.recorded.model_dump())
     return msgspec.structs.replace(before.with_model(entry), telemetry=policy)
 
@@ -93,7 +112,7 @@ def ask_plugins(profile: Profile, release: Release, group: str, actor: str) -> N
     Raises:
         VetoedError: one did.
     """
-    hook = discovery.manager_of(profile.plugins()).hook
+    hook = discovery.manager_of(profile.listeners()).hook
     try:
         hook.edgefleet_before_deploy(release=release, groups=[group], actor=actor)
     except EdgeFleetError:
@@ -154,7 +173,7 @@ def make_plan(
         after = choose(before, False)
     devices = list(deployer.devices(group))
     bundles = _bundles(registry, after, devices)
-    targets = discovery.hardware_targets(profile.plugins())
+    targets = discovery.hardware_targets(profile.listeners())
     planned = tuple(planning.plan_device(d, after, bundles, targets) for d in devices)
     problems += [f"{d.device}: {d.problem}" for d in planned if d.problem]
     held = (0, 0) if record.pointer is None else record.pointer.pair

@@ -20,7 +20,13 @@ from edgefleet.protocol import report as r
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.layout import BundleLayout, BundleWriter
 from edgefleet.protocol.pointer import Cohort, Next, Pointer
-from edgefleet.protocol.release import Release, ReleaseModel, RuntimeSettings, TelemetryPolicy
+from edgefleet.protocol.release import (
+    Budget,
+    Release,
+    ReleaseModel,
+    RuntimeSettings,
+    TelemetryPolicy,
+)
 from edgefleet.protocol.segment import SegmentName
 from edgefleet.protocol.sketch import ClassSketch, NumberSketch
 from edgefleet.protocol.target import HardwareTarget
@@ -53,6 +59,21 @@ RELEASE = Release(
         segment_max_age_s=30.5,
         heartbeat_s=3600.0,
     ),
+)
+
+RELEASE_BUDGET = Release(
+    settings=RuntimeSettings(
+        budget=Budget(max_error_share=0.05, max_p99_us=2500.0, window=100, trial_s=60.0)
+    )
+)
+
+RELEASE_MEMORY = Release(
+    settings=RuntimeSettings(memory_max_bytes=3_000_000_000, unload_first=True)
+)
+
+RELEASE_SHADOW = Release(
+    models=RELEASE.models,
+    settings=RuntimeSettings(shadow_share=0.5, shadow_max_bytes=1_000_000),
 )
 
 POINTER = Pointer(
@@ -116,6 +137,26 @@ REPORT = r.Report(
     endpoint="http://127.0.0.1:43117",
     errors=("digits: self-test: output probabilities is not finite",),
     runtime="0.1.0",
+)
+
+REPORT_SHADOW = msgspec.structs.replace(
+    REPORT,
+    state="active",
+    wanted=DAY,
+    errors=(),
+    models=(
+        REPORT.models[0],
+        r.ModelReport(
+            name="digits",
+            version="4",
+            bundle=BLOB,
+            role="shadow",
+            variant="fp32",
+            providers=("CPUExecutionProvider",),
+            inferences=900,
+            shadow=r.ShadowReport(compared=900, dropped=300, agreement=0.98, max_abs_diff=0.125),
+        ),
+    ),
 )
 
 # 1.0 to 5.0 once each and one NaN, by datasketches 5.2.
@@ -208,6 +249,22 @@ EVENTS: dict[str, e.Event] = {
     ),
 }
 
+TRACED = _event(
+    "0007",
+    "prediction",
+    e.Prediction(
+        model="digits",
+        model_version="3",
+        bundle=BUNDLE,
+        variant="int8",
+        outputs=(),
+        latency_us=311.25,
+        trace="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    ),
+    "digits",
+)
+"""Came after the segment's golden file was promised, so it lies in none."""
+
 SEGMENT = SegmentName(day=date(2026, 11, 21), device="cam-07", model="digits", id="0001-a1b2")
 
 DETAILS = b.Details(
@@ -282,10 +339,15 @@ def _on_disk(folder: Path, files: Mapping[str, bytes]) -> dict[str, Path]:
 
 DOCUMENTS: dict[str, msgspec.Struct] = {
     "release-empty.json": EMPTY,
+    "release-budget.json": RELEASE_BUDGET,
+    "release-memory.json": RELEASE_MEMORY,
+    "release-shadow.json": RELEASE_SHADOW,
+    "report-shadow.json": REPORT_SHADOW,
     "release.json": RELEASE,
     "pointer.json": POINTER,
     "report.json": REPORT,
     **{f"event-{kind}.json": event for kind, event in EVENTS.items()},
+    "event-prediction-traced.json": TRACED,
     "sketch-numbers.json": NUMBERS,
     "sketch-classes.json": CLASSES,
     "target.json": TARGET,

@@ -29,8 +29,13 @@ DIGESTS: dict[str, str] = json.loads((GOLDEN / "digests.json").read_bytes())
 
 READERS = {
     **future.READERS,
+    "release-budget.json": future.READERS["release.json"],
+    "release-memory.json": future.READERS["release.json"],
+    "release-shadow.json": future.READERS["release.json"],
+    "report-shadow.json": future.READERS["report.json"],
     "release-empty.json": future.READERS["release.json"],
     **{f"event-{kind}.json": read_event for kind in samples.EVENTS},
+    "event-prediction-traced.json": read_event,
 }
 
 

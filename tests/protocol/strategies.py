@@ -147,6 +147,7 @@ payloads: dict[str, st.SearchStrategy[e.EventData]] = {
         ).map(tuple),
         latency_us=numbers,
         request=st.none() | text,
+        trace=st.none() | text,
     ),
     "metric": st.builds(
         e.Metric, name=text, value=measured, unit=text, model=st.none() | text, labels=maps

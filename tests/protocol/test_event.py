@@ -132,3 +132,12 @@ def test_extension_attributes_of_cloud_events_are_ignored() -> None:
 def test_event_over_its_limit_is_refused_before_parsing() -> None:
     with pytest.raises(DocumentError, match="over the limit of 1048576"):
         e.read_event(b"[" * (e.MAX_BYTES + 1))
+
+
+@pytest.mark.parametrize("text", [rb'"\xff"', rb'"\ud800"', b'{"a": 1e999}', b'{"\xff": 1}'])
+def test_plain_data_of_an_event_with_malformed_data_is_refused(text: bytes) -> None:
+    plain = encode(next(iter(samples.EVENTS.values())))
+    start = plain.index(b'"data":') + len(b'"data":')
+    end = plain.index(b',"datacontenttype"')
+    with pytest.raises(DocumentError, match="malformed event"):
+        e.read_event(plain[:start] + text + plain[end:]).plain()

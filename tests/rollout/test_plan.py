@@ -122,3 +122,22 @@ def test_an_empty_group_and_unlabelled_devices_are_warned_of() -> None:
     assert "no devices yet" in warnings_of((), "local/line")[0]
     planned = PlannedDevice(device="cam", target="any", variants={}, bytes=0)
     assert "no target label" in warnings_of((planned,), "local/line")[0]
+
+
+def test_a_shadow_is_planned_beside_the_active_model_and_its_blobs_count() -> None:
+    shadow = ReleaseModel(name="digits", version="1", bundle=OLD, role="shadow")
+    both = RELEASE.with_model(shadow)
+    assert [str(change) for change in changes_between(RELEASE, both)] == [
+        "keep digits 2→2",
+        "add digits (shadow) 1",
+    ]
+    planned = plan_device(device({}), both, FACTS, BUILTIN)
+    assert planned.variants == {"digits": "fp32", "digits (shadow)": "fp32"}
+    assert planned.bytes == 100
+
+
+def test_a_shadow_that_becomes_active_is_no_shadow_any_more() -> None:
+    shadow = ReleaseModel(name="digits", version="3", bundle=OLD, role="shadow")
+    both = RELEASE.with_model(shadow)
+    assert both.without_shadow("digits", NEW) == both
+    assert both.without_shadow("digits", OLD) == RELEASE

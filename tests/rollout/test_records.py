@@ -174,3 +174,13 @@ def test_a_device_accepts_every_pointer_that_any_history_makes(
         assert check_successor(held, record.pointer)
         assert record.pointer.current == record.current
         held = record.pointer
+
+
+def test_a_lost_record_is_recovered_from_the_pointer() -> None:
+    record = records.with_candidate(deployed(A, B), C, 100, stamp(3), models=())
+    assert record.pointer is not None
+    again = records.recovered(record.pointer)
+    assert (again.current, again.candidate, again.pointer) == (B, C, record.pointer)
+    cancelled = records.cancelled(record, stamp(4), models=())
+    assert cancelled.pointer is not None
+    assert records.recovered(cancelled.pointer).candidate is None

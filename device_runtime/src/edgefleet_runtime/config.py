@@ -10,6 +10,7 @@ import msgspec
 from edgefleet.errors import InvalidInputError
 from edgefleet.protocol.names import check_name
 from edgefleet.protocol.pointer import FleetId
+from edgefleet_runtime.serve.access import Access
 
 STORE_MAX_BYTES = 8 << 30
 SPOOL_MAX_BYTES = 512 << 20
@@ -33,12 +34,17 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         host: address to serve on; None for none.
         port: 0 for one that is free.
         uds: path of a Unix socket to serve on as well.
-        allow_remote: serve on an address that other machines reach.
+        access: who may use that address.
         labels: facts about the device, in place of those detected.
         store_max_bytes: cap of models on the disk.
         spool_max_bytes: cap of unsent telemetry on the disk.
+        memory_max_bytes: cap of what models take in memory, by estimate; None for none.
+        fetch_max_bytes_per_s: bandwidth that fetching may take; None for all there is.
         healthy_after_s: seconds of serving until a release counts as good.
         exit_with_parent: stop when standard input ends.
+        external: address of an inference server that runs the models, in place of an engine here.
+        external_repository: folder that this server loads models from.
+        external_model: without such a folder, the model of this server that is used.
     """
 
     root: Path
@@ -49,16 +55,26 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     host: str | None = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     uds: Path | None = None
-    allow_remote: bool = False
+    access: Access = Access()
     labels: dict[str, str] = {}
     store_max_bytes: PositiveInt = STORE_MAX_BYTES
     spool_max_bytes: Annotated[int, msgspec.Meta(ge=MIN_SPOOL_BYTES)] = SPOOL_MAX_BYTES
+    memory_max_bytes: PositiveInt | None = None
+    fetch_max_bytes_per_s: PositiveInt | None = None
     healthy_after_s: Annotated[float, msgspec.Meta(ge=0)] = 20.0
     exit_with_parent: bool = False
+    external: str | None = None
+    external_repository: Path | None = None
+    external_model: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a name that no fleet can know, and labels that a report has no room for."""
         check_name("device", self.device)
+        if self.external and not (self.external_repository or self.external_model):
+            raise InvalidInputError(
+                "an external server needs a repository to write to, or a model to use",
+                cure="give --external-repository DIR, or --external-model NAME",
+            )
         longest = max((len(text) for pair in self.labels.items() for text in pair), default=0)
         if len(self.labels) > MAX_LABELS or longest > MAX_LABEL:
             raise InvalidInputError(

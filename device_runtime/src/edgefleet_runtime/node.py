@@ -8,7 +8,6 @@ uploads what it can, a last report says so.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -18,9 +17,12 @@ from typing import TYPE_CHECKING
 from edgefleet.errors import CancelledError
 from edgefleet_runtime.channels.discovery import channel_named
 from edgefleet_runtime.config import STOP_S
+from edgefleet_runtime.engines.builds import check_one_build
 from edgefleet_runtime.engines.discovery import engine_for
 from edgefleet_runtime.engines.installed import installed_engines
+from edgefleet_runtime.figures import device_families
 from edgefleet_runtime.lock import RootLock
+from edgefleet_runtime.parent import watch_parent
 from edgefleet_runtime.reconciler.acquire import Acquirer
 from edgefleet_runtime.reconciler.driver import Driver
 from edgefleet_runtime.reconciler.memory import MemoryFile
@@ -30,12 +32,15 @@ from edgefleet_runtime.report import host
 from edgefleet_runtime.serve.server import Server
 from edgefleet_runtime.serve.table import ModelTable
 from edgefleet_runtime.spool.spool import Spool
+from edgefleet_runtime.store.bandwidth import Bandwidth
 from edgefleet_runtime.store.blobs import BlobStore
 from edgefleet_runtime.store.fetch import Fetcher
 from edgefleet_runtime.worker import Worker
 
 if TYPE_CHECKING:
+    from edgefleet.protocol.report import Report
     from edgefleet_runtime.config import NodeConfig
+    from edgefleet_runtime.engines.base import Engine
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +58,7 @@ class Node:
     """
 
     def __init__(self, config: NodeConfig) -> None:
+        check_one_build()
         channel_type = channel_named(config.channel)
         self._config = config
         self._channel = channel_type.from_options(config.channel_options, device=config.device)
@@ -62,18 +68,29 @@ class Node:
             config.host,
             config.port,
             uds=config.uds,
-            allow_remote=config.allow_remote,
+            access=config.access,
             ready=lambda: self._worker.ready,
+            figures=lambda: device_families(store, self._spool, fetcher, self._driver.state),
         )
         self._lock = RootLock(config.root)  # before anything in the folder is touched
         store = BlobStore(config.root, config.store_max_bytes)
-        fetcher = Fetcher(store, pause=self._channel.wait, check=self._check)
+        limit = config.fetch_max_bytes_per_s
+        fetcher = Fetcher(
+            store,
+            pause=self._pause,
+            check=self._check,
+            bandwidth=None if limit is None else Bandwidth(limit),
+        )
         engines = [engine for engine in installed_engines() if not engine.problem]
+        external = _external(config)
         providers = {provider for engine in engines for provider in engine.providers}
         formats = {name for engine in engines for name in engine.formats}
+        if external is not None:
+            formats = set(external.formats)
         labels = {**host.labels(providers=providers), **config.labels}
         acquirer = Acquirer(store, fetcher, labels=labels, formats=formats)
-        bench = Workbench(store, engine_for, self._check)
+        find_engine = engine_for if external is None else lambda _: external
+        bench = Workbench(store, find_engine, self._check)
         self._spool = Spool(
             config.root / "spool",
             self._channel,
@@ -85,7 +102,7 @@ class Node:
             device=config.device,
             fleet=config.fleet,
             channel=self._channel,
-            rack=Rack(store, acquirer, bench, table),
+            rack=Rack(store, acquirer, bench, table, memory_max_bytes=config.memory_max_bytes),
             memory_file=MemoryFile(config.root),
             on_release=self._spool.follow,
             on_event=self._spool.tell,
@@ -115,12 +132,31 @@ class Node:
             loop.add_signal_handler(number, stop.set)
         await self._server.start()
         if self._config.exit_with_parent:
-            watch = threading.Thread(target=_watch_parent, args=(loop, stop), daemon=True)
+            watch = threading.Thread(target=watch_parent, args=(loop, stop), daemon=True)
             watch.start()
         self._spool.start()
         self._worker.start()
         await stop.wait()
         return await self._stop()
+
+    def once(self, timeout_s: float) -> tuple[Report, bool]:
+        """Do what the fleet asks for now, report, hand over what the spool holds; serve nothing.
+
+        Args:
+            timeout_s: how long to work on it; then what still runs is broken off.
+
+        Returns:
+            The last report, and whether it and all telemetry were delivered.
+        """
+        self._spool.recover()
+        try:
+            reported = self._worker.once(timeout_s)
+            self._spool.finish()
+            report = self._worker.report()
+            return report, reported and not self._spool.pending
+        finally:
+            self._channel.close()
+            self._lock.release()
 
     async def _stop(self) -> bool:
         _log.info("stopping")
@@ -137,11 +173,18 @@ class Node:
         if self._worker.stopping.is_set() or (self._driver.outside.live and self._channel.wait(0)):
             raise CancelledError("something changed meanwhile", retryable=True)
 
+    def _pause(self, seconds: float) -> None:
+        """Wait, and break work off as `_check` does: the channel tells of a change only once."""
+        if self._channel.wait(seconds):
+            raise CancelledError("something changed meanwhile", retryable=True)
 
-def _watch_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """Stop when standard input ends, as it does when the process that made us is gone."""
-    with contextlib.suppress(OSError):  # closed from the start: nobody holds the other end
-        while os.read(0, 4096):
-            pass
-    with contextlib.suppress(RuntimeError):  # the loop has ended already
-        loop.call_soon_threadsafe(stop.set)
+
+def _external(config: NodeConfig) -> Engine | None:
+    """The server that runs the models in place of an engine here, if there is one."""
+    if config.external is None:
+        return None
+    from edgefleet_runtime.engines.external import ExternalEngine  # noqa: PLC0415 - few need it
+
+    return ExternalEngine(
+        config.external, repository=config.external_repository, model=config.external_model
+    )

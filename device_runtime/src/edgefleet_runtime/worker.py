@@ -89,6 +89,41 @@ class Worker:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def once(self, timeout_s: float) -> bool:
+        """In place of `start`: act until nothing is left to do or the time is up, then report.
+
+        Returns:
+            Whether the report was delivered.
+        """
+        driver = self._driver
+        alarm = threading.Timer(timeout_s, self.stop)  # breaks off what takes longer
+        alarm.daemon = True
+        alarm.start()
+        driver.restore()
+        self._restored.set()
+        reporter = self._reporter()
+        while not self.stopping.is_set():
+            driver.poll()
+            if driver.step():
+                continue
+            if condition(driver.state) != "waiting":
+                break
+            due_s = driver.due_in_s()
+            self._channel.wait(LONGEST_WAIT_S if due_s is None else min(due_s, LONGEST_WAIT_S))
+        alarm.cancel()
+        driver.poll()  # a release that serves counts as good by now
+        driver.close()
+        reporter.turn(last=True)
+        return reporter.delivered
+
+    def _reporter(self) -> Reporter:
+        return Reporter(
+            self._channel,
+            self.report,
+            heartbeat_s=lambda: self._driver.telemetry.heartbeat_s,
+            starts=self._driver.memory.starts,
+        )
+
     def _run(self) -> None:
         driver = self._driver
         try:
@@ -96,12 +131,7 @@ class Worker:
         except Exception:  # noqa: BLE001 - a device that can't remember can still be told what to run
             _log.exception("restoring what ran before")
         self._restored.set()
-        reporter = Reporter(
-            self._channel,
-            self.report,
-            heartbeat_s=lambda: driver.telemetry.heartbeat_s,
-            starts=driver.memory.starts,
-        )
+        reporter = self._reporter()
         while not self.stopping.is_set():
             try:
                 self._turn(reporter)

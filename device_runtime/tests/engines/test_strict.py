@@ -33,10 +33,17 @@ class FakeOnnxRuntime:
 
     __version__ = "1.31.1"
 
-    def __init__(self, *, nodes: dict[str, int] | None, failure: Exception | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        nodes: dict[str, int] | None,
+        failure: Exception | None = None,
+        operator: str = "Conv",
+    ) -> None:
         self.nodes = nodes
+        self.operator = operator
         self.failure = failure
-        self.asked: list[list[str]] = []
+        self.asked: list[list[Any]] = []
 
     def get_available_providers(self) -> list[str]:
         return [CUDA, CPU]
@@ -45,21 +52,26 @@ class FakeOnnxRuntime:
         return SimpleNamespace(add_session_config_entry=lambda _key, _value: None)
 
     def InferenceSession(  # noqa: N802 - onnxruntime's name
-        self, path: str, settings: Any, *, providers: Sequence[str], enable_fallback: int
+        self, path: str, settings: Any, *, providers: Sequence[Any], enable_fallback: int
     ) -> Any:
         assert not enable_fallback
         self.asked.append(list(providers))
         if self.failure is not None and CUDA in providers:
             raise self.failure
         session = SimpleNamespace(
-            get_inputs=list, get_outputs=list, get_providers=lambda: list(providers)
+            get_inputs=list,
+            get_outputs=list,
+            get_providers=lambda: [p if isinstance(p, str) else p[0] for p in providers],
         )
         if self.nodes is not None:
             session.get_provider_graph_assignment_info = lambda: [
-                SimpleNamespace(ep_name=name, get_nodes=lambda count=count: [None] * count)
+                SimpleNamespace(ep_name=name, get_nodes=lambda count=count: self._nodes(count))
                 for name, count in (self.nodes or {}).items()
             ]
         return session
+
+    def _nodes(self, count: int) -> list[Any]:
+        return [SimpleNamespace(op_type=self.operator)] * count
 
 
 @pytest.fixture
@@ -74,14 +86,29 @@ def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 
 def test_the_provider_that_runs_most_nodes_is_the_one_in_use(load: Any) -> None:
-    model = load(FakeOnnxRuntime(nodes={CPU: 2, CUDA: 40}), strict=True)
+    model = load(FakeOnnxRuntime(nodes={CPU: 2, CUDA: 40}), strict=False)
     assert model.providers == (CUDA, CPU)
     assert model.nodes == {CPU: 2, CUDA: 40}
 
 
 def test_strict_refuses_a_provider_that_is_registered_and_runs_next_to_nothing(load: Any) -> None:
-    with pytest.raises(UnsupportedError, match=r"runs on CPU.*'CPUExecutionProvider': 40"):
+    with pytest.raises(UnsupportedError, match=r"40 on CPUExecutionProvider \(40 Conv\)"):
         load(FakeOnnxRuntime(nodes={CPU: 40, CUDA: 2}), strict=True)
+
+
+def test_strict_refuses_a_single_node_that_computes_elsewhere(load: Any) -> None:
+    with pytest.raises(UnsupportedError, match=r"1 on CPUExecutionProvider \(1 Conv\)"):
+        load(FakeOnnxRuntime(nodes={CPU: 1, CUDA: 400}), strict=True)
+
+
+def test_strict_lets_shapes_be_computed_on_the_cpu(load: Any) -> None:
+    model = load(FakeOnnxRuntime(nodes={CPU: 3, CUDA: 40}, operator="Shape"), strict=True)
+    assert model.nodes == {CPU: 3, CUDA: 40}
+
+
+def test_a_model_that_is_mostly_elsewhere_is_refused_whatever_its_operators(load: Any) -> None:
+    with pytest.raises(UnsupportedError, match="30 Mul"):
+        load(FakeOnnxRuntime(nodes={CPU: 30, CUDA: 2}, operator="Mul"), strict=True)
 
 
 def test_without_strict_the_report_still_says_what_runs_it(load: Any) -> None:

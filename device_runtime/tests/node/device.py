@@ -176,7 +176,7 @@ class Client:
 
     def __init__(self, endpoint: str) -> None:
         parts = urlsplit(endpoint)
-        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20)
+        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
 
     def __enter__(self) -> Self:
         return self

@@ -6,19 +6,16 @@ any source; every blob must be what its name says; and with the source back it m
 
 from __future__ import annotations
 
+import random
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from device_runtime.tests.node.cuts import PADDING, Template, check, cuts
 from device_runtime.tests.node.device import RECORD, Device, publish
-from device_runtime.tests.reconciler.rig import Rig
 from device_runtime.tests.support import Repository, eventually
 from edgefleet.protocol.digest import digest_of
-from edgefleet_runtime.engines.onnxruntime import OnnxRuntimeEngine
-
-PADDING = 2_500_000  # bytes; a blob of several chunks
 
 # A point, and the how-manieth time: restoring the old release (two models) passes some of them too,
 # and the state is written at the start, for the pointer, for the trial and for the swap.
@@ -45,63 +42,9 @@ POINTS = (
 )
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy a folder, hard links as such."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["cp", "-a", str(source), str(target)], check=True)
-
-
-class Template:
-    """A device that has run release ``old`` and stopped; and a pointer to ``new``."""
-
-    def __init__(self, root: Path) -> None:
-        self.repository = Repository(root / "fleet")
-        self.old = self._release(2)
-        self.new = self._release(3)
-        self.repository.point(self.old)
-        self.device = Device(root / "cam-07", self.repository, "--healthy-after", "0")
-        with self.device.start():
-            self.device.active(self.old)
-            self.device.signal(signal.SIGTERM)
-            assert self.device.ended() == 0
-        self.pointer = self.repository.point(self.new)
-
-    def _release(self, factor: float) -> str:
-        return self.repository.release(
-            {
-                "a": publish(self.repository, factor),
-                "b": publish(self.repository, factor + 0.5, padding=PADDING),
-            }
-        )
-
-    def copy(self, root: Path, *arguments: str) -> Device:
-        copy(self.device.data, root / "cam-07" / "data")
-        return Device(root / "cam-07", self.repository, *arguments)
-
-
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
     return Template(tmp_path_factory.mktemp("template"))
-
-
-def check(template: Template, device: Device) -> None:
-    """What a killed process left starts as old or new, without any source, and converges."""
-    for path in (device.data / "blobs" / "sha256").iterdir():
-        assert digest_of(path.read_bytes()) == f"sha256:{path.name}"
-    work = device.root / "after"
-    copy(device.data, work / "device")
-    rig = Rig(work, repository=template.repository, engine=OnnxRuntimeEngine())
-    served = (rig.factor("a"), rig.factor("b"))
-    assert (rig.driver.state.running, served) in {
-        (template.old, (2.0, 2.5)),
-        (template.new, (3.0, 3.5)),
-    }
-    assert rig.driver.errors == ()
-    rig.channel.offer(template.pointer)
-    rig.settle()
-    assert rig.driver.state.running == template.new
-    assert (rig.factor("a"), rig.factor("b")) == (3.0, 3.5)
-    assert rig.driver.errors == ()
 
 
 @pytest.mark.parametrize("fault", POINTS)
@@ -138,6 +81,18 @@ def test_power_cut_after_power_cut_the_device_still_converges(
     assert report.health.starts == 6
     assert report.health.bytes_fetched == 0
     device.kill()
+
+
+KILLS, PARTS = 50, 5
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_power_cuts_at_any_point_leave_the_old_release_or_the_new_one(
+    template: Template, tmp_path: Path, part: int
+) -> None:
+    seed = random.Random(f"{part} of {PARTS}")
+    for cut in cuts(template, tmp_path, seed, KILLS // PARTS):
+        check(template, cut.device)
 
 
 @pytest.mark.parametrize("fault", ["spool.appended", "spool.closed", "spool.uploaded"])

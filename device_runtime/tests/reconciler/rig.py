@@ -38,6 +38,7 @@ class Rig:
         labels: dict[str, str] | None = None,
         store_max_bytes: int = 1 << 30,
         engine: Engine | None = None,
+        memory_max_bytes: int | None = None,
     ) -> None:
         self.repository = repository or Repository(root / "fleet")
         self.root = root / "device"
@@ -53,7 +54,7 @@ class Rig:
             self.store, self.fetcher, labels=labels or {}, formats=FakeEngine.formats
         )
         bench = Workbench(self.store, lambda _: used, self.check)
-        self.rack = Rack(self.store, acquirer, bench, self.table)
+        self.rack = Rack(self.store, acquirer, bench, self.table, memory_max_bytes=memory_max_bytes)
         self.driver = Driver(
             device="cam-07",
             fleet=fleet,

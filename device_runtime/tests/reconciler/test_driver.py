@@ -8,7 +8,7 @@ import pytest
 from device_runtime.tests.reconciler.rig import Rig, serving
 from device_runtime.tests.support import OTHER_FLEET, details
 from edgefleet.protocol.pointer import Cohort, in_cohort
-from edgefleet.protocol.release import EMPTY, Release, ReleaseModel, RuntimeSettings
+from edgefleet.protocol.release import EMPTY, RuntimeSettings
 
 
 @pytest.fixture
@@ -115,16 +115,6 @@ def test_a_release_without_models_serves_none(rig: Rig) -> None:
     rig.deploy(rig.repository.put(EMPTY.encoded()))
     assert list(rig.table) == []
     assert rig.condition == "active"
-
-
-def test_shadow_models_are_refused_not_forgotten(rig: Rig) -> None:
-    bundle = rig.repository.fake().digest
-    release = Release(
-        models=(ReleaseModel(name="digits", version="1", bundle=bundle, role="shadow"),)
-    )
-    rig.deploy(rig.repository.put(release.encoded()))
-    assert rig.condition == "rejected"
-    assert "no shadow models" in rig.driver.errors[0]
 
 
 # --------------------------------------------------------------------------------------- pointers

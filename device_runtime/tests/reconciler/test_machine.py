@@ -50,6 +50,12 @@ def finished(state: m.State) -> m.State:
                 state = m.apply(state, m.Swapped(release, state.running))
             case m.Reject(release, reason):
                 state = m.apply(state, m.Rejected(release, reason))
+            case m.GoBack(release, reason):
+                state = m.apply(state, m.WentBack(release, reason, state.kept))
+            case m.Unload(release):
+                state = m.apply(state, m.Unloaded(release))
+            case m.Reload(release):
+                state = m.apply(state, m.Reloaded(release, release))
             case _:
                 return state
 
@@ -167,6 +173,69 @@ def test_the_release_that_was_kept_comes_back_without_another_step() -> None:
     assert m.decide(m.apply(state, m.Unkept())) == m.Fetch(ONE)
 
 
+def test_a_release_that_breaks_its_budget_is_taken_back_and_rejected() -> None:
+    state = finished(offered(finished(start()), pointer(2, TWO)))
+    state = m.apply(state, m.Broke(TWO, "too slow"))
+    assert m.decide(state) == m.GoBack(TWO, "too slow")
+    state = m.apply(state, m.WentBack(TWO, "too slow", ONE))
+    assert (state.running, state.kept, state.rejected) == (ONE, None, (TWO, "too slow"))
+    assert m.condition(state) == "rejected"
+    assert m.decide(m.apply(state, m.Retry())) == m.Rest()
+    assert m.decide(offered(state, pointer(3, TWO))) == m.Fetch(TWO)
+
+
+def test_with_nothing_to_go_back_to_the_release_goes_on() -> None:
+    state = m.apply(finished(start()), m.Broke(ONE, "too slow"))
+    state = m.apply(state, m.WentBack(ONE, "too slow", None))
+    assert (state.running, m.decide(state)) == (ONE, m.Rest())
+
+
+def test_a_broken_budget_does_not_reject_what_is_wanted_by_now() -> None:
+    state = finished(offered(finished(start()), pointer(2, TWO)))
+    state = offered(state, pointer(3, THREE))
+    state = m.apply(m.apply(state, m.Broke(TWO, "slow")), m.WentBack(TWO, "slow", ONE))
+    assert (state.running, m.decide(state)) == (ONE, m.Fetch(THREE))
+
+
+def alone() -> m.State:
+    """A release that fits into memory only alone, while another one runs."""
+    state = m.apply(offered(finished(start()), pointer(2, TWO)), m.Fetched(TWO, KEYS, alone=True))
+    for key in KEYS:
+        assert m.decide(state) == m.Advance(TWO, key, m.Stage.VERIFIED)
+        state = m.apply(state, m.Reached(TWO, key, m.Stage.VERIFIED))
+    return state
+
+
+def test_a_release_that_fits_only_alone_unloads_the_other_once_its_files_are_verified() -> None:
+    state = alone()
+    assert m.decide(state) == m.Unload(TWO)
+    state = m.apply(state, m.Unloaded(TWO))
+    assert (state.running, state.parked) == (None, ONE)
+    assert m.decide(state) == m.Advance(TWO, KEYS[0], m.Stage.LOADED)
+    state = finished(state)
+    assert (state.running, state.kept, state.parked) == (TWO, None, None)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_the_release_that_made_room_comes_back_when_the_new_one_cannot_go_on(
+    *, waits: bool
+) -> None:
+    state = m.apply(m.apply(alone(), m.Unloaded(TWO)), m.Failed(TWO, "no", waits=waits))
+    if not waits:
+        assert m.decide(state) == m.Reject(TWO, "no")
+        state = m.apply(state, m.Rejected(TWO, "no"))
+    assert m.decide(state) == m.Reload(ONE)
+    state = m.apply(state, m.Reloaded(ONE, ONE))
+    assert state.running == ONE
+    assert m.condition(state) == ("waiting" if waits else "rejected")
+
+
+def test_the_release_that_made_room_comes_back_when_it_is_wanted_again() -> None:
+    state = offered(m.apply(alone(), m.Unloaded(TWO)), pointer(3, ONE))
+    assert m.decide(state) == m.Reload(ONE)
+    assert m.condition(m.apply(state, m.Reloaded(ONE, ONE))) == "active"
+
+
 def test_news_of_a_release_that_is_no_longer_wanted_changes_nothing() -> None:
     state = offered(start(), pointer(2, TWO))
     for event in (
@@ -194,6 +263,8 @@ class Reconciling(RuleBasedStateMachine):
         self.highest = (0, 0)
         self.tested: dict[str, set[m.Key]] = {}
         self.complete: set[str] = set()
+        self.before: str | None = None
+        self.lost = False
         self.rejected: tuple[tuple[int, int], str] | None = None
 
     @rule(
@@ -225,6 +296,16 @@ class Reconciling(RuleBasedStateMachine):
         before, action = self.state, m.decide(self.state)
         if isinstance(action, m.Rest | m.Wait):
             return
+        if isinstance(action, m.Reload):
+            assert before.running is None
+            running = action.release if outcome != "fails" else None
+            self.lost = running is None
+            self.state = m.apply(before, m.Reloaded(action.release, running))
+            assert self.state.running == running
+            return
+        if isinstance(action, m.GoBack):
+            self.go_back(action, found=outcome == "works")
+            return
         assert action.release == before.wanted
         assert (self.highest, action.release) != self.rejected
         if isinstance(action, m.Reject):
@@ -237,14 +318,18 @@ class Reconciling(RuleBasedStateMachine):
             self.state = m.apply(before, m.Damaged(action.release, "damaged"))
         else:
             self.state = m.apply(before, m.Failed(action.release, "no", waits=outcome == "waits"))
-        if not isinstance(action, m.Swap):
+        if not isinstance(action, m.Swap | m.Unload):
             assert self.state.running == before.running
 
-    def works(self, action: m.Fetch | m.Advance | m.Swap) -> None:
+    def works(self, action: m.Fetch | m.Advance | m.Swap | m.Unload) -> None:
         match action:
+            case m.Unload(release):
+                self.state = m.apply(self.state, m.Unloaded(release))
+                assert self.state.running is None
+                self.before = None
             case m.Fetch(release):
                 self.tested[release] = set()
-                self.state = m.apply(self.state, m.Fetched(release, KEYS))
+                self.state = m.apply(self.state, m.Fetched(release, KEYS, release == THREE))
             case m.Advance(release, model, to):
                 if to is m.Stage.TESTED:
                     self.tested[release].add(model)
@@ -252,7 +337,26 @@ class Reconciling(RuleBasedStateMachine):
             case m.Swap(release):
                 assert self.tested[release] == set(KEYS)
                 self.complete.add(release)
+                self.before, self.lost = self.state.running, False
                 self.state = m.apply(self.state, m.Swapped(release, self.state.running))
+
+    def go_back(self, action: m.GoBack, *, found: bool) -> None:
+        before, to = self.state, self.before if found else None
+        assert action.release == before.running
+        self.state = m.apply(before, m.WentBack(action.release, action.reason, to))
+        assert self.state.running == (to or before.running)
+        assert self.state.broken is None
+        if to is not None:
+            self.before = None
+            if action.release == before.wanted:
+                self.rejected = (self.highest, action.release)
+                assert m.decide(self.state) == m.Rest()
+
+    @rule(release=st.sampled_from(RELEASES))
+    def breaks(self, release: str) -> None:
+        before, self.state = self.state, m.apply(self.state, m.Broke(release, "slow"))
+        if release != before.running:
+            assert self.state == before
 
     @rule(release=st.sampled_from(RELEASES), key=st.sampled_from(KEYS))
     @precondition(lambda self: self.state.pointer is not None)
@@ -277,6 +381,11 @@ class Reconciling(RuleBasedStateMachine):
     @invariant()
     def what_runs_was_tested(self) -> None:
         assert self.state.running is None or self.state.running in self.complete
+
+    @invariant()
+    def something_runs_or_can_be_loaded_again(self) -> None:
+        if self.complete and not self.lost:
+            assert (self.state.running is None) != (self.state.parked is None)
 
     @invariant()
     def the_report_says_active_only_of_what_is_wanted(self) -> None:

@@ -84,7 +84,13 @@ def test_observers_learn_of_each_answer_and_can_not_spoil_it() -> None:
     seen: list[tuple[Any, ...]] = []
     done = threading.Semaphore(0)
 
-    def watch(model: ServedModel, outputs: Any, run_us: float, request_id: str | None) -> None:
+    def watch(
+        model: ServedModel,
+        outputs: Any,
+        run_us: float,
+        request_id: str | None,
+        trace: str | None = None,
+    ) -> None:
         seen.append((model.name, model.version, outputs["y"].tolist(), run_us > 0, request_id))
         done.release()
 

@@ -55,6 +55,8 @@ def test_inside_a_request_nothing_is_taken_for_a_new_one() -> None:
         request(b"abc", "Connection: close"),
         request(b"abc", "Connection: keep-alive"),
         request(b"abc", "Expect: 100-continue"),
+        request(b"abc", "Authorization: Bearer x"),
+        request(b"abc", "Traceparent: x"),
         request(line="POST /x HTTP/1.0"),
         request(b"abc", "Long: " + "x" * 3000),
         b"\r\n" + request(),
@@ -111,3 +113,14 @@ def test_known_or_not_requests_are_read_alike(sent: list[tuple[bytes, str]]) -> 
             due.headers,
             due.body,
         )
+
+
+def test_where_heads_are_looked_at_each_one_is() -> None:
+    held = Held()
+    seen: list[bytes] = []
+    guarded = RequestReader(Limits(), held, lambda _, target, __: seen.append(target))
+    for _ in range(3):
+        assert guarded.whole(request()) is None
+        guarded.feed(request())
+    assert seen == [b"/x"] * 3
+    assert len(held.heads) == 0

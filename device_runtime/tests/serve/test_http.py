@@ -104,7 +104,7 @@ def test_bodies_stop_counting_as_held_once_they_are_answered_or_given_up(gate: G
             for _ in range(10):
                 staying.sendall(one)
                 assert read_replies(staying)[0].status == 200
-        http = running.server._http
+        http = running.server._services[0]
     assert http is not None
     assert http.held.bytes == 0
 

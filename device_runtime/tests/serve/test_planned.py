@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Together = Callable[[int], None]
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
 
 def binary(*x: float, head: str = "", **parameters: Any) -> bytes:
     """A request in raw bytes; the same ``x`` count gives the same head and JSON header."""
@@ -266,3 +268,87 @@ def test_observers_see_each_request_of_a_batch(gate: Gate, together: Together) -
         model.during = gate
         many(running, gate, [binary(1), binary(2, 3)])
     assert seen == [[1.0], [2.0], [3.0, 4.0]]
+
+
+@pytest.mark.parametrize(
+    "requests,told",
+    [
+        ([binary(1), binary(2, 3)], [([1.0], [2.0]), ([2.0, 3.0], [3.0, 4.0])]),
+        ([binary(1), binary(-1)], [([1.0], [2.0]), ([-1.0], "negative")]),
+    ],
+)
+def test_watchers_see_each_request_of_a_batch_alone(
+    gate: Gate, together: Together, requests: list[bytes], told: list[Any]
+) -> None:
+    together(8)
+    seen: list[tuple[list[float], list[float] | str]] = []
+
+    def watch(inputs: Any, outcome: Any, run_us: float) -> None:
+        assert run_us > 0
+        failed = isinstance(outcome, Exception)
+        seen.append((inputs["x"].tolist(), str(outcome) if failed else outcome["y"].tolist()))
+
+    model = Rows()
+    table, entry = slow(model)
+    with serving(table, threads=1) as running:
+        learn(running, entry)
+        entry.watchers = (watch,)
+        model.during = gate
+        many(running, gate, requests)
+    assert seen == [([0.0], [1.0]), *told]
+
+
+def test_each_request_of_a_batch_is_counted(gate: Gate, together: Together) -> None:
+    together(8)
+    model = Rows()
+    table, entry = slow(model)
+    with serving(table, threads=1) as running:
+        learn(running, entry)
+        before = entry.requests.totals()
+        model.during = gate
+        many(running, gate, [binary(1), binary(-1), binary(3)])
+    after = entry.requests.totals()
+    assert (after.answered - before.answered, after.failed - before.failed) == (3, 1)
+    assert after.duration_us > before.duration_us
+
+
+def test_planned_requests_that_are_refused_count_as_failed(gate: Gate, together: Together) -> None:
+    together(1)
+    model = Rows()
+    table, entry = slow(model)
+    with serving(table, threads=1, limits=Limits(max_requests=1)) as running:
+        learn(running, entry)
+        model.during = gate
+        traced = f"traceparent: {TRACE}\r\n"
+        replies = many(running, gate, [binary(1), binary(2, head=traced), binary(3, head=traced)])
+    refused = [reply for reply in replies if reply.status == 503]
+    assert entry.requests.totals().failed == len(refused) == 2
+    named = [reply.headers["traceparent"] for reply in replies]
+    assert sorted(map(str, named)) == [TRACE, TRACE, "None"]
+
+
+def test_a_planned_request_keeps_its_trace(gate: Gate, together: Together) -> None:
+    together(8)
+    seen: list[tuple[list[float], str | None]] = []
+    model = Rows()
+    table, entry = slow(model)
+    table.observers.append(lambda _, outputs, *more: seen.append((outputs["y"].tolist(), more[-1])))
+    traced = f"traceparent: {TRACE}\r\n"
+    with serving(table, threads=1) as running:
+        learn(running, entry)
+        seen.clear()
+        model.during = gate
+        replies = many(running, gate, [binary(1, head=traced), binary(2), binary(3, head=traced)])
+    assert [values(reply) for reply in replies] == [[2.0], [3.0], [4.0]]
+    assert [reply.headers["traceparent"] for reply in replies] == [TRACE, None, TRACE]
+    assert sorted(seen) == [([1.0], None), ([2.0], TRACE), ([3.0], None), ([4.0], TRACE)]
+
+
+def test_a_planned_request_at_once_keeps_its_trace() -> None:
+    with serving(table_of(served(FakeModel(1)))) as running, running.connect() as client:
+        for number in range(40):
+            trace = f"00-{number + 1:032x}-00f067aa0ba902b7-01"
+            reply = ask(client, binary(number, head=f"traceparent: {trace}\r\n"))
+            assert values(reply) == [number + 1.0]
+            assert reply.headers["traceparent"] == trace
+            assert ask(client, binary(number)).headers["traceparent"] is None

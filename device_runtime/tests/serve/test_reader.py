@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 from typing import Any
 
@@ -160,3 +161,54 @@ def test_a_client_that_waits_for_a_go_ahead_is_noticed() -> None:
     read.feed(b"a")
     assert (waiting, read.expects_continue) == (True, False)
     assert len(read.ready) == 1
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("start", [b"0\r\na", b"0\r\na: ", b"2;", b"1\r\na\r\n0\r\na: "])
+def test_what_frames_a_body_has_the_limit_of_a_head(start: bytes) -> None:
+    read = reader()
+    read.feed(CHUNKED + start)
+    for _ in range(5):
+        read.feed(b"b" * 50)
+    assert read.refusal is not None
+    assert read.refusal.status == 431
+
+
+def test_a_trailer_changes_no_header() -> None:
+    read = reader()
+    read.feed(CHUNKED + b"1\r\na\r\n0\r\nContent-Encoding: gzip\r\n\r\n")
+    (request,) = read.ready
+    assert request.body == b"a"
+    assert request.headers == {b"transfer-encoding": b"chunked"}
+
+
+def test_a_body_in_tiny_chunks_takes_no_more_memory_than_its_bytes() -> None:
+    read = reader(Limits())
+    read.feed(CHUNKED)
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            read.feed(b"2\r\nab\r\n" * 1000)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 2 * 200_000
+    read.feed(b"0\r\n\r\n")
+    assert read.ready[0].body == b"ab" * 100_000
+
+
+def test_small_and_large_pieces_of_a_body_keep_their_order() -> None:
+    read = reader(Limits())
+    pieces = [b"a", b"b" * 2, b"c" * 5000, b"d", b"e" * 3, b"f" * 5000, b"g"]
+    read.feed(CHUNKED + b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n")
+    assert read.ready[0].body == b"".join(pieces)
+
+
+def test_what_waits_on_one_connection_is_capped() -> None:
+    read = reader()
+    read.feed(b"GET / HTTP/1.1\r\n\r\n" * 2000)
+    assert len(read.ready) == 1024
+    assert read.refusal is not None
+    assert read.refusal.status == 503

@@ -108,6 +108,15 @@ def test_no_more_values_than_the_policy_allows_are_kept(rig: Rig) -> None:
     assert rig.predictions()[0].outputs[0].values == (0.25,)
 
 
+def test_a_prediction_names_the_trace_of_its_request(rig: Rig) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    rig.spool.intake.observe(served(), scores(0.25, 0.75), 12.5, "r", trace)
+    answer(rig.spool.intake)
+    rig.turn()
+    rig.turn(after_s=60)
+    assert [prediction.trace for prediction in rig.predictions()] == [trace, None]
+
+
 def test_a_full_intake_drops_and_counts_and_never_raises(rig: Rig) -> None:
     rig.spool.intake._max_items = 10
     answer(rig.spool.intake, 25)

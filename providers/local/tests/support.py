@@ -23,7 +23,7 @@ _CUTS = frozenset(
 _MAX_CUTS = 2000
 
 
-def eventually(condition: Callable[[], T | None], *, timeout_s: float = 30.0) -> T:
+def eventually(condition: Callable[[], T | None], *, timeout_s: float = 90.0) -> T:
     """The first true value of a condition that another process brings about."""
     tick, deadline = threading.Event(), time.monotonic() + timeout_s
     while not (value := condition()):

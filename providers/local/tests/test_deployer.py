@@ -190,7 +190,7 @@ def test_a_folder_in_the_place_of_a_report_harms_nobody(home: Path, still: Local
 
 def test_a_request_waits_for_a_device_that_starts(deployer: LocalDeployer) -> None:
     LocalDeployer(deployer._devices_of.home, supervise=False).enroll("cam-1", group="line-3")
-    reply = deployer.invoke("cam-1", "/v2/health/live", timeout_s=30)
+    reply = deployer.invoke("cam-1", "/v2/health/live", timeout_s=90)
     assert reply.status == 200
     assert "content-type" in reply.headers
     missing = deployer.invoke("cam-1", "/v2/models/none/infer", body=b"{}")

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgefleet.errors import InvalidInputError
 from edgefleet.testing.mock import MockSession, mock
 from edgefleet_local.devices import Devices
 from providers.local.tests.support import alive, eventually
@@ -65,6 +66,28 @@ def test_a_model_reaches_the_devices_and_events_come_back(
             return {event.device for event in fleet.events(kind="prediction", model="double")}
 
         eventually(lambda: told() == {"dev-01", "dev-02"})
+
+
+def test_a_shadow_is_compared_on_the_devices_until_it_takes_the_place(
+    session: MockSession, tmp_path: Path
+) -> None:
+    with session.connect() as fleet:
+        first = fleet.push(_model(tmp_path, 2), "scale", progress=False)
+        second = fleet.push(_model(tmp_path, -2), "scale", progress=False)
+        with pytest.raises(InvalidInputError, match="no active model 'scale'"):
+            fleet.deploy(second, to="line-3", role="shadow")
+        fleet.deploy(first, to="line-3")
+        plan = fleet.plan(second, to="line-3", role="shadow")
+        assert "add scale (shadow) 2" in str(plan)
+        status = fleet.deploy(second, to="line-3", role="shadow").wait(timeout_s=60, progress=False)
+        assert status.attested == 2
+        answer = fleet.device("dev-01").infer("scale", X)
+        np.testing.assert_allclose(answer["y"], 2 * X)
+        eventually(lambda: "shadow: 1 compared, 0.0% agree" in str(fleet.status("line-3").facts()))
+        fleet.deploy(second, to="line-3").wait(timeout_s=60, progress=False)
+        answer = fleet.device("dev-01").infer("scale", X)
+        np.testing.assert_allclose(answer["y"], -2 * X)
+        assert "shadow" not in str(fleet.status("line-3").facts())
 
 
 def test_a_device_whose_power_was_cut_converges_when_it_is_back(

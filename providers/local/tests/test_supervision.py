@@ -160,7 +160,7 @@ def test_what_another_process_enrols_is_run_by_the_one_that_runs(
     deployer.close()
     assert alive(pid)
     other.send_signal(signal.SIGINT)
-    other.wait(20)
+    other.wait(90)
     assert not alive(pid)
 
 
@@ -183,13 +183,13 @@ def test_no_device_outlives_who_runs_it(home: Path, holder: Holder, ending: sign
     other = holder("wait", "cam-1", "cam-2")
     pids = [_reported(home, name) for name in ("cam-1", "cam-2")]
     other.send_signal(ending)
-    other.wait(20)
+    other.wait(90)
     eventually(lambda: not any(map(alive, pids)))
 
 
 def test_no_device_outlives_a_process_that_just_ends(home: Path, holder: Holder) -> None:
     other = holder("leave", "cam-1")
-    other.wait(20)
+    other.wait(90)
     assert Devices(home).running("cam-1").now is False
 
 

@@ -80,7 +80,7 @@ def test_a_script_that_won_t_listen_is_ended_all_the_same(home: Path, tmp_path: 
     run = trainer.submit(job)
     pids = _pids(run)
     with pytest.raises(TrainingFailedError, match="longer than max_runtime_s"):
-        run.wait(timeout_s=30)
+        run.wait(timeout_s=90)
     assert _gone(pids)
 
 
@@ -89,7 +89,7 @@ def test_a_killed_child_is_told_from_a_running_one(trainer: LocalTrainer, tmp_pa
     pids = _pids(run)
     os.kill(int(run.status.evidence["pid"]), signal.SIGKILL)
     with pytest.raises(TrainingFailedError, match="process was killed"):
-        run.wait(timeout_s=30)
+        run.wait(timeout_s=90)
     eventually(lambda: _gone(pids))
 
 
@@ -101,7 +101,7 @@ def test_killing_the_child_of_a_run_being_cancelled_counts_as_cancelled(
     (home / "training" / run.id / "cancel").touch()
     os.kill(int(run.status.evidence["pid"]), signal.SIGKILL)
     with pytest.raises(CancelledError):
-        run.wait(timeout_s=30)
+        run.wait(timeout_s=90)
 
 
 def test_outputs_appear_only_with_success(
@@ -131,7 +131,7 @@ def test_a_run_outlives_who_submitted_it(trainer: LocalTrainer, home: Path, tmp_
     run = trainer.get(run_id)
     assert not run.status.state.ended
     (tmp_path / "go").write_bytes(b"!")
-    run.wait(timeout_s=30)
+    run.wait(timeout_s=90)
 
 
 def test_the_script_runs_in_its_own_folder(trainer: LocalTrainer, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_child_that_cannot_start_is_a_failed_run(
     monkeypatch.setenv("PYTHONPATH", str(broken.parent))
     run = trainer.submit(_job(tmp_path, "print('never')"))
     with pytest.raises(TrainingFailedError, match="broken installation"):
-        run.wait(timeout_s=30)
+        run.wait(timeout_s=90)
 
 
 def test_a_submission_that_fails_leaves_no_run(

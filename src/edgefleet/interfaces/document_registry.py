@@ -1,7 +1,8 @@
 """A registry kept in a state store: for backends that have no model registry of their own.
 
 Records are JSON documents below ``registry/<name>/``: ``versions/<version>.json`` and
-``aliases.json``. Compare-and-swap makes versions unique and concurrent changes safe.
+``aliases.json``. Compare-and-swap makes versions unique and concurrent changes safe. A deleted
+version leaves a mark in its place, so that its name never comes to mean something else.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from edgefleet.interfaces.state import StateStore
 
 _ROOT = "registry/"
+_DELETED = b'{"deleted":true}'
 
 
 class DocumentRegistry(Registry):
@@ -42,19 +44,23 @@ class DocumentRegistry(Registry):
         try:
             self._state.write(key, _encode(record), expect=None)
         except ConflictError as error:
-            msg = f"{record} exists already"
+            stored = self._state.read(key)
+            gone = stored is not None and stored.data == _DELETED
+            msg = f"{record} {'was deleted' if gone else 'exists already'}"
             cure = "push under another version, or none for the next whole number"
             raise AlreadyExistsError(msg, cure=cure) from error
 
     def _get(self, name: str, version: str) -> ModelVersion | None:
         stored = self._state.read(_version_key(name, version))
-        return None if stored is None else self._decode(stored.data, self._aliases(name))
+        if stored is None or stored.data == _DELETED:
+            return None
+        return self._decode(stored.data, self._aliases(name))
 
     def _versions(self, name: str) -> Iterator[ModelVersion]:
         aliases = self._aliases(name)
         for key in self._state.keys(f"{_ROOT}{name}/versions/"):
             stored = self._state.read(key)
-            if stored is not None:
+            if stored is not None and stored.data != _DELETED:
                 yield self._decode(stored.data, aliases)
 
     def _names(self) -> Iterator[str]:
@@ -63,13 +69,13 @@ class DocumentRegistry(Registry):
             for key in self._state.keys(_ROOT)
             if "/versions/" in key
         }
-        return iter(names)
+        return (name for name in names if any(True for _ in self._versions(name)))
 
     def _update(
         self, name: str, version: str, change: Callable[[ModelVersion], ModelVersion]
     ) -> ModelVersion:
         def edit(data: bytes | None) -> bytes:
-            if data is None:
+            if data is None or data == _DELETED:
                 msg = f"{name}:{version} was deleted meanwhile"
                 raise NotFoundError(msg)
             return _encode(change(self._decode(data, {})))
@@ -80,8 +86,12 @@ class DocumentRegistry(Registry):
     def _delete(self, name: str, version: str) -> None:
         key = _version_key(name, version)
         stored = self._state.read(key)
-        if stored is not None:
-            self._state.delete(key, expect=stored.tag)
+        if stored is not None and stored.data != _DELETED:
+            self._state.write(key, _DELETED, expect=stored.tag)
+
+    def _taken(self, name: str) -> Iterator[str]:
+        for key in self._state.keys(f"{_ROOT}{name}/versions/"):
+            yield key.rsplit("/", 1)[1].removesuffix(".json")
 
     def _aliases(self, name: str) -> dict[str, str]:
         stored = self._state.read(f"{_ROOT}{name}/aliases.json")

@@ -30,7 +30,7 @@ from edgefleet.protocol.release import MAX_BYTES as MAX_RELEASE_BYTES
 from edgefleet.protocol.release import Release, read_release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from edgefleet.interfaces.blobs import BlobStore
     from edgefleet.protocol.layout import BundleLayout
@@ -117,11 +117,20 @@ class Registry(Service):
         raise ConflictError(msg, cure="repeat the call, or name a version")
 
     def _next_version(self, name: str, digest: str) -> str:
-        numbers = {int(v.version): v for v in self.versions(name) if v.version.isdecimal()}
-        newest = max(numbers, default=0)
-        if newest and numbers[newest].digest == digest:
-            return str(newest)
-        return str(newest + 1)
+        there = {v.version: v for v in self.versions(name)}
+        with self._boundary("push"):
+            taken = {*there, *self._taken(name)}
+        newest = str(max((int(version) for version in taken if version.isdecimal()), default=0))
+        if newest in there and there[newest].digest == digest:
+            return newest
+        return str(int(newest) + 1)
+
+    def _taken(self, name: str) -> Iterable[str]:
+        """Names of versions that were deleted and may not be given again.
+
+        The default knows of none: right where the backend itself never gives a number twice.
+        """
+        return ()
 
     @final
     def get(self, reference: str) -> ModelVersion:
@@ -262,7 +271,9 @@ class Registry(Service):
 
     @final
     def delete(self, reference: str) -> None:
-        """Delete a version's record. Blobs stay: other versions may share them.
+        """Delete a version's record; its name is never given again.
+
+        Blobs stay: other versions may share them.
 
         Raises:
             PolicyError: an alias points to it.

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from edgefleet.interfaces.values import Value
-from edgefleet.protocol.names import MODEL_PATTERN
+from edgefleet.protocol.names import MAX_MODEL_CHARACTERS, MODEL_PATTERN
 
 Param = str | int | float | bool | None
 
@@ -49,7 +49,9 @@ class TrainingJob(Value):
     data: Path | str | None = None
     params: dict[str, Param] = Field(default_factory=dict)
     name: str = Field(
-        default="train", pattern=MODEL_PATTERN.replace(r"\A", "^").replace(r"\Z", "$")
+        default="train",
+        pattern=MODEL_PATTERN.replace(r"\A", "^").replace(r"\Z", "$"),
+        max_length=MAX_MODEL_CHARACTERS,
     )
     requirements: tuple[str, ...] = ()
     resources: Resources = Resources()

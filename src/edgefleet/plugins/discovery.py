@@ -1,6 +1,7 @@
 """Find plugins by entry point. Names come from metadata; one is imported when asked for.
 
-Groups: ``edgefleet.providers`` (modules with hook implementations) and ``edgefleet.mocks``.
+Groups: ``edgefleet.providers`` (modules with hook implementations, one of them a provider),
+``edgefleet.policies`` (the same without a provider) and ``edgefleet.mocks``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from edgefleet.protocol.target import BUILTIN, HardwareTarget
 
 PROVIDERS = "edgefleet.providers"
 MOCKS = "edgefleet.mocks"
+POLICIES = "edgefleet.policies"
+_WHAT = {PROVIDERS: "provider", MOCKS: "mock cloud", POLICIES: "policy"}
 _LOG = logging.getLogger(__name__)
 
 KNOWN_DISTRIBUTIONS = {
@@ -53,7 +56,7 @@ def load(name: str, group: str = PROVIDERS) -> Any:  # noqa: ANN401 - whatever t
         PluginImportError: it fails to import.
     """
     found: list[EntryPoint] = [e for e in entry_points(group=group) if e.name == name]
-    what = "provider" if group == PROVIDERS else "mock cloud"
+    what = _WHAT[group]
     if not found:
         there = ", ".join(names(group)) or "none"
         distribution = KNOWN_DISTRIBUTIONS.get(name)
@@ -78,17 +81,17 @@ def _manager() -> pluggy.PluginManager:
     return manager
 
 
-def _register(manager: pluggy.PluginManager, name: str) -> None:
-    module = load(name)
+def _register(manager: pluggy.PluginManager, name: str, group: str = PROVIDERS) -> None:
+    module = load(name, group)
     try:
-        manager.register(module, name=name)
+        manager.register(module, name=f"{group}:{name}")
     except pluggy.PluginValidationError as error:
-        raise _unusable(name, f"has a hook of the wrong shape: {error}") from error
+        raise _unusable(name, f"has a hook of the wrong shape: {error}", group) from error
 
 
-def _unusable(name: str, what: str) -> PluginImportError:
-    origin = distribution_of(name) or name
-    msg = f"provider {name!r} ({origin}) {what}"
+def _unusable(name: str, what: str, group: str = PROVIDERS) -> PluginImportError:
+    origin = distribution_of(name, group) or name
+    msg = f"{_WHAT[group]} {name!r} ({origin}) {what}"
     return PluginImportError(msg, cure=f"upgrade {origin.split()[0]}", provider=name)
 
 
@@ -113,25 +116,29 @@ def provider(name: str) -> Provider:
     return found
 
 
-def manager_of(plugins: tuple[str, ...]) -> pluggy.PluginManager:
+Listener = tuple[str, str]
+"""A plugin that hears of deployments: its entry-point group and its name."""
+
+
+def manager_of(listeners: tuple[Listener, ...]) -> pluggy.PluginManager:
     """A plugin manager with these plugins registered, to notify them."""
     manager = _manager()
-    for name in plugins:
-        _register(manager, name)
+    for group, name in listeners:
+        _register(manager, name, group)
     return manager
 
 
-def hardware_targets(plugins: tuple[str, ...] = ()) -> tuple[HardwareTarget, ...]:
+def hardware_targets(listeners: tuple[Listener, ...] = ()) -> tuple[HardwareTarget, ...]:
     """Built-in targets and those that the named plugins add or replace."""
     found = {target.name: target for target in BUILTIN}
-    for added in manager_of(plugins).hook.edgefleet_hardware_targets():
+    for added in manager_of(listeners).hook.edgefleet_hardware_targets():
         found.update({target.name: target for target in added})
     return tuple(found.values())
 
 
-def notify_deployed(plugins: tuple[str, ...], deployment: object, actor: str) -> None:
+def notify_deployed(listeners: tuple[Listener, ...], deployment: object, actor: str) -> None:
     """Tell plugins of a deployment that has happened; one that raises is only logged."""
-    manager = manager_of(plugins)
+    manager = manager_of(listeners)
     for implementation in manager.hook.edgefleet_after_deploy.get_hookimpls():
         try:
             manager.subset_hook_caller(
@@ -139,4 +146,5 @@ def notify_deployed(plugins: tuple[str, ...], deployment: object, actor: str) ->
                 [p for p in manager.get_plugins() if p is not implementation.plugin],
             )(deployment=deployment, actor=actor)
         except Exception:  # noqa: BLE001 - the deployment has happened, whatever a plugin does
-            _LOG.exception("plugin %s failed after a deployment", implementation.plugin_name)
+            name = implementation.plugin_name.rpartition(":")[2]
+            _LOG.exception("plugin %s failed after a deployment", name)

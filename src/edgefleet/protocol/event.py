@@ -44,7 +44,10 @@ class OutputSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class Prediction(Document, frozen=True, kw_only=True):
-    """One answered request. ``latency_us`` is the engine's run time in microseconds."""
+    """One answered request. ``latency_us`` is the engine's run time in microseconds.
+
+    ``trace`` is the request's ``traceparent``: https://www.w3.org/TR/trace-context/.
+    """
 
     model: str
     model_version: str
@@ -53,6 +56,7 @@ class Prediction(Document, frozen=True, kw_only=True):
     outputs: tuple[OutputSummary, ...]
     latency_us: float
     request: str | None = None
+    trace: str | None = None
 
 
 class Metric(Document, frozen=True, kw_only=True):
@@ -153,9 +157,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return decode(kind, memoryview(self.data), max_bytes=MAX_BYTES)
 
     def plain(self) -> dict[str, Any]:
-        """The whole event as plain data, whatever its type."""
-        built: dict[str, Any] = msgspec.json.decode(encode(self))
-        return built
+        """The whole event as plain data, whatever its type.
+
+        Raises:
+            DocumentError: the data is malformed: reading an event skips over it.
+        """
+        return parse(dict[str, Any], encode(self), "event")
 
 
 def new_event(
@@ -186,4 +193,10 @@ def read_event(data: bytes | memoryview) -> Event:
     if len(data) > MAX_BYTES:
         msg = f"an event of {len(data)} bytes is over the limit of {MAX_BYTES}"
         raise DocumentError(msg)
-    return parse(Event, data, "event")
+    event = parse(Event, data, "event")
+    try:
+        str(event.data, "utf-8")  # decoding has skipped over it, and others take it for text
+    except UnicodeDecodeError as error:
+        msg = f"malformed event: its data is not UTF-8: {error.reason}"
+        raise DocumentError(msg) from error
+    return event

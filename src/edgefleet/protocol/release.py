@@ -37,6 +37,30 @@ class ReleaseModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     bundle: Digest
     role: Role = "active"
 
+    @property
+    def label(self) -> str:
+        """Its name for people; the role is told where it isn't ``active``."""
+        return self.name if self.role == "active" else f"{self.name} ({self.role})"
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a release may cost while it is on trial; one that costs more is taken back by itself.
+
+    Each model that the release before didn't serve is held to it, over its last requests. Requests
+    that the model refuses because of what they hold don't count.
+
+    Attributes:
+        max_error_share: share of the window's requests that may fail.
+        max_p99_us: microseconds of run time that 99 of 100 requests of the window must keep.
+        window: requests looked at. Fewer already decide where no further ones could change it.
+        trial_s: seconds of serving until the release counts as good; None leaves it to the device.
+    """
+
+    max_error_share: Fraction | None = None
+    max_p99_us: PositiveFloat | None = None
+    window: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 200
+    trial_s: PositiveFloat | None = None
+
 
 class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the devices' runtimes should behave.
@@ -46,12 +70,26 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         keep_previous: keep the previous release loaded and ready to come back.
         store_max_bytes: cap of the blob store in bytes; None leaves it to the device.
         spool_max_bytes: cap of unsent telemetry in bytes; None leaves it to the device.
+        memory_max_bytes: cap of what models may take in memory, by estimate; None leaves it to the
+            device.
+        unload_first: where a release doesn't fit beside the one that runs, unload that one first.
+            No model answers until the new one serves, or the old one is loaded again. Otherwise
+            such a release is rejected.
+        shadow_share: share of the time that each shadow model may run: what it may cost others.
+        shadow_max_bytes: what copies of requests that wait for a shadow model may take; further
+            ones are dropped and counted.
+        budget: what the release may cost on trial; None to judge it by its self-test alone.
     """
 
     strict: bool = False
     keep_previous: bool = True
     store_max_bytes: PositiveInt | None = None
     spool_max_bytes: PositiveInt | None = None
+    memory_max_bytes: PositiveInt | None = None
+    unload_first: bool = False
+    shadow_share: Fraction = 0.25
+    shadow_max_bytes: PositiveInt = 16 << 20
+    budget: Budget | None = None
 
 
 class TelemetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -109,6 +147,13 @@ class Release(Document, frozen=True, kw_only=True):
         self._refuse_loss()
         kept = tuple(m for m in self.models if (m.name, m.role) != (model.name, model.role))
         models = tuple(sorted((*kept, model), key=lambda m: (m.name, m.role)))
+        return msgspec.structs.replace(self, models=models)
+
+    def without_shadow(self, name: str, bundle: str) -> Release:
+        """This release without that bundle as a shadow of that name; see `without_model`."""
+        self._refuse_loss()
+        out = (name, "shadow", bundle)
+        models = tuple(m for m in self.models if (m.name, m.role, m.bundle) != out)
         return msgspec.structs.replace(self, models=models)
 
     def without_model(self, name: str) -> Release:

@@ -45,6 +45,23 @@ class SelfTest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_error: float | None = 0.0
 
 
+class ShadowReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a shadow model's answers compare with those of the active model of its name.
+
+    Attributes:
+        compared: answers compared since the release began to serve.
+        dropped: requests that it got no copy of, for lack of time or room.
+        agreement: share of results whose top class is the same; None where outputs have no classes.
+        max_abs_diff: largest absolute difference seen, in the output's own unit; None when it was
+            not finite, or the two have other shapes.
+    """
+
+    compared: int = 0
+    dropped: int = 0
+    agreement: float | None = None
+    max_abs_diff: float | None = 0.0
+
+
 class ModelReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One model on one device.
 
@@ -58,6 +75,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         inferences: requests answered since the runtime started.
         failures: requests failed since then.
         latency_p50_us: median run time of the last requests, in microseconds.
+        shadow: of a shadow model, how its answers compare.
     """
 
     name: ModelName
@@ -74,6 +92,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     inferences: int = 0
     failures: int = 0
     latency_p50_us: float | None = None
+    shadow: ShadowReport | None = None
 
 
 class AccessReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -206,7 +225,7 @@ def _shortened(report: Report, models: tuple[ModelReport, ...], count: int) -> R
 
 def _bare(model: ModelReport) -> ModelReport:
     return msgspec.structs.replace(
-        model, why=None, engine=None, self_test=None, latency_p50_us=None
+        model, why=None, engine=None, self_test=None, latency_p50_us=None, shadow=None
     )
 
 

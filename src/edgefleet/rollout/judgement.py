@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from edgefleet.protocol.pointer import Pointer
-    from edgefleet.protocol.report import Report
+    from edgefleet.protocol.report import ModelReport, Report
 
 
 class Outcome(StrEnum):
@@ -214,7 +214,8 @@ def _silent(device: DeviceInfo, now: datetime, freshness_s: float) -> str | None
 
 def _running(report: Report) -> tuple[str, ...]:
     return tuple(
-        f"{model.name}:{model.version} ({model.variant} on {_short(model.providers)})"
+        f"{model.name}:{model.version} "
+        f"({model.variant} on {_short(model.providers)}{_shadow(model)})"
         for model in report.models
         if model.state == "active"
     )
@@ -222,6 +223,20 @@ def _running(report: Report) -> tuple[str, ...]:
 
 def _short(providers: tuple[str, ...]) -> str:
     return providers[0].removesuffix("ExecutionProvider") if providers else "?"
+
+
+def _shadow(model: ModelReport) -> str:
+    """How a shadow compares with the active model of its name; empty for an active one."""
+    if model.role == "active":
+        return ""
+    figures = model.shadow
+    if figures is None or not figures.compared:
+        return ", shadow: nothing compared yet"
+    told = f", shadow: {figures.compared} compared"
+    if figures.agreement is not None:
+        told += f", {figures.agreement:.1%} agree"
+    apart = "not finite" if figures.max_abs_diff is None else f"{figures.max_abs_diff:.3g}"
+    return f"{told}, largest difference {apart}"
 
 
 def _attested(report: Report) -> str:

@@ -55,7 +55,7 @@ class PlannedDevice(Value):
 
     Attributes:
         target: hardware target that its labels name.
-        variants: ``model: variant`` for each model that changes.
+        variants: ``model: variant`` for each model; a shadow's name says so.
         bytes: to be fetched, as far as the device's last report tells what it has.
         problem: why it can't take the release; None when it can.
         note: why the variant was chosen, or what else should be known.
@@ -138,9 +138,9 @@ _COLUMNS = ("device", "target", "variant", "to fetch", "note")
 
 
 def changes_between(before: Release, after: Release) -> tuple[Change, ...]:
-    """Model by model, in order of their names."""
-    old = {model.name: model.version for model in before.models}
-    new = {model.name: model.version for model in after.models}
+    """Model by model, in order of their names; a shadow is a model of its own."""
+    old = {model.label: model.version for model in before.models}
+    new = {model.label: model.version for model in after.models}
     names = sorted(old.keys() | new.keys())
     return tuple(Change(model=n, before=old.get(n), after=new.get(n)) for n in names)
 
@@ -173,7 +173,7 @@ def plan_device(
             return PlannedDevice(
                 device=device.name, target=target.name, variants={}, bytes=0, problem=error.message
             )
-        variants[model.name] = choice.variant.name
+        variants[model.label] = choice.variant.name
         notes.append(choice.why)
         want |= facts.blobs[choice.variant.name]
     missing = sum(size for digest, size in want.items() if digest not in have)

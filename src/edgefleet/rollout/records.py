@@ -86,6 +86,17 @@ def encode_record(record: GroupRecord) -> bytes:
     return encode(record, max_bytes=MAX_BYTES)
 
 
+def recovered(pointer: Pointer) -> GroupRecord:
+    """The record that a group's pointer tells, where the record itself was lost."""
+    ahead = pointer.next
+    trying = ahead is not None and ahead.cohort.permille > 0
+    return GroupRecord(
+        pointer=pointer,
+        stack=() if pointer.current == EMPTY.digest else (pointer.current,),
+        candidate=ahead.release if ahead is not None and trying else None,
+    )
+
+
 def with_release(
     record: GroupRecord, release: str, stamp: Stamp, *, action: Action, models: tuple[str, ...]
 ) -> GroupRecord:

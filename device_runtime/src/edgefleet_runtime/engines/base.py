@@ -28,11 +28,14 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
         providers: execution providers wanted, the best first; empty means the engine's own choice.
         strict: refuse when the first provider wanted is not the one in use.
         threads: threads for one run; 0 leaves it to the engine.
+        engine_cache: folder for what an engine builds from a model, to be found at the next start;
+            None to build anew.
     """
 
     providers: tuple[str, ...] = ()
     strict: bool = False
     threads: int = 0
+    engine_cache: Path | None = None
 
 
 class LoadedModel(ABC):

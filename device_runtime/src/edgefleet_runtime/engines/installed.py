@@ -10,6 +10,9 @@ import msgspec
 from edgefleet_runtime.engines.base import Engine
 from edgefleet_runtime.engines.discovery import GROUP
 
+NOT_INSTALLED = "its library is not installed"
+"""The problem of an engine that nobody asked for."""
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -44,5 +47,5 @@ def _inspect(name: str, load: Callable[[], object]) -> Installed:
         providers = kind.available()
     except Exception as error:  # noqa: BLE001 - whatever a plugin raises stays its own affair
         return Installed(name=name, problem=f"{type(error).__name__}: {error}")
-    problem = None if providers else "its library is not installed"
+    problem = None if providers else NOT_INSTALLED
     return Installed(name=name, formats=kind.formats, providers=providers, problem=problem)

@@ -5,6 +5,8 @@ Rules kept here:
 - onnxruntime is imported when a model is opened or its providers are asked for, not before.
 - Its own fallback to the CPU is off: it prints and carries on, also in the middle of serving. What
   falls back here is logged, reported, and refused when the options say ``strict``.
+- ``strict`` means all of it: one node that computes elsewhere is a refusal, with its operator.
+- Builds of onnxruntime that overwrote each other are refused before anything is opened.
 - The remote Azure provider is never chosen, and libraries of custom operators are never loaded.
 - Inputs are checked before a run, so that a caller's mistake never looks like an engine's failure.
 """
@@ -27,7 +29,10 @@ from edgefleet.errors import (
 from edgefleet.protocol.bundle import Datatype, Interface, TensorSpec
 from edgefleet_runtime.engines import threads
 from edgefleet_runtime.engines.base import Engine, EngineOptions, LoadedModel
+from edgefleet_runtime.engines.builds import check_one_build
 from edgefleet_runtime.engines.feed import FeedCheck
+from edgefleet_runtime.engines.placement import nodes_by_provider, placed, slower_than
+from edgefleet_runtime.engines.tensorrt import TENSORRT, cache_options, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,6 +87,7 @@ class OnnxRuntimeEngine(Engine):
                 msg,
                 cure="pip install 'edgefleet-runtime[cpu]', or [gpu] where there is an NVIDIA GPU",
             ) from error
+        check_one_build()
         if not entry.is_file():
             msg = f"there is no model file {str(entry)!r}"
             raise InvalidModelError(msg)
@@ -89,17 +95,12 @@ class OnnxRuntimeEngine(Engine):
         engine = f"onnxruntime {onnxruntime.__version__}"
         single = msgspec.structs.replace(options, threads=1)
         unsure = not options.threads and providers == (CPU,) and threads.may_be_tiny(entry)
-        first = single if unsure else options
-        model = OnnxModel(_open(onnxruntime, entry, first, providers), engine)
+        session = _open(onnxruntime, entry, single if unsure else options, providers)
+        if options.strict and options.providers:
+            _refuse_slower(entry, session, options.providers[0])
+        model = OnnxModel(session, engine)
         if unsure and not threads.is_tiny(model):
             model = OnnxModel(_open(onnxruntime, entry, options, providers), engine)
-        if options.strict and options.providers and model.providers[0] != options.providers[0]:
-            msg = (
-                f"{entry.name} runs on {model.providers[0]}, not on {options.providers[0]} "
-                f"(nodes by provider: {dict(model.nodes)})"
-            )
-            model.close()
-            raise UnsupportedError(msg, cure="fix the provider's installation, or allow fallback")
         return model
 
 
@@ -114,7 +115,7 @@ class OnnxModel(LoadedModel):
             inputs=tuple(_spec(node) for node in session.get_inputs()),
             outputs=tuple(_spec(node) for node in session.get_outputs()),
         )
-        self.nodes = _nodes_by_provider(session)
+        self.nodes = nodes_by_provider(placed(session))
         listed = tuple(session.get_providers())
         # A stable sort: where nothing is known of the nodes, the session's own order stays.
         self.providers = tuple(sorted(listed, key=lambda name: -self.nodes.get(name, 0)))
@@ -151,6 +152,18 @@ def _closed(*_: object) -> NoReturn:
     raise InferenceError("the model is closed")
 
 
+def _refuse_slower(entry: Path, session: Any, wanted: str) -> None:  # noqa: ANN401
+    """Refuse a session of which something runs on another provider than the one wanted."""
+    nodes = placed(session)
+    slower = slower_than(wanted, nodes)
+    if not nodes and session.get_providers()[0] != wanted:
+        slower = f"everything on {session.get_providers()[0]}"
+    if slower is not None:
+        msg = f"{entry.name} doesn't run on {wanted} alone: {slower}"
+        cure = "fix the provider's installation, ask for another device, or allow fallback"
+        raise UnsupportedError(msg, cure=cure)
+
+
 def _chosen(options: EngineOptions, available: tuple[str, ...]) -> tuple[str, ...]:
     """The providers to ask the session for: those wanted that this build has, then the CPU."""
     if not options.providers:
@@ -180,9 +193,12 @@ def _open(
     # From onnxruntime 1.24 on; older ones ignore the entry and have no way to ask.
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
 
+    built = _cached_engines(onnxruntime, entry, options, providers)
+
     def session(names: Sequence[str]) -> Any:  # noqa: ANN401
+        asked = [(name, built) if built and name == TENSORRT else name for name in names]
         return onnxruntime.InferenceSession(
-            str(entry), settings, providers=list(names), enable_fallback=0
+            str(entry), settings, providers=asked, enable_fallback=0
         )
 
     try:
@@ -198,6 +214,22 @@ def _open(
         return session((CPU,))
     except Exception as error:
         raise _load_error(entry, error) from error
+
+
+def _cached_engines(
+    onnxruntime: Any,  # noqa: ANN401 - the module
+    entry: Path,
+    options: EngineOptions,
+    providers: tuple[str, ...],
+) -> dict[str, str]:
+    """Options that make TensorRT keep its engines; none where they can't be kept safely."""
+    if options.engine_cache is None or TENSORRT not in providers:
+        return {}
+    machine = fingerprint(onnxruntime.__version__)
+    if machine is None:
+        _log.warning("TensorRT's engines aren't kept: this machine's versions can't be told")
+        return {}
+    return cache_options(options.engine_cache, entry, machine)
 
 
 def _load_error(entry: Path, error: Exception) -> InvalidModelError:
@@ -239,11 +271,3 @@ def _spec(node: Any) -> TensorSpec:  # noqa: ANN401 - onnxruntime has no types
         raise InvalidModelError(msg, cure=cure)
     shape = tuple(length if isinstance(length, int) else -1 for length in node.shape)
     return TensorSpec(name=node.name, datatype=datatype, shape=shape)
-
-
-def _nodes_by_provider(session: Any) -> dict[str, int]:  # noqa: ANN401 - onnxruntime has no types
-    ask = getattr(session, "get_provider_graph_assignment_info", None)
-    counts: dict[str, int] = {}
-    for part in ask() if ask is not None else ():
-        counts[part.ep_name] = counts.get(part.ep_name, 0) + len(part.get_nodes())
-    return counts

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgefleet.errors import IntegrityError, UnsupportedError
+from edgefleet.errors import IntegrityError
 from edgefleet.protocol import bundle as b
 from edgefleet.protocol import release as r
 from edgefleet.protocol.target import choose_variant, target_of
@@ -112,12 +112,6 @@ class Acquirer:
         pins = {digest}
         self._store.pin(WANTED, pins)
         release = r.read_release(self._document(digest, "the release", r.MAX_BYTES, sources))
-        shadows = [model.name for model in release.models if model.role == "shadow"]
-        if shadows:
-            raise UnsupportedError(
-                f"this runtime runs no shadow models, the release has {', '.join(shadows)}",
-                cure="upgrade the runtime, or deploy without shadow models",
-            )
         parts: list[Part] = []
         for model in release.models:
             pins.add(model.bundle)

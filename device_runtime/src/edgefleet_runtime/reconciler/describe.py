@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgefleet.protocol.report import ModelReport, ModelState
-from edgefleet_runtime.reconciler.machine import Progress, Stage
+from edgefleet_runtime.reconciler.machine import Key, Progress, Stage
 
 if TYPE_CHECKING:
     from edgefleet_runtime.reconciler.slot import Slot, Unit
@@ -34,14 +34,24 @@ def describe_coming(slot: Slot | None, progress: Progress | None) -> tuple[Model
     )
 
 
+def describe_taken_back(slot: Slot, culprit: Key, reason: str) -> tuple[ModelReport, ...]:
+    """The models of a release that broke its budget, with the figures of its trial."""
+    slot.units[culprit].reason = reason
+    return tuple(
+        _report(unit, "rejected" if unit.reason else "self-tested", figures=True)
+        for unit in slot.units.values()
+    )
+
+
 def _state(unit: Unit, stage: Stage | None, progress: Progress) -> ModelState:
     if unit.reason is not None:
         return "waiting" if progress.waits else "rejected"
     return _STATES[stage or Stage.FETCHED]
 
 
-def _report(unit: Unit, state: ModelState) -> ModelReport:
+def _report(unit: Unit, state: ModelState, *, figures: bool = False) -> ModelReport:
     served, part = unit.served, unit.part
+    counted = served if figures or state == "active" else None
     return ModelReport(
         name=part.model.name,
         version=part.model.version,
@@ -54,7 +64,8 @@ def _report(unit: Unit, state: ModelState) -> ModelReport:
         state=state,
         self_test=unit.outcome,
         reason=unit.reason,
-        inferences=served.inferences if served and state == "active" else 0,
-        failures=served.failures if served and state == "active" else 0,
-        latency_p50_us=served.latency_p50_us if served and state == "active" else None,
+        inferences=counted.inferences if counted else 0,
+        failures=counted.failures if counted else 0,
+        latency_p50_us=counted.latency_p50_us if counted else None,
+        shadow=unit.shadow.report() if unit.shadow else None,
     )

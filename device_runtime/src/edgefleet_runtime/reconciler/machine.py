@@ -4,7 +4,9 @@ A release's models go through `Stage` by `Stage`; when all of them passed their 
 release is swapped in as a whole. Rules kept here, and held by property tests:
 
 - Pointers rise. A lower one, another fleet's, a number used twice: refused, and nothing changes.
-- What runs changes only by `Swapped`, to the release wanted, after every model was tested.
+- What runs changes only by `Swapped`, to the release wanted, after every model was tested; and by
+  `WentBack`, to a release that ran before, when the one that runs broke its budget.
+- Nothing runs only between `Unloaded` and what follows it: the new release, or the old one again.
 - A release that failed is not tried again until a newer pointer comes (or the runtime restarts).
 - What cannot go on for reasons outside (no network, expired access, a full disk) waits; it isn't
   rejected. What runs goes on running meanwhile.
@@ -13,7 +15,6 @@ release is swapped in as a whole. Rules kept here, and held by property tests:
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,27 +22,75 @@ from msgspec.structs import replace
 
 from edgefleet.errors import AccessDeniedError, DocumentError, EdgeFleetError
 from edgefleet.protocol.pointer import Pointer, check_successor
-from edgefleet.protocol.release import Role
+from edgefleet_runtime.reconciler.steps import (
+    Action,
+    Advance,
+    Broke,
+    Damaged,
+    Event,
+    Failed,
+    Fetch,
+    Fetched,
+    GoBack,
+    Key,
+    Reached,
+    Reject,
+    Rejected,
+    Reload,
+    Reloaded,
+    Rest,
+    Retry,
+    Stage,
+    Swap,
+    Swapped,
+    Unkept,
+    Unload,
+    Unloaded,
+    Wait,
+    WentBack,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from edgefleet.protocol.report import State as ReportState
 
-Key = tuple[str, Role]
-"""Name and role: what tells a release's models apart."""
+__all__ = [
+    "Action",
+    "Advance",
+    "Broke",
+    "Damaged",
+    "Event",
+    "Failed",
+    "Fetch",
+    "Fetched",
+    "GoBack",
+    "Key",
+    "Progress",
+    "Reached",
+    "Reject",
+    "Rejected",
+    "Reload",
+    "Reloaded",
+    "Rest",
+    "Retry",
+    "Stage",
+    "State",
+    "Swap",
+    "Swapped",
+    "Unkept",
+    "Unload",
+    "Unloaded",
+    "Wait",
+    "WentBack",
+    "apply",
+    "condition",
+    "decide",
+    "failure",
+    "offer",
+]
 
 MAX_REPAIRS = 2  # times that damaged blobs of one release are fetched again
-
-
-class Stage(enum.IntEnum):
-    """How far a model got; each stage follows the one before."""
-
-    FETCHED = 1
-    VERIFIED = 2
-    LOADED = 3
-    WARMED = 4
-    TESTED = 5
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +99,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         release: its digest.
         stages: of each model; None until the release was fetched.
+        alone: whether it fits into memory only when nothing else is loaded.
         repairs: how often damaged blobs were fetched again.
         failed: why it must be rejected, once that is known.
         waits: why it can't go on now.
@@ -57,6 +107,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
     release: str
     stages: dict[Key, Stage] | None = None
+    alone: bool = False
     repairs: int = 0
     failed: str | None = None
     waits: str | None = None
@@ -73,6 +124,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         kept: release that is still loaded and can come back at once.
         progress: the wanted release on its way.
         rejected: digest of the wanted release and why it failed.
+        parked: release that was unloaded to make room for the one on its way.
+        broken: digest of the running release and how it broke its budget.
     """
 
     device: str
@@ -82,6 +135,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     kept: str | None = None
     progress: Progress | None = None
     rejected: tuple[str, str] | None = None
+    parked: str | None = None
+    broken: tuple[str, str] | None = None
 
     @property
     def wanted(self) -> str | None:
@@ -89,49 +144,13 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.pointer is None else self.pointer.release_for(self.device)
 
 
-class Fetch(msgspec.Struct, frozen=True):
-    """Get the release, its bundles' indexes, and the chosen variants' blobs into the store."""
-
-    release: str
-
-
-class Advance(msgspec.Struct, frozen=True):
-    """Bring one model to the next stage: verify, load, warm up or self-test it."""
-
-    release: str
-    model: Key
-    to: Stage
-
-
-class Swap(msgspec.Struct, frozen=True):
-    """Let the release answer requests from now on, as a whole."""
-
-    release: str
-
-
-class Reject(msgspec.Struct, frozen=True):
-    """Give the release up and free what was loaded of it."""
-
-    release: str
-    reason: str
-
-
-class Wait(msgspec.Struct, frozen=True):
-    """Nothing can be done until something outside changes."""
-
-    reason: str
-
-
-class Rest(msgspec.Struct, frozen=True):
-    """Nothing is left to do."""
-
-
-Action = Fetch | Advance | Swap | Reject | Wait | Rest
-
-
-def decide(state: State) -> Action:  # noqa: PLR0911 - one an action
+def decide(state: State) -> Action:  # noqa: C901, PLR0911 - one an action
     """What to do next."""
     wanted, progress = state.wanted, state.progress
+    if state.broken is not None:
+        return GoBack(*state.broken)
+    if state.parked is not None and not _moves(progress):
+        return Reload(state.parked)
     if wanted is None or wanted == state.running:
         return Rest()
     if state.rejected is not None and state.rejected[0] == wanted:
@@ -150,62 +169,15 @@ def decide(state: State) -> Action:  # noqa: PLR0911 - one an action
     # All models take a stage before one takes the next: a damaged file is found before any memory
     # is spent.
     model = min(unready, key=lambda key: (unready[key], key))
-    return Advance(wanted, model, Stage(unready[model] + 1))
+    to = Stage(unready[model] + 1)
+    if to is Stage.LOADED and progress.alone and state.running is not None:
+        return Unload(wanted)
+    return Advance(wanted, model, to)
 
 
-class Fetched(msgspec.Struct, frozen=True):
-    """The release's blobs are in the store; these are its models."""
-
-    release: str
-    models: tuple[Key, ...]
-
-
-class Reached(msgspec.Struct, frozen=True):
-    """A model got to a stage."""
-
-    release: str
-    model: Key
-    stage: Stage
-
-
-class Damaged(msgspec.Struct, frozen=True):
-    """A blob in the store is not what it was; it was removed."""
-
-    release: str
-    reason: str
-
-
-class Failed(msgspec.Struct, frozen=True):
-    """A step failed. ``waits`` tells that it may succeed when something outside changes."""
-
-    release: str
-    reason: str
-    waits: bool = False
-
-
-class Swapped(msgspec.Struct, frozen=True):
-    """The release answers requests; ``kept`` is still loaded."""
-
-    release: str
-    kept: str | None = None
-
-
-class Rejected(msgspec.Struct, frozen=True):
-    """The release was given up."""
-
-    release: str
-    reason: str
-
-
-class Unkept(msgspec.Struct, frozen=True):
-    """The release that could come back at once was given up, to make room."""
-
-
-class Retry(msgspec.Struct, frozen=True):
-    """Something outside may have changed: time passed, or access was renewed."""
-
-
-Event = Fetched | Reached | Damaged | Failed | Swapped | Rejected | Unkept | Retry
+def _moves(progress: Progress | None) -> bool:
+    """Whether a release that others made room for goes on by itself."""
+    return progress is not None and progress.stages is not None and progress.waits is None
 
 
 def offer(state: State, pointer: Pointer, *, now: datetime) -> State:
@@ -235,17 +207,34 @@ def offer(state: State, pointer: Pointer, *, now: datetime) -> State:
     return replace(state, progress=progress)
 
 
-def apply(state: State, event: Event) -> State:  # noqa: PLR0911 - one an event
+def apply(  # noqa: C901, PLR0911, PLR0912 - one an event
+    state: State, event: Event
+) -> State:
     """The state after something happened."""
     match event:
         case Swapped(release, kept):
             if release != state.wanted:
                 return state
-            return replace(state, running=release, kept=kept, progress=None)
+            return replace(
+                state, running=release, kept=kept, progress=None, parked=None, broken=None
+            )
         case Rejected(release, reason):
             if release != state.wanted:
                 return state
             return replace(state, progress=None, rejected=(release, reason))
+        case Broke(release, reason):
+            return replace(state, broken=(release, reason)) if release == state.running else state
+        case WentBack():
+            return _went_back(state, event)
+        case Unloaded(release):
+            if release != state.wanted or state.running is None:
+                return state
+            return replace(state, running=None, kept=None, parked=state.running, broken=None)
+        case Reloaded(release, running):
+            if release != state.parked:
+                return state
+            progress = state.progress and replace(state.progress, stages=None)
+            return replace(state, running=running, parked=None, progress=progress)
         case Unkept():
             return replace(state, kept=None)
         case Retry():
@@ -258,12 +247,21 @@ def apply(state: State, event: Event) -> State:  # noqa: PLR0911 - one an event
             return replace(state, progress=_advanced(progress, event))
 
 
+def _went_back(state: State, event: WentBack) -> State:
+    if event.release != state.running:
+        return state
+    if event.to is None:  # nothing else could serve: better this one than none
+        return replace(state, broken=None)
+    rejected = (event.release, event.reason) if event.release == state.wanted else state.rejected
+    return replace(state, running=event.to, kept=None, broken=None, rejected=rejected)
+
+
 def _advanced(  # noqa: PLR0911 - one an event
     progress: Progress, event: Fetched | Reached | Damaged | Failed
 ) -> Progress:
     match event:
-        case Fetched(models=models):
-            return replace(progress, stages=dict.fromkeys(models, Stage.FETCHED))
+        case Fetched(models=models, alone=alone):
+            return replace(progress, stages=dict.fromkeys(models, Stage.FETCHED), alone=alone)
         case Reached(model=model, stage=stage):
             stages = progress.stages or {}
             if stages.get(model, 0) != stage - 1:

@@ -6,7 +6,8 @@ often is given up for the last good one.
 - ``trial`` is set before anything of a new release is loaded, because loading may kill the process,
   and cleared when the release has served for a while, or was rejected.
 - A start that finds a trial and no orderly stop counts one crash. At `MAX_CRASHES` the release is
-  condemned: not tried again until a newer pointer comes, even over restarts.
+  condemned: not tried again until a newer pointer comes, even over restarts. So is one that broke
+  its budget on trial.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Condemned(msgspec.Struct, frozen=True, kw_only=True):
-    """A release that brought the process down, and the pointer that it was wanted by."""
+    """A release that brought the process down or broke its budget, and the pointer of that time."""
 
     release: Digest
     epoch: int
@@ -76,13 +77,8 @@ def started(before: Memory) -> Memory:
     trial = replace(before.trial, crashes=before.trial.crashes + 1)
     if trial.crashes < MAX_CRASHES:
         return replace(memory, trial=trial)
-    epoch, number = (0, 0) if before.pointer is None else before.pointer.pair
-    condemned = Condemned(
-        release=trial.release,
-        epoch=epoch,
-        number=number,
-        reason=f"the runtime ended {trial.crashes} times while it tried this release",
-    )
+    reason = f"the runtime ended {trial.crashes} times while it tried this release"
+    condemned = _condemned(before, trial.release, reason)
     running = before.good if before.running == trial.release else before.running
     return replace(memory, running=running, trial=None, condemned=condemned)
 
@@ -106,6 +102,18 @@ def given_up(memory: Memory, release: str) -> Memory:
     if memory.trial is None or memory.trial.release != release:
         return memory
     return replace(memory, trial=None)
+
+
+def went_back(memory: Memory, release: str, to: str, reason: str) -> Memory:
+    """The memory after a release was taken back while it served."""
+    condemned = _condemned(memory, release, reason)
+    good = to if memory.good in {None, release} else memory.good
+    return replace(memory, running=to, good=good, trial=None, condemned=condemned)
+
+
+def _condemned(memory: Memory, release: str, reason: str) -> Condemned:
+    epoch, number = (0, 0) if memory.pointer is None else memory.pointer.pair
+    return Condemned(release=release, epoch=epoch, number=number, reason=reason)
 
 
 def proven(memory: Memory) -> Memory:

@@ -12,10 +12,16 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from edgefleet.errors import EdgeFleetError, StorageFullError, UnavailableError
+from edgefleet.errors import (
+    EdgeFleetError,
+    StorageFullError,
+    UnavailableError,
+    UnsupportedError,
+)
 from edgefleet_runtime.faults import point
 from edgefleet_runtime.reconciler.acquire import WANTED
 from edgefleet_runtime.reconciler.machine import Stage
+from edgefleet_runtime.reconciler.room import Fit, fit, together
 from edgefleet_runtime.reconciler.slot import Slot
 
 if TYPE_CHECKING:
@@ -39,10 +45,17 @@ class Rack:
         acquirer: brings releases into the store.
         bench: brings models from the store to readiness.
         table: what answers requests.
+        memory_max_bytes: the device's cap of what models take in memory, by estimate.
     """
 
     def __init__(
-        self, store: BlobStore, acquirer: Acquirer, bench: Workbench, table: ModelTable
+        self,
+        store: BlobStore,
+        acquirer: Acquirer,
+        bench: Workbench,
+        table: ModelTable,
+        *,
+        memory_max_bytes: int | None = None,
     ) -> None:
         self.running: Slot | None = None
         self.kept: Slot | None = None
@@ -52,6 +65,7 @@ class Rack:
         self._bench = bench
         self._table = table
         self._store_max_bytes = store.max_bytes
+        self._memory_max_bytes = memory_max_bytes
 
     def restore(self, digest: str) -> None:
         """Load a release from the store alone and serve it.
@@ -66,12 +80,22 @@ class Rack:
                 for stage in tuple(Stage)[1:]:
                     self._advance(unit, stage)
         except BaseException:
-            slot.close(others=())
+            slot.close(others=(self.running, self.kept))
             raise
+        previous = self.running
         self._serve(slot)
+        if previous is not None:
+            previous.close(others=(slot, self.candidate))
 
-    def fetch(self, digest: str, sources: OpenSources) -> tuple[Key, ...]:
-        """Make a release the one on its way; returns its models. See `Acquirer.acquire`."""
+    def fetch(self, digest: str, sources: OpenSources) -> tuple[tuple[Key, ...], bool]:
+        """Make a release the one on its way; see `Acquirer.acquire` for more errors.
+
+        Returns:
+            Its models, and whether they fit into memory only when nothing else is loaded.
+
+        Raises:
+            UnsupportedError: they don't fit into memory, or not as its settings allow.
+        """
         self.discard()
         try:
             self.candidate = self._acquired(digest, sources)
@@ -80,11 +104,45 @@ class Rack:
                 raise
             # The cap is too small for three releases: the one that could come back makes room.
             _log.warning("%s; giving up the previous release", error.message)
-            self.kept.close(others=(self.running,))
+            self._unkeep()
+            self.candidate = self._acquired(digest, sources)
+        return tuple(self.candidate.units), self._alone(self.candidate)
+
+    def _alone(self, slot: Slot) -> bool:
+        """Whether a slot must be alone in memory; makes room without harm where that is enough."""
+        running = {} if self.running is None else self.running.footprint()
+        kept = {} if self.kept is None else self.kept.footprint()
+        settings = slot.acquired.release.settings
+        caps = [cap for cap in (settings.memory_max_bytes, self._memory_max_bytes) if cap]
+        cap = min(caps, default=None)
+        fits = fit(slot.footprint(), running=running, kept=kept, max_bytes=cap)
+        if fits is Fit.WITHOUT_KEPT:
+            _log.info("the previous release makes room in memory")
+            self._unkeep()
+        if fits in {Fit.BESIDE, Fit.WITHOUT_KEPT} or (fits is Fit.ALONE and settings.unload_first):
+            return fits is Fit.ALONE
+        needed = together((slot.footprint(),))
+        beside = "" if fits is Fit.NEVER else f" beside {together((running,))} of what runs"
+        raise UnsupportedError(
+            f"the release needs an estimated {needed} bytes of memory{beside}, {cap} are allowed",
+            cure="deploy smaller variants, or raise memory_max_bytes"
+            + ("" if fits is Fit.NEVER else ", or allow unload_first"),
+        )
+
+    def _unkeep(self) -> None:
+        if self.kept is not None:
+            self.kept.close(others=(self.running, self.candidate))
             self.kept = None
             self.pin()
-            self.candidate = self._acquired(digest, sources)
-        return tuple(self.candidate.units)
+
+    def unload(self) -> None:
+        """Free all that is loaded; the release that ran stays pinned, to be restored."""
+        running = self.running
+        self._table.swap({})
+        self._unkeep()
+        self.running = None
+        if running is not None:
+            running.close(others=())
 
     def advance(self, digest: str, model: Key, stage: Stage) -> bool:
         """Bring a model of the release on its way to a stage.
@@ -114,6 +172,41 @@ class Rack:
         for old in (previous, kept):
             if old is not None and old not in (slot, self.kept):
                 old.close(others=(slot, self.kept))
+        self.pin()
+
+    def go_back(self, good: str | None) -> str | None:
+        """Let the release before answer requests again and free the one that does.
+
+        Args:
+            good: loaded from the disk where none is kept.
+
+        Returns:
+            Digest of what answers now; None when there is nothing to go back to.
+
+        Raises:
+            EdgeFleetError: as `restore`; what answers requests stays.
+        """
+        if self.kept is None or self.running is None:
+            if good is not None:
+                self._restore_instead(good)
+            return good
+        broken, slot, self.kept = self.running, self.kept, None
+        self._serve(slot)
+        broken.close(others=(slot, self.candidate))
+        self.pin()
+        return slot.digest
+
+    def _restore_instead(self, digest: str) -> None:
+        """Restore a release in place of the running one; that one comes back if it can't be."""
+        running = self.running
+        if running is not None and self._alone(self._acquired(digest, _no_sources)):
+            self.unload()
+        try:
+            self.restore(digest)
+        except Exception:
+            if self.running is None and running is not None:
+                self.restore(running.digest)
+            raise
         self.pin()
 
     def discard(self) -> None:
@@ -159,8 +252,11 @@ class Rack:
                 self._bench.self_test(unit)
 
     def _serve(self, slot: Slot) -> None:
+        if self.running is not None:
+            self.running.end_shadows()
         self._table.swap(slot.served())
         self.running = slot
+        slot.begin_shadows()
         cap = slot.acquired.release.settings.store_max_bytes
         self._store.max_bytes = min(cap or self._store_max_bytes, self._store_max_bytes)
 

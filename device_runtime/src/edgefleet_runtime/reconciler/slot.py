@@ -9,7 +9,9 @@ from edgefleet.errors import EdgeFleetError, InvalidModelError
 from edgefleet.protocol.bundle import blobs_of, entry_of, files_of
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.faults import point
+from edgefleet_runtime.reconciler.room import estimate
 from edgefleet_runtime.reconciler.selftest import self_test, warm_up
+from edgefleet_runtime.reconciler.shadow import Shadow
 from edgefleet_runtime.serve.table import ServedModel
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ class Unit:
         self.served: ServedModel | None = None
         self.outcome: SelfTest | None = None
         self.reason: str | None = None
+        self.shadow: Shadow | None = None
+        self.shared = False
+        """Whether its loaded model served in another release before."""
 
     def same_as(self, other: Unit) -> bool:
         """Whether the other's loaded model may serve as this one's."""
@@ -62,12 +67,45 @@ class Slot:
         return self.acquired.digest
 
     def served(self) -> dict[str, ServedModel]:
-        """Its loaded models by the name that they answer to."""
-        return {name: u.served for (name, _), u in self.units.items() if u.served is not None}
+        """Its loaded models by the name that they answer to; shadows answer to none."""
+        return {
+            name: unit.served
+            for (name, role), unit in self.units.items()
+            if role == "active" and unit.served is not None
+        }
+
+    def begin_shadows(self) -> None:
+        """Let its shadow models see what the active ones of their names are asked from now on."""
+        settings = self.acquired.release.settings
+        for (name, role), unit in self.units.items():
+            active = self.units.get((name, "active"))
+            if role == "shadow" and unit.served and active and active.served:
+                unit.shadow = Shadow(
+                    unit.served,
+                    active.served,
+                    share=settings.shadow_share,
+                    max_bytes=settings.shadow_max_bytes,
+                )
+
+    def end_shadows(self) -> None:
+        """Let its shadow models see nothing any more; their figures stay."""
+        for unit in self.units.values():
+            if unit.shadow is not None:
+                unit.shadow.stop()
+
+    def footprint(self) -> dict[str, int]:
+        """What its models take in memory, by estimate, and by variant."""
+        return {
+            f"{unit.part.model.role} {unit.part.variant.manifest.digest}": estimate(
+                sum(file.size for file in files_of(unit.part.manifest).values())
+            )
+            for unit in self.units.values()
+        }
 
     def close(self, *, others: Iterable[Slot | None]) -> None:
         """Free its models, except those that another slot serves too."""
-        shared = {id(m) for slot in others if slot is not None for m in slot.served().values()}
+        self.end_shadows()
+        shared = {id(u.served) for slot in others if slot is not None for u in slot.units.values()}
         for unit in self.units.values():
             if unit.served is not None and id(unit.served) not in shared:
                 unit.served.retire()
@@ -116,7 +154,7 @@ class Workbench:
         for slot in others:
             twin = slot.units.get(unit.part.key) if slot is not None else None
             if twin is not None and twin.served is not None and unit.same_as(twin):
-                unit.served, unit.outcome = twin.served, twin.outcome
+                unit.served, unit.outcome, unit.shared = twin.served, twin.outcome, True
                 return
         if unit.folder is None:
             raise InvalidModelError(f"model {unit.part.model.name} was not verified")

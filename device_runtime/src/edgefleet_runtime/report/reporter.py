@@ -68,6 +68,11 @@ class Reporter:
         self._early = 0.0
         self._retry = RetryTimer(clock)
 
+    @property
+    def delivered(self) -> bool:
+        """Whether the last report that was due has been taken."""
+        return self._sent is not None and self._retry.due_in_s() is None
+
     def turn(self, *, last: bool = False) -> float:
         """Send a report if one is due.
 
@@ -120,7 +125,15 @@ def _matters(report: Report) -> tuple[object, ...]:
         report.endpoint,
         report.errors,
         tuple(
-            (model.name, model.version, model.variant, model.state, bool(model.inferences))
+            (
+                model.name,
+                model.version,
+                model.variant,
+                model.state,
+                bool(model.inferences),
+                # A shadow's figures are what it runs for: told at 1, 10, 100… answers.
+                model.shadow and len(str(model.shadow.compared)),
+            )
             for model in report.models
             if model.state in {"active", "rejected", "waiting"}
         ),

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 MAX_HEADS = 256
 MAX_HEAD_BYTES = 2048
 _END = b"\r\n\r\n"
-_NEVER = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"connection"})
+_NEVER = frozenset(
+    {
+        *(b"transfer-encoding", b"expect", b"upgrade", b"connection"),
+        b"authorization",  # a secret; nothing keeps it
+        b"traceparent",  # differs from request to request
+    }
+)
 
 
 class Head:

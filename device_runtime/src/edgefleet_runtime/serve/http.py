@@ -15,7 +15,10 @@ chunked bodies and ``Expect: 100-continue`` work. Rules kept here:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
+import struct
 from typing import TYPE_CHECKING, cast
 
 from edgefleet_runtime.serve.messages import (
@@ -33,6 +36,8 @@ from edgefleet_runtime.serve.reader import Held, Phase, RequestReader
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from edgefleet_runtime.serve.access import Admit
+
     Answer = Response | Prepared
     Handler = Callable[[Request], Answer | Pending | asyncio.Future[Response]]
     """Answers a request at once or promises to; called on the event loop's thread."""
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SPARE_CONNECTIONS = 64  # beyond the limit, so that some of those too many are told why
+_RESET = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -49,10 +55,12 @@ class HttpService:
     Args:
         handler: answers requests.
         limits: what is accepted.
+        admit: may refuse a request by its head, before its body is taken in.
     """
 
-    def __init__(self, handler: Handler, limits: Limits) -> None:
+    def __init__(self, handler: Handler, limits: Limits, admit: Admit | None = None) -> None:
         self.handler = handler
+        self.admit = admit
         self.limits = limits
         self.draining = False
         self.held = Held()
@@ -113,7 +121,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, service: HttpService) -> None:
         self._service = service
-        self._reader = RequestReader(service.limits, service.held)
+        self._reader = RequestReader(service.limits, service.held, service.admit)
         self._transport: asyncio.Transport | None = None  # None once the connection is gone
         self._since = service.loop.time()  # when the reader's phase began
         self._changes = 0
@@ -193,8 +201,14 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cut the connection; what isn't written is lost."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self._transport is None:
+            return
+        # Closed in order, it would stay in the kernel with its unread megabytes for minutes, and
+        # no longer count among the connections.
+        if (sock := self._transport.get_extra_info("socket")) is not None:
+            with contextlib.suppress(OSError):  # it is gone already
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._transport.abort()
 
     def _advance(self) -> None:
         """Answer what can be answered now, then read on or wait."""

@@ -19,6 +19,7 @@ from edgefleet_runtime.serve import trial
 from edgefleet_runtime.serve.messages import Pending, Prepared, Response, overloaded, refusal
 from edgefleet_runtime.serve.queueing import Queue, Refused
 from edgefleet_runtime.serve.runs import Runner, Ticket
+from edgefleet_runtime.serve.trace import traced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,7 +98,7 @@ class Lane:
             busy_us = run_us if self._running >= self._width else 0.0
             refused = queue.offer(ticket, now_us, run_us, busy_us)
         if refused is not None:
-            return self._refusal(refused)
+            return self._refusal(ticket, refused)
         if inline:
             if not self._scheduled:
                 self._scheduled = True
@@ -142,7 +143,10 @@ class Lane:
     def _ran(self, batch: list[Ticket], future: Future[list[Answer]]) -> None:
         self._running -= 1
         if future.cancelled():
-            answers: list[Answer] = [refusal(503, "the server is stopping")] * len(batch)
+            answers: list[Answer] = []
+            for ticket in batch:
+                self.served.requests.failed()
+                answers.append(traced(refusal(503, "the server is stopping"), ticket.trace))
         else:
             answers = future.result()
             self._dispatch()
@@ -153,13 +157,16 @@ class Lane:
         batch, late = self._queue.take(time.perf_counter() * 1e6, self.served.recent_p50_us or 0.0)
         for ticket in late:
             # Soon, because the connection may still be about to wait.
-            self._door.loop.call_soon(_deliver, ticket, self._refusal(Refused.LATE))
+            self._door.loop.call_soon(_deliver, ticket, self._refusal(ticket, Refused.LATE))
         return batch
 
-    def _refusal(self, why: Refused) -> Response:
+    def _refusal(self, ticket: Ticket, why: Refused) -> Response:
+        self.served.requests.failed()
         if why is Refused.FULL:
-            return overloaded(f"{len(self._queue)} requests are waiting", self._door.limits)
-        return too_late(self.served.recent_p50_us)
+            answer = overloaded(f"{len(self._queue)} requests are waiting", self._door.limits)
+        else:
+            answer = too_late(self.served.recent_p50_us)
+        return traced(answer, ticket.trace)
 
     def _try(self, inputs: Mapping[str, NDArray[Any]], outputs: tuple[str, ...] | None) -> None:
         served = self.served

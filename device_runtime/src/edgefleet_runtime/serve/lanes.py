@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from edgefleet_runtime.serve.lane import Lane
@@ -44,6 +45,7 @@ class Lanes:
         Raises:
             NotFoundError: the model is not served.
         """
+        began = time.perf_counter()
         served = self._door.table.get(memo.name, memo.version)
         lane = self._lanes.get(served)
         if lane is None:
@@ -54,7 +56,7 @@ class Lanes:
             return None
         run_us = served.recent_p50_us
         inline = run_us is not None and run_us < INLINE_RUN_US and len(body) <= INLINE_BODY_BYTES
-        return lane.submit(Ticket(plan, request, memo.version), inline=inline)
+        return lane.submit(Ticket(plan, request, memo.version, began), inline=inline)
 
     def learn(
         self, served: ServedModel, asked: InferRequest, body: bytes, header_length: int

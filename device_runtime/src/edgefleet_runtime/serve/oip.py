@@ -14,6 +14,7 @@ Rules kept here:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -50,6 +51,7 @@ from edgefleet_runtime.serve.messages import (
 )
 from edgefleet_runtime.serve.plan import is_late
 from edgefleet_runtime.serve.runs import Door
+from edgefleet_runtime.serve.trace import trace_of, traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from edgefleet_runtime.serve.metrics import Metrics
     from edgefleet_runtime.serve.table import ModelTable, ServedModel
 
 _log = logging.getLogger(__name__)
@@ -78,6 +81,7 @@ class OipService:
         limits: how much is taken in.
         pool: threads for what runs long.
         width: how many threads those are.
+        metrics: answers scrapes.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class OipService:
         ready: Callable[[], bool],
         limits: Limits,
         pool: ThreadPoolExecutor,
+        metrics: Metrics,
         width: int = 1,
     ) -> None:
         self._limits = limits
@@ -107,7 +112,8 @@ class OipService:
             )
         )
         self._pooled = 0  # requests in the pool, running or waiting
-        self._fixed: dict[str, Callable[[], Response]] = {
+        self._fixed: dict[str, Callable[[], Response | asyncio.Future[Response]]] = {
+            "/metrics": metrics.answer,
             "/v2": _server,
             "/v2/": _server,
             "/v2/health/live": partial(json_response, 200, {"live": True}),
@@ -188,10 +194,14 @@ class OipService:
     def _infer(
         self, request: Request, name: str, version: str | None
     ) -> Response | Prepared | Pending | asyncio.Future[Response]:
+        began = time.perf_counter()
         headers, body = request.headers, request.body
         plain = b"content-encoding" not in headers
         try:
-            run_us = self._table.get(name, version).recent_p50_us
+            served = self._table.get(name, version)
+        except NotFoundError as error:
+            return failure(error)
+        try:
             header_length = _header_length(headers)
             if plain and header_length is not None:
                 memo = Memo(name, version, header_length)
@@ -201,20 +211,23 @@ class OipService:
                 if answer is not None:
                     return answer
         except EdgeFleetError as error:
-            return failure(error)
+            served.requests.failed()
+            return traced(failure(error), trace_of(headers))
+        run_us = served.recent_p50_us
         if (
             run_us is not None
             and run_us < INLINE_RUN_US
             and len(body) <= INLINE_BODY_BYTES
             and plain
         ):
-            return self._answer(request, name, version)
+            return self._answer(request, name, version, began)
         if self._pooled >= self._limits.max_requests:
-            return overloaded(f"{self._pooled} requests are being answered", self._limits)
-        arrived = time.perf_counter()
-        future = self._loop.run_in_executor(
-            self._pool, self._answer, request, name, version, arrived
-        )
+            served.requests.failed()
+            return traced(
+                overloaded(f"{self._pooled} requests are being answered", self._limits),
+                trace_of(headers),
+            )
+        future = self._loop.run_in_executor(self._pool, self._answer, request, name, version, began)
         self._pooled += 1
         future.add_done_callback(self._left_pool)
         return future
@@ -222,18 +235,17 @@ class OipService:
     def _left_pool(self, _: asyncio.Future[Response]) -> None:
         self._pooled -= 1
 
-    def _answer(
-        self, request: Request, name: str, version: str | None, arrived: float | None = None
-    ) -> Response:
+    def _answer(self, request: Request, name: str, version: str | None, began: float) -> Response:
         """Decode, run, encode; on whichever thread.
 
         Args:
             request: the request.
             name: of the model.
             version: likewise.
-            arrived: when it came, on the clock of `time.perf_counter`; None for just now.
+            began: when it came, on the clock of `time.perf_counter`.
         """
         headers, body = request.headers, request.body
+        trace = trace_of(headers)
         try:
             encoding = headers.get(b"content-encoding")
             if encoding is not None:
@@ -242,22 +254,27 @@ class OipService:
             header_length = _header_length(headers)
             asked = decode_request(body, header_length)
             with self._table.lease(name, version) as served:
-                if is_late(asked.parameters, served.recent_p50_us, arrived):
-                    return too_late(served.recent_p50_us)
+                if is_late(asked.parameters, served.recent_p50_us, began):
+                    served.requests.failed()
+                    return traced(too_late(served.recent_p50_us), trace)
                 outputs, run_us = served.infer(asked.inputs, tuple(asked.outputs or ()) or None)
                 encoded = encode_response(served.name, served.version, outputs, request=asked)
         except Exception as error:  # noqa: BLE001 - an answer is due, whatever failed
-            return failed(name, error)
+            with contextlib.suppress(NotFoundError):  # it left meanwhile, and its figures with it
+                self._table.get(name, version).requests.failed()
+            return traced(failed(name, error), trace)
+        served.requests.answered((time.perf_counter() - began) * 1e6)
         if header_length is not None and encoding is None:
             learn = self._lanes.learn
             self._loop.call_soon_threadsafe(learn, served, asked, body, header_length)
         after = None
         if self._table.observers:
-            after = partial(self._observe, served, outputs, run_us, asked.id)
+            after = partial(self._observe, served, outputs, run_us, asked.id, trace)
         if encoded.header_length is None:
-            return Response(200, encoded.parts, content_type=JSON, after=after)
+            return traced(Response(200, encoded.parts, content_type=JSON, after=after), trace)
         length = ((HEADER_LENGTH, str(encoded.header_length)),)
-        return Response(200, encoded.parts, content_type=BINARY, headers=length, after=after)
+        response = Response(200, encoded.parts, content_type=BINARY, headers=length, after=after)
+        return traced(response, trace)
 
     def _observe(
         self,
@@ -265,11 +282,12 @@ class OipService:
         outputs: Mapping[str, NDArray[Any]],
         run_us: float,
         request_id: str | None,
+        trace: str | None,
     ) -> None:
         """Tell those who watch what was answered."""
         for observer in tuple(self._table.observers):
             try:
-                observer(served, outputs, run_us, request_id)
+                observer(served, outputs, run_us, request_id, trace)
             except Exception:  # noqa: BLE001 - the answer is given, and others watch too
                 _log.exception("an observer of inferences failed")
 

@@ -131,19 +131,19 @@ def urgency(parameters: Mapping[str, str | int | float | bool]) -> tuple[int, fl
 
 
 def is_late(
-    parameters: Mapping[str, str | int | float | bool], run_us: float | None, arrived: float | None
+    parameters: Mapping[str, str | int | float | bool], run_us: float | None, arrived: float
 ) -> bool:
     """Whether a request's own time limit ends before a run that begins now would.
 
     Args:
         parameters: of the request.
         run_us: how long a run takes; None when nobody knows.
-        arrived: when the request came, on the clock of `time.perf_counter`; None for just now.
+        arrived: when the request came, on the clock of `time.perf_counter`.
     """
     timeout_us = urgency(parameters)[1]
     if timeout_us is None:
         return False
-    spent_us = 0.0 if arrived is None else (time.perf_counter() - arrived) * 1e6
+    spent_us = (time.perf_counter() - arrived) * 1e6
     return spent_us + (run_us or 0.0) > timeout_us
 
 

@@ -2,7 +2,9 @@
 
 Rules kept here:
 
-- What is kept of an unfinished request is capped: head, body, and all connections' bodies together.
+- What is kept of an unfinished request is capped: head, body, and all connections' bodies together;
+  so is what frames a body (chunk extensions, trailers), and tiny chunks cost what they hold.
+- Trailers are read over: nothing here is defined to come in one (RFC 9110, 6.5.1).
 - Any bytes at all give requests or one refusal, after which nothing further is read.
 """
 
@@ -10,12 +12,18 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import httptools
 
 from edgefleet_runtime.serve.heads import Heads
 from edgefleet_runtime.serve.messages import Limits, Request, Response, overloaded, refusal
+
+if TYPE_CHECKING:
+    from edgefleet_runtime.serve.access import Admit
+
+_SMALL = 4096  # bytes; smaller pieces of a body are kept together: an object each costs too much
+_MAX_PIPELINED = 1024  # requests of one connection; a read may hold 14,000, at 15 times their bytes
 
 
 class Phase(enum.Enum):
@@ -45,6 +53,11 @@ class Held:
 class RequestReader:
     """The receiving half of a connection.
 
+    Args:
+        limits: what is accepted.
+        held: what the connections of a server hold together.
+        admit: may refuse a request by its head, before its body is taken in.
+
     Attributes:
         phase: where the last bytes ended.
         changes: counts the changes of ``phase``, for whoever keeps time.
@@ -53,7 +66,7 @@ class RequestReader:
         expects_continue: whether the client waits for a go-ahead before it sends the body.
     """
 
-    def __init__(self, limits: Limits, held: Held) -> None:
+    def __init__(self, limits: Limits, held: Held, admit: Admit | None = None) -> None:
         self.phase = Phase.IDLE
         self.changes = 0
         self.ready: deque[Request] = deque()
@@ -61,20 +74,22 @@ class RequestReader:
         self.expects_continue = False
         self._limits = limits
         self._held = held
+        self._admit = admit
         self._parser = httptools.HttpRequestParser(self)
-        self._begun = False  # whether the bytes being fed began a request
+        self._came_on = False  # whether the bytes being fed began a request or brought body
         self._head_bytes = 0
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
-        self._body: list[bytes] = []
+        self._body: list[bytes | bytearray] = []
         self._body_bytes = 0
 
     def whole(self, data: bytes) -> Request | None:
         """The request that ``data`` is, neither more nor less, if its head has come before.
 
-        Without one nothing is taken in, and ``data`` is still to be fed.
+        Without one nothing is taken in, and ``data`` is still to be fed. Where heads are looked at
+        before they are let in, none is known.
         """
-        if self.phase is not Phase.IDLE:
+        if self.phase is not Phase.IDLE or self._admit is not None:
             return None
         held = self._held
         request = held.heads.request(data)
@@ -92,7 +107,7 @@ class RequestReader:
         starts = self.phase is Phase.IDLE
         if starts:
             self._enter(Phase.HEAD)
-        self._begun = False
+        self._came_on = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -103,11 +118,12 @@ class RequestReader:
             self._stop()
         except httptools.HttpParserError as error:
             self._stop(refusal(400, f"malformed HTTP: {error}"))
-        if starts and self.phase is Phase.IDLE and len(self.ready) == ready + 1:
+        if starts and self.phase is Phase.IDLE and len(self.ready) == ready + 1 and not self._admit:
             self._held.heads.learn(data, self.ready[-1])
-        if self.phase is Phase.HEAD:
-            # The parser keeps an incomplete header, so what was fed counts, not what it gave.
-            self._head_bytes = 0 if self._begun else head_bytes
+        if self.phase in {Phase.HEAD, Phase.BODY}:
+            # The parser keeps an incomplete header or trailer, so what was fed counts, not what it
+            # gave.
+            self._head_bytes = 0 if self._came_on else head_bytes
             if self._head_bytes > self._limits.max_head_bytes:
                 self._stop(self._head_too_large())
 
@@ -121,7 +137,7 @@ class RequestReader:
     # -- called by the parser; an exception here ends `feed_data`
 
     def on_message_begin(self) -> None:
-        self._begun = True
+        self._came_on = True
         self._enter(Phase.HEAD)
         self._head_bytes = 0
         self._target = b""
@@ -134,13 +150,21 @@ class RequestReader:
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > self._limits.max_head_bytes:
             self._refuse(self._head_too_large())
+        if self.phase is Phase.BODY:
+            return  # a trailer
         key = name.lower()
         known = self._headers.get(key)
         self._headers[key] = value if known is None else known + b", " + value
 
     def on_headers_complete(self) -> None:
         self._enter(Phase.BODY)
+        self._came_on = True
+        self._head_bytes = 0
         headers = self._headers
+        if self._admit is not None:
+            refused = self._admit(self._parser.get_method(), self._target, headers)
+            if refused is not None:
+                self._refuse(refused)
         if len(self._target) > self._limits.max_head_bytes:
             self._refuse(refusal(414, "the request's path is too long"))
         coding = headers.get(b"transfer-encoding")
@@ -156,7 +180,15 @@ class RequestReader:
             self.expects_continue = True
 
     def on_body(self, body: bytes) -> None:
-        self._body.append(body)
+        self._came_on = True
+        self._head_bytes = 0
+        parts = self._body
+        if len(body) >= _SMALL:
+            parts.append(body)
+        elif parts and isinstance(parts[-1], bytearray):
+            parts[-1] += body
+        else:
+            parts.append(bytearray(body) if parts else body)
         self._body_bytes += len(body)
         self._held.bytes += len(body)
         if self._body_bytes > self._limits.max_body_bytes:
@@ -166,7 +198,9 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         parser = self._parser
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        body = bytes(self._body[0]) if len(self._body) == 1 else b"".join(self._body)
+        if len(self.ready) >= _MAX_PIPELINED:
+            self._refuse(overloaded("too many requests wait on this connection", self._limits))
         self.ready.append(
             Request(
                 parser.get_method().decode("latin-1"),

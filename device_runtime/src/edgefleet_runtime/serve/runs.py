@@ -4,12 +4,14 @@ Rules kept here:
 
 - When a batch fails, each of its requests runs by itself, so that one client's data spoils only its
   own answer.
+- Watchers, observers and the meter of the model see each request of a batch as if it had run alone.
 - A model that was swapped away while requests queued is not an error: they are answered afresh.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ import numpy as np
 
 from edgefleet.errors import NotFoundError
 from edgefleet_runtime.serve.messages import Pending, Prepared, Request, Response
+from edgefleet_runtime.serve.trace import trace_of, traced
 
 if TYPE_CHECKING:
     import asyncio
@@ -45,9 +48,11 @@ class Ticket(Pending):
         plan: its JSON header's.
         request: as it came.
         version: of the model, as the client asks for it.
+        began: when the request came, on the clock of `time.perf_counter`.
     """
 
     __slots__ = (
+        "began",
         "bytes",
         "deadline_us",
         "key",
@@ -55,10 +60,13 @@ class Ticket(Pending):
         "priority",
         "request",
         "rows",
+        "trace",
         "version",
     )
 
-    def __init__(self, plan: Plan, request: Request, version: str | None) -> None:
+    def __init__(self, plan: Plan, request: Request, version: str | None, began: float) -> None:
+        self.began = began
+        self.trace = trace_of(request.headers)
         self.plan = plan
         self.request = request
         self.version = version
@@ -78,7 +86,8 @@ class Door:
         pool: threads for what runs long.
         width: how many those are.
         limits: how much is taken in.
-        again: answers a request to a model of that name and version from the beginning.
+        again: answers a request to a model of that name and version, which came at that time, from
+            the beginning.
         failed: says why a model of that name gave no answer.
         observe: tells those who watch what was answered.
     """
@@ -91,9 +100,9 @@ class Door:
         pool: ThreadPoolExecutor,
         width: int,
         limits: Limits,
-        again: Callable[[Request, str, str | None], Response],
+        again: Callable[[Request, str, str | None, float], Response],
         failed: Callable[[str, Exception], Response],
-        observe: Callable[[ServedModel, Outputs, float, str | None], None],
+        observe: Callable[[ServedModel, Outputs, float, str | None, str | None], None],
     ) -> None:
         self.table = table
         self.loop = loop
@@ -124,16 +133,31 @@ class Runner:
             served.acquire()
         except NotFoundError:
             again, name = self._door.again, served.name
-            return [again(ticket.request, name, ticket.version) for ticket in batch]
+            return [again(t.request, name, t.version, t.began) for t in batch]
         try:
-            if len(batch) > 1:
-                try:
-                    return self._together(batch)
-                except Exception as error:  # noqa: BLE001 - each gets its own below
-                    _log.debug("a batch of %d failed: %s", len(batch), error)
-            return [self._alone(ticket) for ticket in batch]
+            answers = self._ran(batch)
         finally:
             served.release()
+        now = time.perf_counter()
+        for index, ticket in enumerate(batch):
+            answer = answers[index]
+            if isinstance(answer, Prepared):
+                served.requests.answered((now - ticket.began) * 1e6)
+            else:
+                served.requests.failed()
+            if ticket.trace is not None:  # no template has it
+                whole = answer.response() if isinstance(answer, Prepared) else answer
+                answers[index] = traced(whole, ticket.trace)
+        return answers
+
+    def _ran(self, batch: list[Ticket]) -> list[Answer]:
+        """The answers; those that are `Prepared` have outputs."""
+        if len(batch) > 1:
+            try:
+                return self._together(batch)
+            except Exception as error:  # noqa: BLE001 - each gets its own below
+                _log.debug("a batch of %d failed: %s", len(batch), error)
+        return [self._alone(ticket) for ticket in batch]
 
     def _alone(self, ticket: Ticket) -> Answer:
         plan, served = ticket.plan, self.served
@@ -143,7 +167,9 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - an answer is due, whatever failed
             return self._door.failed(served.name, error)
         if self._door.table.observers:
-            answer.after = partial(self._door.observe, served, outputs, run_us, plan.id)
+            answer.after = partial(
+                self._door.observe, served, outputs, run_us, plan.id, ticket.trace
+            )
         return answer
 
     def _together(self, batch: list[Ticket]) -> list[Answer]:
@@ -182,18 +208,29 @@ class Runner:
             answer = Prepared(template, pieces[0] if len(pieces) == 1 else b"".join(pieces))
             answers.append(answer)
             start = stop
-        if self._door.table.observers:
-            self._watch(batch, answers, outputs, run_us)
+        if self._door.table.observers or served.watchers:
+            self._tell(batch, answers, inputs, outputs, run_us)
         return answers
 
-    def _watch(
-        self, batch: list[Ticket], answers: list[Answer], outputs: Outputs, run_us: float
+    def _tell(
+        self,
+        batch: list[Ticket],
+        answers: list[Answer],
+        inputs: Outputs,
+        outputs: Outputs,
+        run_us: float,
     ) -> None:
+        """Tell watchers of each request's rows now, and observers once it is answered."""
+        served, observed = self.served, bool(self._door.table.observers)
         start = 0
         for ticket, answer in zip(batch, answers, strict=True):
-            rows = {name: array[start : start + ticket.rows] for name, array in outputs.items()}
-            answer.after = partial(self._door.observe, self.served, rows, run_us, ticket.plan.id)
-            start += ticket.rows
+            stop = start + ticket.rows
+            rows = {name: array[start:stop] for name, array in outputs.items()}
+            if observed:
+                about = (served, rows, run_us, ticket.plan.id, ticket.trace)
+                answer.after = partial(self._door.observe, *about)
+            served.tell({name: array[start:stop] for name, array in inputs.items()}, rows, run_us)
+            start = stop
 
 
 def _bytes_of(array: NDArray[Any]) -> bytes | memoryview:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import logging
 import os
 import socket
@@ -17,14 +16,24 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import ConfigurationError, ConflictError
+from edgefleet_runtime.serve.access import (
+    Access,
+    check_access,
+    is_loopback,
+    tls_context,
+    token_guard,
+)
 from edgefleet_runtime.serve.http import HttpService
 from edgefleet_runtime.serve.messages import Limits
+from edgefleet_runtime.serve.metrics import Metrics
 from edgefleet_runtime.serve.oip import OipService
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from edgefleet_runtime.serve.http import Handler
+    from edgefleet_runtime.serve.metrics import Source
     from edgefleet_runtime.serve.table import ModelTable
 
 _log = logging.getLogger(__name__)
@@ -44,9 +53,9 @@ class Server:
         uds_mode: permissions of that socket.
         limits: what is accepted before requests are refused.
         ready: whether ``/v2/health/ready`` says yes; without it, whether the table has a model.
-        allow_remote: listen on an address that other machines can reach. Nothing here tells callers
-            apart: something in front must.
+        access: who may use the address; the Unix socket has its permissions instead.
         threads: for models that run long; 0 for as many as the machine has cores.
+        figures: gives what ``/metrics`` tells beside the models.
     """
 
     def __init__(
@@ -59,17 +68,20 @@ class Server:
         uds_mode: int = 0o660,
         limits: Limits | None = None,
         ready: Callable[[], bool] | None = None,
-        allow_remote: bool = False,
+        access: Access | None = None,
         threads: int = 0,
+        figures: Source | None = None,
     ) -> None:
         if host is None and uds is None:
             msg = "a server needs an address or a Unix socket to listen on"
             raise ConfigurationError(msg)
-        if host is not None and not allow_remote and not _is_loopback(host):
-            msg = f"{host} can be reached from other machines, and callers aren't told apart here"
-            raise ConfigurationError(
-                msg, cure="listen on 127.0.0.1 or a Unix socket, or pass allow_remote=True"
-            )
+        access = access or Access()
+        if host is not None:
+            check_access(host, access)
+        self._admit = token_guard(access)
+        self._tls = tls_context(access)
+        if host is not None and not is_loopback(host) and self._tls is None:
+            _log.warning("whoever sees the network of %s sees tokens and data: no --tls-cert", host)
         self._table = table
         self._host = host
         self._port = port
@@ -78,15 +90,16 @@ class Server:
         self._limits = limits or Limits()
         self._ready = ready or (lambda: any(True for _ in table))
         self._threads = threads or os.cpu_count() or 1
+        self._metrics = Metrics(table, figures)
         self._pool: ThreadPoolExecutor | None = None
-        self._http: HttpService | None = None
+        self._services: list[HttpService] = []
         self._listeners: list[asyncio.Server] = []
         self._uds_inode: int | None = None
         self._endpoint = ""
 
     @property
     def endpoint(self) -> str:
-        """Where clients reach it: ``http://HOST:PORT``, or ``unix:PATH`` without TCP.
+        """Where clients reach it: ``http[s]://HOST:PORT``, or ``unix:PATH`` without TCP.
 
         Empty before `start`.
         """
@@ -106,10 +119,10 @@ class Server:
             limits=self._limits,
             pool=self._pool,
             width=self._threads,
+            metrics=self._metrics,
         )
-        self._http = HttpService(service, self._limits)
         try:
-            await self._listen(self._http)
+            await self._listen(service)
         except BaseException:
             await self.stop(0.0)
             raise
@@ -127,25 +140,35 @@ class Server:
             if _inode(self._uds) == self._uds_inode:  # not a successor's
                 self._uds.unlink(missing_ok=True)
             self._uds_inode = None
-        if self._http is not None:
-            await self._http.drain(drain_s)
-            self._http = None
+        services, self._services = self._services, []
+        await asyncio.gather(*(service.drain(drain_s) for service in services))
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
 
-    async def _listen(self, http: HttpService) -> None:
+    async def _listen(self, handler: Handler) -> None:
         loop = asyncio.get_running_loop()
+        http = HttpService(handler, self._limits, self._admit)
+        self._services.append(http)
         if self._uds is not None:
+            local = http
+            if self._admit is not None:  # nothing that one side has learned is known to the other
+                local = HttpService(handler, self._limits)
+                self._services.append(local)
             listener = await loop.create_unix_server(
-                http.connection, sock=self._unix_socket(self._uds), backlog=_BACKLOG
+                local.connection, sock=self._unix_socket(self._uds), backlog=_BACKLOG
             )
             self._listeners.append(listener)
             self._endpoint = f"unix:{self._uds}"
         if self._host is not None:
             try:
                 listener = await loop.create_server(
-                    http.connection, self._host, self._port, backlog=_BACKLOG
+                    http.connection,
+                    self._host,
+                    self._port,
+                    backlog=_BACKLOG,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=self._limits.head_timeout_s if self._tls else None,
                 )
             except OSError as error:
                 msg = f"can't listen on {self._host}:{self._port}: {error.strerror or error}"
@@ -155,9 +178,9 @@ class Server:
                 raise ConfigurationError(msg, cure="choose an address and port of ours") from error
             self._listeners.append(listener)
             address, port, *_ = listener.sockets[0].getsockname()
-            self._endpoint = (
-                f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
-            )
+            scheme = "http" if self._tls is None else "https"
+            shown = f"[{address}]" if ":" in address else address
+            self._endpoint = f"{scheme}://{shown}:{port}"
 
     def _unix_socket(self, path: Path) -> socket.socket:
         """A bound socket with its permissions set before anybody can connect."""
@@ -179,15 +202,6 @@ class Server:
         self._uds_inode = _inode(path)
         listener.setblocking(False)
         return listener
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name; where it leads can change
 
 
 def _inode(path: Path) -> int | None:

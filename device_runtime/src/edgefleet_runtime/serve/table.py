@@ -13,9 +13,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from edgefleet.errors import NotFoundError
+from edgefleet_runtime.serve.meter import RequestMeter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,8 +26,48 @@ if TYPE_CHECKING:
 
     from edgefleet_runtime.engines.base import LoadedModel
 
-    Observer = Callable[["ServedModel", Mapping[str, NDArray[Any]], float, str | None], None]
-    """Called after each answer with model, outputs, run time in microseconds and request id."""
+    Watcher = Callable[
+        [Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]] | Exception, float], None
+    ]
+    """Called after each run with inputs, outputs or what was raised, and run time in microseconds;
+    after one that answers several requests for each of them, with its rows and the run's time.
+    It must be quick and raise nothing; arrays are only borrowed."""
+
+
+class Observer(Protocol):
+    """Called after each answer."""
+
+    def __call__(
+        self,
+        served: ServedModel,
+        outputs: Mapping[str, NDArray[Any]],
+        run_us: float,
+        request: str | None,
+        trace: str | None = None,
+        /,
+    ) -> None:
+        """Learn of model, outputs, run time in microseconds, request id and ``traceparent``."""
+
+
+class Figures(NamedTuple):
+    """A model's counters since it was loaded.
+
+    Attributes:
+        inferences: requests answered.
+        executions: runs of the model for them.
+        run_us: how long those runs took together, in microseconds.
+        failures: runs that failed.
+        failed_us: how long those took together.
+        last_ms: when the last run ended, in milliseconds since 1970; 0 before the first.
+    """
+
+    inferences: int
+    executions: int
+    run_us: float
+    failures: int
+    failed_us: float
+    last_ms: int
+
 
 LATENCIES_KEPT = 256  # run times kept for the median
 _MEDIAN_EVERY = 32  # runs; sorting costs as much as running a tiny model
@@ -43,12 +84,17 @@ class ServedModel:
         self.version = version
         self.bundle = bundle
         self.variant = variant
+        self.requests = RequestMeter()
         self.inferences = 0
         self.executions = 0
         """Runs of the model; fewer than `inferences` where requests were run together."""
         self.failures = 0
+        self.watchers: tuple[Watcher, ...] = ()
         self.recent_p50_us: float | None = None
         """`latency_p50_us` as it was a few runs ago, without the work of sorting."""
+        self._run_us = 0.0
+        self._failed_us = 0.0
+        self._last_s = 0.0
         self._latencies: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._lock = threading.Lock()
         self._leases = 0
@@ -59,6 +105,18 @@ class ServedModel:
         """Median of the last run times in microseconds; None before the first."""
         with self._lock:
             return self._median()
+
+    def figures(self) -> Figures:
+        """The counters, all of the same moment."""
+        with self._lock:
+            return Figures(
+                inferences=self.inferences,
+                executions=self.executions,
+                run_us=self._run_us,
+                failures=self.failures,
+                failed_us=self._failed_us,
+                last_ms=round(self._last_s * 1000),
+            )
 
     def infer(
         self,
@@ -73,24 +131,41 @@ class ServedModel:
             inputs: as of `LoadedModel.infer`.
             outputs: likewise.
             requests: how many this run answers. When it fails, none of several is counted: each is
-                then run by itself.
+                then run by itself. Of several the caller tells the watchers (`tell`).
         """
         start = time.perf_counter()
         try:
             results = self.model.infer(inputs, outputs)
-        except Exception:
+        except Exception as error:
+            failed_us = (time.perf_counter() - start) * 1e6
             if requests == 1:
                 with self._lock:
                     self.failures += 1
+                    self._failed_us += failed_us
+                self.tell(inputs, error, failed_us)
             raise
         elapsed = (time.perf_counter() - start) * 1e6
         with self._lock:
             self.inferences += requests
             self.executions += 1
+            self._run_us += elapsed
+            self._last_s = time.time()
             self._latencies.append(elapsed)
             if self.executions <= _MEDIAN_EVERY or self.executions % _MEDIAN_EVERY == 0:
                 self.recent_p50_us = self._median()
+        if requests == 1:
+            self.tell(inputs, results, elapsed)
         return results, elapsed
+
+    def tell(
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        outcome: Mapping[str, NDArray[Any]] | Exception,
+        run_us: float,
+    ) -> None:
+        """Call the watchers for one request; `infer` does where a run answers one."""
+        for watch in self.watchers:
+            watch(inputs, outcome, run_us)
 
     def lease(self) -> Lease:
         """Keep the model open while the block runs.

@@ -40,6 +40,7 @@ class Answer(NamedTuple):
     request: str | None
     time: float
     values: int
+    trace: str | None = None
 
 
 class Intake:
@@ -62,6 +63,8 @@ class Intake:
         outputs: Mapping[str, NDArray[Any]],
         latency_us: float,
         request: str | None,
+        trace: str | None = None,
+        /,
     ) -> None:
         """Take an answer, if the policy wants it and there is room.
 
@@ -91,6 +94,7 @@ class Intake:
                     request,
                     time.time(),
                     policy.output_values,
+                    trace,
                 )
             )
             crowded = len(self._answers) * 2 > self._max_items or self._bytes * 2 > self._max_bytes

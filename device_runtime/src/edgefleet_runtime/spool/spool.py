@@ -88,6 +88,11 @@ class Spool:
         self._hot.put(new_event(data))
         self.intake.wake()
 
+    @property
+    def pending(self) -> bool:
+        """Whether something waits for the channel to take it."""
+        return bool(self._hot.waiting() or self._files.closed())
+
     def start(self) -> None:
         """Begin to work in a thread of its own."""
         self._thread.start()
@@ -229,6 +234,7 @@ def _event(answer: Answer) -> Event:
             outputs=summarize(answer.outputs, answer.values),
             latency_us=answer.latency_us,
             request=answer.request,
+            trace=answer.trace,
         ),
         time=datetime.fromtimestamp(answer.time, UTC),
     )

@@ -6,7 +6,8 @@ Rules kept here:
 - What is on its way lies below ``partial/`` and can be continued after any crash.
 - When room is needed, the least recently used blobs go; those that somebody pinned never do.
 - A variant's files are hard links below ``materialized/<manifest's hex>/``: they cost no room.
-- One process owns the folder (see `edgefleet_runtime.lock`), one thread writes.
+- One process owns the folder (see `edgefleet_runtime.lock`), one thread writes; while it fetches,
+  a few do, each another blob.
 """
 
 from __future__ import annotations

@@ -4,8 +4,10 @@ Rules kept here:
 
 - What is here isn't fetched; what is here in part is continued.
 - Sources are asked in order. One that lacks a blob, gives wrong bytes or refuses access is not
-  asked for it again; one that is unreachable or busy is, after a pause that doubles, with jitter.
+  asked for it again; one that is unreachable or busy is, after a pause that doubles, with jitter,
+  and one that says when to come back not before then.
 - When nobody is left to ask, fetching stops: a blob that is nowhere never becomes a loop.
+- Several blobs come at once, within one limit of bandwidth; the first that fails ends the others.
 - Only the store decides that bytes are a blob.
 """
 
@@ -13,12 +15,15 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from edgefleet.errors import (
     AccessDeniedError,
+    CancelledError,
     EdgeFleetError,
     IntegrityError,
     NotFoundError,
@@ -32,12 +37,16 @@ from edgefleet_runtime.retry import pauses
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
+    from edgefleet_runtime.store.bandwidth import Bandwidth
     from edgefleet_runtime.store.blobs import BlobStore
     from edgefleet_runtime.store.sources import Source
 
 _log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_S = 30.0
+LONGEST_ASKED_S = 900.0  # of a Retry-After that is honoured; a device asks a few times an hour
+WORKERS = 4  # blobs at once: enough to fill a link over the pauses of single connections
+SLICE_S = 0.5  # after which a pause sees that another blob failed
 TRIES = 6  # rounds over the sources, about half a minute, before the caller is told
 
 
@@ -84,11 +93,13 @@ class Fetcher:
 
     Args:
         store: where blobs go.
-        pause: waits for so many seconds; may return early.
+        pause: waits for so many seconds; may return early. Any thread calls it.
         check: called for each chunk and after each pause; raises to stop the fetch. What was
-            fetched so far stays and is continued next time.
+            fetched so far stays and is continued next time. Any thread calls it.
         jitter: source of chance for the pauses.
         tries: rounds over the sources before `UnavailableError` reaches the caller.
+        workers: most blobs on their way at once.
+        bandwidth: the limit that all of them share; None for none.
     """
 
     def __init__(
@@ -99,6 +110,8 @@ class Fetcher:
         check: Callable[[], None] = lambda: None,
         jitter: random.Random | None = None,
         tries: int = TRIES,
+        workers: int = WORKERS,
+        bandwidth: Bandwidth | None = None,
     ) -> None:
         self.bytes_fetched = 0
         self._store = store
@@ -106,6 +119,14 @@ class Fetcher:
         self._check = check
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._tries = tries
+        self._workers = workers
+        self._bandwidth = bandwidth
+        self._counting = threading.Lock()
+
+    @property
+    def _chunk_bytes(self) -> int:
+        limit = self._bandwidth
+        return CHUNK_BYTES if limit is None else min(CHUNK_BYTES, limit.chunk_bytes)
 
     def plan(self, want: Iterable[Want]) -> Plan:
         """Decide what is missing from the store; see the function of the same name."""
@@ -125,17 +146,38 @@ class Fetcher:
         exact = sum(item.max_bytes for item in decided.missing if item.exact)
         begun = sum(self._store.partial_bytes(item.digest) for item in decided.missing)
         self._store.make_room(max(0, exact - begun))
-        for item in decided.missing:
-            self._fetch_one(item, sources)
+        if len(decided.missing) == 1 or self._workers == 1:
+            for item in decided.missing:
+                self._fetch_one(item, sources, _Turn(self._pause, self._check))
+        elif decided.missing:
+            self._fetch_together(decided.missing, sources)
 
-    def _fetch_one(self, want: Want, sources: Sequence[Source]) -> None:
+    def _fetch_together(self, wants: Sequence[Want], sources: Sequence[Source]) -> None:
+        turn, errors = _SharedTurn(self._pause, self._check), list[BaseException]()
+
+        def fetch(want: Want) -> None:
+            try:
+                turn.check()
+                self._fetch_one(want, sources, turn)
+            except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
+                errors.append(error)
+                turn.stop.set()
+
+        count = min(self._workers, len(wants))
+        with ThreadPoolExecutor(count, thread_name_prefix="fetch") as pool:
+            for want in wants:
+                pool.submit(fetch, want)
+        if errors:
+            raise errors[0]  # those after it only say that it came
+
+    def _fetch_one(self, want: Want, sources: Sequence[Source], turn: _Turn) -> None:
         hopeful, failures = list(sources), dict[str, EdgeFleetError]()
+        asked: dict[str, float] = {}  # seconds that busy sources asked us to wait, from now
         for tries, pause in enumerate(pauses(self._jitter, longest_s=LONGEST_PAUSE_S), 1):
-            asked = 0.0  # seconds that a busy source asked us to wait
-            for source in tuple(hopeful):
-                self._check()
+            for source in [s for s in hopeful if not asked.get(s.address)]:
+                turn.check()
                 try:
-                    self._continue(want, source)
+                    self._continue(want, source, turn)
                 except (
                     UnavailableError,
                     NotFoundError,
@@ -147,27 +189,29 @@ class Fetcher:
                     if not (isinstance(error, UnavailableError) and error.retryable):
                         hopeful.remove(source)
                     if isinstance(error, ThrottledError):
-                        asked = max(asked, error.retry_after_s or 0.0)
+                        asked[source.address] = min(error.retry_after_s or 0.0, LONGEST_ASKED_S)
                 else:
                     return
             if not hopeful or tries >= self._tries:
                 raise _verdict(want, failures)
-            self._pause(max(pause, min(asked, LONGEST_PAUSE_S)))
-            self._check()
+            rest = max(pause, min(asked.get(source.address, 0.0) for source in hopeful))
+            turn.pause(rest)
+            asked = {address: max(0.0, left - rest) for address, left in asked.items()}
+            turn.check()
 
-    def _continue(self, want: Want, source: Source) -> None:
+    def _continue(self, want: Want, source: Source, turn: _Turn) -> None:
         """Fetch a blob from one source, going on from what is here."""
         if self._store.partial_bytes(want.digest):
             try:
-                self._transfer(want, source)
+                self._transfer(want, source, turn)
             except IntegrityError:
                 # A power cut may have spoilt what was here: give the source the benefit of a doubt.
                 _log.info("%s: what was fetched earlier is damaged; starting again", want.name)
             else:
                 return
-        self._transfer(want, source)
+        self._transfer(want, source, turn)
 
-    def _transfer(self, want: Want, source: Source) -> None:
+    def _transfer(self, want: Want, source: Source, turn: _Turn) -> None:
         point("fetch.before")
         with self._store.partial(want.digest) as partial:
             if partial.offset > want.max_bytes:
@@ -176,17 +220,53 @@ class Fetcher:
                 with source.open(want.digest, partial.offset) as stream:
                     if stream.start != partial.offset:
                         partial.reset()
-                    while chunk := stream.read(CHUNK_BYTES):
+                    while chunk := stream.read(self._chunk_bytes):
                         if partial.offset + len(chunk) > want.max_bytes:
                             partial.reset()
                             raise IntegrityError(
                                 f"blob {want.digest} is longer than {want.max_bytes} bytes"
                             )
                         partial.write(chunk)
-                        self.bytes_fetched += len(chunk)
-                        self._check()
+                        with self._counting:
+                            self.bytes_fetched += len(chunk)
+                        if self._bandwidth is not None:
+                            turn.pause(self._bandwidth.spend(len(chunk)))
+                        turn.check()
             point("fetch.complete")
             partial.commit()
+
+
+class _Turn:
+    """How one fetch pauses, and how it learns that it must end."""
+
+    def __init__(self, pause: Callable[[float], object], check: Callable[[], None]) -> None:
+        self._pause = pause
+        self._check = check
+
+    def pause(self, seconds: float) -> None:
+        if seconds > 0:
+            self._pause(seconds)
+
+    def check(self) -> None:
+        self._check()
+
+
+class _SharedTurn(_Turn):
+    """The same for blobs that come together: one that fails ends the others soon."""
+
+    def __init__(self, pause: Callable[[float], object], check: Callable[[], None]) -> None:
+        super().__init__(pause, check)
+        self.stop = threading.Event()
+
+    def pause(self, seconds: float) -> None:
+        while seconds > 0 and not self.stop.is_set():
+            self._pause(min(seconds, SLICE_S))
+            seconds -= SLICE_S
+
+    def check(self) -> None:
+        if self.stop.is_set():
+            raise CancelledError("another blob of the release could not be fetched")
+        super().check()
 
 
 def _verdict(want: Want, failures: dict[str, EdgeFleetError]) -> EdgeFleetError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import email.utils
 import http.client
+import re
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +20,7 @@ from edgefleet.errors import (
     AccessDeniedError,
     AccessExpiredError,
     EdgeFleetError,
+    IntegrityError,
     NotFoundError,
     ThrottledError,
     UnavailableError,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from typing import IO
 
 TIMEOUT_S = 30.0  # without a byte; cellular links pause for many seconds at a cell change
+_CONTENT_RANGE = re.compile(r"\Abytes (\d{1,18})-")  # RFC 9110, 14.4
 
 
 class HttpSource(Source):
@@ -86,7 +89,14 @@ class HttpSource(Source):
             # wrong time after a power cut, until the network corrects it.
             reason = getattr(error, "reason", error)
             raise UnavailableError(f"{where}: {reason}") from error
-        return _HttpStream(reply, offset if reply.status == 206 else 0, where)
+        start = 0
+        if reply.status == 206:
+            start = offset
+            said = _CONTENT_RANGE.match(reply.headers.get("Content-Range", ""))
+            if said is not None and int(said[1]) != offset:
+                reply.close()
+                raise IntegrityError(f"{where}: asked from byte {offset}, answered from {said[1]}")
+        return _HttpStream(reply, start, where)
 
 
 class _HttpStream(BlobStream):

@@ -5,7 +5,10 @@ opened or read, is one of
 
 - `NotFoundError`: it hasn't got the blob, and asking again won't help;
 - `AccessDeniedError`, `AccessExpiredError`: it won't give it to this identity;
+- `IntegrityError`: what it begins to give is not what was asked for;
 - `UnavailableError`, `ThrottledError`: not now.
+
+Several threads may open blobs of one source at once; each stream belongs to one of them.
 """
 
 from __future__ import annotations

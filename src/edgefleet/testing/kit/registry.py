@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edgefleet.errors import IntegrityError, InvalidInputError, NotFoundError, PolicyError
+from edgefleet.errors import (
+    AlreadyExistsError,
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+    PolicyError,
+)
 from edgefleet.interfaces.registry import Registry
 from edgefleet.interfaces.values import ApprovalState
 from edgefleet.protocol.digest import blob_path, digest_of
@@ -104,6 +110,18 @@ class RegistryConformance(VersionRules):
         with pytest.raises(NotFoundError):
             registry.get("digits:1")
         registry.pull("letters:1", tmp_path / "pulled").verify()
+
+    def test_the_name_of_a_deleted_version_is_never_given_again(
+        self, registry: Registry, tmp_path: Path
+    ) -> None:
+        """If this fails, ``digits:2`` means one thing in a log and another in the registry."""
+        registry.push(samples.bundle(tmp_path, 1), "digits")
+        registry.push(samples.bundle(tmp_path, 2), "digits")
+        registry.delete("digits:2")
+        other = samples.bundle(tmp_path, 3)
+        with pytest.raises(AlreadyExistsError):
+            registry.push(other, "digits", version="2")
+        assert registry.push(other, "digits").version == "3"
 
     def test_a_version_with_an_alias_is_not_deleted(
         self, registry: Registry, tmp_path: Path

@@ -1,0 +1,216 @@
+"""Good load mixed with bad clients for minutes: memory must stay flat and latency steady.
+
+    python benchmarks/soak.py [--minutes 10]
+
+Slow, oversized, half, garbage, resetting and deaf clients, and compression bombs, go against one
+server while others ask it without a pause. After a warm-up of a fifth of the time, medians of the
+first third of what is left are held against those of the last: the server's memory (PSS) within
+2 %, the good clients' p50 within 50 % (two cores run both sides). Not one good answer may be wrong
+or lost, and connections, files and threads must be back where they were before the bad clients
+came.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.soaking.clients import KINDS, BadClient, GoodClient, failures_of
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Iterator
+
+FOLDER = Path(__file__).resolve().parent
+GOOD_CLIENTS = 3
+WARM_UP = 0.2  # share of the time
+MEMORY_WITHIN = 0.02
+P50_WITHIN = 0.5
+SETTLE_S = 30.0  # for the server to let go of what bad clients left
+
+
+class Footprint(NamedTuple):
+    """What the server holds."""
+
+    pss_kb: int
+    files: int  # open descriptors, connections among them
+    threads: int
+
+
+class Sample(NamedTuple):
+    """One moment of the soak."""
+
+    pss_kb: int
+    p50_ms: float
+    p99_ms: float
+
+
+class Findings(NamedTuple):
+    """What a soak found."""
+
+    samples: list[Sample]
+    before: Footprint
+    after: Footprint
+    rounds: dict[str, int]
+    failures: Counter[str]
+
+
+class Soaked:
+    """A server in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str], address: tuple[str, int]) -> None:
+        self.process = process
+        self.address = address
+
+    def footprint(self) -> Footprint:
+        """What it holds now."""
+        proc = Path("/proc", str(self.process.pid))
+        rollup = (proc / "smaps_rollup").read_text().splitlines()
+        pss = next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
+        return Footprint(pss, len([*(proc / "fd").iterdir()]), len([*(proc / "task").iterdir()]))
+
+    def settled(self, files: int) -> Footprint:
+        """What it holds once no more files are open than so many, or after `SETTLE_S`."""
+        deadline = time.monotonic() + SETTLE_S
+        tick = threading.Event()
+        while (now := self.footprint()).files > files and time.monotonic() < deadline:
+            tick.wait(0.1)
+        return now
+
+
+@contextmanager
+def server(timeout_s: float) -> Iterator[Soaked]:
+    """A server of ``x`` FP32[n] to ``y`` = x + 1, until the block ends."""
+    with tempfile.TemporaryDirectory(prefix="edgefleet-soak-") as folder:
+        model = Path(folder, "plus.onnx")
+        _write_model(model)
+        command = [
+            sys.executable,
+            str(FOLDER / "soaking" / "server.py"),
+            str(model),
+            str(timeout_s),
+        ]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdin
+            assert process.stdout
+            host, port = process.stdout.readline().split()
+            yield Soaked(process, (host, int(port)))
+            assert process.poll() is None, "the server ended"
+            process.stdin.close()
+
+
+def soak(
+    soaked: Soaked,
+    *,
+    goes_on: Callable[[list[BadClient]], bool],
+    every_s: float,
+) -> Findings:
+    """Load the server as long as ``goes_on`` says, asked each ``every_s``."""
+    stop = threading.Event()
+    good = [GoodClient(soaked.address, stop, number) for number in range(GOOD_CLIENTS)]
+    for friend in good:
+        friend.start()
+    bad: list[BadClient] = []
+    samples: list[Sample] = []
+    try:
+        stop.wait(every_s)  # the server's threads and buffers come with its first requests
+        before = soaked.footprint()
+        bad += [BadClient(kind, soaked.address, stop) for kind in KINDS]
+        for rogue in bad:
+            rogue.start()
+        while goes_on(bad):
+            stop.wait(every_s)
+            latencies = sorted(s * 1000 for client in good for s in client.taken())
+            if latencies:
+                p99 = latencies[len(latencies) * 99 // 100]
+                pss = soaked.footprint().pss_kb
+                samples.append(Sample(pss, statistics.median(latencies), p99))
+    finally:
+        stop.set()
+        for thread in (*good, *bad):
+            thread.join()
+    after = soaked.settled(before.files - GOOD_CLIENTS)
+    rounds = {client.name: client.rounds for client in bad}
+    return Findings(samples, before, after, rounds, failures_of([*good, *bad]))
+
+
+def judged(found: Findings) -> list[str]:
+    """What is wrong with what was found; nothing, if all is well."""
+    wrong = [f"{count} x {what}" for what, count in found.failures.items()]
+    if found.after.files > found.before.files - GOOD_CLIENTS:
+        wrong.append(f"files: {found.before.files} before, {found.after.files} after")
+    if found.after.threads > found.before.threads:
+        wrong.append(f"threads: {found.before.threads} before, {found.after.threads} after")
+    wrong += [f"no {kind} client was ended" for kind, count in found.rounds.items() if not count]
+    return wrong
+
+
+def drifted(samples: list[Sample]) -> list[str]:
+    """Which of memory and latency did not hold; printed as well."""
+    steady = samples[int(len(samples) * WARM_UP) :]
+    third = max(1, len(steady) // 3)
+    wrong = []
+    for name, of, within in (
+        ("memory (PSS) kB", lambda sample: sample.pss_kb, MEMORY_WITHIN),
+        ("p50 ms", lambda sample: sample.p50_ms, P50_WITHIN),
+        ("p99 ms", lambda sample: sample.p99_ms, None),
+    ):
+        first = statistics.median(map(of, steady[:third]))
+        last = statistics.median(map(of, steady[-third:]))
+        print(f"  {name:<16} {first:10.2f} -> {last:10.2f}  {last / first - 1:+.1%}")
+        if within is not None and abs(last / first - 1) > within:
+            wrong.append(f"{name} went from {first:.2f} to {last:.2f}")
+    return wrong
+
+
+def _write_model(path: Path) -> None:
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "a"], ["y"])],
+        "plus",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])],
+        [numpy_helper.from_array(np.ones(1, np.float32), "a")],
+    )
+    imports = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=9), path)
+
+
+def main() -> None:
+    """Soak and judge."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    minutes = parser.parse_args().minutes
+    if not Path("/proc/self/smaps_rollup").exists():
+        print("skipped: only Linux tells a process's share of memory")
+        return
+    every_s = max(0.5, minutes * 60 / 200)
+    with server(timeout_s=2.0) as soaked:
+        end = time.monotonic() + minutes * 60
+        found = soak(soaked, goes_on=lambda _: time.monotonic() < end, every_s=every_s)
+    rounds = ", ".join(f"{count} {kind}" for kind, count in found.rounds.items())
+    print(f"{minutes:g} minutes, {GOOD_CLIENTS} good clients; bad clients' rounds: {rounds}")
+    wrong = judged(found) + drifted(found.samples)
+    if wrong:
+        sys.exit("error: " + "\n  ".join(wrong))
+    print("  every good answer right; connections, files and threads back where they were")
+
+
+if __name__ == "__main__":
+    main()

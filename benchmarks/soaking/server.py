@@ -1,0 +1,44 @@
+"""The server that is soaked, a process of its own so that its memory is nobody else's.
+
+    python benchmarks/soaking/server.py MODEL.onnx TIMEOUT_S
+
+Prints ``host port``, serves ``m``, ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from edgefleet_runtime.engines.base import EngineOptions
+from edgefleet_runtime.engines.onnxruntime import OnnxRuntimeEngine
+from edgefleet_runtime.serve.loop import run
+from edgefleet_runtime.serve.messages import MIB, Limits
+from edgefleet_runtime.serve.server import Server
+from edgefleet_runtime.serve.table import ModelTable, ServedModel
+
+
+async def serve(path: Path, timeout_s: float) -> None:
+    """Serve the model until standard input ends."""
+    limits = Limits(
+        max_body_bytes=MIB,
+        head_timeout_s=timeout_s,
+        body_timeout_s=timeout_s,
+        idle_timeout_s=2 * timeout_s,
+        write_timeout_s=timeout_s,
+        linger_s=timeout_s / 2,
+    )
+    model = OnnxRuntimeEngine().load(path, EngineOptions(threads=1))
+    table = ModelTable()
+    table.swap({"m": ServedModel(model, name="m", version="1", bundle="", variant="")})
+    server = Server(table, limits=limits)
+    await server.start()
+    host, _, port = server.endpoint.removeprefix("http://").rpartition(":")
+    print(host, port, flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
+    await server.stop(timeout_s)
+
+
+if __name__ == "__main__":
+    run(serve(Path(sys.argv[1]), float(sys.argv[2])))

@@ -1,0 +1,1 @@
+"""The commands of ``edgefleet-runtime``, one a module: ``add`` declares it, ``_run`` does it."""

@@ -1,0 +1,92 @@
+"""The options by which ``run`` and ``once`` know their fleet, and the settings they come to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefleet_runtime.commands.common import pairs
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_fleet(parser: argparse.ArgumentParser) -> None:
+    """Declare folder, device, channel and caps."""
+    parser.add_argument(
+        "--root",
+        type=Path,
+        required=True,
+        help="folder of this runtime's own, on a persistent disk: models, telemetry, state",
+    )
+    parser.add_argument("--device", required=True, help="the device's name in its fleet")
+    parser.add_argument(
+        "--channel", required=True, help="how pointers come; see doctor for those here"
+    )
+    parser.add_argument(
+        "-o",
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the channel; may be given several times",
+    )
+    parser.add_argument("--fleet", metavar="UUID", help="take pointers of this fleet only")
+    parser.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a fact about the device in place of the one detected, such as target=jetson-orin",
+    )
+    parser.add_argument(
+        "--store-max-bytes", type=int, help="cap of models on the disk (default 8 GiB)"
+    )
+    parser.add_argument(
+        "--spool-max-bytes", type=int, help="cap of unsent telemetry on the disk (default 512 MiB)"
+    )
+    parser.add_argument(
+        "--memory-max-bytes", type=int, help="cap of models in memory, by estimate (default: none)"
+    )
+    parser.add_argument(
+        "--fetch-max-bytes-per-s", type=int, help="bandwidth that fetching may take (default: all)"
+    )
+    parser.add_argument(
+        "--external",
+        metavar="URL",
+        help="let an inference server that already runs at http://HOST:PORT run the models: "
+        "Triton, or any of Open Inference Protocol v2",
+    )
+    parser.add_argument(
+        "--external-repository",
+        type=Path,
+        metavar="DIR",
+        help="folder that this server loads models from, by explicit model control",
+    )
+    parser.add_argument(
+        "--external-model",
+        metavar="NAME",
+        help="without such a folder: the model of this server to use",
+    )
+
+
+def fleet_settings(arguments: argparse.Namespace) -> dict[str, object]:
+    """Settings of `edgefleet_runtime.config.NodeConfig` from those options."""
+    given = {
+        "fleet": arguments.fleet,
+        "store_max_bytes": arguments.store_max_bytes,
+        "spool_max_bytes": arguments.spool_max_bytes,
+        "memory_max_bytes": arguments.memory_max_bytes,
+        "fetch_max_bytes_per_s": arguments.fetch_max_bytes_per_s,
+        "external": arguments.external,
+        "external_repository": arguments.external_repository,
+        "external_model": arguments.external_model,
+    }
+    return {
+        **{name: value for name, value in given.items() if value is not None},
+        "root": arguments.root.absolute(),
+        "device": arguments.device,
+        "channel": arguments.channel,
+        "channel_options": pairs(arguments.option, "-o"),
+        "labels": pairs(arguments.label, "--label"),
+    }

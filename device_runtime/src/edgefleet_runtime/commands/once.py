@@ -1,0 +1,56 @@
+"""``once``: for devices that sleep: look at the fleet once, do what it asks for, report and end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from edgefleet_runtime.commands.fleet import add_fleet, fleet_settings
+
+if TYPE_CHECKING:
+    import argparse
+
+DONE, REJECTED, UNFINISHED, UNDELIVERED = 0, 3, 4, 5
+_ABOUT = f"""\
+Serves nothing. A release that passes its self-test here counts as good, and serves from the disk
+when 'run' starts. Exit codes: {DONE} what the fleet asks for is on this device, attested and
+reported; 1 could not run; 2 usage; {REJECTED} the release asked for was rejected; {UNFINISHED} not
+finished in time, call again; {UNDELIVERED} done, but a report or telemetry could not be delivered
+and waits for the next call.
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.epilog = _ABOUT
+    add_fleet(parser)
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long to work; what still runs then is broken off (default: %(default)g)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(command=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from edgefleet_runtime.config import checked
+    from edgefleet_runtime.node import Node
+
+    # Nothing serves for a while here: the self-test and an orderly end are what can be had.
+    config = checked({**fleet_settings(arguments), "host": "127.0.0.1", "healthy_after_s": 0.0})
+    report, delivered = Node(config).once(arguments.timeout)
+    if arguments.json:
+        print(json.dumps(json.loads(report.encoded()), indent=2))
+    else:
+        print(f"{report.state}; runs {report.running or 'nothing'}", flush=True)
+    for error in report.errors:
+        print(f"error: {error}", file=sys.stderr)
+    if report.state == "rejected":
+        return REJECTED
+    if report.state in {"waiting", "working"}:
+        return UNFINISHED
+    return DONE if delivered else UNDELIVERED

@@ -1,0 +1,71 @@
+"""``run``: serve what the fleet delivers to this device, until stopped."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefleet.errors import InvalidInputError
+from edgefleet_runtime.access_options import access_settings, add_access
+from edgefleet_runtime.commands.common import address
+from edgefleet_runtime.commands.fleet import add_fleet, fleet_settings
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add(run: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    add_fleet(run)
+    run.add_argument(
+        "--http",
+        default="127.0.0.1:0",
+        metavar="HOST:PORT",
+        help="where to serve; port 0 takes a free one, which the report tells; 'none' for nowhere "
+        "(default: %(default)s)",
+    )
+    run.add_argument("--uds", type=Path, metavar="PATH", help="serve on a Unix socket as well")
+    add_access(run)
+    run.add_argument(
+        "--healthy-after",
+        type=float,
+        metavar="SECONDS",
+        help="how long a release serves before a crash no longer counts against it (default 20)",
+    )
+    run.add_argument(
+        "--exit-with-parent",
+        action="store_true",
+        help="stop when standard input ends, so that no runtime outlives what started it",
+    )
+    run.set_defaults(command=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from edgefleet_runtime.config import checked
+    from edgefleet_runtime.node import Node
+    from edgefleet_runtime.serve.loop import run
+
+    host, port = address(arguments.http)
+    if host is None and arguments.uds is None:
+        raise InvalidInputError(
+            "there is nowhere to serve: no address and no Unix socket",
+            cure="leave --http out, or give --uds PATH",
+        )
+    given = {"uds": arguments.uds, "healthy_after_s": arguments.healthy_after}
+    config = checked(
+        {
+            **fleet_settings(arguments),
+            **{name: value for name, value in given.items() if value is not None},
+            "host": host,
+            "port": port,
+            "access": access_settings(arguments),
+            "exit_with_parent": arguments.exit_with_parent,
+        }
+    )
+    if not run(Node(config).run()):
+        # A thread sits in a call that doesn't end: leave now, while the promised time lasts.
+        logging.shutdown()
+        os._exit(0)
+    return 0

@@ -1,0 +1,132 @@
+"""A server of its own: models into a table, the table behind a server, until a signal comes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import tempfile
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from edgefleet.errors import ConflictError
+from edgefleet_runtime.engines.base import EngineOptions
+from edgefleet_runtime.parent import watch_parent
+from edgefleet_runtime.serve.access import Access
+from edgefleet_runtime.serve.server import Server
+from edgefleet_runtime.serve.table import ModelTable
+from edgefleet_runtime.standalone.loading import load_bundle, load_file
+from edgefleet_runtime.standalone.repository import ModelRepository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from edgefleet_runtime.serve.table import ServedModel
+
+_log = logging.getLogger(__name__)
+
+DRAIN_S = 8.0
+
+
+class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What to serve and where.
+
+    Attributes:
+        models: files by the name to serve them under.
+        bundles: folders of bundles, likewise.
+        repository: a Triton model repository; every model in it is served.
+        options: how to open models.
+        host: address to serve on; None for none.
+        port: 0 for one that is free.
+        uds: path of a Unix socket to serve on as well.
+        access: who may use that address.
+        exit_with_parent: stop when standard input ends.
+    """
+
+    models: dict[str, Path] = {}
+    bundles: dict[str, Path] = {}
+    repository: Path | None = None
+    options: EngineOptions = EngineOptions()
+    host: str | None = "127.0.0.1"
+    port: int = 8000
+    uds: Path | None = None
+    access: Access = Access()
+    exit_with_parent: bool = False
+
+
+def fill(table: ModelTable, config: StandaloneConfig, work: Path) -> ModelRepository | None:
+    """Load everything that a configuration names.
+
+    Args:
+        table: takes the models.
+        config: names them.
+        work: folder in which bundles are laid out; must stay while they serve.
+
+    Returns:
+        The repository, if the configuration names one.
+
+    Raises:
+        EdgeFleetError: a model can't be served; the message names it.
+        ConflictError: two models have one name.
+    """
+    served: dict[str, ServedModel] = {}
+    options = config.options
+    makers: list[tuple[Mapping[str, Path], Callable[[str, Path], ServedModel]]] = [
+        (config.models, lambda name, path: load_file(name, path, options)),
+        (config.bundles, lambda name, path: load_bundle(name, path, work, options)),
+    ]
+    for sources, make in makers:
+        for name, path in sources.items():
+            if name in served:
+                raise _taken(name)
+            served[name] = make(name, path)
+    table.swap(served)
+    if config.repository is None:
+        return None
+    repository = ModelRepository(config.repository, table, options)
+    for name in repository.names():
+        if name in served:
+            raise _taken(name)
+        repository.load(name)
+    return repository
+
+
+async def serve(config: StandaloneConfig, *, announce: Callable[[str], None]) -> None:
+    """Serve until a signal comes.
+
+    Args:
+        config: what and where.
+        announce: called with the endpoint when clients can connect.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    table = ModelTable()
+    with ExitStack() as stack:
+        work = Path()
+        if config.bundles:
+            work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefleet-")))
+        fill(table, config, work)
+        for model in table:
+            on, nodes = ", ".join(model.model.providers), dict(model.model.nodes)
+            _log.info("%s:%s runs on %s %s", model.name, model.version, on, nodes or "")
+        server = Server(table, config.host, config.port, uds=config.uds, access=config.access)
+        await server.start()
+        if config.exit_with_parent:
+            threading.Thread(target=watch_parent, args=(loop, stop), daemon=True).start()
+        announce(server.endpoint)
+        await stop.wait()
+        await server.stop(DRAIN_S)
+        for model in table.swap({}):
+            model.retire()
+
+
+def _taken(name: str) -> ConflictError:
+    return ConflictError(
+        f"two models are to be served as {name!r}", cure="give each its name", retryable=False
+    )

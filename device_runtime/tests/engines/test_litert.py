@@ -1,0 +1,160 @@
+"""LiteRT on the CPU, for real; the Edge TPU by a stand-in for its library's answers."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from edgefleet.errors import (
+    InferenceError,
+    InvalidInputError,
+    InvalidModelError,
+    UnsupportedError,
+)
+from edgefleet_runtime.engines import litert
+from edgefleet_runtime.engines.base import EngineOptions
+from edgefleet_runtime.engines.discovery import engine_for
+from edgefleet_runtime.engines.litert import CPU, EDGE_TPU, LiteRtEngine, LiteRtModel
+
+pytest.importorskip("ai_edge_litert.interpreter", reason="the extra 'litert' is not installed")
+tflite_models = pytest.importorskip(
+    "device_runtime.tests.tflite_models", reason="tflite writes the models", exc_type=ImportError
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ONES = {"x": np.ones((1, 4), np.float32)}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    made: Path = tflite_models.add(tmp_path / "m.tflite", 2.0)
+    return made
+
+
+def test_a_model_tells_its_interface_and_answers(path: Path) -> None:
+    model = engine_for("tflite").load(path, EngineOptions(threads=1))
+    assert [(s.name, s.datatype, s.shape) for s in model.interface.inputs] == [
+        ("x", "FP32", (1, 4))
+    ]
+    assert model.infer(ONES)["y"].tolist() == [[3.0] * 4]
+    assert model.engine.startswith("litert ")
+    assert model.providers == (CPU,)
+    assert model.nodes == {CPU: 1}
+
+
+def test_answers_are_not_overwritten_by_later_runs(path: Path) -> None:
+    model = LiteRtEngine().load(path, EngineOptions())
+    first = model.infer(ONES)["y"]
+    model.infer({"x": ONES["x"] * 9})
+    assert first.tolist() == [[3.0] * 4]
+
+
+def test_threads_take_turns(path: Path) -> None:
+    model = LiteRtEngine().load(path, EngineOptions())
+    wrong: list[float] = []
+
+    def work(value: float) -> None:
+        for _ in range(200):
+            answer = model.infer({"x": ONES["x"] * np.float32(value)})["y"]
+            if not (answer == value + 2).all():
+                wrong.append(value)
+
+    threads = [threading.Thread(target=work, args=(float(number),)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "inputs,said",
+    [
+        ({}, "missing"),
+        ({"x": np.ones((1, 5), np.float32)}, "shape"),
+        ({"x": np.ones((1, 4), np.float64)}, "FP32"),
+        ({**ONES, "z": ONES["x"]}, "no input 'z'"),
+    ],
+)
+def test_wrong_inputs_are_the_callers_fault(path: Path, inputs: Any, said: str) -> None:
+    model = LiteRtEngine().load(path, EngineOptions())
+    with pytest.raises(InvalidInputError, match=said):
+        model.infer(inputs)
+
+
+def test_a_closed_model_says_so(path: Path) -> None:
+    model = LiteRtEngine().load(path, EngineOptions())
+    model.close()
+    model.close()
+    with pytest.raises(InferenceError, match="closed"):
+        model.infer(ONES)
+
+
+def test_a_broken_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.tflite").write_bytes(b"broken" * 10)
+    with pytest.raises(InvalidModelError, match=r"m\.tflite"):
+        LiteRtEngine().load(tmp_path / "m.tflite", EngineOptions())
+    with pytest.raises(InvalidModelError, match="no model file"):
+        LiteRtEngine().load(tmp_path / "absent.tflite", EngineOptions())
+
+
+@pytest.mark.parametrize("provider", [EDGE_TPU, "CUDAExecutionProvider"])
+def test_strict_refuses_what_is_not_there(path: Path, provider: str) -> None:
+    with pytest.raises(UnsupportedError):
+        LiteRtEngine().load(path, EngineOptions(providers=(provider,), strict=True))
+
+
+def test_without_an_edge_tpu_it_falls_back_and_says_so(path: Path) -> None:
+    model = LiteRtEngine().load(path, EngineOptions(providers=(EDGE_TPU, CPU)))
+    assert model.providers == (CPU,)
+    assert LiteRtEngine.available() == (CPU,)
+
+
+class CompiledSession:
+    """What the interpreter tells of a model from edgetpu_compiler; needs a Coral to be real."""
+
+    def __init__(self, *operators: str) -> None:
+        self.operators = operators
+
+    def get_signature_list(self) -> dict[str, Any]:
+        return {}
+
+    def get_input_details(self) -> list[dict[str, Any]]:
+        return []
+
+    get_output_details = get_input_details
+
+    def allocate_tensors(self) -> None:
+        pass
+
+    def _get_ops_details(self) -> list[dict[str, Any]]:
+        return [{"op_name": name} for name in self.operators]
+
+
+def test_what_the_edge_tpu_runs_is_counted() -> None:
+    session = CompiledSession("edgetpu-custom-op", "SOFTMAX", "DELEGATE")
+    model = LiteRtModel(session, "litert", tpu=True)
+    assert model.nodes == {EDGE_TPU: 1, CPU: 1}
+    assert model.providers == (EDGE_TPU, CPU)
+
+
+@pytest.mark.parametrize("operators,refused", [(("SOFTMAX",), True), ((), False)])
+def test_strict_refuses_a_rest_on_the_cpu(
+    path: Path, monkeypatch: pytest.MonkeyPatch, operators: tuple[str, ...], *, refused: bool
+) -> None:
+    session = CompiledSession("edgetpu-custom-op", *operators)
+    fake = SimpleNamespace(Interpreter=lambda **_: session, load_delegate=lambda _: object())
+    monkeypatch.setattr("ai_edge_litert.interpreter", fake)
+    monkeypatch.setattr(litert, "_has_edge_tpu_library", lambda: True)
+    options = EngineOptions(providers=(EDGE_TPU,), strict=True)
+    if refused:
+        with pytest.raises(UnsupportedError, match="1 operators on the CPU"):
+            LiteRtEngine().load(path, options)
+    else:
+        assert LiteRtEngine().load(path, options).providers == (EDGE_TPU, CPU)

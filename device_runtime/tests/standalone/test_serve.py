@@ -1,0 +1,146 @@
+"""``serve`` as a real process, and what it refuses to start with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from device_runtime.tests.node.device import publish
+from device_runtime.tests.onnx_models import plus
+from device_runtime.tests.support import Repository
+from edgefleet.protocol.layout import BundleLayout
+from edgefleet_runtime.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server and its endpoint; ends with the block."""
+    command = [sys.executable, "-m", "edgefleet_runtime", "serve", "--exit-with-parent"]
+    process = subprocess.Popen(
+        [*command, "--http", "127.0.0.1:0", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line.startswith("serving on http://"), line
+            yield line.split()[-1], process
+        finally:
+            process.kill()
+
+
+def infer(endpoint: str, name: str, values: list[float], shape: list[int]) -> Any:
+    tensor = {"name": "x", "datatype": "FP32", "shape": shape, "data": values}
+    request = urllib.request.Request(
+        f"{endpoint}/v2/models/{name}/infer", json.dumps({"inputs": [tensor]}).encode()
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer)["outputs"][0]["data"]
+
+
+def bundle(root: Path, factor: float, *, recorded: float | None = None) -> BundleLayout:
+    return publish(Repository(root), factor, recorded=recorded)
+
+
+def test_files_bundles_and_a_repository_are_served_together(tmp_path: Path) -> None:
+    file = plus(tmp_path / "one.onnx", 1)
+    layout = bundle(tmp_path / "published", 3.0)
+    version = tmp_path / "repository" / "two" / "1"
+    version.mkdir(parents=True)
+    plus(version / "model.onnx", 2)
+    with serving(
+        *("--model", f"one={file}", "--bundle", f"three={layout.root}"),
+        *("--model-repository", str(tmp_path / "repository"), "--device", "cpu", "--strict"),
+    ) as (endpoint, process):
+        assert infer(endpoint, "one", [1.0], [1]) == [2.0]
+        assert infer(endpoint, "two", [1.0], [1]) == [3.0]
+        assert infer(endpoint, "three", [1.0] * 4, [1, 4]) == [3.0] * 4
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def test_it_ends_with_what_started_it(tmp_path: Path) -> None:
+    file = plus(tmp_path / "one.onnx", 1)
+    with serving("--model", f"one={file}") as (_, process):
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments,said",
+    [
+        ([], "nothing to serve"),
+        (["--model", "one.onnx"], "KEY=VALUE"),
+        (["--model", "m=one.onnx", "--model", "m=one.onnx"], "one name to several"),
+        (["--model", "m=one.onnx", "--bundle", "m=published"], "NotFound"),
+        (["--model", "m=absent.onnx"], "no file absent.onnx"),
+        (["--model", "m=notes.txt"], "no model file"),
+        (["--model", "m=broken.onnx"], "model 'm'"),
+        (["--model", "m=one.onnx", "--device", "toaster"], "no device 'toaster'"),
+        (["--model", "m=one.onnx", "--device", "cuda", "--strict"], "CUDAExecutionProvider"),
+        (["--model", "m=one.onnx", "--http", "0.0.0.0:0"], "other machines"),
+        (["--model-repository", "absent"], "no model repository"),
+        (["--model", "two=one.onnx", "--model-repository", "repository"], "two models"),
+        (["--bundle", "repository"], "no bundle"),
+    ],
+)
+def test_what_cannot_be_served_stops_the_start(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plus(tmp_path / "one.onnx", 1)
+    Path("notes.txt").touch()
+    Path("broken.onnx").write_bytes(b"\xff" * 100)
+    Path("repository/two/1").mkdir(parents=True)
+    assert main(["serve", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert said in error or said == "NotFound"
+    assert error.startswith("error: ") or "\nerror: " in error
+
+
+def test_a_bundle_that_fails_its_self_test_is_not_served(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = bundle(tmp_path, 2.0, recorded=5.0)
+    assert main(["serve", "--bundle", str(layout.root)]) == 1
+    assert "self-test" in capsys.readouterr().err
+
+
+def test_the_start_loads_no_pydantic_and_no_fleet(tmp_path: Path) -> None:
+    file = plus(tmp_path / "one.onnx", 1)
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from edgefleet_runtime.serve.table import ModelTable\n"
+        "from edgefleet_runtime.standalone.serving import StandaloneConfig, fill\n"
+        "table = ModelTable()\n"
+        f"fill(table, StandaloneConfig(models={{'m': Path({str(file)!r})}}), Path())\n"
+        "wrong = ('pydantic', 'google', 'zstandard', 'edgefleet.protocol.pointer',"
+        " 'edgefleet.protocol.release', 'edgefleet.protocol.report', 'edgefleet.protocol.event',"
+        " 'edgefleet_runtime.node', 'edgefleet_runtime.reconciler', 'edgefleet_runtime.spool',"
+        " 'edgefleet_runtime.store', 'edgefleet_runtime.channels')\n"
+        "print([name for name in wrong if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,167 @@
+"""The table of commands, and how one is run: errors to exit codes, signals, the broken pipe."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+import edgefleet
+from edgefleet.cli.errors import BROKEN_PIPE, Terminated, exit_codes_text, report
+from edgefleet.cli.lazy import Entry, LazyGroup
+from edgefleet.cli.options import common, help_without_command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
+
+_HOME = "edgefleet.cli."
+
+SECTIONS = {
+    "Start": {
+        "demo": Entry(_HOME + "demo.command:demo", "Show a model's whole way on this machine."),
+        "init": Entry(_HOME + "init:init", "Write an edgefleet.toml to start from."),
+        "doctor": Entry(_HOME + "doctor:doctor", "Check this machine and its profiles."),
+        "providers": Entry(_HOME + "providers:providers", "List providers, or show one of them."),
+        "install": Entry(_HOME + "install:install", "Prepare a provider's side, or take it down."),
+    },
+    "Models": {
+        "train": Entry(_HOME + "train:train", "Run a training script."),
+        "runs": Entry(_HOME + "train:runs", "List training runs, or show one of them."),
+        "optimize": Entry(_HOME + "optimize:optimize", "Make a bundle for hardware targets."),
+        "model": Entry(_HOME + "models:model", "Push, list, pull, approve models."),
+        "targets": Entry(_HOME + "targets:targets", "List the hardware targets known here."),
+    },
+    "Devices": {
+        "devices": Entry(_HOME + "devices:devices", "List devices, or run the local ones."),
+        "device": Entry(_HOME + "devices:device", "Enrol or retire a device, read its log."),
+    },
+    "Deliver": {
+        "plan": Entry(_HOME + "deploy:plan", "Show what a deployment would do."),
+        "deploy": Entry(_HOME + "deploy:deploy", "Deploy a model version to a group."),
+        "remove": Entry(_HOME + "steps:remove", "Take a model out of a group's release."),
+        "promote": Entry(_HOME + "steps:promote", "Give a cohort's release to every device."),
+        "cancel": Entry(_HOME + "steps:cancel", "Take a cohort's release back."),
+        "rollback": Entry(_HOME + "steps:rollback", "Go back to a group's release before."),
+    },
+    "Know": {
+        "status": Entry(_HOME + "status:status", "Show what devices attest that they run."),
+        "history": Entry(_HOME + "status:history", "Show what was done to a group."),
+        "why": Entry(_HOME + "status:why", "Explain what one device runs, and why."),
+        "events": Entry(_HOME + "events:events", "Read the events that devices recorded."),
+    },
+    "Tools": {
+        "mock": Entry(_HOME + "mock:mock", "Run a command against mock clouds."),
+        "completion": Entry(_HOME + "completion:completion", "Print a shell's completion script."),
+    },
+}
+
+
+class App(LazyGroup):
+    """The root command: prints errors with their cure and exits with the documented codes."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: FBT001, FBT002 - click's signature
+        windows_expand_args: bool = True,  # noqa: FBT001, FBT002 - click's signature
+        **extra: Any,  # noqa: ANN401 - click's signature
+    ) -> NoReturn:
+        try:
+            with _heeding_signals():
+                result = super().main(
+                    args,
+                    prog_name or "edgefleet",
+                    complete_var,
+                    standalone_mode=False,
+                    windows_expand_args=windows_expand_args,
+                    **extra,
+                )
+            code = result if isinstance(result, int) else 0
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the outermost handler
+            code = report(error)
+        sys.exit(code)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            result: object = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _forget_stdout()
+            ctx.exit(BROKEN_PIPE)
+        return result
+
+
+@contextmanager
+def _heeding_signals() -> Iterator[None]:
+    """SIGTERM ends a command like Ctrl-C does, so that what it started is stopped.
+
+    And SIGINT does so even where a shell has it ignored, as in a script's background jobs.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise Terminated
+
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _forget_stdout() -> None:
+    """Keep the interpreter from complaining at exit that nobody reads its output."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        return
+
+
+def _show_version(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's signature
+    if asked and not ctx.resilient_parsing:
+        click.echo(f"edgefleet {edgefleet.__version__}")
+        ctx.exit()
+
+
+def _epilog() -> str:
+    return "\b\nExit codes:\n" + exit_codes_text()
+
+
+@click.command(
+    "edgefleet",
+    cls=App,
+    sections=SECTIONS,
+    invoke_without_command=True,
+    epilog=_epilog(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Print the version and exit.",
+)
+@common
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Train once, deliver through any cloud, serve the same on every device, know it happened."""
+    help_without_command(ctx)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    cli.main()

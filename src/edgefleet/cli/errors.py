@@ -1,0 +1,90 @@
+"""What a failure looks like on the command line: one line, its cure, a documented exit code."""
+
+from __future__ import annotations
+
+import traceback
+
+import click
+
+from edgefleet import errors as e
+from edgefleet.cli.options import is_verbose
+
+FAILURE = 1
+USAGE = 2
+NOT_FOUND = 3
+REFUSED = 4
+UNAVAILABLE = 5
+DEPLOYMENT_FAILED = 6
+INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+TERMINATED = 143  # 128 + SIGTERM
+
+EXIT_CODES = {
+    0: "done",
+    FAILURE: "failure",
+    USAGE: "the command line is wrong",
+    NOT_FOUND: "a model, version, group, device, run or provider isn't there",
+    REFUSED: "refused: a conflict, a policy, or no permission",
+    UNAVAILABLE: "a service or device can't be reached, or waiting took too long",
+    DEPLOYMENT_FAILED: "devices rejected the release",
+    INTERRUPTED: "interrupted",
+    BROKEN_PIPE: "the reader of the output went away",
+    TERMINATED: "terminated",
+}
+"""Every code that the command line exits with; ``edgefleet mock`` gives its command's own."""
+
+# The first that fits counts.
+_CODES: tuple[tuple[type[e.EdgeFleetError], int], ...] = (
+    (e.NotFoundError, NOT_FOUND),
+    (e.ProviderNotFoundError, NOT_FOUND),
+    (e.ConflictError, REFUSED),
+    (e.PolicyError, REFUSED),
+    (e.AccessDeniedError, REFUSED),
+    (e.UnavailableError, UNAVAILABLE),
+    (e.WaitTimeoutError, UNAVAILABLE),
+    (e.DeploymentFailedError, DEPLOYMENT_FAILED),
+)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: whatever cleans up after Ctrl-C does so now."""
+
+
+def exit_codes_text() -> str:
+    """The table, a line a code."""
+    return "\n".join(f"{code:>5}  {meaning}" for code, meaning in EXIT_CODES.items())
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code of a failure."""
+    if isinstance(error, click.UsageError):
+        return USAGE
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        cause = error.__cause__ if isinstance(error, click.Abort) else error
+        return TERMINATED if isinstance(cause, Terminated) else INTERRUPTED
+    return next((code for kind, code in _CODES if isinstance(error, kind)), FAILURE)
+
+
+def report(error: BaseException) -> int:
+    """Print a failure to standard error, with ``--verbose`` its traceback, and return its code."""
+    if is_verbose():
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    click.echo(_text(error), err=True)
+    return exit_code(error)
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, click.UsageError):
+        where = "" if error.ctx is None else f"{error.ctx.get_usage()}\n"
+        path = "edgefleet" if error.ctx is None else error.ctx.command_path
+        return f"{where}error: {error.format_message()}\n  cure: {path} --help"
+    if isinstance(error, click.ClickException):
+        return f"error: {error.format_message()}"
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return "interrupted" if exit_code(error) == INTERRUPTED else "terminated"
+    if isinstance(error, e.EdgeFleetError | OSError):
+        return f"error: {error}"
+    return (
+        f"error: {type(error).__name__}: {error}\n"
+        "  cure: this is a defect; run it again with --verbose and report what it prints"
+    )

@@ -1,0 +1,109 @@
+"""``edgefleet events``: what devices recorded."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgefleet.cli.options import common, json_option, open_fleet
+from edgefleet.cli.output import print_json_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from edgefleet.protocol.event import Event
+
+_AGO = re.compile(r"\A(?P<count>\d+(?:\.\d+)?)(?P<unit>[smhdw])\Z")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_TEXT_CHARACTERS = 100  # of an event's data on one line
+
+
+def moment(text: str) -> datetime:
+    """A time: ``90s``, ``10m``, ``1h``, ``2d``, ``1w`` ago, or ISO 8601, in UTC without a zone.
+
+    Raises:
+        BadParameter: it is neither.
+    """
+    try:
+        if ago := _AGO.match(text):
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago["unit"]]: float(ago["count"])})
+        found = datetime.fromisoformat(text)
+    except (ValueError, OverflowError) as error:
+        msg = f"{text!r} is no time; write 1h, 30m or 2026-05-01T12:00Z"
+        raise click.BadParameter(msg) from error
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+@click.command()
+@click.option(
+    "--kind",
+    type=click.Choice(["prediction", "metric", "sketch", "sample", "alarm", "health"]),
+    help="Only this kind.",
+)
+@click.option("--model", metavar="NAME", help="Only events of this model.")
+@click.option("--device", metavar="NAME", help="Only events of this device.")
+@click.option("--since", metavar="TIME", type=moment, help="1h (ago), or ISO 8601.")
+@click.option("--until", metavar="TIME", type=moment, help="Likewise; not included.")
+@click.option("--limit", type=click.IntRange(1), help="Stop after so many.")
+@click.option("--follow", is_flag=True, help="Print new ones as they arrive, until Ctrl-C.")
+@json_option
+@common
+def events(
+    *,
+    kind: str | None,
+    model: str | None,
+    device: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int | None,
+    follow: bool,
+    as_json: bool,
+) -> None:
+    """Read the events that devices recorded.
+
+    In the order of devices and days. With --json an array, an event a line; with --json --follow an
+    object a line.
+    """
+    if follow and (since or until):
+        raise click.UsageError("--follow starts now: it goes with neither --since nor --until")
+    with open_fleet() as fleet:
+        if follow:
+            found: Iterable[Event] = fleet.telemetry.follow(kind=kind, model=model, device=device)
+        else:
+            found = fleet.events(kind=kind, model=model, device=device, since=since, until=until)
+        chosen = islice(found, limit)
+        if as_json and not follow:
+            _print_array(chosen)
+            return
+        for event in chosen:
+            if as_json:
+                print_json_line(facts_of(event))
+            else:
+                click.echo(_line(event))
+
+
+def facts_of(event: Event) -> dict[str, Any]:
+    """An event as JSON-ready data, with the device that the channel attributed it to."""
+    return {**event.plain(), "device": event.device, "kind": event.kind}
+
+
+def _print_array(events: Iterable[Event]) -> None:
+    """A JSON array, written while it is read: there may be millions."""
+    before = "["
+    for event in events:
+        click.echo(f"{before}\n{json.dumps(facts_of(event), ensure_ascii=False)}", nl=False)
+        before = ","
+    click.echo("[]" if before == "[" else "\n]")
+
+
+def _line(event: Event) -> str:
+    data = bytes(event.data).decode("utf-8", "replace")
+    if len(data) > _TEXT_CHARACTERS:
+        data = data[: _TEXT_CHARACTERS - 1] + "…"
+    at = f"{event.time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3]
+    return f"{at}  {event.device}  {event.kind}  {event.subject or '-'}  {data}"

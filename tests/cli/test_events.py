@@ -1,0 +1,88 @@
+"""`edgefleet events`: times, and the two forms of JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+import pytest
+
+from edgefleet.cli.events import moment
+from tests.cli.conftest import Run, RunJson
+
+
+@pytest.mark.parametrize(
+    "text, ago",
+    [
+        ("90s", timedelta(seconds=90)),
+        ("10m", timedelta(minutes=10)),
+        ("1.5h", timedelta(hours=1.5)),
+        ("2d", timedelta(days=2)),
+        ("1w", timedelta(weeks=1)),
+    ],
+)
+def test_a_time_may_be_so_long_ago(text: str, ago: timedelta) -> None:
+    assert abs(datetime.now(UTC) - ago - moment(text)) < timedelta(seconds=10)
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-05-01", "2026-05-01T00:00", "2026-05-01T00:00Z", "2026-05-01T02:00+02:00"]
+)
+def test_a_time_may_be_iso_8601_in_utc_where_it_says_no_zone(text: str) -> None:
+    assert moment(text) == datetime(2026, 5, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["yesterday", "1y", "-1h", "", "99999999999999w"])
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="no time"):
+        moment(text)
+
+
+def test_an_empty_fleet_has_an_empty_array_of_events(run: Run, run_json: RunJson) -> None:
+    assert run_json("events") == []
+    assert not run("events").stdout
+
+
+def test_events_are_filtered_and_limited(
+    run: Run, run_json: RunJson, onnx_file: Callable[..., Path]
+) -> None:
+    run("model", "push", "tiny", str(onnx_file()))
+    for device in ("cam-1", "cam-2"):
+        run("device", "enroll", device, "--group", "line")
+    run("deploy", "tiny", "--to", "line")
+    found = run_json("events", "--device", "cam-2")
+    assert {(event["device"], event["kind"]) for event in found} == {("cam-2", "health")}
+    assert "release-active" in {event["data"]["what"] for event in found}
+    assert len(run("events").stdout.splitlines()) > len(found)
+    assert len(run_json("events", "--limit", "1")) == 1
+    assert run_json("events", "--kind", "alarm") == []
+    assert run_json("events", "--until", "30m") == []
+    assert len(run_json("events", "--device", "cam-2", "--since", "1h")) == len(found)
+
+
+def test_following_gives_a_json_object_a_line_as_events_arrive() -> None:
+    edgefleet = [sys.executable, "-m", "edgefleet.cli"]
+    follow = [*edgefleet, "events", "--follow", "--limit", "1", "--json"]
+    done = subprocess.run(
+        [*edgefleet, "mock", "local", "--devices", "1", "--", *follow],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    event = json.loads(done.stdout)
+    assert (event["device"], event["kind"], event["data"]["what"]) == (
+        "dev-01",
+        "health",
+        "started",
+    )
+    assert done.stdout.count("\n") == 1
+
+
+def test_following_takes_no_times(run: Run) -> None:
+    assert "starts now" in run("events", "--follow", "--since", "1h", expect=2).stderr

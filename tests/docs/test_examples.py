@@ -1,0 +1,64 @@
+"""Every example runs, as a reader would run it: in a folder of its own, against a mock cloud."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py") if "connect(" in path.read_text())
+NOTEBOOKS = sorted(path.name for path in EXAMPLES.glob("*.ipynb"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A reader's folder with the examples in it and no configuration around."""
+    for path in EXAMPLES.iterdir():
+        if path.is_file():
+            shutil.copy(path, tmp_path)
+    return tmp_path
+
+
+def environment(folder: Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("EDGEFLEET_")}
+    return {**kept, "HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+
+
+def test_there_are_examples() -> None:
+    assert "quickstart.py" in SCRIPTS
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_script_runs_on_the_embedded_fleet(name: str, folder: Path) -> None:
+    subprocess.run([sys.executable, name], cwd=folder, env=environment(folder), check=True)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_script_runs_unchanged_against_a_mock(name: str, folder: Path) -> None:
+    command = [sys.executable, "-m", "edgefleet.cli", "mock", "local", "--", sys.executable, name]
+    subprocess.run(command, cwd=folder, env=environment(folder), check=True)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_runs(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in environment(folder).items():
+        monkeypatch.setenv(key, value)
+    notebook = nbformat.read(folder / name, as_version=4)  # type: ignore[no-untyped-call]
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": folder}}
+    ).execute()
+    shown = [
+        output
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.get("data", {}).get("text/html")
+    ]
+    assert len(shown) >= 4, "versions, plans and statuses show themselves as tables"
