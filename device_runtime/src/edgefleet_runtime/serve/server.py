@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import ConfigurationError, ConflictError
+from edgefleet_runtime.serve.extensions.service import Extensions
+from edgefleet_runtime.serve.extensions.shared_memory import SystemRegions
 from edgefleet_runtime.serve.http import HttpService
 from edgefleet_runtime.serve.messages import Limits
 from edgefleet_runtime.serve.oip import OipService
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from edgefleet_runtime.serve.extensions.repository import ModelControl
     from edgefleet_runtime.serve.table import ModelTable
 
 _log = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ class Server:
         allow_remote: listen on an address that other machines can reach. Nothing here tells callers
             apart: something in front must.
         threads: for models that run long; 0 for as many as the machine has cores.
+        control: loads and unloads models on request; None to refuse that.
     """
 
     def __init__(
@@ -61,11 +65,12 @@ class Server:
         ready: Callable[[], bool] | None = None,
         allow_remote: bool = False,
         threads: int = 0,
+        control: ModelControl | None = None,
     ) -> None:
         if host is None and uds is None:
             msg = "a server needs an address or a Unix socket to listen on"
             raise ConfigurationError(msg)
-        if host is not None and not allow_remote and not _is_loopback(host):
+        if host is not None and not allow_remote and not is_loopback(host):
             msg = f"{host} can be reached from other machines, and callers aren't told apart here"
             raise ConfigurationError(
                 msg, cure="listen on 127.0.0.1 or a Unix socket, or pass allow_remote=True"
@@ -78,6 +83,10 @@ class Server:
         self._limits = limits or Limits()
         self._ready = ready or (lambda: any(True for _ in table))
         self._threads = threads or os.cpu_count() or 1
+        remote = host is not None and not is_loopback(host)
+        shared = SystemRegions.supported() and not remote
+        regions = SystemRegions(max_bytes=self._limits.max_body_bytes) if shared else None
+        self.extensions = Extensions(table, control=control, regions=regions)
         self._pool: ThreadPoolExecutor | None = None
         self._http: HttpService | None = None
         self._listeners: list[asyncio.Server] = []
@@ -100,7 +109,13 @@ class Server:
             ConfigurationError: the address or the socket's path can't be listened on.
         """
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="edgefleet-infer")
-        service = OipService(self._table, ready=self._ready, limits=self._limits, pool=self._pool)
+        service = OipService(
+            self._table,
+            ready=self._ready,
+            limits=self._limits,
+            pool=self._pool,
+            extensions=self.extensions,
+        )
         self._http = HttpService(service, self._limits)
         try:
             await self._listen(self._http)
@@ -127,6 +142,7 @@ class Server:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
+        self.extensions.close()
 
     async def _listen(self, http: HttpService) -> None:
         loop = asyncio.get_running_loop()
@@ -161,7 +177,7 @@ class Server:
         if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
             msg = f"the socket's path is over {_MAX_SOCKET_PATH} bytes: {path}"
             raise ConfigurationError(msg, cure="choose a shorter one")
-        _remove_stale(path)
+        remove_stale(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(os.fspath(path))
@@ -175,7 +191,8 @@ class Server:
         return listener
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches that address."""
     if host == "localhost":
         return True
     try:
@@ -191,7 +208,7 @@ def _inode(path: Path) -> int | None:
         return None
 
 
-def _remove_stale(path: Path) -> None:
+def remove_stale(path: Path) -> None:
     """Remove the socket that a dead process left; one of a living process or a file stays."""
     try:
         mode = path.lstat().st_mode

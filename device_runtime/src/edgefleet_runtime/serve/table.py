@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgefleet.errors import NotFoundError
 
@@ -27,6 +27,27 @@ if TYPE_CHECKING:
 
     Observer = Callable[["ServedModel", Mapping[str, NDArray[Any]], float, str | None], None]
     """Called after each answer with model, outputs, run time in microseconds and request id."""
+
+
+class Figures(NamedTuple):
+    """A model's counters since it was loaded.
+
+    Attributes:
+        inferences: requests answered.
+        executions: runs of the model for them.
+        run_us: how long those runs took together, in microseconds.
+        failures: runs that failed.
+        failed_us: how long those took together.
+        last_ms: when the last run ended, in milliseconds since 1970; 0 before the first.
+    """
+
+    inferences: int
+    executions: int
+    run_us: float
+    failures: int
+    failed_us: float
+    last_ms: int
+
 
 LATENCIES_KEPT = 256  # run times kept for the median
 _MEDIAN_EVERY = 32  # runs; sorting costs as much as running a tiny model
@@ -47,6 +68,9 @@ class ServedModel:
         self.failures = 0
         self.recent_p50_us: float | None = None
         """`latency_p50_us` as it was a few runs ago, without the work of sorting."""
+        self._run_us = 0.0
+        self._failed_us = 0.0
+        self._last_s = 0.0
         self._latencies: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._lock = threading.Lock()
         self._leases = 0
@@ -58,6 +82,18 @@ class ServedModel:
         with self._lock:
             return self._median()
 
+    def figures(self) -> Figures:
+        """The counters, all of the same moment."""
+        with self._lock:
+            return Figures(
+                inferences=self.inferences,
+                executions=self.inferences,
+                run_us=self._run_us,
+                failures=self.failures,
+                failed_us=self._failed_us,
+                last_ms=round(self._last_s * 1000),
+            )
+
     def infer(
         self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
     ) -> tuple[dict[str, NDArray[Any]], float]:
@@ -68,10 +104,13 @@ class ServedModel:
         except Exception:
             with self._lock:
                 self.failures += 1
+                self._failed_us += (time.perf_counter() - start) * 1e6
             raise
         elapsed = (time.perf_counter() - start) * 1e6
         with self._lock:
             self.inferences += 1
+            self._run_us += elapsed
+            self._last_s = time.time()
             self._latencies.append(elapsed)
             if self.inferences <= _MEDIAN_EVERY or self.inferences % _MEDIAN_EVERY == 0:
                 self.recent_p50_us = self._median()
