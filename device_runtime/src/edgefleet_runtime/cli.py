@@ -95,9 +95,15 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--uds", type=Path, metavar="PATH", help="serve on a Unix socket as well")
     run.add_argument(
+        "--grpc",
+        default="none",
+        metavar="HOST:PORT",
+        help="where to serve gRPC as well, or unix:PATH; needs the extra [grpc]",
+    )
+    run.add_argument(
         "--allow-remote",
         action="store_true",
-        help="allow an --http address that other machines reach; nothing here tells callers apart",
+        help="allow an address that other machines reach; nothing here tells callers apart",
     )
     run.add_argument(
         "--label",
@@ -137,7 +143,11 @@ def _run(arguments: argparse.Namespace) -> int:
             "there is nowhere to serve: no address and no Unix socket",
             cure="leave --http out, or give --uds PATH",
         )
+    socket = arguments.grpc.removeprefix("unix:")
+    over_socket = socket != arguments.grpc
+    grpc_host, grpc_port = _address("none" if over_socket else arguments.grpc)
     given = {
+        "grpc_uds": Path(socket).absolute() if over_socket else None,
         "fleet": arguments.fleet,
         "uds": arguments.uds,
         "store_max_bytes": arguments.store_max_bytes,
@@ -154,6 +164,8 @@ def _run(arguments: argparse.Namespace) -> int:
             "labels": _pairs(arguments.label, "--label"),
             "host": host,
             "port": port,
+            "grpc_host": grpc_host,
+            "grpc_port": grpc_port,
             "allow_remote": arguments.allow_remote,
             "exit_with_parent": arguments.exit_with_parent,
         }

@@ -33,6 +33,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         host: address to serve on; None for none.
         port: 0 for one that is free.
         uds: path of a Unix socket to serve on as well.
+        grpc_host: address to serve gRPC on; None for none.
+        grpc_port: 0 for one that is free.
+        grpc_uds: path of a Unix socket to serve gRPC on as well.
         allow_remote: serve on an address that other machines reach.
         labels: facts about the device, in place of those detected.
         store_max_bytes: cap of models on the disk.
@@ -49,6 +52,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     host: str | None = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     uds: Path | None = None
+    grpc_host: str | None = None
+    grpc_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    grpc_uds: Path | None = None
     allow_remote: bool = False
     labels: dict[str, str] = {}
     store_max_bytes: PositiveInt = STORE_MAX_BYTES

@@ -97,6 +97,10 @@ class Extensions:
             *(("system_shared_memory",) if self.regions else ()),
         )
 
+    def for_other_machines(self) -> Extensions:
+        """The same without shared memory."""
+        return Extensions(self.table, control=self._control)
+
     def close(self) -> None:
         """Forget regions and stop what waits."""
         if self.regions is not None:
