@@ -14,7 +14,8 @@ from onnx import TensorProto
 
 from device_runtime.tests import onnx_models
 from device_runtime.tests.serve.grpc_serving import serving_grpc
-from device_runtime.tests.serving import WAIT_S, FakeModel, served, table_of
+from device_runtime.tests.serving import WAIT_S, FakeModel, Gate, served, table_of
+from device_runtime.tests.support import eventually
 from edgefleet.errors import ConfigurationError, ConflictError, EdgeFleetError
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.engines.onnxruntime import OnnxRuntimeEngine
@@ -169,6 +170,33 @@ def test_a_failing_model_is_an_internal_error_without_its_secrets() -> None:
         infer(channel, raw(bytes(4)))
     assert raised.value.code() is grpc.StatusCode.INTERNAL
     assert raised.value.details() == "internal error"
+
+
+def test_overload_is_refused_and_given_up_requests_still_count(gate: Gate) -> None:
+    limits = Limits(max_requests=1)
+    model = served(FakeModel(1, gate))
+    with (
+        serving_grpc(table_of(model), limits=limits, threads=1) as (_, address),
+        grpc.insecure_channel(address) as channel,
+    ):
+        first = channel.unary_unary(METHOD + "ModelInfer").future(raw(bytes(4)).SerializeToString())
+        gate.wait_for_run()
+        first.cancel()
+        with pytest.raises(grpc.RpcError) as raised:
+            infer(channel, raw(bytes(4)))
+        call(channel, "ServerLive", b"")
+        gate.open.set()
+        eventually(lambda: model.inferences == 1)
+        eventually(lambda: answers(channel))
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def answers(channel: grpc.Channel) -> bool:
+    try:
+        infer(channel, raw(bytes(4)))
+    except grpc.RpcError:
+        return False
+    return True
 
 
 def test_observers_learn_of_answers() -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MAX_WAITING = 16  # calls of the model control that run or wait
+_RETRY_AFTER_S = "5"  # loading a model takes seconds
 _Bytes = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _T = TypeVar("_T")
 _ABOUT = re.compile(
@@ -257,6 +258,8 @@ def _read(request: Request, kind: type[_T]) -> _T:
 
 def _failure(error: EdgeFleetError) -> Response:
     status = status_of(error).http
+    if status == 503:
+        return refusal(status, message_of(error), headers=(("Retry-After", _RETRY_AFTER_S),))
     if status >= 500:
         _log.warning("a request failed: %s", message_of(error))
     return refusal(status, message_of(error))

@@ -13,39 +13,39 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
-from edgefleet.errors import EdgeFleetError, InvalidInputError, NotFoundError, ThrottledError
+from edgefleet.errors import NotFoundError, ThrottledError
 from edgefleet_runtime import __version__
 from edgefleet_runtime.serve.extensions.describe import configuration_of, platform_of
-from edgefleet_runtime.serve.extensions.errors import INTERNAL, message_of, status_of
 from edgefleet_runtime.serve.extensions.repository import load_request, unload_dependents
 from edgefleet_runtime.serve.extensions.shared_memory import Region
 from edgefleet_runtime.serve.grpc import inference_pb2 as pb
+from edgefleet_runtime.serve.grpc.calls import (
+    Received,
+    answered,
+    checked,
+    parsed,
+    refuse,
+    serialized,
+    told,
+)
 from edgefleet_runtime.serve.grpc.tensors import inputs_of, outputs_of, response_of, values_of
 from edgefleet_runtime.serve.oip import INLINE_BODY_BYTES, INLINE_RUN_US
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
     from concurrent.futures import Executor
 
     from edgefleet_runtime.serve.extensions.service import Extensions
     from edgefleet_runtime.serve.messages import Limits
 
+    _Answer = tuple[pb.ModelInferResponse, Callable[[], None] | None]
+
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 SERVICE = "inference.GRPCInferenceService"
-
-
-class Received(NamedTuple):
-    """What came in, before anybody said whether it is a message."""
-
-    message: Any
-    size: int
-    problem: str | None = None
 
 
 class GrpcService:
@@ -66,7 +66,8 @@ class GrpcService:
         self._ready = ready
         self._limits = limits
         self._pool = pool
-        self._pooled = 0
+        self._pooled = 0  # requests in the pool, running or waiting
+        self._held = 0  # their bytes
         self._loop = asyncio.get_running_loop()
 
     def handlers(self) -> grpc.GenericRpcHandler:
@@ -91,14 +92,14 @@ class GrpcService:
         }
         methods = {
             name: grpc.unary_unary_rpc_method_handler(
-                partial(_answered, call), partial(_received, kind), _serialized
+                partial(answered, call), partial(parsed, kind), serialized
             )
             for name, (kind, call) in calls.items()
         }
-        parse = partial(_received, pb.ModelInferRequest)
-        methods["ModelInfer"] = grpc.unary_unary_rpc_method_handler(self._unary, parse, _serialized)
+        parse = partial(parsed, pb.ModelInferRequest)
+        methods["ModelInfer"] = grpc.unary_unary_rpc_method_handler(self._unary, parse, serialized)
         methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-            self._stream, parse, _serialized
+            self._stream, parse, serialized
         )
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
@@ -108,7 +109,7 @@ class GrpcService:
         try:
             return await self._infer(received)
         except Exception as error:  # noqa: BLE001 - an answer is due, whatever failed
-            await _refuse(context, error)
+            await refuse(context, error)
 
     async def _stream(
         self, requests: AsyncIterator[Received], _: object
@@ -124,32 +125,42 @@ class GrpcService:
                 if received.message is not None:
                     known.id = received.message.id
                 answer = pb.ModelStreamInferResponse(
-                    error_message=_told(error)[1], infer_response=known
+                    error_message=told(error)[1], infer_response=known
                 )
             yield answer
 
     async def _infer(self, received: Received) -> pb.ModelInferResponse:
-        request = _checked(received)
+        request = checked(received)
         run_us = self._table.get(request.model_name, request.model_version).recent_p50_us
         if run_us is not None and run_us < INLINE_RUN_US and received.size <= INLINE_BODY_BYTES:
             response, after = self._answer(request)
         else:
-            if self._pooled >= self._limits.max_requests:
-                raise ThrottledError(f"{self._pooled} requests are being answered")
-            self._pooled += 1
-            try:
-                response, after = await self._loop.run_in_executor(
-                    self._pool, self._answer, request
-                )
-            finally:
-                self._pooled -= 1
+            response, after = await self._in_pool(request, received.size)
         if after is not None:
             self._loop.call_soon(after)
         return response
 
-    def _answer(
-        self, request: pb.ModelInferRequest
-    ) -> tuple[pb.ModelInferResponse, Callable[[], None] | None]:
+    async def _in_pool(self, request: pb.ModelInferRequest, size: int) -> _Answer:
+        limits = self._limits
+        if self._pooled >= limits.max_requests or self._held + size > limits.max_held_bytes:
+            raise ThrottledError(
+                f"{self._pooled} requests of {self._held} bytes are being answered",
+                cure="try again later",
+            )
+        self._pooled += 1
+        self._held += size
+        future = self._loop.run_in_executor(self._pool, self._answer, request)
+        future.add_done_callback(partial(self._left_pool, size))
+        # A caller that gives up doesn't take its request out of the pool, so it counts until then.
+        return await asyncio.shield(future)
+
+    def _left_pool(self, size: int, future: asyncio.Future[_Answer]) -> None:
+        self._pooled -= 1
+        self._held -= size
+        if not future.cancelled():
+            future.exception()  # seen, also when the caller is gone
+
+    def _answer(self, request: pb.ModelInferRequest) -> _Answer:
         """Decode, run, encode; on whichever thread."""
         memory = self._extensions.memory
         inputs = inputs_of(request, memory)
@@ -263,51 +274,3 @@ class GrpcService:
     ) -> pb.SystemSharedMemoryUnregisterResponse:
         self._extensions.memory().unregister(asked.name)
         return pb.SystemSharedMemoryUnregisterResponse()
-
-
-def _received(kind: type[Any], data: bytes) -> Received:
-    """Parse; never raises, because grpc would answer with a status that blames the server."""
-    try:
-        return Received(kind.FromString(data), len(data))
-    except DecodeError as error:
-        return Received(None, len(data), f"malformed {kind.__name__}: {error}")
-
-
-def _serialized(message: Any) -> bytes:  # noqa: ANN401 - any of the messages
-    data: bytes = message.SerializeToString()
-    return data
-
-
-def _checked(received: Received) -> Any:  # noqa: ANN401 - any of the messages
-    if received.problem is not None:
-        raise InvalidInputError(received.problem)
-    return received.message
-
-
-async def _answered(
-    call: Callable[[Any], Awaitable[_T]],
-    received: Received,
-    context: Any,  # noqa: ANN401 - grpc has no types
-) -> _T:
-    try:
-        return await call(_checked(received))
-    except Exception as error:  # noqa: BLE001 - an answer is due, whatever failed
-        await _refuse(context, error)
-
-
-async def _refuse(context: Any, error: Exception) -> NoReturn:  # noqa: ANN401 - grpc has no types
-    code, message = _told(error)
-    await context.abort(getattr(grpc.StatusCode, code), message)
-    raise AssertionError("abort() raises")
-
-
-def _told(error: Exception) -> tuple[str, str]:
-    """GRPC's name of the status, and what the client is told."""
-    if not isinstance(error, EdgeFleetError):
-        _log.error("a call failed", exc_info=error)
-        return INTERNAL.grpc, "internal error"
-    status = status_of(error)
-    if status is INTERNAL:
-        _log.warning("a call failed: %s", message_of(error))
-    # A message may quote what a client sent, and a status travels as UTF-8.
-    return status.grpc, message_of(error).encode(errors="replace").decode()
