@@ -146,7 +146,7 @@ class Wire:
         open_lengths = spec.shape.count(-1)
         if spec.datatype == "BYTES":
             # The body is one element, without a length of its own.
-            if open_lengths == 0 and any(length != 1 for length in spec.shape):
+            if any(length not in {-1, 1} for length in spec.shape):
                 raise InvalidInputError(f"a raw body can't fill input {spec.name!r}: not 1 element")
             import numpy as np  # noqa: PLC0415 - see edgefleet.protocol.tensors
 
