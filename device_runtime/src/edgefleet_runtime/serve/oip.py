@@ -37,6 +37,7 @@ from edgefleet.protocol.inference import (
     encode_response,
 )
 from edgefleet_runtime import __version__
+from edgefleet_runtime.serve.extensions.service import Extensions
 from edgefleet_runtime.serve.messages import (
     Limits,
     Request,
@@ -60,7 +61,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-EXTENSIONS = ("binary_tensor_data",)
 INLINE_RUN_US = 1000.0  # µs; five times a hand-over, and still short to other connections
 INLINE_BODY_BYTES = 256 * 1024  # parsing more takes as long as a run that isn't short
 _READING = ("GET", "HEAD")
@@ -78,6 +78,7 @@ class OipService:
         limits: how much is taken in.
         pool: threads for what runs long.
         metrics: answers scrapes.
+        extensions: answers what goes beyond the protocol.
     """
 
     def __init__(
@@ -88,8 +89,10 @@ class OipService:
         limits: Limits,
         pool: Executor,
         metrics: Metrics,
+        extensions: Extensions | None = None,
     ) -> None:
         self._table = table
+        self._extensions = extensions or Extensions(table)
         self._ready = ready
         self._limits = limits
         self._pool = pool
@@ -97,8 +100,8 @@ class OipService:
         self._pooled = 0  # requests in the pool, running or waiting
         self._fixed: dict[str, Callable[[], Response | asyncio.Future[Response]]] = {
             "/metrics": metrics.answer,
-            "/v2": _server,
-            "/v2/": _server,
+            "/v2": self._server,
+            "/v2/": self._server,
             "/v2/health/live": partial(json_response, 200, {"live": True}),
             "/v2/health/ready": self._is_ready,
         }
@@ -112,19 +115,25 @@ class OipService:
             if request.method == "POST":
                 return self._infer(request, route["name"], route["version"])
             return _wrong_method(request, "POST")
+        extra = self._extensions.answer(request, path)
+        if extra is not None:
+            return extra
         answer = self._fixed.get(path) if route is None else self._about_model(route)
         if answer is None:
             return refusal(404, f"there is nothing at {path[:200]}")
         if request.method not in _READING:
             return _wrong_method(request, ", ".join(_READING))
-        try:
-            return answer()
-        except EdgeFleetError as error:
-            return _failure(error)
+        return _told(answer)
 
     def _about_model(self, route: re.Match[str]) -> Callable[[], Response]:
         about = self._model if route["verb"] is None else self._model_ready
         return partial(about, route["name"], route["version"])
+
+    def _server(self) -> Response:
+        names = self._extensions.names
+        return json_response(
+            200, {"name": "edgefleet-runtime", "version": __version__, "extensions": names}
+        )
 
     def _is_ready(self) -> Response:
         if self._ready():
@@ -198,10 +207,15 @@ class OipService:
             if encoding is not None:
                 limit = self._limits.max_body_bytes
                 body = decompressed(body, encoding.decode("latin-1"), max_bytes=limit)
-            asked = decode_request(body, _header_length(headers))
+            length = _header_length(headers)
+            wire = self._extensions.wire_for(request, body, length, name)
+            asked = (wire.decode if wire else decode_request)(body, length)
             with self._table.lease(name, version) as served:
                 outputs, run_us = served.infer(asked.inputs, tuple(asked.outputs or ()) or None)
-                encoded = encode_response(served.name, served.version, outputs, request=asked)
+                if wire is None:
+                    encoded = encode_response(served.name, served.version, outputs, request=asked)
+                else:
+                    encoded = wire.encode(served.name, served.version, outputs, asked)
         except Exception as error:  # noqa: BLE001 - an answer is due, whatever failed
             with contextlib.suppress(NotFoundError):  # it left meanwhile, and its figures with it
                 self._table.get(name, version).requests.failed()
@@ -214,10 +228,11 @@ class OipService:
         if self._table.observers:
             after = partial(self._observe, served, outputs, run_us, asked.id, trace)
         if encoded.header_length is None:
-            return traced(Response(200, encoded.parts, content_type=JSON, after=after), trace)
-        length = ((HEADER_LENGTH, str(encoded.header_length)),)
-        response = Response(200, encoded.parts, content_type=BINARY, headers=length, after=after)
-        return traced(response, trace)
+            response = Response(200, encoded.parts, content_type=JSON, after=after)
+        else:
+            told = ((HEADER_LENGTH, str(encoded.header_length)),)
+            response = Response(200, encoded.parts, content_type=BINARY, headers=told, after=after)
+        return traced(wire.finish(response) if wire else response, trace)
 
     def _observe(
         self,
@@ -234,10 +249,13 @@ class OipService:
                 _log.exception("an observer of inferences failed")
 
 
-def _server() -> Response:
-    return json_response(
-        200, {"name": "edgefleet-runtime", "version": __version__, "extensions": EXTENSIONS}
-    )
+def _told(
+    answer: Callable[[], Response | asyncio.Future[Response]],
+) -> Response | asyncio.Future[Response]:
+    try:
+        return answer()
+    except EdgeFleetError as error:
+        return _failure(error)
 
 
 def _header_length(headers: Mapping[bytes, bytes]) -> int | None:
