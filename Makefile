@@ -17,8 +17,9 @@ DOCS_STAMP := $(VENV)/.made-docs
 # Every distribution of the workspace, and the extras that run on any machine.
 OTHERS := $(patsubst %/,%,$(dir $(wildcard device_runtime/pyproject.toml providers/*/pyproject.toml examples/*/pyproject.toml)))
 PROJECTS := pyproject.toml $(OTHERS:%=%/pyproject.toml)
+comma := ,
 EDITABLE := -e '.[analysis,demo,local,onnx,optimize,testing]' \
-	$(foreach d,$(OTHERS),-e './$(d)$(if $(filter device_runtime,$(d)),[cpu],)')
+	$(foreach d,$(OTHERS),-e './$(d)$(if $(filter device_runtime,$(d)),[cpu$(comma)grpc],)')
 BUILD_TOOLS := 'pip>=25.1' hatchling editables
 PIP_QUIET := -m pip --quiet --disable-pip-version-check
 

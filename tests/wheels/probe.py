@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 
 # Where the module's name is not the distribution's.
-MODULE_OF = {"scikit-learn": "sklearn"}
+MODULE_OF = {"grpcio": "grpc", "protobuf": "google", "scikit-learn": "sklearn"}
 
 
 def modules_of_extras(distribution: importlib.metadata.Distribution) -> set[str]:

@@ -35,6 +35,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         port: 0 for one that is free.
         uds: path of a Unix socket to serve on as well.
         access: who may use that address.
+        grpc_host: address to serve gRPC on; None for none.
+        grpc_port: 0 for one that is free.
+        grpc_uds: path of a Unix socket to serve gRPC on as well.
         labels: facts about the device, in place of those detected.
         store_max_bytes: cap of models on the disk.
         spool_max_bytes: cap of unsent telemetry on the disk.
@@ -56,6 +59,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     uds: Path | None = None
     access: Access = Access()
+    grpc_host: str | None = None
+    grpc_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    grpc_uds: Path | None = None
     labels: dict[str, str] = {}
     store_max_bytes: PositiveInt = STORE_MAX_BYTES
     spool_max_bytes: Annotated[int, msgspec.Meta(ge=MIN_SPOOL_BYTES)] = SPOOL_MAX_BYTES

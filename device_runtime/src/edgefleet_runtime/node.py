@@ -29,6 +29,7 @@ from edgefleet_runtime.reconciler.memory import MemoryFile
 from edgefleet_runtime.reconciler.rack import Rack
 from edgefleet_runtime.reconciler.slot import Workbench
 from edgefleet_runtime.report import host
+from edgefleet_runtime.serve.grpc.extra import grpc_server_type
 from edgefleet_runtime.serve.server import Server
 from edgefleet_runtime.serve.table import ModelTable
 from edgefleet_runtime.spool.spool import Spool
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from edgefleet.protocol.report import Report
     from edgefleet_runtime.config import NodeConfig
     from edgefleet_runtime.engines.base import Engine
+    from edgefleet_runtime.serve.grpc.server import GrpcServer
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ class Node:
 
     Raises:
         ConflictError: another runtime uses the folder.
-        ConfigurationError: channel, address or folder can't be used.
+        ConfigurationError: channel, address or folder can't be used, or an extra is missing.
     """
 
     def __init__(self, config: NodeConfig) -> None:
@@ -72,6 +74,7 @@ class Node:
             ready=lambda: self._worker.ready,
             figures=lambda: device_families(store, self._spool, fetcher, self._driver.state),
         )
+        self._grpc = self._grpc_server()
         self._lock = RootLock(config.root)  # before anything in the folder is touched
         store = BlobStore(config.root, config.store_max_bytes)
         limit = config.fetch_max_bytes_per_s
@@ -120,6 +123,18 @@ class Node:
             pid=os.getpid(),
         )
 
+    def _grpc_server(self) -> GrpcServer | None:
+        config = self._config
+        if config.grpc_host is None and config.grpc_uds is None:
+            return None
+        return grpc_server_type()(
+            self._server.extensions,
+            config.grpc_host,
+            config.grpc_port,
+            uds=config.grpc_uds,
+            ready=lambda: self._worker.ready,
+        )
+
     async def run(self) -> bool:
         """Serve until a signal comes, or the parent goes if the configuration says so.
 
@@ -131,6 +146,12 @@ class Node:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         await self._server.start()
+        if self._grpc is not None:
+            try:
+                await self._grpc.start()
+            except BaseException:
+                await self._server.stop(0.0)
+                raise
         if self._config.exit_with_parent:
             watch = threading.Thread(target=watch_parent, args=(loop, stop), daemon=True)
             watch.start()
@@ -161,7 +182,8 @@ class Node:
     async def _stop(self) -> bool:
         _log.info("stopping")
         self._worker.stop()
-        await self._server.stop(DRAIN_S)
+        servers = (self._server, self._grpc) if self._grpc else (self._server,)
+        await asyncio.gather(*(server.stop(DRAIN_S) for server in servers))
         ended = await asyncio.to_thread(self._worker.join, JOIN_S)
         ended = await asyncio.to_thread(self._spool.stop, FLUSH_S) and ended
         self._channel.close()

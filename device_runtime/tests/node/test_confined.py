@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -54,6 +55,9 @@ def missing() -> str | None:
     for tool in ("unshare", "setpriv", "nsenter", "ip", "mount"):
         if shutil.which(tool) is None:
             return f"there is no {tool} here"
+    for folder in (Path(sys.prefix), *Path(sys.prefix).parents):
+        if not folder.stat().st_mode & stat.S_IXOTH:
+            return f"the environment lies below {folder}, which only its owner may enter"
     try_out = unshared("mount", "-o", "remount,bind,ro", "/")
     if subprocess.run(try_out, capture_output=True, check=False).returncode:
         return "namespaces and mounts are not allowed here"

@@ -123,7 +123,7 @@ def test_figures_are_only_read() -> None:
 
 @given(
     labels=st.dictionaries(
-        st.from_regex("[a-z_][a-z0-9_]*", fullmatch=True),
+        st.from_regex("[a-z][a-z0-9_]*", fullmatch=True),
         st.text(st.characters(exclude_categories=["Cs"])),
         max_size=3,
     ),

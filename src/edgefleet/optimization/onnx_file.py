@@ -143,7 +143,7 @@ def _read(path: Path) -> bytes:
 
 def _parse(data: bytes, path: Path) -> onnx.ModelProto:
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     cure = "give an ONNX file; if it is one, it is cut short: export or copy it again"
     try:

@@ -27,6 +27,12 @@ def add(run: argparse.ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     run.add_argument("--uds", type=Path, metavar="PATH", help="serve on a Unix socket as well")
+    run.add_argument(
+        "--grpc",
+        default="none",
+        metavar="HOST:PORT",
+        help="where on this machine to serve gRPC as well, or unix:PATH; needs the extra [grpc]",
+    )
     add_access(run)
     run.add_argument(
         "--healthy-after",
@@ -53,13 +59,22 @@ def _run(arguments: argparse.Namespace) -> int:
             "there is nowhere to serve: no address and no Unix socket",
             cure="leave --http out, or give --uds PATH",
         )
-    given = {"uds": arguments.uds, "healthy_after_s": arguments.healthy_after}
+    socket = arguments.grpc.removeprefix("unix:")
+    over_socket = socket != arguments.grpc
+    grpc_host, grpc_port = address("none" if over_socket else arguments.grpc)
+    given = {
+        "uds": arguments.uds,
+        "grpc_uds": Path(socket).absolute() if over_socket else None,
+        "healthy_after_s": arguments.healthy_after,
+    }
     config = checked(
         {
             **fleet_settings(arguments),
             **{name: value for name, value in given.items() if value is not None},
             "host": host,
             "port": port,
+            "grpc_host": grpc_host,
+            "grpc_port": grpc_port,
             "access": access_settings(arguments),
             "exit_with_parent": arguments.exit_with_parent,
         }

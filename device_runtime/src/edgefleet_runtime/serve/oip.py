@@ -35,6 +35,7 @@ from edgefleet.protocol.inference import (
     encode_response,
 )
 from edgefleet_runtime import __version__
+from edgefleet_runtime.serve.extensions.service import Extensions
 from edgefleet_runtime.serve.failures import failed, failure
 from edgefleet_runtime.serve.lane import too_late
 from edgefleet_runtime.serve.lanes import INLINE_BODY_BYTES, INLINE_RUN_US, Lanes, Memo
@@ -65,7 +66,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-EXTENSIONS = ("binary_tensor_data",)
 _READING = ("GET", "HEAD")
 _MODEL_PATH = re.compile(
     r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?(?:/(?P<verb>ready|infer))?"
@@ -82,6 +82,7 @@ class OipService:
         pool: threads for what runs long.
         width: how many threads those are.
         metrics: answers scrapes.
+        extensions: answers what goes beyond the protocol.
     """
 
     def __init__(
@@ -93,7 +94,9 @@ class OipService:
         pool: ThreadPoolExecutor,
         metrics: Metrics,
         width: int = 1,
+        extensions: Extensions | None = None,
     ) -> None:
+        self._extensions = extensions or Extensions(table)
         self._limits = limits
         self._pool = pool
         self._loop = asyncio.get_running_loop()
@@ -114,8 +117,8 @@ class OipService:
         self._pooled = 0  # requests in the pool, running or waiting
         self._fixed: dict[str, Callable[[], Response | asyncio.Future[Response]]] = {
             "/metrics": metrics.answer,
-            "/v2": _server,
-            "/v2/": _server,
+            "/v2": self._server,
+            "/v2/": self._server,
             "/v2/health/live": partial(json_response, 200, {"live": True}),
             "/v2/health/ready": self._is_ready,
         }
@@ -134,7 +137,9 @@ class OipService:
                 return answer
         return self._routed(request)
 
-    def _routed(self, request: Request) -> Response | Prepared | Pending | asyncio.Future[Response]:
+    def _routed(  # noqa: PLR0911 - one a kind of request
+        self, request: Request
+    ) -> Response | Prepared | Pending | asyncio.Future[Response]:
         target = request.target.partition(b"?")[0]
         path = (unquote_to_bytes(target) if b"%" in target else target).decode(errors="replace")
         route = _MODEL_PATH.fullmatch(path)
@@ -142,6 +147,9 @@ class OipService:
             if request.method == "POST":
                 return self._infer(request, route["name"], route["version"])
             return _wrong_method(request, "POST")
+        extra = self._extensions.answer(request, path)
+        if extra is not None:
+            return extra
         about = self._fixed.get(path) if route is None else self._about_model(route)
         if about is None:
             return refusal(404, f"there is nothing at {path[:200]}")
@@ -155,6 +163,12 @@ class OipService:
     def _about_model(self, route: re.Match[str]) -> Callable[[], Response]:
         about = self._model if route["verb"] is None else self._model_ready
         return partial(about, route["name"], route["version"])
+
+    def _server(self) -> Response:
+        names = self._extensions.names
+        return json_response(
+            200, {"name": "edgefleet-runtime", "version": __version__, "extensions": names}
+        )
 
     def _is_ready(self) -> Response:
         if self._ready():
@@ -203,7 +217,8 @@ class OipService:
             return failure(error)
         try:
             header_length = _header_length(headers)
-            if plain and header_length is not None:
+            # An answer that may be compressed is made the long way, as every other extension is.
+            if plain and header_length is not None and b"accept-encoding" not in headers:
                 memo = Memo(name, version, header_length)
                 answer = self._lanes.take(request, memo)
                 if request.head is not None:
@@ -251,30 +266,35 @@ class OipService:
             if encoding is not None:
                 limit = self._limits.max_body_bytes
                 body = decompressed(body, encoding.decode("latin-1"), max_bytes=limit)
-            header_length = _header_length(headers)
-            asked = decode_request(body, header_length)
+            length = _header_length(headers)
+            wire = self._extensions.wire_for(request, body, length, name)
+            asked = (wire.decode if wire else decode_request)(body, length)
             with self._table.lease(name, version) as served:
                 if is_late(asked.parameters, served.recent_p50_us, began):
                     served.requests.failed()
                     return traced(too_late(served.recent_p50_us), trace)
                 outputs, run_us = served.infer(asked.inputs, tuple(asked.outputs or ()) or None)
-                encoded = encode_response(served.name, served.version, outputs, request=asked)
+                if wire is None:
+                    encoded = encode_response(served.name, served.version, outputs, request=asked)
+                else:
+                    encoded = wire.encode(served.name, served.version, outputs, asked)
         except Exception as error:  # noqa: BLE001 - an answer is due, whatever failed
             with contextlib.suppress(NotFoundError):  # it left meanwhile, and its figures with it
                 self._table.get(name, version).requests.failed()
             return traced(failed(name, error), trace)
         served.requests.answered((time.perf_counter() - began) * 1e6)
-        if header_length is not None and encoding is None:
+        if length is not None and encoding is None and wire is None:
             learn = self._lanes.learn
-            self._loop.call_soon_threadsafe(learn, served, asked, body, header_length)
+            self._loop.call_soon_threadsafe(learn, served, asked, body, length)
         after = None
         if self._table.observers:
             after = partial(self._observe, served, outputs, run_us, asked.id, trace)
         if encoded.header_length is None:
-            return traced(Response(200, encoded.parts, content_type=JSON, after=after), trace)
-        length = ((HEADER_LENGTH, str(encoded.header_length)),)
-        response = Response(200, encoded.parts, content_type=BINARY, headers=length, after=after)
-        return traced(response, trace)
+            response = Response(200, encoded.parts, content_type=JSON, after=after)
+        else:
+            told = ((HEADER_LENGTH, str(encoded.header_length)),)
+            response = Response(200, encoded.parts, content_type=BINARY, headers=told, after=after)
+        return traced(wire.finish(response) if wire else response, trace)
 
     def _observe(
         self,
@@ -290,12 +310,6 @@ class OipService:
                 observer(served, outputs, run_us, request_id, trace)
             except Exception:  # noqa: BLE001 - the answer is given, and others watch too
                 _log.exception("an observer of inferences failed")
-
-
-def _server() -> Response:
-    return json_response(
-        200, {"name": "edgefleet-runtime", "version": __version__, "extensions": EXTENSIONS}
-    )
 
 
 def _header_length(headers: Mapping[bytes, bytes]) -> int | None:

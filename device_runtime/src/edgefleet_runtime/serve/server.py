@@ -23,6 +23,8 @@ from edgefleet_runtime.serve.access import (
     tls_context,
     token_guard,
 )
+from edgefleet_runtime.serve.extensions.service import Extensions
+from edgefleet_runtime.serve.extensions.shared_memory import SystemRegions
 from edgefleet_runtime.serve.http import HttpService
 from edgefleet_runtime.serve.messages import Limits
 from edgefleet_runtime.serve.metrics import Metrics
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from edgefleet_runtime.serve.extensions.repository import ModelControl
     from edgefleet_runtime.serve.http import Handler
     from edgefleet_runtime.serve.metrics import Source
     from edgefleet_runtime.serve.table import ModelTable
@@ -56,6 +59,7 @@ class Server:
         access: who may use the address; the Unix socket has its permissions instead.
         threads: for models that run long; 0 for as many as the machine has cores.
         figures: gives what ``/metrics`` tells beside the models.
+        control: loads and unloads models on request; None to refuse that.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Server:
         access: Access | None = None,
         threads: int = 0,
         figures: Source | None = None,
+        control: ModelControl | None = None,
     ) -> None:
         if host is None and uds is None:
             msg = "a server needs an address or a Unix socket to listen on"
@@ -91,6 +96,10 @@ class Server:
         self._ready = ready or (lambda: any(True for _ in table))
         self._threads = threads or os.cpu_count() or 1
         self._metrics = Metrics(table, figures)
+        remote = host is not None and not is_loopback(host)
+        shared = SystemRegions.supported() and not remote
+        regions = SystemRegions(max_bytes=self._limits.max_body_bytes) if shared else None
+        self.extensions = Extensions(table, control=control, regions=regions)
         self._pool: ThreadPoolExecutor | None = None
         self._services: list[HttpService] = []
         self._listeners: list[asyncio.Server] = []
@@ -120,6 +129,7 @@ class Server:
             pool=self._pool,
             width=self._threads,
             metrics=self._metrics,
+            extensions=self.extensions,
         )
         try:
             await self._listen(service)
@@ -145,6 +155,7 @@ class Server:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
+        self.extensions.close()
 
     async def _listen(self, handler: Handler) -> None:
         loop = asyncio.get_running_loop()
@@ -190,7 +201,7 @@ class Server:
         if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
             msg = f"the socket's path is over {_MAX_SOCKET_PATH} bytes: {path}"
             raise ConfigurationError(msg, cure="choose a shorter one")
-        _remove_stale(path)
+        remove_stale(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(os.fspath(path))
@@ -211,7 +222,7 @@ def _inode(path: Path) -> int | None:
         return None
 
 
-def _remove_stale(path: Path) -> None:
+def remove_stale(path: Path) -> None:
     """Remove the socket that a dead process left; one of a living process or a file stays."""
     try:
         mode = path.lstat().st_mode

@@ -211,7 +211,7 @@ class SegmentFiles:
 
     def _new(self, day: date, model: str) -> _Open:
         folder = self._open_root / f"date={day.isoformat()}" / f"model={model}"
-        identity = f"{time.time_ns() // 1_000_000:011x}-{uuid.uuid4().hex[:8]}"
+        identity = f"{time.time_ns():016x}-{uuid.uuid4().hex[:8]}"
         with translate_full(folder):
             folder.mkdir(parents=True, exist_ok=True)
             return _Open(folder / f"{identity}{OPEN_SUFFIX}", self._clock())

@@ -76,7 +76,7 @@ def read_model_config(text: bytes, *, name: str) -> RepositoryModelConfig:
 def _parsed(data: bytes, name: str) -> Any:  # noqa: ANN401 - made from the tables above
     try:
         # Only where there is such a file.
-        from google.protobuf import text_format  # type: ignore[import-untyped]  # noqa: PLC0415
+        from google.protobuf import text_format  # noqa: PLC0415
     except ImportError as error:
         msg = f"model {name!r} has a config.pbtxt, which protobuf reads"
         raise MissingExtraError(msg, cure="pip install 'edgefleet-runtime[triton]'") from error

@@ -99,7 +99,7 @@ _OPTIONAL, _REPEATED = 1, 3
 
 def message_type() -> Any:  # noqa: ANN401 - made here
     """The class of ``inference.ModelConfig``, with the fields declared above."""
-    from google.protobuf import (  # type: ignore[import-untyped]  # noqa: PLC0415
+    from google.protobuf import (  # noqa: PLC0415
         descriptor_pb2,
         descriptor_pool,
         message_factory,

@@ -1,0 +1,75 @@
+"""Model configuration and statistics in the words of Triton's clients.
+
+Rules kept here:
+
+- Shapes are whole: ``max_batch_size`` is 0, because a model's first dimension is in its shape.
+- What isn't measured has count 0: only the engine's runs are timed, not queues and copies.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgefleet.protocol.bundle import TensorSpec
+    from edgefleet_runtime.serve.table import ServedModel
+
+_BACKENDS = {"onnxruntime_onnx": "onnxruntime"}
+_NS = 1000  # in a microsecond
+
+
+def platform_of(served: ServedModel) -> str:
+    """Framework and format of a model."""
+    return served.model.platform or served.model.engine.partition(" ")[0]
+
+
+def configuration_of(served: ServedModel) -> dict[str, Any]:
+    """A model's configuration, as ``inference.ModelConfig`` names its fields."""
+    platform = platform_of(served)
+    interface = served.model.interface
+    return {
+        "name": served.name,
+        "platform": platform,
+        "backend": _BACKENDS.get(platform, platform.partition("_")[0]),
+        "version_policy": {"latest": {"num_versions": 1}},
+        "max_batch_size": 0,
+        "input": [_tensor(spec) for spec in interface.inputs],
+        "output": [_tensor(spec) for spec in interface.outputs],
+        "parameters": {
+            "execution_providers": {"string_value": ",".join(served.model.providers)},
+            "variant": {"string_value": served.variant},
+        },
+    }
+
+
+def statistics_of(served: ServedModel) -> dict[str, Any]:
+    """A model's counters since it was loaded, as ``inference.ModelStatistics`` names its fields."""
+    figures = served.figures()
+    run = _duration(figures.inferences, figures.run_us)
+    return {
+        "name": served.name,
+        "version": served.version,
+        "last_inference": figures.last_ms,
+        "inference_count": figures.inferences,
+        "execution_count": figures.executions,
+        "inference_stats": {
+            "success": run,
+            "fail": _duration(figures.failures, figures.failed_us),
+            "queue": _duration(),
+            "compute_input": _duration(),
+            "compute_infer": run,
+            "compute_output": _duration(),
+            "cache_hit": _duration(),
+            "cache_miss": _duration(),
+        },
+        "batch_stats": [],
+    }
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    kind = "STRING" if spec.datatype == "BYTES" else spec.datatype
+    return {"name": spec.name, "data_type": f"TYPE_{kind}", "dims": list(spec.shape)}
+
+
+def _duration(count: int = 0, us: float = 0.0) -> dict[str, int]:
+    return {"count": count, "ns": round(us * _NS)}

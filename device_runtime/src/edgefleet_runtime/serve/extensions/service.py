@@ -1,0 +1,261 @@
+"""The extensions of one server, shared by REST and gRPC: what is on, and who answers.
+
+REST asks `Extensions` for the paths that Open Inference Protocol v2 alone doesn't know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import msgspec
+
+from edgefleet.errors import EdgeFleetError, InvalidInputError, NotFoundError, ThrottledError
+from edgefleet_runtime.serve.extensions.describe import configuration_of, statistics_of
+from edgefleet_runtime.serve.extensions.errors import message_of, status_of
+from edgefleet_runtime.serve.extensions.repository import (
+    LoadRequest,
+    ModelControl,
+    load_request,
+    refused,
+    rows_of,
+    unload_dependents,
+)
+from edgefleet_runtime.serve.extensions.shared_memory import Region, SystemRegions
+from edgefleet_runtime.serve.extensions.wire import MARK, Wire, coding_of
+from edgefleet_runtime.serve.messages import Request, Response, json_response, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edgefleet_runtime.serve.table import ModelTable
+
+_log = logging.getLogger(__name__)
+
+MAX_WAITING = 16  # calls of the model control that run or wait
+_RETRY_AFTER_S = "5"  # loading a model takes seconds
+_Bytes = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_T = TypeVar("_T")
+_ABOUT = re.compile(
+    r"/v2/models/(?:(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?/)?(?P<verb>config|stats)"
+)
+_REPOSITORY = re.compile(
+    r"/v2/repository/(?:(?P<index>index)|models/(?P<name>[^/]+)/(?P<verb>load|unload))"
+)
+_MEMORY = re.compile(
+    r"/v2/systemsharedmemory(?:/region/(?P<name>[^/]+))?/(?P<verb>status|register|unregister)"
+)
+
+
+class _Placed(msgspec.Struct):
+    key: str
+    byte_size: _Bytes
+    offset: _Bytes = 0
+
+
+class _Index(msgspec.Struct):
+    ready: bool = False
+
+
+class _Change(msgspec.Struct):
+    parameters: dict[str, Any] = {}
+
+
+class Extensions:
+    """Answers what goes beyond Open Inference Protocol v2.
+
+    Args:
+        table: the models.
+        control: loads and unloads models on request; None to refuse that.
+        regions: shared memory; None where callers may be on other machines, or the system has none.
+    """
+
+    def __init__(
+        self,
+        table: ModelTable,
+        *,
+        control: ModelControl | None = None,
+        regions: SystemRegions | None = None,
+    ) -> None:
+        self.table = table
+        self.regions = regions
+        self._control = control
+        self._worker: ThreadPoolExecutor | None = None
+        self._waiting = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What server metadata lists: the extensions that are on."""
+        return (
+            "binary_tensor_data",
+            "model_configuration",
+            *(("model_repository",) if self._control else ()),
+            "statistics",
+            *(("system_shared_memory",) if self.regions else ()),
+        )
+
+    def close(self) -> None:
+        """Forget regions and stop what waits."""
+        if self.regions is not None:
+            self.regions.close()
+        if self._worker is not None:
+            self._worker.shutdown(wait=False, cancel_futures=True)
+            self._worker = None
+
+    # -- both
+
+    def statistics(self, name: str = "", version: str | None = None) -> list[dict[str, Any]]:
+        """The statistics of one model, or of all without a name.
+
+        Raises:
+            NotFoundError: no such model.
+        """
+        models = [self.table.get(name, version)] if name else list(self.table)
+        return [statistics_of(served) for served in models]
+
+    def memory(self) -> SystemRegions:
+        """The shared memory.
+
+        Raises:
+            InvalidInputError: it is off here.
+        """
+        if self.regions is None:
+            raise InvalidInputError(
+                "shared memory is off here", cure="serve on loopback or a Unix socket, on Linux"
+            )
+        return self.regions
+
+    async def index(self, *, ready: bool) -> list[dict[str, str]]:
+        """What the model control lists."""
+        states = await self._controlled(lambda control: control.index())
+        return rows_of(states, ready=ready)
+
+    async def load(self, request: LoadRequest) -> None:
+        """Load a model and wait until it serves."""
+        await self._controlled(lambda control: control.load(request))
+
+    async def unload(self, name: str, *, dependents: bool) -> None:
+        """Unload a model."""
+        await self._controlled(lambda control: control.unload(name, dependents=dependents))
+
+    async def _controlled(self, call: Callable[[ModelControl], _T]) -> _T:
+        """Call the control on a thread of its own, one call at a time."""
+        if self._control is None:
+            raise refused()
+        if self._waiting >= MAX_WAITING:
+            raise ThrottledError(f"{MAX_WAITING} calls of the model control are waiting")
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix="edgefleet-control")
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._worker, call, self._control)
+        finally:
+            self._waiting -= 1
+
+    # -- REST
+
+    def wire_for(
+        self, request: Request, body: bytes, header_length: int | None, model: str
+    ) -> Wire | None:
+        """What decodes this request and encodes its answer; None for one without extensions.
+
+        Args:
+            request: with its headers.
+            body: decompressed.
+            header_length: of the JSON header in ``body``.
+            model: that is asked.
+        """
+        accepted = request.headers.get(b"accept-encoding")
+        coding = None if accepted is None else coding_of(accepted)
+        end = len(body) if header_length is None else header_length
+        if coding is None and header_length != 0 and body.find(MARK, 0, end) < 0:
+            return None
+        interface = self.table.get(model).model.interface
+        return Wire(interface=interface, regions=self.regions, coding=coding)
+
+    def answer(self, request: Request, path: str) -> Response | asyncio.Future[Response] | None:
+        """Answer a request for one of the extensions' paths; None for every other path."""
+        for pattern, method, handler in (
+            (_ABOUT, "GET", self._about),
+            (_MEMORY, None, self._memory),
+            (_REPOSITORY, "POST", self._repository),
+        ):
+            found = pattern.fullmatch(path)
+            if found is None:
+                continue
+            wanted = method or ("GET" if found["verb"] == "status" else "POST")
+            if request.method != wanted and (request.method, wanted) != ("HEAD", "GET"):
+                return refusal(
+                    405,
+                    f"{request.method} is not allowed here, use {wanted}",
+                    headers=(("Allow", wanted),),
+                )
+            try:
+                return handler(request, found)
+            except EdgeFleetError as error:
+                return _failure(error)
+        return None
+
+    def _about(self, _: Request, route: re.Match[str]) -> Response:
+        name, version = route["name"], route["version"]
+        if route["verb"] == "stats":
+            return json_response(200, {"model_stats": self.statistics(name or "", version)})
+        if name is None:
+            raise NotFoundError("no model is named", cure="ask for /v2/models/NAME/config")
+        return json_response(200, configuration_of(self.table.get(name, version)))
+
+    def _memory(self, request: Request, route: re.Match[str]) -> Response:
+        regions, name = self.memory(), route["name"] or ""
+        if route["verb"] == "status":
+            return json_response(200, list(regions.status(name).values()))
+        if route["verb"] == "unregister":
+            regions.unregister(name)
+        else:
+            told = _read(request, _Placed)
+            regions.register(
+                Region(name=name, key=told.key, offset=told.offset, byte_size=told.byte_size)
+            )
+        return Response(200)
+
+    def _repository(self, request: Request, route: re.Match[str]) -> asyncio.Future[Response]:
+        if self._control is None:
+            raise refused()
+        name, verb = route["name"], route["verb"]
+        if verb is None:
+            return _promise(partial(self.index, ready=_read(request, _Index).ready))
+        parameters = _read(request, _Change).parameters
+        if verb == "load":
+            return _promise(partial(self.load, load_request(name, parameters)))
+        return _promise(partial(self.unload, name, dependents=unload_dependents(parameters)))
+
+
+def _promise(call: Callable[[], Any]) -> asyncio.Future[Response]:
+    async def answer() -> Response:
+        try:
+            content = await call()
+        except EdgeFleetError as error:
+            return _failure(error)
+        return Response(200) if content is None else json_response(200, content)
+
+    return asyncio.ensure_future(answer())
+
+
+def _read(request: Request, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(request.body or b"{}", type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInputError(f"malformed request: {error}") from error
+
+
+def _failure(error: EdgeFleetError) -> Response:
+    status = status_of(error).http
+    if status == 503:
+        return refusal(status, message_of(error), headers=(("Retry-After", _RETRY_AFTER_S),))
+    if status >= 500:
+        _log.warning("a request failed: %s", message_of(error))
+    return refusal(status, message_of(error))
