@@ -12,6 +12,7 @@ from edgefleet.protocol.report import Health, ModelReport, Report
 from edgefleet.protocol.target import BUILTIN
 from edgefleet.rollout.plan import (
     BundleFacts,
+    Plan,
     PlannedDevice,
     changes_between,
     plan_device,
@@ -141,3 +142,17 @@ def test_a_shadow_that_becomes_active_is_no_shadow_any_more() -> None:
     both = RELEASE.with_model(shadow)
     assert both.without_shadow("digits", NEW) == both
     assert both.without_shadow("digits", OLD) == RELEASE
+
+
+def test_what_a_bundle_says_is_text_in_a_notebook_never_markup() -> None:
+    plan = Plan(
+        group="local/line",
+        before=None,
+        after=NEW,
+        changes=(),
+        devices=(),
+        problems=("cam: made for <script>alert(1)</script>",),
+    )
+    shown = plan._repr_html_()
+    assert "<script>" not in shown
+    assert "&lt;script&gt;" in shown

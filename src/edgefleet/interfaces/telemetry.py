@@ -244,6 +244,8 @@ class EventQuery:
     def to_pandas(self) -> pd.DataFrame:
         """One row an event; the fields of ``data`` become columns of their own.
 
+        Data of a foreign kind that is no object goes into a column ``data`` as it is.
+
         Raises:
             MissingExtraError: pandas isn't installed.
         """
@@ -255,11 +257,7 @@ class EventQuery:
             raise MissingExtraError(msg, cure=cure) from error
         rows = [
             {
-                **{
-                    k: v
-                    for k, v in event.plain()["data"].items()
-                    if k not in ("version", "requires")
-                },
+                **_columns_of(event),
                 "id": event.id,
                 "time": event.time,
                 "device": event.device,
@@ -272,3 +270,10 @@ class EventQuery:
         frame = pd.DataFrame(rows, columns=None if rows else first)
         rest = [column for column in frame.columns if column not in first]
         return frame[first + rest]
+
+
+def _columns_of(event: Event) -> dict[str, Any]:
+    data = event.plain()["data"]
+    if not isinstance(data, dict):
+        return {"data": data}
+    return {key: value for key, value in data.items() if key not in ("version", "requires")}

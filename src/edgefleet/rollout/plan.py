@@ -5,6 +5,7 @@ The same variant choice runs here and on the device, so a plan tells what will h
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -123,7 +124,8 @@ class Plan(Value):
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<p>{text}</p>" for text in (*self.warnings, *self.problems))
+        texts = (*self.warnings, *self.problems)
+        notes = "".join(f"<p>{html.escape(text)}</p>" for text in texts)
         return html_table(_COLUMNS, self._rows(), caption=self._headline()) + notes
 
     def facts(self) -> dict[str, Any]:
