@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,15 @@ MAX_DELAY_S = 30.0
 HEALTHY_S = 10.0  # a runtime that lived so long starts the delays afresh
 STRAY_S = 10.0  # for a dead supervisor's runtime to notice and end by itself
 MAX_LOG_BYTES = 16 << 20  # of a runtime's log; then it becomes runtime.1.log and a new one begins
+
+
+_unforked = threading.Lock()
+"""Held while a runtime starts: a fork in between would keep its standard input open unseen."""
+os.register_at_fork(
+    before=_unforked.acquire,
+    after_in_parent=_unforked.release,
+    after_in_child=_unforked.release,
+)
 
 
 class Machine:
@@ -62,7 +72,7 @@ class Machine:
         if enrolment is None:  # retired this moment
             return
         make_folder(self._devices.machine(self._name))
-        with self._devices.log(self._name).open("ab") as log:
+        with _unforked, self._devices.log(self._name).open("ab") as log:
             self._process = subprocess.Popen(
                 command(self._devices, self._name, enrolment),
                 cwd=self._devices.machine(self._name),
