@@ -13,11 +13,11 @@ _NAMES = ("allow_remote", "token_file", "tls_cert", "tls_key", "tls_client_ca", 
 
 def add_access(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    options = parser.add_argument_group("who may use the --http address")
+    options = parser.add_argument_group("who may use the addresses of --http and --grpc")
     options.add_argument(
         "--allow-remote",
         action="store_true",
-        help="allow an address that other machines reach; needs --token-file or --tls-client-ca",
+        help="allow addresses that other machines reach; needs --token-file or --tls-client-ca",
     )
     options.add_argument(
         "--token-file",
@@ -25,7 +25,7 @@ def add_access(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="let in only who sends 'Authorization: Bearer TOKEN'; a file that others can't read",
     )
-    options.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve HTTPS: PEM chain")
+    options.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve under TLS: PEM chain")
     options.add_argument("--tls-key", type=Path, metavar="FILE", help="its key, PEM, no password")
     options.add_argument(
         "--tls-client-ca",
@@ -34,7 +34,9 @@ def add_access(parser: argparse.ArgumentParser) -> None:
         help="let in only who has a certificate of these authorities, PEM",
     )
     options.add_argument(
-        "--open-health", action="store_true", help="answer /v2/health/… without the token"
+        "--open-health",
+        action="store_true",
+        help="answer /v2/health/…, ServerLive and ServerReady without the token",
     )
 
 

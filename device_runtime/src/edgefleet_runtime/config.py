@@ -34,7 +34,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         host: address to serve on; None for none.
         port: 0 for one that is free.
         uds: path of a Unix socket to serve on as well.
-        access: who may use that address.
+        access: who may use those addresses.
         grpc_host: address to serve gRPC on; None for none.
         grpc_port: 0 for one that is free.
         grpc_uds: path of a Unix socket to serve gRPC on as well.

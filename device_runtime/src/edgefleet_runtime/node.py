@@ -132,6 +132,7 @@ class Node:
             config.grpc_host,
             config.grpc_port,
             uds=config.grpc_uds,
+            access=config.access,
             ready=lambda: self._worker.ready,
         )
 

@@ -45,13 +45,26 @@ def test_without_the_extra_its_name_is_said(
     assert "edgefleet-runtime[grpc]" in capsys.readouterr().err
 
 
-def test_an_address_that_is_none_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "arguments,said",
+    [
+        (["--grpc", "8001"], "HOST:PORT"),
+        (["--grpc", "0.0.0.0:0"], "other machines"),
+        (["--grpc", "0.0.0.0:0", "--allow-remote"], "--token-file"),
+        (["--grpc", "127.0.0.1:0", "--token-file", "absent"], "can't read absent"),
+        (["--grpc", "127.0.0.1:0", "--tls-cert", "c", "--tls-key", "absent"], "can't read absent"),
+    ],
+)
+def test_what_grpc_may_not_be_served_on_is_refused_as_for_rest(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for address, said in (("8001", "HOST:PORT"), ("0.0.0.0:0", "other machines")):
-        assert main([*RUN, *OPTIONS, "--grpc", address]) == 1
-        assert said in capsys.readouterr().err
+    assert main([*RUN, *OPTIONS, "--http", "none", "--uds", "s", *arguments]) == 1
+    assert said in capsys.readouterr().err
 
 
 def test_a_runtime_without_grpc_imports_none_of_it() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def serving_grpc(
-    table: ModelTable, *, control: Any = None, **options: Any
+    table: ModelTable, *, control: Any = None, remote_control: bool = False, **options: Any
 ) -> Iterator[tuple[Running, str]]:
     """Serves until the block ends; gives the REST server and the gRPC server's address."""
 
@@ -26,7 +26,7 @@ def serving_grpc(
         await server.start()
         return server
 
-    with serving(table, control=control) as running:
+    with serving(table, control=control, remote_control=remote_control) as running:
         server = asyncio.run_coroutine_threadsafe(start(), running.loop).result(WAIT_S)
         try:
             yield running, server.endpoint

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_runtime.tests.serve.triton import shared_object
-from device_runtime.tests.serving import FakeModel, served, table_of
 from edgefleet.errors import (
     AccessDeniedError,
     EdgeFleetError,
@@ -17,9 +16,7 @@ from edgefleet.errors import (
     LimitExceededError,
     NotFoundError,
 )
-from edgefleet_runtime.serve.access import Access
 from edgefleet_runtime.serve.extensions.shared_memory import Region, SystemRegions
-from edgefleet_runtime.serve.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,16 +119,3 @@ def test_what_is_unregistered_is_closed(regions: SystemRegions, tmp_path: Path) 
     assert len(list(Path("/proc/self/fd").iterdir())) == open_before
     with pytest.raises(NotFoundError):
         regions.read("r", 0, 1)
-
-
-def test_it_is_off_where_other_machines_reach_the_server(tmp_path: Path) -> None:
-    token = tmp_path / "token"
-    token.write_text("t" * 32)
-    token.chmod(0o600)
-    reachable = Server(
-        table_of(served(FakeModel())),
-        "0.0.0.0",
-        access=Access(allow_remote=True, token_file=token),
-    )
-    assert reachable.extensions.regions is None
-    assert Server(table_of(served(FakeModel()))).extensions.regions is not None

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefleet.errors import InvalidInputError
 from edgefleet_runtime.access_options import access_settings, add_access
-from edgefleet_runtime.commands.common import address
 from edgefleet_runtime.commands.fleet import add_fleet, fleet_settings
+from edgefleet_runtime.commands.listening import add_listening, listening_settings
 
 if TYPE_CHECKING:
     import argparse
@@ -19,20 +17,7 @@ if TYPE_CHECKING:
 def add(run: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add_fleet(run)
-    run.add_argument(
-        "--http",
-        default="127.0.0.1:0",
-        metavar="HOST:PORT",
-        help="where to serve; port 0 takes a free one, which the report tells; 'none' for nowhere "
-        "(default: %(default)s)",
-    )
-    run.add_argument("--uds", type=Path, metavar="PATH", help="serve on a Unix socket as well")
-    run.add_argument(
-        "--grpc",
-        default="none",
-        metavar="HOST:PORT",
-        help="where on this machine to serve gRPC as well, or unix:PATH; needs the extra [grpc]",
-    )
+    add_listening(run, http="127.0.0.1:0")
     add_access(run)
     run.add_argument(
         "--healthy-after",
@@ -53,28 +38,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from edgefleet_runtime.node import Node
     from edgefleet_runtime.serve.loop import run
 
-    host, port = address(arguments.http)
-    if host is None and arguments.uds is None:
-        raise InvalidInputError(
-            "there is nowhere to serve: no address and no Unix socket",
-            cure="leave --http out, or give --uds PATH",
-        )
-    socket = arguments.grpc.removeprefix("unix:")
-    over_socket = socket != arguments.grpc
-    grpc_host, grpc_port = address("none" if over_socket else arguments.grpc)
-    given = {
-        "uds": arguments.uds,
-        "grpc_uds": Path(socket).absolute() if over_socket else None,
-        "healthy_after_s": arguments.healthy_after,
-    }
+    healthy_after_s = arguments.healthy_after
     config = checked(
         {
             **fleet_settings(arguments),
-            **{name: value for name, value in given.items() if value is not None},
-            "host": host,
-            "port": port,
-            "grpc_host": grpc_host,
-            "grpc_port": grpc_port,
+            **listening_settings(arguments),
+            **({} if healthy_after_s is None else {"healthy_after_s": healthy_after_s}),
             "access": access_settings(arguments),
             "exit_with_parent": arguments.exit_with_parent,
         }

@@ -14,11 +14,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import logging
 import os
 import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, NoReturn
 
 import msgspec
 
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
     Admit = Callable[[bytes, bytes, Mapping[bytes, bytes]], Response | None]
     """Refuses a request by its method, target and headers, or gives None to let it in."""
+    HasToken = Callable[[bytes | None], bool]
+    """Whether the value of an ``Authorization`` header holds the token."""
+
+_log = logging.getLogger(__name__)
 
 MIN_TOKEN = 32  # characters
 MAX_TOKEN = 4096
@@ -111,8 +116,14 @@ def is_loopback(host: str) -> bool:
         return False  # a name; where it leads can change
 
 
-def token_guard(access: Access) -> Admit | None:
-    """What lets in only those who have the token; None where there is none.
+def warn_of_clear_text(host: str, access: Access) -> None:
+    """Say in the log what serving on that address without a certificate shows to others."""
+    if not is_loopback(host) and access.tls_cert is None:
+        _log.warning("whoever sees the network of %s sees tokens and data: no --tls-cert", host)
+
+
+def token_check(access: Access) -> HasToken | None:
+    """What knows the token; None where there is none.
 
     Raises:
         ConfigurationError: the token's file can't be read, is open to others, or holds no token.
@@ -128,27 +139,79 @@ def token_guard(access: Access) -> Admit | None:
             cure=MAKE_TOKEN,
         )
     expected = hashlib.sha256(token).digest()
+
+    def has_token(given: bytes | None) -> bool:
+        scheme, _, sent = (given or b"").partition(b" ")
+        # Digests: then not even the length of the token shows in how long this takes.
+        right = hmac.compare_digest(hashlib.sha256(sent.strip()).digest(), expected)
+        return right and scheme.lower() == b"bearer"
+
+    return has_token
+
+
+def told(given: bytes | None) -> str:
+    """What a caller is told who has no token, or another than ours."""
+    said = "a token is needed here" if given is None else "this is not the token"
+    return f"{said}; send it as 'Authorization: Bearer TOKEN'"
+
+
+def token_guard(access: Access) -> Admit | None:
+    """What lets in only those who have the token; None where there is none.
+
+    Raises:
+        ConfigurationError: as `token_check`.
+    """
+    has_token = token_check(access)
+    if has_token is None:
+        return None
     open_paths = HEALTH if access.open_health else frozenset[bytes]()
 
     def admit(method: bytes, target: bytes, headers: Mapping[bytes, bytes]) -> Response | None:
         given = headers.get(b"authorization")
-        if given is not None:
-            scheme, _, sent = given.partition(b" ")
-            # Digests: then not even the length of the token shows in how long this takes.
-            right = hmac.compare_digest(hashlib.sha256(sent.strip()).digest(), expected)
-            if right and scheme.lower() == b"bearer":
-                return None
+        if has_token(given):
+            return None
         if method in {b"GET", b"HEAD"} and target in open_paths and not _announces_body(headers):
             return None
         why = _REALM if given is None else f'{_REALM}, error="invalid_token"'
-        said = "a token is needed here" if given is None else "this is not the token"
-        return refusal(
-            401,
-            f"{said}; send it as 'Authorization: Bearer TOKEN'",
-            headers=(("WWW-Authenticate", why),),
-        )
+        return refusal(401, told(given), headers=(("WWW-Authenticate", why),))
 
     return admit
+
+
+class Pem(NamedTuple):
+    """Certificates and a key as their files hold them.
+
+    Attributes:
+        chain: the server's certificate and those between it and its authority.
+        key: the certificate's.
+        client_ca: authorities of callers' certificates; None where callers need none.
+    """
+
+    chain: bytes
+    key: bytes
+    client_ca: bytes | None
+
+    def __repr__(self) -> str:
+        return "Pem(…)"  # a key belongs in no log
+
+
+def tls_files(access: Access) -> Pem | None:
+    """What encrypts connections, for a library that takes PEM; None without a certificate.
+
+    Raises:
+        ConfigurationError: as `tls_context`, which tries the files first.
+    """
+    if access.tls_cert is None or access.tls_key is None or tls_context(access) is None:
+        return None
+    try:
+        with _opened(access.tls_key, "--tls-key") as file:
+            key = file.read()
+        client_ca = None if access.tls_client_ca is None else access.tls_client_ca.read_bytes()
+        return Pem(access.tls_cert.read_bytes(), key, client_ca)
+    except OSError as error:
+        raise ConfigurationError(
+            f"certificates can't be used: {error.strerror or error}", cure="start again"
+        ) from error
 
 
 def tls_context(access: Access) -> ssl.SSLContext | None:

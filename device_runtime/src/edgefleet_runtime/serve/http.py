@@ -56,11 +56,15 @@ class HttpService:
         handler: answers requests.
         limits: what is accepted.
         admit: may refuse a request by its head, before its body is taken in.
+        local: whether only callers on this machine reach it; what they may do depends on that.
     """
 
-    def __init__(self, handler: Handler, limits: Limits, admit: Admit | None = None) -> None:
+    def __init__(
+        self, handler: Handler, limits: Limits, admit: Admit | None = None, *, local: bool = False
+    ) -> None:
         self.handler = handler
         self.admit = admit
+        self.local = local
         self.limits = limits
         self.draining = False
         self.held = Held()
@@ -237,6 +241,7 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, request: Request) -> None:
         self._answering = request
+        request.local = self._service.local
         try:
             outcome = self._service.handler(request)
         except Exception:  # noqa: BLE001 - one request's failure is not its connection's

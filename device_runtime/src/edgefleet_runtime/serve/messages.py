@@ -59,9 +59,10 @@ class Request:
         http10: whether it speaks HTTP/1.0, which must be told so.
         head: what is remembered of its head (`edgefleet_runtime.serve.heads.Head`), if anything;
             requests with the same head share ``headers``, which nobody may change.
+        local: whether the caller is on this machine, as the connection that gives it on says.
     """
 
-    __slots__ = ("body", "head", "headers", "http10", "keep_alive", "method", "target")
+    __slots__ = ("body", "head", "headers", "http10", "keep_alive", "local", "method", "target")
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class Request:
         self.keep_alive = keep_alive
         self.http10 = http10
         self.head = head
+        self.local = False
 
 
 class Response:

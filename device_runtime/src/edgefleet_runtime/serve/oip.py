@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _READING = ("GET", "HEAD")
+_SERVER = ("/v2", "/v2/")
 _MODEL_PATH = re.compile(
     r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?(?:/(?P<verb>ready|infer))?"
 )
@@ -117,8 +118,6 @@ class OipService:
         self._pooled = 0  # requests in the pool, running or waiting
         self._fixed: dict[str, Callable[[], Response | asyncio.Future[Response]]] = {
             "/metrics": metrics.answer,
-            "/v2": self._server,
-            "/v2/": self._server,
             "/v2/health/live": partial(json_response, 200, {"live": True}),
             "/v2/health/ready": self._is_ready,
         }
@@ -147,10 +146,12 @@ class OipService:
             if request.method == "POST":
                 return self._infer(request, route["name"], route["version"])
             return _wrong_method(request, "POST")
-        extra = self._extensions.answer(request, path)
+        extra = self._for(request).answer(request, path)
         if extra is not None:
             return extra
         about = self._fixed.get(path) if route is None else self._about_model(route)
+        if path in _SERVER:
+            about = partial(self._server, self._for(request))
         if about is None:
             return refusal(404, f"there is nothing at {path[:200]}")
         if request.method not in _READING:
@@ -164,10 +165,19 @@ class OipService:
         about = self._model if route["verb"] is None else self._model_ready
         return partial(about, route["name"], route["version"])
 
-    def _server(self) -> Response:
-        names = self._extensions.names
+    def _for(self, request: Request) -> Extensions:
+        """What whoever sent the request may use."""
+        return self._extensions if request.local else self._extensions.afar
+
+    @staticmethod
+    def _server(extensions: Extensions) -> Response:
         return json_response(
-            200, {"name": "edgefleet-runtime", "version": __version__, "extensions": names}
+            200,
+            {
+                "name": "edgefleet-runtime",
+                "version": __version__,
+                "extensions": extensions.names,
+            },
         )
 
     def _is_ready(self) -> Response:
@@ -267,7 +277,7 @@ class OipService:
                 limit = self._limits.max_body_bytes
                 body = decompressed(body, encoding.decode("latin-1"), max_bytes=limit)
             length = _header_length(headers)
-            wire = self._extensions.wire_for(request, body, length, name)
+            wire = self._for(request).wire_for(request, body, length, name)
             asked = (wire.decode if wire else decode_request)(body, length)
             with self._table.lease(name, version) as served:
                 if is_late(asked.parameters, served.recent_p50_us, began):

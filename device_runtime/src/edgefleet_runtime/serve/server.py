@@ -9,9 +9,6 @@ import asyncio
 import errno
 import logging
 import os
-import socket
-import stat
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -22,6 +19,7 @@ from edgefleet_runtime.serve.access import (
     is_loopback,
     tls_context,
     token_guard,
+    warn_of_clear_text,
 )
 from edgefleet_runtime.serve.extensions.service import Extensions
 from edgefleet_runtime.serve.extensions.shared_memory import SystemRegions
@@ -29,6 +27,7 @@ from edgefleet_runtime.serve.http import HttpService
 from edgefleet_runtime.serve.messages import Limits
 from edgefleet_runtime.serve.metrics import Metrics
 from edgefleet_runtime.serve.oip import OipService
+from edgefleet_runtime.serve.sockets import BACKLOG, SocketFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
     from edgefleet_runtime.serve.table import ModelTable
 
 _log = logging.getLogger(__name__)
-
-_BACKLOG = 128
-_MAX_SOCKET_PATH = 103 if sys.platform == "darwin" else 107  # bytes; sockaddr_un less its NUL
 
 
 class Server:
@@ -59,7 +55,9 @@ class Server:
         access: who may use the address; the Unix socket has its permissions instead.
         threads: for models that run long; 0 for as many as the machine has cores.
         figures: gives what ``/metrics`` tells beside the models.
-        control: loads and unloads models on request; None to refuse that.
+        control: loads and unloads models on request of callers on this machine, who come over
+            loopback or the Unix socket; None to refuse that.
+        remote_control: do so for callers on other machines as well.
     """
 
     def __init__(
@@ -76,6 +74,7 @@ class Server:
         threads: int = 0,
         figures: Source | None = None,
         control: ModelControl | None = None,
+        remote_control: bool = False,
     ) -> None:
         if host is None and uds is None:
             msg = "a server needs an address or a Unix socket to listen on"
@@ -85,25 +84,25 @@ class Server:
             check_access(host, access)
         self._admit = token_guard(access)
         self._tls = tls_context(access)
-        if host is not None and not is_loopback(host) and self._tls is None:
-            _log.warning("whoever sees the network of %s sees tokens and data: no --tls-cert", host)
+        if host is not None:
+            warn_of_clear_text(host, access)
         self._table = table
         self._host = host
         self._port = port
-        self._uds = uds
-        self._uds_mode = uds_mode
+        self._socket = None if uds is None else SocketFile(uds, uds_mode)
         self._limits = limits or Limits()
         self._ready = ready or (lambda: any(True for _ in table))
         self._threads = threads or os.cpu_count() or 1
         self._metrics = Metrics(table, figures)
-        remote = host is not None and not is_loopback(host)
-        shared = SystemRegions.supported() and not remote
-        regions = SystemRegions(max_bytes=self._limits.max_body_bytes) if shared else None
-        self.extensions = Extensions(table, control=control, regions=regions)
+        regions = None
+        if SystemRegions.supported():
+            regions = SystemRegions(max_bytes=self._limits.max_body_bytes)
+        self.extensions = Extensions(
+            table, control=control, regions=regions, remote_control=remote_control
+        )
         self._pool: ThreadPoolExecutor | None = None
         self._services: list[HttpService] = []
         self._listeners: list[asyncio.Server] = []
-        self._uds_inode: int | None = None
         self._endpoint = ""
 
     @property
@@ -146,10 +145,8 @@ class Server:
         for listener in self._listeners:
             listener.close()
         self._listeners = []
-        if self._uds is not None and self._uds_inode is not None:
-            if _inode(self._uds) == self._uds_inode:  # not a successor's
-                self._uds.unlink(missing_ok=True)
-            self._uds_inode = None
+        if self._socket is not None:
+            self._socket.remove()
         services, self._services = self._services, []
         await asyncio.gather(*(service.drain(drain_s) for service in services))
         if self._pool is not None:
@@ -159,25 +156,27 @@ class Server:
 
     async def _listen(self, handler: Handler) -> None:
         loop = asyncio.get_running_loop()
-        http = HttpService(handler, self._limits, self._admit)
+        trusted = self._host is None or is_loopback(self._host)
+        http = HttpService(handler, self._limits, self._admit, local=trusted)
         self._services.append(http)
-        if self._uds is not None:
+        if self._socket is not None:
             local = http
-            if self._admit is not None:  # nothing that one side has learned is known to the other
-                local = HttpService(handler, self._limits)
+            if self._admit is not None or not trusted:
+                # Nothing that one side has learned is known to the other.
+                local = HttpService(handler, self._limits, local=True)
                 self._services.append(local)
             listener = await loop.create_unix_server(
-                local.connection, sock=self._unix_socket(self._uds), backlog=_BACKLOG
+                local.connection, sock=self._socket.listen(), backlog=BACKLOG
             )
             self._listeners.append(listener)
-            self._endpoint = f"unix:{self._uds}"
+            self._endpoint = f"unix:{self._socket.path}"
         if self._host is not None:
             try:
                 listener = await loop.create_server(
                     http.connection,
                     self._host,
                     self._port,
-                    backlog=_BACKLOG,
+                    backlog=BACKLOG,
                     ssl=self._tls,
                     ssl_handshake_timeout=self._limits.head_timeout_s if self._tls else None,
                 )
@@ -192,54 +191,3 @@ class Server:
             scheme = "http" if self._tls is None else "https"
             shown = f"[{address}]" if ":" in address else address
             self._endpoint = f"{scheme}://{shown}:{port}"
-
-    def _unix_socket(self, path: Path) -> socket.socket:
-        """A bound socket with its permissions set before anybody can connect."""
-        if not hasattr(socket, "AF_UNIX"):
-            msg = "this system has no Unix sockets"
-            raise ConfigurationError(msg, cure="listen on 127.0.0.1")
-        if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
-            msg = f"the socket's path is over {_MAX_SOCKET_PATH} bytes: {path}"
-            raise ConfigurationError(msg, cure="choose a shorter one")
-        remove_stale(path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            listener.bind(os.fspath(path))
-            path.chmod(self._uds_mode)
-        except OSError as error:
-            listener.close()
-            msg = f"can't listen on {path}: {error.strerror or error}"
-            raise ConfigurationError(msg, cure="choose a folder that exists and is ours") from error
-        self._uds_inode = _inode(path)
-        listener.setblocking(False)
-        return listener
-
-
-def _inode(path: Path) -> int | None:
-    try:
-        return path.lstat().st_ino
-    except OSError:
-        return None
-
-
-def remove_stale(path: Path) -> None:
-    """Remove the socket that a dead process left; one of a living process or a file stays."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        msg = f"{path} is there and is no socket"
-        raise ConflictError(msg, cure="choose another path", retryable=False)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(os.fspath(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except OSError as error:
-            msg = f"can't tell whether the socket {path} is in use: {error.strerror or error}"
-            raise ConflictError(msg, cure="remove it if no runtime is running") from error
-    msg = f"another process serves on {path}"
-    raise ConflictError(msg, cure="stop it, or choose another path")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import binascii
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 
-from edgefleet.errors import InvalidInputError
+from edgefleet.errors import InvalidInputError, ThrottledError
 
+MAX_WAITING = 16  # calls of the model control that run or wait
 _FILE = "file:"
+_T = TypeVar("_T")
 
 
 class ModelState(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,11 +60,44 @@ class ModelControl(Protocol):
         """Serve the model no longer; with ``dependents`` also what was loaded for it alone."""
 
 
+class ControlQueue:
+    """Calls a model control on a thread of its own, one call at a time, and bounds what waits."""
+
+    def __init__(self, control: ModelControl) -> None:
+        self._control = control
+        self._worker: ThreadPoolExecutor | None = None
+        self._waiting = 0
+
+    async def run(self, call: Callable[[ModelControl], _T]) -> _T:
+        """The call's result.
+
+        Raises:
+            ThrottledError: too many calls wait.
+        """
+        if self._waiting >= MAX_WAITING:
+            raise ThrottledError(f"{MAX_WAITING} calls of the model control are waiting")
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix="edgefleet-control")
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._worker, call, self._control)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """Stop what waits."""
+        if self._worker is not None:
+            self._worker.shutdown(wait=False, cancel_futures=True)
+            self._worker = None
+
+
 def refused() -> InvalidInputError:
     """The answer where there is no control."""
     return InvalidInputError(
         "model control is off here: models come and go as the device's owner decides",
-        cure="ask the owner to start the server with model control",
+        cure="ask the owner; a server of a model repository offers it on loopback and on a Unix "
+        "socket, and with --model-control on other addresses",
     )
 
 

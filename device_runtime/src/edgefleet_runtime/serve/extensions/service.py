@@ -8,16 +8,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 
-from edgefleet.errors import EdgeFleetError, InvalidInputError, NotFoundError, ThrottledError
+from edgefleet.errors import (
+    AccessDeniedError,
+    EdgeFleetError,
+    InvalidInputError,
+    NotFoundError,
+)
 from edgefleet_runtime.serve.extensions.describe import configuration_of, statistics_of
 from edgefleet_runtime.serve.extensions.errors import message_of, status_of
 from edgefleet_runtime.serve.extensions.repository import (
+    ControlQueue,
     LoadRequest,
     ModelControl,
     load_request,
@@ -36,7 +41,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-MAX_WAITING = 16  # calls of the model control that run or wait
 _RETRY_AFTER_S = "5"  # loading a model takes seconds
 _Bytes = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _T = TypeVar("_T")
@@ -71,21 +75,31 @@ class Extensions:
     Args:
         table: the models.
         control: loads and unloads models on request; None to refuse that.
-        regions: shared memory; None where callers may be on other machines, or the system has none.
+        regions: shared memory; None where the system has none.
+        remote_control: callers on other machines may use the control too.
+
+    Attributes:
+        afar: the same for callers on other machines: without shared memory, and without a control
+            that isn't for them.
     """
 
     def __init__(
         self,
         table: ModelTable,
         *,
-        control: ModelControl | None = None,
+        control: ModelControl | ControlQueue | None = None,
         regions: SystemRegions | None = None,
+        remote_control: bool = False,
     ) -> None:
         self.table = table
         self.regions = regions
+        if control is not None and not isinstance(control, ControlQueue):
+            control = ControlQueue(control)
         self._control = control
-        self._worker: ThreadPoolExecutor | None = None
-        self._waiting = 0
+        self.afar = self
+        if regions is not None or (control is not None and not remote_control):
+            kept = control if remote_control else None
+            self.afar = Extensions(table, control=kept, remote_control=True)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,9 +116,8 @@ class Extensions:
         """Forget regions and stop what waits."""
         if self.regions is not None:
             self.regions.close()
-        if self._worker is not None:
-            self._worker.shutdown(wait=False, cancel_futures=True)
-            self._worker = None
+        if self._control is not None:
+            self._control.close()
 
     # -- both
 
@@ -143,19 +156,9 @@ class Extensions:
         await self._controlled(lambda control: control.unload(name, dependents=dependents))
 
     async def _controlled(self, call: Callable[[ModelControl], _T]) -> _T:
-        """Call the control on a thread of its own, one call at a time."""
         if self._control is None:
             raise refused()
-        if self._waiting >= MAX_WAITING:
-            raise ThrottledError(f"{MAX_WAITING} calls of the model control are waiting")
-        if self._worker is None:
-            self._worker = ThreadPoolExecutor(1, thread_name_prefix="edgefleet-control")
-        self._waiting += 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._worker, call, self._control)
-        finally:
-            self._waiting -= 1
+        return await self._control.run(call)
 
     # -- REST
 
@@ -228,6 +231,10 @@ class Extensions:
         name, verb = route["name"], route["verb"]
         if verb is None:
             return _promise(partial(self.index, ready=_read(request, _Index).ready))
+        if (
+            b"origin" in request.headers
+        ):  # a browser's word (Fetch standard, 3.2); no other client's
+            raise AccessDeniedError(f"no web page may {verb} models", cure="use a client program")
         parameters = _read(request, _Change).parameters
         if verb == "load":
             return _promise(partial(self.load, load_request(name, parameters)))

@@ -1,25 +1,32 @@
-"""A gRPC server in front of the same models: on loopback, on a Unix socket, or on both.
+"""A gRPC server in front of the same models: on an address, on a Unix socket, or on both.
 
 It runs on the event loop it is started on, beside the REST server, whose extensions it shares.
+An address and a Unix socket are served apart: who may come in, and what callers may do, differs.
 """
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import errno
 import logging
 import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc.aio
 
 from edgefleet.errors import ConfigurationError, ConflictError
-from edgefleet_runtime.serve.access import is_loopback
+from edgefleet_runtime.serve.access import Access, check_access, is_loopback, warn_of_clear_text
+from edgefleet_runtime.serve.grpc.access import (
+    TokenInterceptor,
+    server_credentials,
+    token_interceptors,
+)
 from edgefleet_runtime.serve.grpc.service import GrpcService
 from edgefleet_runtime.serve.messages import Limits
-from edgefleet_runtime.serve.server import remove_stale
+from edgefleet_runtime.serve.sockets import SocketFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,12 +42,14 @@ class GrpcServer:
 
     Args:
         extensions: of the REST server beside it, or an `Extensions` of its own; with the table.
-        host: a loopback address to listen on; None for no TCP at all.
+        host: address to listen on; None for no TCP at all.
         port: 0 for one that is free.
         uds: path of a Unix socket to listen on as well.
         uds_mode: permissions of that socket.
-        limits: what is accepted before calls are refused; a message counts as a body.
+        limits: what the address and the socket each accept before calls are refused; a message
+            counts as a body.
         ready: whether ``ServerReady`` says yes; without it, whether the table has a model.
+        access: who may use the address; the Unix socket has its permissions instead.
         threads: for models that run long; 0 for as many as the machine has cores.
     """
 
@@ -54,26 +63,26 @@ class GrpcServer:
         uds_mode: int = 0o660,
         limits: Limits | None = None,
         ready: Callable[[], bool] | None = None,
+        access: Access | None = None,
         threads: int = 0,
     ) -> None:
         if host is None and uds is None:
             raise ConfigurationError("a server needs an address or a Unix socket to listen on")
-        if host is not None and not is_loopback(host):
-            raise ConfigurationError(
-                f"{host} can be reached from other machines, and gRPC tells no callers apart here",
-                cure="listen on 127.0.0.1 or a Unix socket; other machines are served by --http",
-            )
+        access = access or Access()
+        if host is not None:
+            check_access(host, access)
+            warn_of_clear_text(host, access)
+        self._interceptors = token_interceptors(access)
+        self._credentials = server_credentials(access)
         self._extensions = extensions
         self._host = host
         self._port = port
-        self._uds = uds
-        self._uds_mode = uds_mode
+        self._socket = None if uds is None else SocketFile(uds, uds_mode)
         self._limits = limits or Limits()
         self._ready = ready or (lambda: any(True for _ in extensions.table))
         self._threads = threads or os.cpu_count() or 1
         self._pool: ThreadPoolExecutor | None = None
-        self._server: grpc.aio.Server | None = None
-        self._uds_inode: int | None = None
+        self._servers: list[grpc.aio.Server] = []
         self._endpoint = ""
 
     @property
@@ -88,24 +97,9 @@ class GrpcServer:
             ConflictError: the port or the socket is in use.
             ConfigurationError: the address or the socket's path can't be listened on.
         """
-        limits = self._limits
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="edgefleet-grpc")
-        service = GrpcService(self._extensions, ready=self._ready, limits=limits, pool=self._pool)
-        server = grpc.aio.server(
-            maximum_concurrent_rpcs=limits.max_connections,
-            options=(
-                ("grpc.max_receive_message_length", limits.max_body_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.max_metadata_size", limits.max_head_bytes),
-                ("grpc.max_connection_idle_ms", round(limits.idle_timeout_s * 1000)),
-                ("grpc.so_reuseport", 0),  # or a second server on the port would go unnoticed
-            ),
-        )
-        server.add_generic_rpc_handlers((service.handlers(),))
-        self._server = server
         try:
-            self._listen(server)
-            await server.start()
+            await self._listen(self._pool)
         except BaseException:
             await self.stop(0.0)
             raise
@@ -113,47 +107,73 @@ class GrpcServer:
 
     async def stop(self, drain_s: float = 10.0) -> None:
         """Stop listening, finish what has begun within ``drain_s`` and cut the rest."""
-        if self._server is not None:
-            await self._server.stop(drain_s)
-            self._server = None
-        if self._uds is not None and self._uds_inode is not None:
-            with contextlib.suppress(OSError):
-                if self._uds.lstat().st_ino == self._uds_inode:  # not a successor's
-                    self._uds.unlink()
-            self._uds_inode = None
+        servers, self._servers = self._servers, []
+        await asyncio.gather(*(server.stop(drain_s) for server in servers))
+        if self._socket is not None:
+            self._socket.remove()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
 
-    def _listen(self, server: grpc.aio.Server) -> None:
-        if self._uds is not None:
-            remove_stale(self._uds)  # grpc would remove a living server's socket as well
-            # The mode must hold before anybody can connect, and grpc has no option for it.
-            mask = os.umask(0o777 & ~self._uds_mode)
-            try:
-                self._bind(server, f"unix:{self._uds}")
-            finally:
-                os.umask(mask)
-            self._uds_inode = self._uds.lstat().st_ino
-            self._endpoint = f"unix:{self._uds}"
+    async def _listen(self, pool: ThreadPoolExecutor) -> None:
+        if self._socket is not None:
+            server = self._made(pool, self._extensions)
+            self._socket.listen_by(partial(_bind, server))
+            self._endpoint = f"unix:{self._socket.path}"
+            await server.start()
         if self._host is not None:
+            local = is_loopback(self._host)
+            extensions = self._extensions if local else self._extensions.afar
+            server = self._made(pool, extensions, self._interceptors)
             host = f"[{self._host}]" if ":" in self._host else self._host
-            self._endpoint = f"{host}:{self._bind(server, f'{host}:{self._port}')}"
+            port = _bind(server, f"{host}:{self._port}", self._credentials)
+            self._endpoint = f"{host}:{port}"
+            await server.start()
 
-    @staticmethod
-    def _bind(server: grpc.aio.Server, address: str) -> int:
-        try:
-            port: int = server.add_insecure_port(address)
-        except RuntimeError as error:
-            if _is_in_use(address):
-                raise ConflictError(
-                    f"can't listen on {address}: it is in use",
-                    cure="choose another port, or 0 for a free one",
-                ) from error
-            raise ConfigurationError(
-                f"can't listen on {address}: {error}", cure="choose an address and port of ours"
+    def _made(
+        self,
+        pool: ThreadPoolExecutor,
+        extensions: Extensions,
+        interceptors: tuple[TokenInterceptor, ...] = (),
+    ) -> grpc.aio.Server:
+        limits = self._limits
+        service = GrpcService(extensions, ready=self._ready, limits=limits, pool=pool)
+        server = grpc.aio.server(
+            interceptors=interceptors,
+            maximum_concurrent_rpcs=limits.max_connections,
+            options=(
+                ("grpc.max_receive_message_length", limits.max_body_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_metadata_size", limits.max_head_bytes),
+                ("grpc.max_connection_idle_ms", round(limits.idle_timeout_s * 1000)),
+                ("grpc.server_handshake_timeout_ms", round(limits.head_timeout_s * 1000)),
+                ("grpc.so_reuseport", 0),  # or a second server on the port would go unnoticed
+            ),
+        )
+        server.add_generic_rpc_handlers((service.handlers(),))
+        self._servers.append(server)
+        return server
+
+
+def _bind(
+    server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None = None
+) -> int:
+    try:
+        port: int = (
+            server.add_insecure_port(address)
+            if credentials is None
+            else server.add_secure_port(address, credentials)
+        )
+    except RuntimeError as error:
+        if _is_in_use(address):
+            raise ConflictError(
+                f"can't listen on {address}: it is in use",
+                cure="choose another port, or 0 for a free one",
             ) from error
-        return port
+        raise ConfigurationError(
+            f"can't listen on {address}: {error}", cure="choose an address and port of ours"
+        ) from error
+    return port
 
 
 def _is_in_use(address: str) -> bool:

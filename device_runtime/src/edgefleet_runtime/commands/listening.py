@@ -1,0 +1,58 @@
+"""The options that say where to serve, the same for every command that serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgefleet.errors import InvalidInputError
+from edgefleet_runtime.commands.common import address
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_listening(parser: argparse.ArgumentParser, *, http: str) -> None:
+    """Declare ``--http``, whose default is given, ``--uds`` and ``--grpc``."""
+    parser.add_argument(
+        "--http",
+        default=http,
+        metavar="HOST:PORT",
+        help="where to serve REST; port 0 takes a free one, which is told; 'none' for nowhere "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--uds", type=Path, metavar="PATH", help="serve REST on a Unix socket as well"
+    )
+    parser.add_argument(
+        "--grpc",
+        default="none",
+        metavar="HOST:PORT",
+        help="where to serve gRPC as well, or unix:PATH for a Unix socket; needs the extra [grpc] "
+        "(default: %(default)s)",
+    )
+
+
+def listening_settings(arguments: argparse.Namespace) -> dict[str, object]:
+    """Where to serve: ``host``, ``port``, ``uds``, ``grpc_host``, ``grpc_port``, ``grpc_uds``.
+
+    Raises:
+        InvalidInputError: one is no address, or there is nowhere to serve.
+    """
+    host, port = address(arguments.http)
+    if host is None and arguments.uds is None:
+        raise InvalidInputError(
+            "there is nowhere to serve: no address and no Unix socket",
+            cure="leave --http out, or give --uds PATH",
+        )
+    socket = arguments.grpc.removeprefix("unix:")
+    over_socket = socket != arguments.grpc
+    grpc_host, grpc_port = address("none" if over_socket else arguments.grpc)
+    return {
+        "host": host,
+        "port": port,
+        "uds": arguments.uds,
+        "grpc_host": grpc_host,
+        "grpc_port": grpc_port,
+        "grpc_uds": Path(socket).absolute() if over_socket else None,
+    }
