@@ -131,7 +131,7 @@ def test_the_variant_of_a_bundle_that_fits_runs(tmp_path: Path) -> None:
 
 
 def test_a_bundle_that_fails_its_self_test_does_not_run(tmp_path: Path) -> None:
-    with pytest.raises(InvalidModelError, match="'plus', variant fp32: self-test case 1 failed"):
+    with pytest.raises(InvalidModelError, match="'plus': variant fp32: self-test case 1 failed"):
         Runtime({"plus": bundle(tmp_path / "b", 9.0)})
 
 

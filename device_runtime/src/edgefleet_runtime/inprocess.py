@@ -18,10 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.errors import InvalidModelError, NotFoundError
+from edgefleet.errors import NotFoundError
 from edgefleet_runtime.engines.base import EngineOptions
-from edgefleet_runtime.engines.discovery import engine_for
-from edgefleet_runtime.serve.table import ServedModel
+from edgefleet_runtime.standalone.loading import load_bundle, load_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,25 +30,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgefleet_runtime.engines.base import LoadedModel
+    from edgefleet_runtime.serve.table import ServedModel
 
     Outputs = dict[str, NDArray[Any]]
 
 INLINE_RUN_US = 200.0  # of a run; handing one to another thread and back costs as much
-_FORMATS = {".tflite": "tflite"}  # by a file's ending; all else is taken for ONNX
 
 
 class Runtime:
     """Models by name, ready to run; may be used by several threads.
 
     Args:
-        models: name to a model file, or to the folder of a bundle. Of a bundle the variant that
-            fits this machine is verified and self-tested first.
+        models: name to a model file, which ends in .onnx or .tflite, or to the folder of a bundle.
+            Of a bundle the variant that fits this machine is verified and self-tested first.
         providers: execution providers wanted, the best first; empty for the engine's own choice.
         strict: refuse when the first provider wanted is not the one in use.
         threads: for one run; 0 finds out.
 
     Raises:
         NotFoundError: there is no such file, or no variant of a bundle fits this machine.
+        InvalidInputError: the name of a file doesn't tell its format.
         InvalidModelError: a model can't be opened or fails its self-test.
         IntegrityError: a bundle is damaged.
         UnsupportedError: ``strict``, and another provider is in use.
@@ -161,32 +161,9 @@ class Runtime:
 
     def _opened(self, name: str, path: Path, options: EngineOptions) -> ServedModel:
         if not path.is_dir():
-            if not path.is_file():
-                raise NotFoundError(f"model {name!r}: there is no file {str(path)!r}")
-            model = engine_for(_FORMATS.get(path.suffix, "onnx")).load(path, options)
-            return ServedModel(model, name=name, version="1", bundle="", variant="")
+            return load_file(name, path, options)
         if self._work is None:
             self._work = tempfile.TemporaryDirectory(prefix="edgefleet-")
         # Laid out files are links where the disk allows it; the name may hold what a path may not.
-        return _from_bundle(name, path, Path(self._work.name) / str(len(self._models)), options)
-
-
-def _from_bundle(name: str, folder: Path, work: Path, options: EngineOptions) -> ServedModel:
-    """The variant of a bundle that fits this machine, verified, opened and self-tested."""
-    from edgefleet.protocol.layout import BundleLayout  # noqa: PLC0415 - a bare file needs none
-    from edgefleet.protocol.target import choose_variant, target_of  # noqa: PLC0415
-    from edgefleet_runtime.engines.installed import installed_engines  # noqa: PLC0415
-    from edgefleet_runtime.reconciler.selftest import self_test  # noqa: PLC0415
-    from edgefleet_runtime.report import host  # noqa: PLC0415
-
-    layout = BundleLayout(folder)
-    engines = [engine for engine in installed_engines() if engine.problem is None]
-    labels = host.labels(providers={p for engine in engines for p in engine.providers})
-    formats = {kind for engine in engines for kind in engine.formats}
-    variant = choose_variant(layout.variants, target_of(labels), formats=formats).variant
-    model = engine_for(variant.format).load(layout.materialize(variant.name, work), options)
-    _, wrong = self_test(model, layout.details(variant.name))
-    if wrong is not None:
-        model.close()
-        raise InvalidModelError(f"model {name!r}, variant {variant.name}: {wrong}")
-    return ServedModel(model, name=name, version="1", bundle=layout.digest, variant=variant.name)
+        work = Path(self._work.name) / str(len(self._models))
+        return load_bundle(name, path, work, options)

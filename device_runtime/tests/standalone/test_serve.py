@@ -7,12 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import tritonclient.grpc
+import tritonclient.http
+from tritonclient.utils import InferenceServerException
 
 from device_runtime.tests.node.device import publish
 from device_runtime.tests.onnx_models import plus
@@ -23,9 +27,12 @@ from edgefleet_runtime.cli import main
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+NONE = ["--load-model", "none"]
+PREFIX = "edgefleet-*"  # engines leave files of their own among temporary files
+
 
 @contextmanager
-def serving(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def serving(*arguments: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A server and its endpoint; ends with the block."""
     command = [sys.executable, "-m", "edgefleet_runtime", "serve", "--exit-with-parent"]
     process = subprocess.Popen(
@@ -34,7 +41,7 @@ def serving(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
     )
     with process:
         try:
@@ -76,6 +83,84 @@ def test_files_bundles_and_a_repository_are_served_together(tmp_path: Path) -> N
         assert process.wait(20) == 0
 
 
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """``a`` adds 1, ``b`` adds 2."""
+    for name, addend in (("a", 1), ("b", 2)):
+        version = tmp_path / "repository" / name / "1"
+        version.mkdir(parents=True)
+        plus(version / "model.onnx", addend)
+    return tmp_path / "repository"
+
+
+def test_models_are_loaded_over_grpc_and_listed_over_rest(repository: Path) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="ef") as folder,
+        serving(
+            *("--model-repository", str(repository), "--load-model", "b"),
+            *("--grpc", f"unix:{folder}/s"),
+        ) as (endpoint, process),
+    ):
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"serving gRPC on unix:{folder}/s\n"
+        rest = tritonclient.http.InferenceServerClient(endpoint.partition("://")[2])
+        with tritonclient.grpc.InferenceServerClient(f"unix:{folder}/s") as grpc, rest:
+            states = [(m["name"], m["state"]) for m in rest.get_model_repository_index()]
+            assert states == [("a", "UNAVAILABLE"), ("b", "READY")]
+            grpc.load_model("a")
+            assert infer(endpoint, "a", [1.0], [1]) == [2.0]
+            with pytest.raises(InferenceServerException, match="--allow-overrides"):
+                grpc.load_model("a", config="{}")
+            rest.unload_model("b")
+            assert not grpc.is_model_ready("b")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert list(Path(folder).iterdir()) == []
+
+
+def test_files_from_requests_are_gone_when_the_server_has_stopped(
+    repository: Path, tmp_path: Path
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    arguments = ("--model-repository", str(repository), *NONE, "--allow-overrides")
+    with serving(*arguments, TMPDIR=str(temporary)) as (endpoint, process):
+        with tritonclient.http.InferenceServerClient(endpoint.partition("://")[2]) as rest:
+            assert rest.is_server_ready()
+            content = (repository / "b" / "1" / "model.onnx").read_bytes()
+            rest.load_model("a", config="{}", files={"file:1/model.onnx": content})
+        assert infer(endpoint, "a", [1.0], [1]) == [3.0]
+        assert len(list(temporary.glob(PREFIX))) == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    assert list(temporary.glob(PREFIX)) == []
+
+
+@pytest.mark.parametrize("given", [[], ["--model-control"]])
+def test_other_machines_load_models_only_with_model_control(
+    repository: Path, tmp_path: Path, given: list[str]
+) -> None:
+    """``LOCALHOST`` is a name to whoever doesn't resolve it: an address that others reach."""
+    token = tmp_path / "token"
+    token.write_text("t" * 40)
+    token.chmod(0o600)
+    with (
+        serving(
+            *("--model-repository", str(repository), *NONE, "--http", "LOCALHOST:0"),
+            *("--allow-remote", "--token-file", str(token)),
+            *given,
+        ) as (endpoint, _),
+        tritonclient.http.InferenceServerClient(endpoint.partition("://")[2]) as rest,
+    ):
+        headers = {"Authorization": "Bearer " + "t" * 40}
+        if given:
+            rest.load_model("a", headers=headers)
+        else:
+            with pytest.raises(InferenceServerException, match="--model-control"):
+                rest.load_model("a", headers=headers)
+        assert rest.is_model_ready("a", headers=headers) is bool(given)
+
+
 def test_it_ends_with_what_started_it(tmp_path: Path) -> None:
     file = plus(tmp_path / "one.onnx", 1)
     with serving("--model", f"one={file}") as (_, process):
@@ -100,6 +185,16 @@ def test_it_ends_with_what_started_it(tmp_path: Path) -> None:
         (["--model-repository", "absent"], "no model repository"),
         (["--model", "two=one.onnx", "--model-repository", "repository"], "two models"),
         (["--bundle", "repository"], "no bundle"),
+        (["--model", "m=one.onnx", "--http", "127.0.0.1:99999"], "no such port"),
+        (["--model", "m=one.onnx", "--http", "none"], "nowhere to serve"),
+        (["--model", "m=one.onnx", "--grpc", "0.0.0.0:0", "--allow-remote"], "--token-file"),
+        (["--model", "m=one.onnx", "--model-control"], "--model-repository"),
+        (["--model", "m=one.onnx", "--allow-overrides"], "--model-repository"),
+        (["--model", "m=one.onnx", "--load-model", "m"], "--model-repository"),
+        (["--model-repository", "repository"], "no version"),
+        (["--model-repository", "repository", "--load-model", "one"], "no model 'one'"),
+        (["--model-repository", "repository", *NONE, "--load-model", "two"], "beside other models"),
+        (["--model", "two=one.onnx", "--model-repository", "repository", *NONE], "two models"),
     ],
 )
 def test_what_cannot_be_served_stops_the_start(
@@ -133,9 +228,10 @@ def test_the_start_loads_no_pydantic_and_no_fleet(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\n"
         "from edgefleet_runtime.serve.table import ModelTable\n"
+        "from edgefleet_runtime.standalone.scratch import Scratch\n"
         "from edgefleet_runtime.standalone.serving import StandaloneConfig, fill\n"
         "table = ModelTable()\n"
-        f"fill(table, StandaloneConfig(models={{'m': Path({str(file)!r})}}), Path())\n"
+        f"fill(table, StandaloneConfig(models={{'m': Path({str(file)!r})}}), Scratch())\n"
         "wrong = ('pydantic', 'google', 'zstandard', 'edgefleet.protocol.pointer',"
         " 'edgefleet.protocol.release', 'edgefleet.protocol.report', 'edgefleet.protocol.event',"
         " 'edgefleet_runtime.node', 'edgefleet_runtime.reconciler', 'edgefleet_runtime.spool',"

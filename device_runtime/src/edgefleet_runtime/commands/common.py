@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
+MAX_PORT = 65535
+
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Declare where models run: ``--device``, ``--strict``, ``--engine-cache``, ``--threads``."""
@@ -52,9 +54,13 @@ def address(text: str) -> tuple[str | None, int]:
     if text == "none":
         return None, 0
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit():
+    if not (colon and port.isascii() and port.isdecimal()):
         raise InvalidInputError(
             f"not an address to serve on: {text!r}", cure="write HOST:PORT, such as 127.0.0.1:8080"
+        )
+    if len(port) > len(str(MAX_PORT)) or int(port) > MAX_PORT:
+        raise InvalidInputError(
+            f"no such port: {port[:20]}", cure=f"name one up to {MAX_PORT}, or 0 for a free one"
         )
     return host.strip("[]"), int(port)
 

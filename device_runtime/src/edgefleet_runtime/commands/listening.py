@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from edgefleet.errors import InvalidInputError
 from edgefleet_runtime.commands.common import address
@@ -33,8 +33,28 @@ def add_listening(parser: argparse.ArgumentParser, *, http: str) -> None:
     )
 
 
-def listening_settings(arguments: argparse.Namespace) -> dict[str, object]:
-    """Where to serve: ``host``, ``port``, ``uds``, ``grpc_host``, ``grpc_port``, ``grpc_uds``.
+class Listening(NamedTuple):
+    """Where to serve.
+
+    Attributes:
+        host: address for REST; None for none.
+        port: 0 for one that is free.
+        uds: path of a Unix socket for REST.
+        grpc_host: address for gRPC; None for none.
+        grpc_port: 0 for one that is free.
+        grpc_uds: path of a Unix socket for gRPC.
+    """
+
+    host: str | None
+    port: int
+    uds: Path | None
+    grpc_host: str | None
+    grpc_port: int
+    grpc_uds: Path | None
+
+
+def listening(arguments: argparse.Namespace) -> Listening:
+    """What was given.
 
     Raises:
         InvalidInputError: one is no address, or there is nowhere to serve.
@@ -48,11 +68,5 @@ def listening_settings(arguments: argparse.Namespace) -> dict[str, object]:
     socket = arguments.grpc.removeprefix("unix:")
     over_socket = socket != arguments.grpc
     grpc_host, grpc_port = address("none" if over_socket else arguments.grpc)
-    return {
-        "host": host,
-        "port": port,
-        "uds": arguments.uds,
-        "grpc_host": grpc_host,
-        "grpc_port": grpc_port,
-        "grpc_uds": Path(socket).absolute() if over_socket else None,
-    }
+    grpc_uds = Path(socket).absolute() if over_socket else None
+    return Listening(host, port, arguments.uds, grpc_host, grpc_port, grpc_uds)

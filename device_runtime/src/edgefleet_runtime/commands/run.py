@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgefleet_runtime.access_options import access_settings, add_access
 from edgefleet_runtime.commands.fleet import add_fleet, fleet_settings
-from edgefleet_runtime.commands.listening import add_listening, listening_settings
+from edgefleet_runtime.commands.listening import add_listening, listening
 
 if TYPE_CHECKING:
     import argparse
@@ -42,7 +42,7 @@ def _run(arguments: argparse.Namespace) -> int:
     config = checked(
         {
             **fleet_settings(arguments),
-            **listening_settings(arguments),
+            **listening(arguments)._asdict(),
             **({} if healthy_after_s is None else {"healthy_after_s": healthy_after_s}),
             "access": access_settings(arguments),
             "exit_with_parent": arguments.exit_with_parent,

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import InvalidInputError
 from edgefleet_runtime.access_options import access_settings, add_access
-from edgefleet_runtime.commands.common import add_device, address, pairs
+from edgefleet_runtime.commands.common import add_device, pairs
+from edgefleet_runtime.commands.listening import add_listening, listening
 
 if TYPE_CHECKING:
     import argparse
+
+_JOIN_S = 1.0
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -30,20 +36,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="serve the variant of a bundle that fits this machine, verified and self-tested; "
         "under the folder's name unless told otherwise",
     )
-    parser.add_argument(
-        "--model-repository",
-        type=Path,
-        metavar="DIR",
-        help="serve every model of a Triton model repository: NAME/VERSION/model.onnx with an "
-        "optional NAME/config.pbtxt, the latest version of each",
-    )
-    parser.add_argument(
-        "--http",
-        default="127.0.0.1:8000",
-        metavar="HOST:PORT",
-        help="where to serve; port 0 takes a free one; 'none' for nowhere (default: %(default)s)",
-    )
-    parser.add_argument("--uds", type=Path, metavar="PATH", help="serve on a Unix socket as well")
+    add_repository(parser)
+    add_listening(parser, http="127.0.0.1:8000")
     add_access(parser)
     parser.add_argument(
         "--exit-with-parent",
@@ -52,6 +46,40 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add_device(parser)
     parser.set_defaults(command=_run)
+
+
+def add_repository(parser: argparse.ArgumentParser) -> None:
+    """Declare the options about a model repository."""
+    options = parser.add_argument_group(
+        "a Triton model repository",
+        "Clients on this machine, over loopback or a Unix socket, list, load and unload its models "
+        "while the others serve. A load that fails leaves what served before.",
+    )
+    options.add_argument(
+        "--model-repository",
+        type=Path,
+        metavar="DIR",
+        help="serve its models: NAME/VERSION/model.onnx with an optional NAME/config.pbtxt, the "
+        "latest version of each; one that can't be loaded stops the start",
+    )
+    options.add_argument(
+        "--load-model",
+        action="append",
+        metavar="NAME",
+        help="begin with this model alone, and leave the others for clients to load; may be given "
+        "several times; 'none' to begin with no model (default: all of them)",
+    )
+    options.add_argument(
+        "--model-control",
+        action="store_true",
+        help="let callers on other machines load and unload models too",
+    )
+    options.add_argument(
+        "--allow-overrides",
+        action="store_true",
+        help="let whoever may load a model bring its config and its files; never on without this, "
+        "for they are a model that nobody but the caller has seen",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -63,32 +91,56 @@ def _run(arguments: argparse.Namespace) -> int:
     from edgefleet_runtime.serve.loop import run
     from edgefleet_runtime.standalone.serving import StandaloneConfig, serve
 
-    host, port = address(arguments.http)
     models = {name: Path(path) for name, path in _distinct(arguments.model, "--model").items()}
     bundles = [text if "=" in text else f"{Path(text).name}={text}" for text in arguments.bundle]
+    where = listening(arguments)
     config = StandaloneConfig(
         models=models,
         bundles={name: Path(path) for name, path in _distinct(bundles, "--bundle").items()},
         repository=arguments.model_repository,
+        load=_load(arguments.load_model),
+        model_control=arguments.model_control,
+        allow_overrides=arguments.allow_overrides,
         options=EngineOptions(
             providers=providers_of(arguments.device),
             strict=arguments.strict,
             threads=arguments.threads,
             engine_cache=arguments.engine_cache,
         ),
-        host=host,
-        port=port,
-        uds=arguments.uds,
+        host=where.host,
+        port=where.port,
+        uds=where.uds,
+        grpc_host=where.grpc_host,
+        grpc_port=where.grpc_port,
+        grpc_uds=where.grpc_uds,
         access=convert(access_settings(arguments), Access),
         exit_with_parent=arguments.exit_with_parent,
     )
-    if not (config.models or config.bundles or config.repository):
-        raise InvalidInputError(
-            "there is nothing to serve",
-            cure="name a model: --model NAME=FILE.onnx, --bundle DIR or --model-repository DIR",
-        )
-    run(serve(config, announce=lambda endpoint: print(f"serving on {endpoint}", flush=True)))
+    run(serve(config, announce=lambda line: print(line, flush=True)))
+    if _busy():
+        # A thread sits in a call that doesn't end, such as a model's load: leave now.
+        logging.shutdown()
+        os._exit(0)
     return 0
+
+
+def _busy() -> bool:
+    """Whether a thread that the interpreter would wait for at its end goes on and on."""
+    others = [t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
+    for thread in others:
+        thread.join(_JOIN_S / len(others))
+    return any(thread.is_alive() for thread in others)
+
+
+def _load(names: list[str] | None) -> tuple[str, ...] | None:
+    """The models to begin with; None for all."""
+    if names == ["none"]:
+        return ()
+    if names is not None and "none" in names:
+        raise InvalidInputError(
+            "--load-model none stands beside other models", cure="give none alone, or leave it out"
+        )
+    return None if names is None else tuple(names)
 
 
 def _distinct(items: list[str], option: str) -> dict[str, str]:

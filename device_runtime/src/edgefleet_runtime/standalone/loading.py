@@ -1,9 +1,10 @@
 """Model files and bundles as served models, without a store and without a fleet.
 
-Rules kept here:
+Both `edgefleet_runtime.inprocess` and the stand-alone server open them here. Rules kept:
 
-- What can't be opened stops the start with an error that names it: nobody wants half of a server.
+- What can't be opened is an error that names the model.
 - A bundle is verified and passes its self-test before it serves, as on a device of a fleet.
+- A bare file needs nothing of what reads bundles.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ def load_bundle(
     Args:
         name: to serve it under.
         folder: holds the bundle.
-        work: an existing folder, on the same disk where possible; its files are laid out below it
-            and must stay while the model serves.
+        work: where the variant's files are laid out, on the same disk where possible; they must
+            stay while the model serves.
         options: how to open it.
         find_engine: gives the engine for a format.
 
@@ -97,7 +98,7 @@ def load_bundle(
     labels = host.labels(providers={p for engine in engines for p in engine.providers})
     formats = {name for engine in engines for name in engine.formats}
     variant = choose_variant(layout.variants, target_of(labels), formats=formats).variant
-    entry = layout.materialize(variant.name, work / name)
+    entry = layout.materialize(variant.name, work)
     details = layout.details(variant.name)
     try:
         model = find_engine(variant.format).load(entry, options)

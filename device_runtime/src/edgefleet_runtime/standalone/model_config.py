@@ -58,7 +58,46 @@ def read_model_config(text: bytes, *, name: str) -> RepositoryModelConfig:
         UnsupportedError: it asks for what isn't served here.
         MissingExtraError: protobuf is not installed.
     """
-    message = _parsed(text, name)
+    return _read(_parsed(text, name), name)
+
+
+def read_model_config_json(text: str, *, name: str) -> RepositoryModelConfig:
+    """Read a configuration as a load request brings it: the same fields in protobuf's JSON.
+
+    Args:
+        text: the JSON.
+        name: of the model, with which a name in it must agree.
+
+    Raises:
+        InvalidModelError: it is malformed.
+        UnsupportedError: it asks for what isn't served here.
+        MissingExtraError: protobuf is not installed.
+    """
+    try:
+        from google.protobuf import json_format  # noqa: PLC0415 - few requests bring one
+    except ImportError as error:
+        msg = f"a configuration comes with the request for model {name!r}, which protobuf reads"
+        raise MissingExtraError(msg, cure="pip install 'edgefleet-runtime[triton]'") from error
+    where = f"the configuration given for model {name[:100]!r}"
+    if len(text) > MAX_BYTES:
+        msg = f"{where} has {len(text)} characters, {MAX_BYTES} are allowed"
+        raise InvalidModelError(msg)
+    data = text.encode(errors="replace")
+    if not data.lstrip().startswith(b"{") or _depth(data) > _MAX_DEPTH:
+        msg = f"{where} is malformed: no object, or one that nests deeper than {_MAX_DEPTH}"
+        raise InvalidModelError(msg)
+    message = message_type()()
+    try:
+        json_format.Parse(text, message, ignore_unknown_fields=True, max_recursion_depth=_MAX_DEPTH)
+    except (json_format.ParseError, RecursionError, ValueError) as error:
+        msg = f"{where} is malformed: {str(error)[:300]}"
+        raise InvalidModelError(
+            msg, cure="write Triton's ModelConfig in the JSON of protobuf"
+        ) from error
+    return _read(message, name)
+
+
+def _read(message: Any, name: str) -> RepositoryModelConfig:  # noqa: ANN401 - made from tables
     _check(message, name)
     policy = message.version_policy
     wanted = tuple(policy.specific.versions) if policy.HasField("specific") else ()

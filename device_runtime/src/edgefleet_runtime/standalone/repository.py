@@ -93,24 +93,33 @@ class ModelRepository:
             raise LimitExceededError(f"{self.root} has more than {MAX_MODELS} models")
         return tuple(found)
 
-    def find(self, name: str) -> Found:
+    def __contains__(self, name: str) -> bool:
+        """Whether it has a model of that name, loadable or not."""
+        return _NAME.fullmatch(name) is not None and (self.root / name).is_dir()
+
+    def beside(self, root: Path) -> ModelRepository:
+        """Another folder as a repository, for the same table and opened the same way."""
+        return ModelRepository(root, self._table, self._options)
+
+    def find(self, name: str, *, config: RepositoryModelConfig | None = None) -> Found:
         """The version of a model that should be served.
+
+        Args:
+            name: its name.
+            config: stands for the configuration in its folder.
 
         Raises:
             NotFoundError: no such model, or none of its versions may be served.
             InvalidModelError: its configuration is malformed, or something leads out of here.
             UnsupportedError: it asks for what isn't served here.
         """
-        if not _NAME.fullmatch(name):
-            raise InvalidInputError(
-                f"not a model's name: {name[:100]!r}",
-                cure="use up to 128 letters, digits, _, - and .",
-            )
+        check_model_name(name)
         folder = self.root / name
         if not folder.is_dir():
             raise NotFoundError(f"the repository has no model {name!r}")
         self._inside(folder, name)
-        config = self._config(folder, name)
+        if config is None:
+            config = self._config(folder, name)
         versions = sorted(_versions(folder), reverse=True)
         allowed = [v for v in versions if not config.versions or v in config.versions]
         for version in allowed:
@@ -122,13 +131,17 @@ class ModelRepository:
             cure=f"put the model at {folder}/1/{config.filename or _DEFAULT_FILES[0]}",
         )
 
-    def load(self, name: str) -> ServedModel:
+    def load(self, name: str, *, config: RepositoryModelConfig | None = None) -> ServedModel:
         """Open a model and put it in the table, in place of what it served before.
+
+        Args:
+            name: its name.
+            config: stands for the configuration in its folder.
 
         Raises:
             EdgeFleetError: as `find` and `Engine.load`.
         """
-        found = self.find(name)
+        found = self.find(name, config=config)
         options = self._options
         if not options.providers and found.config.device:
             options = msgspec.structs.replace(options, providers=providers_of(found.config.device))
@@ -195,6 +208,19 @@ class ModelRepository:
                 "nowhere",
                 cure="copy the file into the repository",
             )
+
+
+def check_model_name(name: str) -> None:
+    """Refuse what can't be the name of a model's folder.
+
+    Raises:
+        InvalidInputError: it is no such name.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidInputError(
+            f"not a model's name: {name[:100]!r}",
+            cure="use up to 128 letters, digits, _, - and .",
+        )
 
 
 def _versions(folder: Path) -> Iterator[int]:

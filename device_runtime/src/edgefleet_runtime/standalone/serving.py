@@ -5,26 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import tempfile
 import threading
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgefleet.errors import ConflictError
+from edgefleet.errors import ConflictError, InvalidInputError
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.parent import watch_parent
 from edgefleet_runtime.serve.access import Access
+from edgefleet_runtime.serve.grpc.extra import grpc_server_type
 from edgefleet_runtime.serve.server import Server
 from edgefleet_runtime.serve.table import ModelTable
+from edgefleet_runtime.standalone.control import RepositoryControl
 from edgefleet_runtime.standalone.loading import load_bundle, load_file
 from edgefleet_runtime.standalone.repository import ModelRepository
+from edgefleet_runtime.standalone.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from edgefleet_runtime.serve.grpc.server import GrpcServer
     from edgefleet_runtime.serve.table import ServedModel
 
 _log = logging.getLogger(__name__)
@@ -38,33 +40,62 @@ class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         models: files by the name to serve them under.
         bundles: folders of bundles, likewise.
-        repository: a Triton model repository; every model in it is served.
+        repository: a Triton model repository.
+        load: the models of the repository to begin with; None for all of them.
+        model_control: callers on other machines may load and unload the repository's models, as
+            those on this one may.
+        allow_overrides: who may load a model may bring its configuration and its files.
         options: how to open models.
         host: address to serve on; None for none.
         port: 0 for one that is free.
         uds: path of a Unix socket to serve on as well.
-        access: who may use that address.
+        grpc_host: address to serve gRPC on; None for none.
+        grpc_port: 0 for one that is free.
+        grpc_uds: path of a Unix socket to serve gRPC on as well.
+        access: who may use those addresses.
         exit_with_parent: stop when standard input ends.
     """
 
     models: dict[str, Path] = {}
     bundles: dict[str, Path] = {}
     repository: Path | None = None
+    load: tuple[str, ...] | None = None
+    model_control: bool = False
+    allow_overrides: bool = False
     options: EngineOptions = EngineOptions()
     host: str | None = "127.0.0.1"
     port: int = 8000
     uds: Path | None = None
+    grpc_host: str | None = None
+    grpc_port: int = 0
+    grpc_uds: Path | None = None
     access: Access = Access()
     exit_with_parent: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse to serve nothing, and what is said about a repository that there isn't."""
+        if not (self.models or self.bundles or self.repository):
+            raise InvalidInputError(
+                "there is nothing to serve",
+                cure="name a model: --model NAME=FILE.onnx, --bundle DIR or --model-repository DIR",
+            )
+        if self.repository is None and (
+            self.model_control or self.allow_overrides or self.load is not None
+        ):
+            raise InvalidInputError(
+                "models are loaded on request from a model repository, and there is none",
+                cure="give --model-repository DIR, or leave out --model-control, "
+                "--allow-overrides and --load-model",
+            )
 
-def fill(table: ModelTable, config: StandaloneConfig, work: Path) -> ModelRepository | None:
+
+def fill(table: ModelTable, config: StandaloneConfig, scratch: Scratch) -> ModelRepository | None:
     """Load everything that a configuration names.
 
     Args:
         table: takes the models.
         config: names them.
-        work: folder in which bundles are laid out; must stay while they serve.
+        scratch: bundles are laid out there; must stay while they serve.
 
     Returns:
         The repository, if the configuration names one.
@@ -77,7 +108,10 @@ def fill(table: ModelTable, config: StandaloneConfig, work: Path) -> ModelReposi
     options = config.options
     makers: list[tuple[Mapping[str, Path], Callable[[str, Path], ServedModel]]] = [
         (config.models, lambda name, path: load_file(name, path, options)),
-        (config.bundles, lambda name, path: load_bundle(name, path, work, options)),
+        (
+            config.bundles,
+            lambda name, path: load_bundle(name, path, scratch.folder() / "bundle", options),
+        ),
     ]
     for sources, make in makers:
         for name, path in sources.items():
@@ -91,6 +125,7 @@ def fill(table: ModelTable, config: StandaloneConfig, work: Path) -> ModelReposi
     for name in repository.names():
         if name in served:
             raise _taken(name)
+    for name in repository.names() if config.load is None else config.load:
         repository.load(name)
     return repository
 
@@ -100,30 +135,71 @@ async def serve(config: StandaloneConfig, *, announce: Callable[[str], None]) ->
 
     Args:
         config: what and where.
-        announce: called with the endpoint when clients can connect.
+        announce: called with a line a server when clients can connect to all of them.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     table = ModelTable()
-    with ExitStack() as stack:
-        work = Path()
-        if config.bundles:
-            work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefleet-")))
-        fill(table, config, work)
+    with Scratch() as scratch:
+        repository = fill(table, config, scratch)
         for model in table:
             on, nodes = ", ".join(model.model.providers), dict(model.model.nodes)
             _log.info("%s:%s runs on %s %s", model.name, model.version, on, nodes or "")
-        server = Server(table, config.host, config.port, uds=config.uds, access=config.access)
-        await server.start()
-        if config.exit_with_parent:
-            threading.Thread(target=watch_parent, args=(loop, stop), daemon=True).start()
-        announce(server.endpoint)
-        await stop.wait()
-        await server.stop(DRAIN_S)
+        control = None
+        if repository is not None:
+            control = RepositoryControl(
+                repository,
+                table,
+                scratch=scratch if config.allow_overrides else None,
+                fixed=frozenset({*config.models, *config.bundles}),
+            )
+        server, *others = servers = _servers(config, table, control)
+        try:
+            for each in servers:
+                await each.start()
+            if config.exit_with_parent:
+                threading.Thread(target=watch_parent, args=(loop, stop), daemon=True).start()
+            announce(f"serving on {server.endpoint}")
+            for other in others:
+                announce(f"serving gRPC on {other.endpoint}")
+            await stop.wait()
+        finally:
+            await asyncio.gather(*(each.stop(DRAIN_S) for each in servers))
         for model in table.swap({}):
             model.retire()
+
+
+def _servers(
+    config: StandaloneConfig, table: ModelTable, control: RepositoryControl | None
+) -> list[Server | GrpcServer]:
+    """The REST server, and the gRPC server if the configuration names one."""
+
+    def ready() -> bool:
+        return True  # what was asked for is loaded before anybody listens
+
+    server = Server(
+        table,
+        config.host,
+        config.port,
+        uds=config.uds,
+        access=config.access,
+        ready=ready,
+        control=control,
+        remote_control=config.model_control,
+    )
+    if config.grpc_host is None and config.grpc_uds is None:
+        return [server]
+    grpc_server = grpc_server_type()(
+        server.extensions,
+        config.grpc_host,
+        config.grpc_port,
+        uds=config.grpc_uds,
+        access=config.access,
+        ready=ready,
+    )
+    return [server, grpc_server]
 
 
 def _taken(name: str) -> ConflictError:
