@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
 import pytest
+import tritonclient.grpc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
 from device_runtime.tests import onnx_models
+from device_runtime.tests.serve import triton
 from device_runtime.tests.serve.grpc_serving import serving_grpc
 from device_runtime.tests.serving import WAIT_S, FakeModel, Gate, served, table_of
 from device_runtime.tests.support import eventually
@@ -20,6 +23,7 @@ from edgefleet.errors import ConfigurationError, ConflictError, EdgeFleetError
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgefleet_runtime.serve.extensions.service import Extensions
+from edgefleet_runtime.serve.extensions.shared_memory import SystemRegions
 from edgefleet_runtime.serve.grpc import inference_pb2 as pb
 from edgefleet_runtime.serve.grpc.server import GrpcServer
 from edgefleet_runtime.serve.grpc.tensors import inputs_of
@@ -219,6 +223,48 @@ def test_observers_learn_of_answers() -> None:
 def test_other_machines_are_not_served_unless_somebody_says_so() -> None:
     with pytest.raises(ConfigurationError, match="--allow-remote"):
         GrpcServer(Extensions(table_of()), "0.0.0.0")
+
+
+def test_connections_beyond_the_limit_are_closed() -> None:
+    with serving_grpc(table_of(), limits=Limits(max_connections=2)) as (_, address):
+        host, _, port = address.rpartition(":")
+        clients = [socket.create_connection((host, int(port)), WAIT_S) for _ in range(4)]
+        try:
+            eventually(lambda: sum(map(is_closed, clients)) == 2)
+        finally:
+            for client in clients:
+                client.close()
+
+
+def is_closed(client: socket.socket) -> bool:
+    """Whether the server has hung up; it sends its settings to those it serves."""
+    client.setblocking(False)
+    try:
+        return client.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def test_a_client_that_does_not_shake_hands_is_dropped() -> None:
+    with serving_grpc(table_of(), limits=Limits(head_timeout_s=0.2)) as (_, address):
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), WAIT_S) as client:
+            while client.recv(1 << 10):  # the server's settings, then the end
+                pass
+
+
+@pytest.mark.skipif(not SystemRegions.supported(), reason="no /dev/shm on this system")
+def test_what_two_servers_share_lasts_until_both_have_stopped() -> None:
+    with (
+        triton.shared_object(4) as memory,
+        serving_grpc(table_of()) as (rest, address),
+        tritonclient.grpc.InferenceServerClient(address) as asking,
+    ):
+        asking.register_system_shared_memory("r", f"/{memory.name}", 4)
+        rest.stop()
+        assert "r" in asking.get_system_shared_memory_status().regions
 
 
 def test_a_port_in_use_is_a_conflict() -> None:

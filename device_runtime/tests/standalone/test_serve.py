@@ -31,10 +31,15 @@ NONE = ["--load-model", "none"]
 PREFIX = "edgefleet-*"  # engines leave files of their own among temporary files
 
 
+MODULE = ("-m", "edgefleet_runtime")
+
+
 @contextmanager
-def serving(*arguments: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def serving(
+    *arguments: str, python: tuple[str, ...] = MODULE, **environment: str
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A server and its endpoint; ends with the block."""
-    command = [sys.executable, "-m", "edgefleet_runtime", "serve", "--exit-with-parent"]
+    command = [sys.executable, *python, "serve", "--exit-with-parent"]
     process = subprocess.Popen(
         [*command, "--http", "127.0.0.1:0", *arguments],
         stdin=subprocess.PIPE,
@@ -166,6 +171,19 @@ def test_it_ends_with_what_started_it(tmp_path: Path) -> None:
     with serving("--model", f"one={file}") as (_, process):
         assert process.stdin is not None
         process.stdin.close()
+        assert process.wait(20) == 0
+
+
+def test_a_load_that_does_not_end_does_not_keep_it_from_ending(tmp_path: Path) -> None:
+    """The thread stands for one in an engine's call, which nothing can break off."""
+    code = (
+        "import sys, threading; from edgefleet_runtime.cli import main\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        "sys.exit(main())\n"
+    )
+    file = plus(tmp_path / "one.onnx", 1)
+    with serving("--model", f"one={file}", python=("-c", code)) as (_, process):
+        process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
 
 

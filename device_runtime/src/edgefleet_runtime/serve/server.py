@@ -121,6 +121,7 @@ class Server:
             ConfigurationError: the address or the socket's path can't be listened on.
         """
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="edgefleet-infer")
+        self.extensions.enter()
         service = OipService(
             self._table,
             ready=self._ready,
@@ -152,7 +153,7 @@ class Server:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
-        self.extensions.close()
+            self.extensions.leave()
 
     async def _listen(self, handler: Handler) -> None:
         loop = asyncio.get_running_loop()

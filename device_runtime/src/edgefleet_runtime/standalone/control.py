@@ -20,16 +20,11 @@ import shutil
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import (
-    ConfigurationError,
     EdgeFleetError,
-    InvalidInputError,
     LimitExceededError,
     NotFoundError,
-    StorageFullError,
     UnsupportedError,
 )
-from edgefleet.protocol.files import translate_full
-from edgefleet.protocol.names import check_path
 from edgefleet_runtime.serve.extensions.repository import LoadRequest, ModelState
 from edgefleet_runtime.standalone.model_config import RepositoryModelConfig, read_model_config_json
 from edgefleet_runtime.standalone.repository import check_model_name
@@ -99,8 +94,7 @@ class RepositoryControl:
         Raises:
             UnsupportedError: overrides are not allowed here, or the model isn't the repository's.
             LimitExceededError: the files are too many or too large.
-            StorageFullError: no room for them.
-            EdgeFleetError: as `ModelRepository.load`.
+            EdgeFleetError: as `Scratch.folder` and `ModelRepository.load`.
         """
         name = request.name
         self._check(name)
@@ -163,9 +157,8 @@ class RepositoryControl:
         config: RepositoryModelConfig,
     ) -> None:
         size = self._fitting(name, files)
-        folder = scratch.folder()
+        folder = scratch.folder({f"{name}/{path}": data for path, data in files.items()})
         try:
-            _write(folder / name, files)
             self._repository.beside(folder).load(name, config=config)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -195,24 +188,3 @@ class RepositoryControl:
     def _note(self, name: str, reason: str) -> None:
         if name in self._repository:  # else callers could make it grow without end
             self._reasons[name] = reason[:_REASON_CHARACTERS]
-
-
-def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    for path, data in files.items():
-        target = folder / check_path(path, what="path of a file in a load request")
-        try:
-            with translate_full(folder):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with target.open("xb") as file:
-                    file.write(data)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise InvalidInputError(
-                f"file {path[:200]!r} of a load request is where another one is, or its folder"
-            ) from error
-        except StorageFullError:
-            raise
-        except OSError as error:
-            raise ConfigurationError(
-                f"the files of a load request can't be kept: {error.strerror or error}",
-                cure="see what is wrong with the folder of temporary files, or set TMPDIR",
-            ) from error

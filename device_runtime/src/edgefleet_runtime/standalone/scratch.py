@@ -3,7 +3,8 @@
 Rules kept here:
 
 - It is made when the first file needs it: a server that needs none runs with nothing writable.
-- Nobody but this user can look into it, and it is removed when the server stops.
+- Nobody but this user can look into it, and it is removed when the server stops. No path leads out
+  of it.
 - A process that is killed leaves it behind; the next one to make such a folder removes it. A lock
   that the kernel lets go of with the process tells which folders are left.
 """
@@ -13,13 +14,22 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefleet.errors import ConfigurationError
+from edgefleet.errors import (
+    CancelledError,
+    ConfigurationError,
+    InvalidInputError,
+    StorageFullError,
+)
+from edgefleet.protocol.files import translate_full
+from edgefleet.protocol.names import check_path
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
     from typing import Self
 
@@ -39,29 +49,52 @@ class Scratch:
         self._parent = parent
         self._root: Path | None = None
         self._lock = -1
+        self._making = threading.Lock()  # a load may go on while the server stops
+        self._closed = False
 
-    def folder(self) -> Path:
-        """A new folder, empty.
+    def folder(self, files: Mapping[str, bytes] | None = None) -> Path:
+        """A new folder.
+
+        Args:
+            files: what is in it, by path; nothing without. Where one can't be written, the folder
+                is removed again.
 
         Raises:
-            ConfigurationError: none can be made; the cure says where it would be.
+            InvalidInputError: a path could lead out of the folder, or two are in each other's way.
+            StorageFullError: no room for the files.
+            ConfigurationError: nothing can be written there; the cure says where that is.
+            CancelledError: all that was made is removed already.
         """
-        try:
-            if self._root is None:
-                self._root, self._lock = _claimed(self._parent or Path(tempfile.gettempdir()))
-            return Path(tempfile.mkdtemp(dir=self._root))
-        except OSError as error:
-            raise ConfigurationError(
-                f"there is no folder for temporary files: {error.strerror or error}",
-                cure="set TMPDIR to a folder that this user may write",
-            ) from error
+        with self._making:
+            if self._closed:
+                raise CancelledError("the server is stopping")
+            try:
+                if self._root is None:
+                    self._root, self._lock = _claimed(self._parent or Path(tempfile.gettempdir()))
+                made = Path(tempfile.mkdtemp(dir=self._root))
+                try:
+                    for path, data in (files or {}).items():
+                        _write(made, path, data)
+                except BaseException:
+                    shutil.rmtree(made, ignore_errors=True)
+                    raise
+            except StorageFullError:  # an OSError as well
+                raise
+            except OSError as error:
+                raise ConfigurationError(
+                    f"temporary files can't be written: {error.strerror or error}",
+                    cure="set TMPDIR to a folder that this user may write",
+                ) from error
+            return made
 
     def close(self) -> None:
-        """Remove all that was made; may be called twice."""
-        if self._root is not None:
-            shutil.rmtree(self._root, ignore_errors=True)
-            os.close(self._lock)
-            self._root = None
+        """Remove all that was made, and make no more; may be called twice."""
+        with self._making:
+            self._closed = True
+            if self._root is not None:
+                shutil.rmtree(self._root, ignore_errors=True)
+                os.close(self._lock)
+                self._root = None
 
     def __enter__(self) -> Self:
         return self
@@ -73,6 +106,19 @@ class Scratch:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _write(folder: Path, path: str, data: bytes) -> None:
+    target = folder / check_path(path)
+    try:
+        with translate_full(folder):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("xb") as file:
+                file.write(data)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InvalidInputError(
+            f"file {path[:200]!r} is where another one is, or its folder"
+        ) from error
 
 
 def _claimed(parent: Path) -> tuple[Path, int]:

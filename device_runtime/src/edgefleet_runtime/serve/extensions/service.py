@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _RETRY_AFTER_S = "5"  # loading a model takes seconds
+_CONTROL = ("model_repository", "model_repository(unload_dependents)")  # as Triton tells them
 _Bytes = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _T = TypeVar("_T")
 _ABOUT = re.compile(
@@ -96,6 +97,7 @@ class Extensions:
         if control is not None and not isinstance(control, ControlQueue):
             control = ControlQueue(control)
         self._control = control
+        self._servers = 0
         self.afar = self
         if regions is not None or (control is not None and not remote_control):
             kept = control if remote_control else None
@@ -107,13 +109,20 @@ class Extensions:
         return (
             "binary_tensor_data",
             "model_configuration",
-            *(("model_repository",) if self._control else ()),
+            *(_CONTROL if self._control else ()),
             "statistics",
             *(("system_shared_memory",) if self.regions else ()),
         )
 
-    def close(self) -> None:
-        """Forget regions and stop what waits."""
+    def enter(self) -> None:
+        """Serve them: each server that does calls this when it starts and `leave` at its end."""
+        self._servers += 1
+
+    def leave(self) -> None:
+        """Forget regions and stop what waits, once no server is left that needs them."""
+        self._servers -= 1
+        if self._servers:
+            return
         if self.regions is not None:
             self.regions.close()
         if self._control is not None:

@@ -98,6 +98,7 @@ class GrpcServer:
             ConfigurationError: the address or the socket's path can't be listened on.
         """
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="edgefleet-grpc")
+        self._extensions.enter()
         try:
             await self._listen(self._pool)
         except BaseException:
@@ -114,6 +115,7 @@ class GrpcServer:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
+            self._extensions.leave()
 
     async def _listen(self, pool: ThreadPoolExecutor) -> None:
         if self._socket is not None:
@@ -145,6 +147,8 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", limits.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_metadata_size", limits.max_head_bytes),
+                # An older grpcio than this is written with passes over what it doesn't know.
+                ("grpc.max_allowed_incoming_connections", limits.max_connections),
                 ("grpc.max_connection_idle_ms", round(limits.idle_timeout_s * 1000)),
                 ("grpc.server_handshake_timeout_ms", round(limits.head_timeout_s * 1000)),
                 ("grpc.so_reuseport", 0),  # or a second server on the port would go unnoticed
