@@ -1,13 +1,7 @@
-"""The external engine against a second instance of ourselves.
-
-Where it controls models, Triton's two repository calls are answered by a stand-in over our own
-`ModelRepository`; everything else is the real server's. A real Triton was not run.
-"""
+"""The external engine against a second instance of ourselves. A real Triton was not run."""
 
 from __future__ import annotations
 
-import http.client
-import json
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -36,80 +30,27 @@ from edgefleet_runtime.cli import main
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.engines.external import UNTOLD, ExternalEngine
 from edgefleet_runtime.serve.table import ModelTable
+from edgefleet_runtime.standalone.control import RepositoryControl
 from edgefleet_runtime.standalone.repository import ModelRepository
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from edgefleet_runtime.serve.server import Server
+
 X = {"x": np.array([1.0], np.float32)}
 CPU = "CPUExecutionProvider"
 
 
-class Triton(ThreadingHTTPServer):
-    """A server of ours behind Triton's two calls of model control."""
-
-    def __init__(self, root: Path, table: ModelTable, address: tuple[str, int]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.repository = ModelRepository(root, table, EngineOptions(providers=(CPU,)))
-        self.behind = address
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    server: Triton
-
-    def do_GET(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        *path, name, verb = self.path.split("/")
-        if path[-2:] == ["repository", "models"]:
-            self._control(name, verb)
-            return
-        client = http.client.HTTPConnection(*self.server.behind, timeout=20)
-        client.request(self.command, self.path, body or None, dict(self.headers.items()))
-        answer = client.getresponse()
-        headers = {k: v for k, v in answer.getheaders() if k.lower().startswith("inference-")}
-        self._answer(answer.status, answer.read(), headers)
-        client.close()
-
-    do_POST = do_GET  # noqa: N815 - http.server looks for these names
-
-    def _control(self, name: str, verb: str) -> None:
-        try:
-            getattr(self.server.repository, verb)(name)
-        except EdgeFleetError as error:
-            self._answer(400, json.dumps({"error": error.message}).encode(), {})
-        else:
-            self._answer(200, b"", {})
-
-    def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @contextmanager
-def triton(root: Path) -> Iterator[Triton]:
+def triton(root: Path) -> Iterator[Server]:
+    """A server that loads from a repository by explicit control, as Triton does."""
     root.mkdir(exist_ok=True)
     table = ModelTable()
-    with serving(table) as running, Triton(root, table, running.address) as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    repository = ModelRepository(root, table, EngineOptions(providers=(CPU,)))
+    with serving(table, control=RepositoryControl(repository, table)) as running:
+        yield running.server
 
 
 def entries(root: Path) -> list[str]:
@@ -120,7 +61,7 @@ def test_a_model_is_written_loaded_run_and_withdrawn(tmp_path: Path) -> None:
     (tmp_path / "laid-out").mkdir()
     path = mlp(tmp_path / "laid-out" / "net.onnx", external=True)
     with triton(tmp_path / "repository") as server:
-        engine = ExternalEngine(server.url, repository=tmp_path / "repository")
+        engine = ExternalEngine(server.endpoint, repository=tmp_path / "repository")
         model = engine.load(path, EngineOptions(providers=(CPU,), strict=True))
         assert model.providers == (CPU,)
         assert model.interface.inputs[0].shape == (-1, 4)
@@ -141,7 +82,7 @@ def test_old_and_new_are_loaded_side_by_side(tmp_path: Path) -> None:
     old = plus(tmp_path / "old" / "model.onnx", 1)
     new = plus(tmp_path / "new" / "model.onnx", 2)
     with triton(tmp_path / "repository") as server:
-        engine = ExternalEngine(server.url, repository=tmp_path / "repository")
+        engine = ExternalEngine(server.endpoint, repository=tmp_path / "repository")
         first, second = (engine.load(path, EngineOptions()) for path in (old, new))
         assert first.infer(X)["y"] == 2
         assert second.infer(X)["y"] == 3
@@ -156,7 +97,7 @@ def test_what_the_server_cannot_load_leaves_no_entry(tmp_path: Path) -> None:
     (tmp_path / "laid-out").mkdir()
     (tmp_path / "laid-out" / "model.onnx").write_bytes(b"broken")
     with triton(tmp_path / "repository") as server:
-        engine = ExternalEngine(server.url, repository=tmp_path / "repository")
+        engine = ExternalEngine(server.endpoint, repository=tmp_path / "repository")
         with pytest.raises(InvalidModelError, match=r"can't load the model.*model\.onnx"):
             engine.load(tmp_path / "laid-out" / "model.onnx", EngineOptions())
         assert entries(tmp_path / "repository") == []
@@ -280,7 +221,12 @@ def test_a_fleet_delivers_to_a_server_that_already_runs(
         *("-o", f"pointer={fleet.pointer_path}", "-o", f"outbox={tmp_path / 'outbox'}"),
     ]
     with triton(tmp_path / "repository") as server:
-        where = ["--external", server.url, "--external-repository", str(tmp_path / "repository")]
+        where = [
+            "--external",
+            server.endpoint,
+            "--external-repository",
+            str(tmp_path / "repository"),
+        ]
         command = [sys.executable, "-m", "edgefleet_runtime", *arguments, *where]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
