@@ -317,6 +317,22 @@ def test_over_grpc_a_certificate_encrypts(tmp_path: Path) -> None:
             assert asked(lambda: infer(channel)).code is grpc.StatusCode.UNAVAILABLE
 
 
+def test_tritons_client_comes_in_over_tls_with_the_token(remote: Access, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    own = pem(authority, tmp_path)
+    access = Access(tls_cert=own.tls_cert, tls_key=own.tls_key, token_file=remote.token_file)
+    with (
+        serving_grpc(table_of(served(FakeModel(1))), access=access) as (_, address),
+        client.InferenceServerClient(
+            address, ssl=True, root_certificates=str(tmp_path / "ca.pem")
+        ) as triton_client,
+    ):
+        assert triton_client.is_model_ready("m", headers=BEARER)
+        with pytest.raises(InferenceServerException, match="token"):
+            triton_client.is_model_ready("m")
+
+
 def test_over_grpc_callers_need_a_certificate_where_authorities_are_named(tmp_path: Path) -> None:
     authority, callers = trustme.CA(), trustme.CA()
     callers.cert_pem.write_to_path(str(tmp_path / "callers.pem"))
