@@ -1,4 +1,8 @@
-"""``serve``: model files, bundles or a Triton model repository, without a fleet."""
+"""Serve model files, bundles or a Triton model repository, without a fleet.
+
+Listens on this machine alone unless told otherwise. Starts with every model that was asked for, or
+not at all, and tells where it serves. Ends at SIGTERM, once what has begun is answered.
+"""
 
 from __future__ import annotations
 
