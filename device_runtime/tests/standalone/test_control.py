@@ -234,6 +234,15 @@ def test_a_file_in_the_place_of_a_folder_is_refused(here: Rig, other: str) -> No
     assert here.left() == 0
 
 
+@pytest.mark.parametrize("path", ["model.onnx", "01/model.onnx", "1/other.onnx"])
+def test_files_without_a_model_where_it_belongs_are_refused_with_the_place(
+    here: Rig, path: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=re.escape("file:1/model.onnx")):
+        load(here, {path: content(here.root, 3)})
+    assert here.left() == 0
+
+
 def test_too_many_files_are_refused(here: Rig) -> None:
     with pytest.raises(LimitExceededError, match="256 are allowed"):
         load(here, {f"1/{number}": b"" for number in range(257)})

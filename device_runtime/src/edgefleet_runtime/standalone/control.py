@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from edgefleet.errors import (
     EdgeFleetError,
+    InvalidInputError,
     LimitExceededError,
     NotFoundError,
     UnsupportedError,
@@ -143,7 +144,7 @@ class RepositoryControl:
         config = None
         if request.config is not None:
             config = read_model_config_json(request.config, name=name)
-        if request.files and config is not None and scratch is not None:
+        if request.files and scratch is not None:
             self._load_files(scratch, name, request.files, config)
         else:
             self._repository.load(name, config=config)
@@ -154,14 +155,19 @@ class RepositoryControl:
         scratch: Scratch,
         name: str,
         files: Mapping[str, bytes],
-        config: RepositoryModelConfig,
+        config: RepositoryModelConfig | None,
     ) -> None:
         size = self._fitting(name, files)
         folder = scratch.folder({f"{name}/{path}": data for path, data in files.items()})
         try:
             self._repository.beside(folder).load(name, config=config)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, NotFoundError):  # its cure names a folder that is nobody's
+                raise InvalidInputError(
+                    f"the files given for model {name!r} hold no version that can be served",
+                    cure="name the model's file, such as file:1/model.onnx",
+                ) from error
             raise
         self._drop(name)
         self._overlays[name] = folder, size
