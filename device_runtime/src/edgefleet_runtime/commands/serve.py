@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgefleet.errors import InvalidInputError
 from edgefleet_runtime.access_options import access_settings, add_access
-from edgefleet_runtime.commands.common import add_device, address, pairs
+from edgefleet_runtime.commands.common import add_device, address, engine_options, pairs
 
 if TYPE_CHECKING:
     import argparse
@@ -57,8 +57,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from msgspec import convert
 
-    from edgefleet_runtime.engines.base import EngineOptions
-    from edgefleet_runtime.engines.devices import providers_of
     from edgefleet_runtime.serve.access import Access
     from edgefleet_runtime.serve.loop import run
     from edgefleet_runtime.standalone.serving import StandaloneConfig, serve
@@ -70,12 +68,7 @@ def _run(arguments: argparse.Namespace) -> int:
         models=models,
         bundles={name: Path(path) for name, path in _distinct(bundles, "--bundle").items()},
         repository=arguments.model_repository,
-        options=EngineOptions(
-            providers=providers_of(arguments.device),
-            strict=arguments.strict,
-            threads=arguments.threads,
-            engine_cache=arguments.engine_cache,
-        ),
+        options=engine_options(arguments),
         host=host,
         port=port,
         uds=arguments.uds,

@@ -153,7 +153,7 @@ class ServedModel:
             self._latencies.append(elapsed)
             if self.executions <= _MEDIAN_EVERY or self.executions % _MEDIAN_EVERY == 0:
                 self.recent_p50_us = self._median()
-        if requests == 1:
+        if requests == 1 and self.watchers:
             self.tell(inputs, results, elapsed)
         return results, elapsed
 
