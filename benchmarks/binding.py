@@ -3,8 +3,8 @@
     python benchmarks/binding.py [--rounds 15]
 
 Sessions run on one thread, so that what else the machine does disturbs them least; all three are
-asked in turn for a block of runs, and ratios are of blocks that followed each other. Exits with 1 when a
-bound run is slower than `session.run`, or `infer` over its goal, by more than a tenth.
+asked in turn for a block of runs, and ratios are of blocks that followed each other. Exits with
+1 when a bound run is slower than `session.run`, or `infer` over its goal, by more than a tenth.
 """
 
 from __future__ import annotations

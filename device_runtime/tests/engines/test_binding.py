@@ -11,12 +11,12 @@ import pytest
 from onnx import TensorProto
 
 from device_runtime.tests import onnx_models
+from device_runtime.tests.cuda_simulator import host_as_gpu
 from device_runtime.tests.serving import FakeModel
 from edgefleet.errors import InferenceError, InvalidInputError, UnsupportedError
-from edgefleet_runtime.engines import binding
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.engines.device_memory import DeviceTensor
-from edgefleet_runtime.engines.onnxruntime import OnnxModel, OnnxRuntimeEngine
+from edgefleet_runtime.engines.onnxruntime import OnnxRuntimeEngine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,23 +147,9 @@ def test_an_engine_without_bindings_says_so() -> None:
         FakeModel().bind({"x": f32(1)})
 
 
-class HostAsGpu(OnnxModel):
-    """Takes addresses of the host's memory for a GPU's, so that no line needs one."""
-
-    _memory = binding.HOST
-
-
 @pytest.fixture
-def gpu(tmp_path: Path) -> LoadedModel:
-    import onnxruntime
-
-    path = onnx_models.mlp(tmp_path / "g.onnx")
-    settings = onnxruntime.SessionOptions()
-    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-    model = HostAsGpu(session, "onnxruntime")
-    model.device = 0
-    return model
+def gpu(tmp_path: Path) -> Any:
+    return host_as_gpu(onnx_models.mlp(tmp_path / "g.onnx"))
 
 
 def on_gpu(array: Any, **more: Any) -> DeviceTensor:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+ALIGNMENT = 256  # bytes; CUDA C++ Programming Guide, 5.3.2: of any address that cudaMalloc returns
 _DLPACK_CUDA = 2  # dlpack.h, DLDeviceType: kDLCUDA
 
 
@@ -116,6 +117,11 @@ class DeviceTensor:
             writable=not read_only,
             keeper=owner,
         )
+
+
+def is_aligned(tensor: DeviceTensor) -> bool:
+    """Whether a stranger's address may be given to a kernel, which might die of another one."""
+    return tensor.pointer % ALIGNMENT == 0
 
 
 def tensor_of(given: Any) -> NDArray[Any] | DeviceTensor:  # noqa: ANN401 - anybody's arrays

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import ConfigurationError, ConflictError
+from edgefleet_runtime.engines.cuda import find_cuda
 from edgefleet_runtime.serve.access import (
     Access,
     check_access,
@@ -23,6 +24,8 @@ from edgefleet_runtime.serve.access import (
     tls_context,
     token_guard,
 )
+from edgefleet_runtime.serve.extensions.cuda_memory import CudaRegions
+from edgefleet_runtime.serve.extensions.memory import SharedMemory
 from edgefleet_runtime.serve.extensions.service import Extensions
 from edgefleet_runtime.serve.extensions.shared_memory import SystemRegions
 from edgefleet_runtime.serve.http import HttpService
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from edgefleet_runtime.engines.cuda import CudaRuntime
     from edgefleet_runtime.serve.extensions.repository import ModelControl
     from edgefleet_runtime.serve.http import Handler
     from edgefleet_runtime.serve.metrics import Source
@@ -60,6 +64,7 @@ class Server:
         threads: for models that run long; 0 for as many as the machine has cores.
         figures: gives what ``/metrics`` tells beside the models.
         control: loads and unloads models on request; None to refuse that.
+        cuda: gives the CUDA runtime that shared memory on GPUs needs, or None; asked when needed.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class Server:
         threads: int = 0,
         figures: Source | None = None,
         control: ModelControl | None = None,
+        cuda: Callable[[], CudaRuntime | None] = find_cuda,
     ) -> None:
         if host is None and uds is None:
             msg = "a server needs an address or a Unix socket to listen on"
@@ -98,7 +104,12 @@ class Server:
         self._metrics = Metrics(table, figures)
         remote = host is not None and not is_loopback(host)
         shared = SystemRegions.supported() and not remote
-        regions = SystemRegions(max_bytes=self._limits.max_body_bytes) if shared else None
+        most = self._limits.max_body_bytes
+        regions = None
+        if shared:
+            regions = SharedMemory(
+                SystemRegions(max_bytes=most), CudaRegions(max_bytes=most, find=cuda)
+            )
         self.extensions = Extensions(table, control=control, regions=regions)
         self._pool: ThreadPoolExecutor | None = None
         self._services: list[HttpService] = []
