@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         ("openvino", EngineOptions(engine_cache=Path("/c")), {"cache_dir": "/c/openvino"}),
         ("openvino", EngineOptions(), {}),
         ("coreml", EngineOptions(), {"ModelFormat": "MLProgram", "MLComputeUnits": "ALL"}),
-        ("qnn", EngineOptions(), {"backend_type": "htp"}),
+        ("qnn", EngineOptions(memory_max_bytes=1), {}),
     ],
 )
 def test_each_provider_gets_options_that_bound_its_memory_and_use_its_hardware(

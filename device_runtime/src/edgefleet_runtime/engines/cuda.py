@@ -61,7 +61,7 @@ class CudaRuntime(Protocol):
         """Copy within the GPU's memory."""
 
 
-def find_cuda(root: Path = Path("/")) -> CudaRuntime | None:
+def find_cuda(root: Path = Path("/")) -> LoadedCuda | None:
     """The CUDA runtime of this machine; None where there is none, or no GPU.
 
     Args:
@@ -105,12 +105,12 @@ class LoadedCuda:
     https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__MEM.html (cuMemGetAddressRange).
 
     Args:
-        runtime: libcudart.
+        runtime: libcudart; stays to be had as `runtime`.
         driver: libcuda.
     """
 
     def __init__(self, runtime: Any, driver: Any) -> None:  # noqa: ANN401 - ctypes has no types
-        self._runtime = runtime
+        self.runtime = runtime
         self._driver = driver
         pointer, size = ctypes.c_void_p, ctypes.c_size_t
         runtime.cudaGetErrorString.restype = ctypes.c_char_p
@@ -125,14 +125,14 @@ class LoadedCuda:
 
     def device_count(self) -> int:
         count = ctypes.c_int()
-        self._check("cudaGetDeviceCount", self._runtime.cudaGetDeviceCount(ctypes.byref(count)))
+        self._check("cudaGetDeviceCount", self.runtime.cudaGetDeviceCount(ctypes.byref(count)))
         return count.value
 
     def open(self, device: int, handle: bytes) -> int:
         self._use(device)
         pointer = ctypes.c_void_p()
         given = _Handle.from_buffer_copy(handle)
-        code = self._runtime.cudaIpcOpenMemHandle(ctypes.byref(pointer), given, _LAZY_PEER_ACCESS)
+        code = self.runtime.cudaIpcOpenMemHandle(ctypes.byref(pointer), given, _LAZY_PEER_ACCESS)
         if code:
             raise InvalidInputError(
                 f"the handle can't be opened on GPU {device}: {self._said(code)}",
@@ -142,7 +142,7 @@ class LoadedCuda:
 
     def close(self, device: int, pointer: int) -> None:
         self._use(device)
-        self._check("cudaIpcCloseMemHandle", self._runtime.cudaIpcCloseMemHandle(pointer))
+        self._check("cudaIpcCloseMemHandle", self.runtime.cudaIpcCloseMemHandle(pointer))
 
     def size_of(self, device: int, pointer: int) -> int:
         self._use(device)
@@ -166,19 +166,19 @@ class LoadedCuda:
         self._use(device)
         self._memcpy(target, source, size, _ON_DEVICE)
         # Copies within a GPU don't wait; whoever is told of an answer reads it on another stream.
-        self._check("cudaDeviceSynchronize", self._runtime.cudaDeviceSynchronize())
+        self._check("cudaDeviceSynchronize", self.runtime.cudaDeviceSynchronize())
 
     def _memcpy(self, target: int, source: int | bytes, size: int, kind: int) -> None:
-        self._check("cudaMemcpy", self._runtime.cudaMemcpy(target, source, size, kind))
+        self._check("cudaMemcpy", self.runtime.cudaMemcpy(target, source, size, kind))
 
     def _use(self, device: int) -> None:
-        self._check("cudaSetDevice", self._runtime.cudaSetDevice(device))
+        self._check("cudaSetDevice", self.runtime.cudaSetDevice(device))
 
     def _check(self, call: str, code: int) -> None:
         if code:
             raise UnavailableError(f"{call} failed: {self._said(code)}")
 
     def _said(self, code: int) -> str:
-        text = self._runtime.cudaGetErrorString(code)
-        self._runtime.cudaGetLastError()  # or the next call would report it again
+        text = self.runtime.cudaGetErrorString(code)
+        self.runtime.cudaGetLastError()  # or the next call would report it again
         return text.decode(errors="replace") if text else str(code)

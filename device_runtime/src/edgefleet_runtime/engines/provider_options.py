@@ -62,7 +62,5 @@ def _chosen(provider: str, memory_max_bytes: int, cache: Path | None) -> dict[st
         case "CoreMLExecutionProvider":
             # The older NeuralNetwork format knows fewer operators.
             return {"ModelFormat": "MLProgram", "MLComputeUnits": "ALL"}
-        case "QNNExecutionProvider":
-            return {"backend_type": "htp"}  # its NPU; the alternative 'cpu' is for debugging
         case _:
-            return {}
+            return {}  # QNN's own choice is the NPU ('htp')
