@@ -5,7 +5,8 @@
     with Runtime({"detector": "detector.onnx"}) as runtime:
         outputs = runtime.infer("detector", {"x": image})
 
-Inputs reach the engine as they are and outputs are the engine's own arrays.
+Inputs reach the engine as they are and outputs are the engine's own arrays. `Runtime.bind` goes one
+step further for models that run again and again: outputs are written where the caller wants them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import NotFoundError
+from edgefleet_runtime.bound import INLINE_RUN_US, BoundModel
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.standalone.loading import load_bundle, load_file
 
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 
     Outputs = dict[str, NDArray[Any]]
 
-INLINE_RUN_US = 200.0  # of a run; handing one to another thread and back costs as much
 
 
 class Runtime:
@@ -46,6 +47,11 @@ class Runtime:
         providers: execution providers wanted, the best first; empty for the engine's own choice.
         strict: refuse when the first provider wanted is not the one in use.
         threads: for one run; 0 finds out.
+        engine_cache: folder that keeps what engines build of models for the next start.
+        provider_options: of the first provider wanted, by its vendor's names.
+        memory_max_bytes: of a GPU that one model may take; 0 for all.
+        custom_ops: digests (``sha256:…``) of libraries of custom operators that may be loaded from
+            a model's own folder.
 
     Raises:
         NotFoundError: there is no such file, or no variant of a bundle fits this machine.
@@ -63,8 +69,20 @@ class Runtime:
         providers: Sequence[str] = (),
         strict: bool = False,
         threads: int = 0,
+        engine_cache: str | os.PathLike[str] | None = None,
+        provider_options: Mapping[str, str] | None = None,
+        memory_max_bytes: int = 0,
+        custom_ops: Sequence[str] = (),
     ) -> None:
-        options = EngineOptions(providers=tuple(providers), strict=strict, threads=threads)
+        options = EngineOptions(
+            providers=tuple(providers),
+            strict=strict,
+            threads=threads,
+            engine_cache=None if engine_cache is None else Path(engine_cache),
+            provider_options=tuple((provider_options or {}).items()),
+            memory_max_bytes=memory_max_bytes,
+            custom_ops=tuple(custom_ops),
+        )
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._work: tempfile.TemporaryDirectory[str] | None = None
@@ -120,6 +138,37 @@ class Runtime:
         loop = asyncio.get_running_loop()
         pool = self._threads()
         return (await loop.run_in_executor(pool, served.infer, inputs, outputs))[0]
+
+    def bind(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        outputs: Mapping[str, Any] | Sequence[str] | None = None,
+    ) -> BoundModel:
+        """Fix where a model's inputs and outputs lie, for runs without copies and allocations.
+
+        Args:
+            name: of the model.
+            inputs: one tensor an input, C-contiguous and of its dtype and shape: numpy arrays,
+                arrays of other libraries that have ``__dlpack__``, and where the model runs on a
+                GPU also `edgefleet_runtime.engines.device_memory.DeviceTensor` and arrays that have
+                ``__cuda_array_interface__``. Their content is read in each run.
+            outputs: tensors that each run overwrites, likewise and writable; or the names wanted
+                (None for all): then the model runs once, and arrays of the shapes that this gave
+                are made here.
+
+        Raises:
+            NotFoundError: there is no model of that name, or the runtime is closed.
+            InvalidInputError: a tensor doesn't fit the model, or can't be bound; says how to cure.
+            UnsupportedError: the model's engine can't.
+        """
+        served = self._get(name)
+        served.acquire()
+        try:
+            return BoundModel(served, served.model.bind(inputs, outputs), self._threads)
+        except BaseException:
+            served.release()
+            raise
 
     def close(self) -> None:
         """Wait for what runs and free the models; may be called twice."""

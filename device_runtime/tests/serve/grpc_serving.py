@@ -17,16 +17,19 @@ if TYPE_CHECKING:
 
 @contextmanager
 def serving_grpc(
-    table: ModelTable, *, control: Any = None, remote_control: bool = False, **options: Any
+    table: ModelTable, *, control: Any = None, rest: Any = None, **options: Any
 ) -> Iterator[tuple[Running, str]]:
-    """Serves until the block ends; gives the REST server and the gRPC server's address."""
+    """Serves until the block ends; gives the REST server and the gRPC server's address.
+
+    ``rest`` are further options of the REST server, whose extensions both share.
+    """
 
     async def start() -> GrpcServer:
         server = GrpcServer(running.server.extensions, **options)
         await server.start()
         return server
 
-    with serving(table, control=control, remote_control=remote_control) as running:
+    with serving(table, control=control, **(rest or {})) as running:
         server = asyncio.run_coroutine_threadsafe(start(), running.loop).result(WAIT_S)
         try:
             yield running, server.endpoint

@@ -271,8 +271,9 @@ def test_over_grpc_other_machines_load_nothing_and_this_one_does(
 def test_over_grpc_other_machines_load_models_where_the_owner_allows_it(remote: Access) -> None:
     table = table_of()
     control = triton.Control(table)
+    allowed = {"remote_control": True}
     with (
-        serving_grpc(table, control=control, remote_control=True, host=AFAR, access=remote) as (
+        serving_grpc(table, control=control, rest=allowed, host=AFAR, access=remote) as (
             _,
             address,
         ),

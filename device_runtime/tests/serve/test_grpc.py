@@ -158,7 +158,7 @@ def test_a_message_over_the_limit_is_refused(channel: grpc.Channel) -> None:
 
 def test_a_methods_absence_is_said(channel: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError) as raised:
-        call(channel, "CudaSharedMemoryStatus", b"")
+        call(channel, "TraceSetting", b"")
     assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 

@@ -20,8 +20,8 @@ PARTLY = {
     "ModelVersionPolicy",
     "ModelStatistics",  # no memory_usage and response_stats: not measured here
 }
-# Neither here: CUDA shared memory, and settings of logs and traces.
-ABSENT = ("Cuda", "Trace", "Log")
+# Not here: settings of logs and traces.
+ABSENT = ("Trace", "Log")
 
 
 def fields_of(message: Any, prefix: str = "") -> dict[str, dict[str, tuple[Any, ...]]]:

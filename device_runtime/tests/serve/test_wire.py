@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from device_runtime.tests.serve.triton import shared_object
 from edgefleet.errors import EdgeFleetError, InvalidInputError
 from edgefleet.protocol.bundle import Interface, TensorSpec
+from edgefleet_runtime.serve.extensions.memory import SharedMemory
 from edgefleet_runtime.serve.extensions.shared_memory import Region, SystemRegions
 from edgefleet_runtime.serve.extensions.wire import Wire
 
@@ -30,9 +31,9 @@ def interface(*shape: int, datatype: Any = "FP32", inputs: int = 1) -> Interface
 
 
 @pytest.fixture(scope="module")
-def regions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemRegions]:
+def regions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedMemory]:
     folder: Path = tmp_path_factory.mktemp("shm")
-    regions = SystemRegions(max_bytes=1000, folder=folder)
+    regions = SharedMemory(SystemRegions(max_bytes=1000, folder=folder))
     with shared_object(64, folder=folder) as path:
         regions.register(Region(name="r", key=path.name, offset=0, byte_size=64))
         yield regions
@@ -50,7 +51,7 @@ def regions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemRegions]
     st.sampled_from(["FP32", "INT8", "BYTES", "BOOL", "?"]),
     st.lists(st.integers(-1, 2**62) | st.integers(0, 4), max_size=3),
 )
-def test_any_placement(regions: SystemRegions, parameters: Any, datatype: str, shape: Any) -> None:
+def test_any_placement(regions: SharedMemory, parameters: Any, datatype: str, shape: Any) -> None:
     tensor = {"name": "x0", "datatype": datatype, "shape": shape, "parameters": parameters}
     wanted = [{"name": "y", "parameters": parameters}]
     body = json.dumps({"inputs": [tensor], "outputs": wanted}).encode()
@@ -86,7 +87,7 @@ def test_a_raw_body_needs_a_model_of_one_input_whose_shape_it_tells() -> None:
             Wire(interface=model, regions=None, coding=None).decode(bytes(16), 0)
 
 
-def test_one_answer_mixes_shared_memory_raw_bytes_and_json(regions: SystemRegions) -> None:
+def test_one_answer_mixes_shared_memory_raw_bytes_and_json(regions: SharedMemory) -> None:
     outputs = [
         {"name": "a", "parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 8}},
         {"name": "b", "parameters": {"binary_data": True}},
@@ -102,7 +103,7 @@ def test_one_answer_mixes_shared_memory_raw_bytes_and_json(regions: SystemRegion
     a, b, c = header["outputs"]
     assert header["id"] == "i"
     assert a["parameters"] == {"shared_memory_region": "r", "shared_memory_byte_size": 8}
-    assert bytes(regions.read("r", 0, 8)) == values["a"].tobytes()
+    assert bytes(regions.system.read("r", 0, 8)) == values["a"].tobytes()
     assert b["parameters"] == {"binary_data_size": 8}
     assert encoded.body[encoded.header_length :] == values["b"].tobytes()
     assert c["data"] == [3, 3]

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
+    from edgefleet_runtime.engines.base import EngineOptions
+
 MAX_PORT = 65535
 
 
@@ -33,7 +35,30 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="keep the engines that TensorRT builds here, for the next start; one folder for each "
-        "model, TensorRT, driver and GPU",
+        "model, TensorRT, driver and GPU; and the graphs that ONNX Runtime optimizes for this CPU",
+    )
+    parser.add_argument(
+        "--provider-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of --device's execution provider, by its vendor's name; may be given "
+        "several times",
+    )
+    parser.add_argument(
+        "--gpu-memory",
+        type=int,
+        default=0,
+        metavar="BYTES",
+        help="how much of a GPU's memory one model may take (default: no limit of ours)",
+    )
+    parser.add_argument(
+        "--allow-custom-ops",
+        action="append",
+        default=[],
+        metavar="sha256:DIGEST",
+        help="load a library of custom operators that lies beside a model, if this is its digest; "
+        "may be given several times (default: none is loaded)",
     )
     parser.add_argument(
         "--threads",
@@ -42,6 +67,29 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="threads for one run of a model; 'bench' tells what is best (default: the engine's "
         "own choice)",
+    )
+
+
+def engine_options(arguments: argparse.Namespace) -> EngineOptions:
+    """What `add_device` declared, as engines take it.
+
+    Raises:
+        InvalidInputError: an option's value is wrong.
+    """
+    from edgefleet_runtime.engines.base import EngineOptions
+    from edgefleet_runtime.engines.custom_ops import checked_digests
+    from edgefleet_runtime.engines.devices import providers_of
+
+    if arguments.gpu_memory < 0:
+        raise InvalidInputError("--gpu-memory takes no negative number", cure="0 is for no limit")
+    return EngineOptions(
+        providers=providers_of(arguments.device),
+        strict=arguments.strict,
+        threads=arguments.threads,
+        engine_cache=arguments.engine_cache,
+        provider_options=tuple(pairs(arguments.provider_option, "--provider-option").items()),
+        memory_max_bytes=arguments.gpu_memory,
+        custom_ops=checked_digests(arguments.allow_custom_ops),
     )
 
 

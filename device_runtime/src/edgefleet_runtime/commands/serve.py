@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from edgefleet.errors import InvalidInputError
 from edgefleet_runtime.access_options import access_settings, add_access
-from edgefleet_runtime.commands.common import add_device, pairs
+from edgefleet_runtime.commands.common import add_device, engine_options, pairs
 from edgefleet_runtime.commands.listening import add_listening, listening
 
 if TYPE_CHECKING:
@@ -89,8 +89,6 @@ def add_repository(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from msgspec import convert
 
-    from edgefleet_runtime.engines.base import EngineOptions
-    from edgefleet_runtime.engines.devices import providers_of
     from edgefleet_runtime.serve.access import Access
     from edgefleet_runtime.serve.loop import run
     from edgefleet_runtime.standalone.serving import StandaloneConfig, serve
@@ -105,12 +103,7 @@ def _run(arguments: argparse.Namespace) -> int:
         load=_load(arguments.load_model),
         model_control=arguments.model_control,
         allow_overrides=arguments.allow_overrides,
-        options=EngineOptions(
-            providers=providers_of(arguments.device),
-            strict=arguments.strict,
-            threads=arguments.threads,
-            engine_cache=arguments.engine_cache,
-        ),
+        options=engine_options(arguments),
         host=where.host,
         port=where.port,
         uds=where.uds,

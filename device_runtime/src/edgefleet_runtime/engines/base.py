@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
+from edgefleet.errors import UnsupportedError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -30,12 +32,52 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
         threads: threads for one run; 0 leaves it to the engine.
         engine_cache: folder for what an engine builds from a model, to be found at the next start;
             None to build anew.
+        provider_options: further options of the first provider wanted, by the names that its
+            vendor gives them; they go before our own.
+        memory_max_bytes: of a GPU that one model may take for its weights and its runs; 0 for all.
+        shrink_above_bytes: a run whose inputs are larger gives the memory that it made the engine
+            take back; 0 to keep it for the next one.
+        custom_ops: digests (``sha256:…``) of the libraries of custom operators that may be loaded
+            from a model's own folder.
     """
 
     providers: tuple[str, ...] = ()
     strict: bool = False
     threads: int = 0
     engine_cache: Path | None = None
+    provider_options: tuple[tuple[str, str], ...] = ()
+    memory_max_bytes: int = 0
+    shrink_above_bytes: int = 8 << 20
+    custom_ops: tuple[str, ...] = ()
+
+
+class Bound(ABC):
+    """A model with its inputs and outputs in places of the caller's, to be run again and again.
+
+    A run allocates nothing and copies nothing on the device that the model runs on. Runs of one
+    `Bound` take turns; for runs at the same time bind once a thread.
+
+    Attributes:
+        inputs: the tensors that each run reads, by name; change their content between runs.
+        outputs: the tensors that each run overwrites, by name.
+    """
+
+    inputs: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+
+    @abstractmethod
+    def run(self) -> Mapping[str, Any]:
+        """Run the model on what `inputs` hold now; returns `outputs`, the same tensors each time.
+
+        What lies on a GPU must have been written before the call, and is there when it returns.
+
+        Raises:
+            InferenceError: the model failed, is closed, or an output has another shape this time.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the tensors; may be called twice."""
 
 
 class LoadedModel(ABC):
@@ -51,6 +93,8 @@ class LoadedModel(ABC):
     """Open Inference Protocol v2's name of framework and format, such as ``onnxruntime_onnx``."""
     nodes: Mapping[str, int] = MappingProxyType({})
     """How many nodes of the graph each provider runs; empty where the engine doesn't tell."""
+    device: int | None = None
+    """Number of the GPU whose memory `bind` and `infer_on_device` take; None for the host alone."""
 
     @abstractmethod
     def infer(
@@ -67,6 +111,40 @@ class LoadedModel(ABC):
             InvalidInputError: unknown, missing or misshapen inputs, unknown outputs.
             InferenceError: the engine failed.
         """
+
+    def bind(
+        self,
+        inputs: Mapping[str, Any],
+        outputs: Mapping[str, Any] | Sequence[str] | None = None,
+    ) -> Bound:
+        """Fix where inputs and outputs lie.
+
+        Args:
+            inputs: one tensor an input, C-contiguous, of the input's dtype and shape, as
+                `edgefleet_runtime.engines.device_memory.tensor_of` takes them.
+            outputs: tensors to write, likewise and writable; or names wanted (None for all), for
+                which arrays of the shapes that one run gives are made here.
+
+        Raises:
+            InvalidInputError: a tensor doesn't fit, or lies on a device that the model isn't on.
+            UnsupportedError: this engine can't.
+        """
+        raise UnsupportedError(f"{self.engine} can't bind tensors", cure="call infer() instead")
+
+    def infer_on_device(
+        self,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str] | None,
+        stay: Collection[str],
+    ) -> dict[str, Any]:
+        """As `infer`, with inputs in the memory of `device`, and outputs that stay there.
+
+        Args:
+            inputs: as of `infer`, or tensors on `device`.
+            outputs: as of `infer`.
+            stay: names of outputs to leave on `device`.
+        """
+        raise UnsupportedError(f"{self.engine} takes no tensors on a GPU", cure="send plain ones")
 
     @abstractmethod
     def close(self) -> None:

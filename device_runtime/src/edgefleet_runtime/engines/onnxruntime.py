@@ -7,61 +7,66 @@ Rules kept here:
   falls back here is logged, reported, and refused when the options say ``strict``.
 - ``strict`` means all of it: one node that computes elsewhere is a refusal, with its operator.
 - Builds of onnxruntime that overwrote each other are refused before anything is opened.
-- The remote Azure provider is never chosen, and libraries of custom operators are never loaded.
+- The remote Azure provider is never chosen.
+- Libraries of custom operators are loaded only if an operator named their digests.
+- Threads of a run that wait for work spin for `SPIN_US` and sleep then: onnxruntime lets them spin
+  for about a millisecond, which takes the processor from other runs and from whoever serves.
 - Inputs are checked before a run, so that a caller's mistake never looks like an engine's failure.
 """
 
 from __future__ import annotations
 
 import logging
-import re
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 import msgspec
+import numpy as np
 
 from edgefleet.errors import (
     InferenceError,
-    InvalidInputError,
     InvalidModelError,
     MissingExtraError,
     UnsupportedError,
 )
 from edgefleet.protocol.bundle import Datatype, Interface, TensorSpec
-from edgefleet_runtime.engines import threads
+from edgefleet.protocol.tensors import dtype_of
+from edgefleet_runtime.engines import binding, threads
 from edgefleet_runtime.engines.base import Engine, EngineOptions, LoadedModel
 from edgefleet_runtime.engines.builds import check_one_build
+from edgefleet_runtime.engines.custom_ops import allowed_libraries
 from edgefleet_runtime.engines.feed import FeedCheck
+from edgefleet_runtime.engines.onnxruntime_errors import (
+    brief,
+    is_models_fault,
+    load_error,
+    run_error,
+)
 from edgefleet_runtime.engines.placement import nodes_by_provider, placed, slower_than
+from edgefleet_runtime.engines.provider_options import gpu_of, options_for
 from edgefleet_runtime.engines.tensorrt import TENSORRT, cache_options, fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from edgefleet_runtime.engines.base import Bound
+
 _log = logging.getLogger(__name__)
 
 CPU = "CPUExecutionProvider"
+SPIN_US = 50  # on a busy machine half as much again through two callers, on an idle one no slower
 _NEVER_CHOSEN = ("AzureExecutionProvider",)  # sends inputs to a remote endpoint
 _SILENT = 4  # ORT_LOGGING_LEVEL_FATAL: whatever else it would print arrives as an exception
-_DATATYPES: dict[str, Datatype] = {
+DATATYPES: dict[str, Datatype] = {
     "tensor(bool)": "BOOL", "tensor(string)": "BYTES",
     "tensor(uint8)": "UINT8", "tensor(uint16)": "UINT16", "tensor(uint32)": "UINT32",
     "tensor(uint64)": "UINT64", "tensor(int8)": "INT8", "tensor(int16)": "INT16",
     "tensor(int32)": "INT32", "tensor(int64)": "INT64", "tensor(float16)": "FP16",
     "tensor(float)": "FP32", "tensor(double)": "FP64",
 }  # fmt: skip
-# core/graph/model_load_utils.h, core/graph/model.cc and core/graph/graph.cc of onnxruntime
-_NEW_OPSET = re.compile(
-    r"Opset (\d+) is under development.*support for domain (\S+) is till opset (\d+)", re.DOTALL
-)
-_NEW_IR = re.compile(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)")
-_NEW_OPERATOR = re.compile(
-    r"No Op registered for (\S+) with domain_version of (\d+)|(\S+)\(-?\d+\) is not a registered"
-)
-_MODELS_FAULT = ("InvalidProtobuf", "InvalidGraph", "NoSuchFile", "NoModel")
-_CALLERS_FAULT = re.compile(r"INVALID_ARGUMENT : (Invalid rank|Got invalid dimensions|Unexpected)")
 
 
 class OnnxRuntimeEngine(Engine):
@@ -98,9 +103,11 @@ class OnnxRuntimeEngine(Engine):
         session = _open(onnxruntime, entry, single if unsure else options, providers)
         if options.strict and options.providers:
             _refuse_slower(entry, session, options.providers[0])
-        model = OnnxModel(session, engine)
+        shrinking = _shrinking(onnxruntime)
+        model = OnnxModel(session, engine, shrinking, options.shrink_above_bytes)
         if unsure and not threads.is_tiny(model):
-            model = OnnxModel(_open(onnxruntime, entry, options, providers), engine)
+            session = _open(onnxruntime, entry, options, providers)
+            model = OnnxModel(session, engine, shrinking, options.shrink_above_bytes)
         return model
 
 
@@ -109,7 +116,23 @@ class OnnxModel(LoadedModel):
 
     platform = "onnxruntime_onnx"
 
-    def __init__(self, session: Any, engine: str) -> None:  # noqa: ANN401 - onnxruntime has no types
+    _memory = binding.GPU  # ONNX Runtime's name for the memory of `device`
+
+    def __init__(
+        self,
+        session: Any,  # noqa: ANN401 - onnxruntime has no types
+        engine: str,
+        shrinking: Mapping[str, Any] | None = None,
+        shrink_above_bytes: int = 0,
+    ) -> None:
+        """Take a session.
+
+        Args:
+            session: of ONNX Runtime.
+            engine: name and version.
+            shrinking: run options that give memory back after a run, by kind of device.
+            shrink_above_bytes: of the inputs of a run that gets them; 0 for none.
+        """
         self.engine = engine
         self.interface = Interface(
             inputs=tuple(_spec(node) for node in session.get_inputs()),
@@ -120,6 +143,12 @@ class OnnxModel(LoadedModel):
         # A stable sort: where nothing is known of the nodes, the session's own order stays.
         self.providers = tuple(sorted(listed, key=lambda name: -self.nodes.get(name, 0)))
         self._session = session
+        self.device = gpu_of(self.providers, _settings_of(session))
+        kind = "cpu" if self.device is None else "gpu"
+        # Inputs of fixed shape are never larger than the ones before.
+        grows = any(-1 in spec.shape or not spec.shape for spec in self.interface.inputs)
+        self._shrink_above = shrink_above_bytes if grows and shrinking else 0
+        self._shrinking = (shrinking or {}).get(kind)
         # Its `run` looks for missing inputs and values of other libraries first, which `FeedCheck`
         # has done: 2 µs, a fifth of a tiny model's run.
         self._run = getattr(getattr(session, "_sess", session), "run", _closed)
@@ -134,22 +163,95 @@ class OnnxModel(LoadedModel):
             raise InferenceError(msg)
         feed = self._check.feed(inputs)
         names = self._check.wanted(outputs) if outputs else self._outputs
+        options = None
+        if self._shrink_above:
+            size = 0
+            for array in feed.values():  # sum() and a generator take 0.3 µs to begin
+                size += array.nbytes
+            if size > self._shrink_above:
+                options = self._shrinking
         try:
-            values = self._run(names, feed, None)
+            values = self._run(names, feed, options)
         except Exception as error:  # its exceptions have no common base
-            if _CALLERS_FAULT.search(str(error)):
-                raise InvalidInputError(_brief(error)) from error
-            msg = f"the model failed: {_brief(error)}"
-            raise InferenceError(msg) from error
+            raise run_error(error) from error
+        if len(names) == 1:
+            return {names[0]: values[0]}
         return dict(zip(names, values, strict=True))
+
+    def bind(
+        self,
+        inputs: Mapping[str, Any],
+        outputs: Mapping[str, Any] | Sequence[str] | None = None,
+    ) -> Bound:
+        session = self._open_session()
+        fixed = binding.checked_inputs(self._check, inputs, self.device)
+        names = self._check.wanted(tuple(outputs or ())) or self._outputs
+        if not isinstance(outputs, Mapping):
+            # One run tells shapes that the model leaves open.
+            seen = self._on_device(session, fixed, names, ())
+            outputs = {name: np.empty_like(array) for name, array in seen.items()}
+        shapes = {s.name: (dtype_of(s.datatype), s.shape) for s in self.interface.outputs}
+        places = binding.checked_outputs(outputs, shapes, fixed, self.device)
+        return binding.OnnxBinding(session, fixed, places, memory=self._memory, failed=run_error)
+
+    def infer_on_device(
+        self,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str] | None,
+        stay: Collection[str],
+    ) -> dict[str, Any]:
+        session = self._open_session()
+        self._check.feed(inputs)
+        names = self._check.wanted(outputs) if outputs else self._outputs
+        return self._on_device(session, inputs, names, stay)
 
     def close(self) -> None:
         self._session = None
         self._run = _closed
 
+    def _open_session(self) -> Any:  # noqa: ANN401 - onnxruntime has no types
+        return _closed() if self._session is None else self._session
+
+    def _on_device(
+        self,
+        session: Any,  # noqa: ANN401 - onnxruntime has no types
+        inputs: Mapping[str, Any],
+        names: Sequence[str],
+        stay: Collection[str],
+    ) -> dict[str, Any]:
+        try:
+            return binding.run_on_device(
+                session,
+                inputs,
+                names,
+                stay,
+                dtypes={s.name: dtype_of(s.datatype) for s in self.interface.outputs},
+                memory=self._memory,
+                device=self.device or 0,
+            )
+        except Exception as error:  # its exceptions have no common base
+            raise run_error(error) from error
+
 
 def _closed(*_: object) -> NoReturn:
     raise InferenceError("the model is closed")
+
+
+def _shrinking(onnxruntime: Any) -> dict[str, Any]:  # noqa: ANN401 - the module
+    """Run options by kind of device, which give back what the arena doesn't use after a run.
+
+    onnxruntime_run_options_config_keys.h: ``memory.enable_memory_arena_shrinkage``.
+    """
+    made = {}
+    for kind, arenas in (("cpu", "cpu:0"), ("gpu", "cpu:0;gpu:0")):
+        made[kind] = onnxruntime.RunOptions()
+        made[kind].add_run_config_entry("memory.enable_memory_arena_shrinkage", arenas)
+    return made
+
+
+def _settings_of(session: Any) -> Mapping[str, Mapping[str, str]]:  # noqa: ANN401
+    ask = getattr(session, "get_provider_options", None)
+    return ask() if ask is not None else {}
 
 
 def _refuse_slower(entry: Path, session: Any, wanted: str) -> None:  # noqa: ANN401
@@ -185,18 +287,20 @@ def _open(
     options: EngineOptions,
     providers: tuple[str, ...],
 ) -> Any:  # noqa: ANN401 - onnxruntime has no types
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = _SILENT
-    settings.intra_op_num_threads = options.threads
-    settings.inter_op_num_threads = 1
-    settings.use_deterministic_compute = True
-    # From onnxruntime 1.24 on; older ones ignore the entry and have no way to ask.
-    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-
+    settings = _settings(onnxruntime, options)
+    libraries = allowed_libraries(entry, options.custom_ops)
+    for library in libraries:
+        _log.warning("%s loads the custom operators of %s", entry.name, library.name)
+        settings.register_custom_ops_library(str(library))
     built = _cached_engines(onnxruntime, entry, options, providers)
 
     def session(names: Sequence[str]) -> Any:  # noqa: ANN401
-        asked = [(name, built) if built and name == TENSORRT else name for name in names]
+        asked: list[Any] = []
+        for name in names:
+            chosen = options_for(name, options, built if name == TENSORRT else None)
+            asked.append((name, chosen) if chosen else name)
+        if tuple(names) == (CPU,) and options.engine_cache is not None and not libraries:
+            return _optimized(onnxruntime, entry, options, asked)
         return onnxruntime.InferenceSession(
             str(entry), settings, providers=asked, enable_fallback=0
         )
@@ -204,16 +308,72 @@ def _open(
     try:
         return session(providers)
     except Exception as error:
-        if providers == (CPU,) or type(error).__name__ in _MODELS_FAULT or _too_new(error):
-            raise _load_error(entry, error) from error
+        if providers == (CPU,) or is_models_fault(error):
+            raise load_error(entry, error, options) from error
         if options.strict and options.providers[:1] != (CPU,):
-            msg = f"{providers[0]} can't open {entry.name}: {_brief(error)}"
+            msg = f"{providers[0]} can't open {entry.name}: {brief(error)}"
             raise UnsupportedError(msg, cure="fix the installation, or allow fallback") from error
         _log.warning("%s can't open %s, trying the CPU: %s", providers[0], entry.name, error)
     try:
         return session((CPU,))
     except Exception as error:
-        raise _load_error(entry, error) from error
+        raise load_error(entry, error, options) from error
+
+
+def _settings(onnxruntime: Any, options: EngineOptions) -> Any:  # noqa: ANN401 - the module
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = _SILENT
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    settings.use_deterministic_compute = True
+    # Entries that an older onnxruntime doesn't know are ignored.
+    settings.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
+    # From onnxruntime 1.24 on; older ones have no way to ask.
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return settings
+
+
+def _optimized(
+    onnxruntime: Any,  # noqa: ANN401 - the module
+    entry: Path,
+    options: EngineOptions,
+    providers: Sequence[Any],
+) -> Any:  # noqa: ANN401 - onnxruntime has no types
+    """A session on the CPU whose optimized graph is kept."""
+    from edgefleet_runtime.engines.optimized import (  # noqa: PLC0415 - only with a cache
+        WEIGHTS,
+        OptimizedModels,
+    )
+
+    def load(graph: Path) -> Any:  # noqa: ANN401
+        settings = _settings(onnxruntime, options)
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return onnxruntime.InferenceSession(
+            str(graph), settings, providers=providers, enable_fallback=0
+        )
+
+    def make(graph: Path | None) -> Any:  # noqa: ANN401
+        settings = _settings(onnxruntime, options)
+        if graph is not None:
+            settings.optimized_model_filepath = str(graph)
+            # onnxruntime_session_options_config_keys.h
+            option = "session.optimized_model_external_initializers_"
+            settings.add_session_config_entry(f"{option}file_name", WEIGHTS)
+            settings.add_session_config_entry(f"{option}min_size_in_bytes", "1024")
+        return onnxruntime.InferenceSession(
+            str(entry), settings, providers=providers, enable_fallback=0
+        )
+
+    kept = OptimizedModels(cast("Path", options.engine_cache))
+    return kept.open(entry, onnxruntime.__version__, load, make, _same_tensors)
+
+
+def _same_tensors(one: Any, other: Any) -> bool:  # noqa: ANN401 - sessions
+    def told(session: Any) -> list[Any]:  # noqa: ANN401
+        nodes = (*session.get_inputs(), None, *session.get_outputs())
+        return [node and (node.name, node.type, node.shape) for node in nodes]
+
+    return told(one) == told(other)
 
 
 def _cached_engines(
@@ -232,39 +392,8 @@ def _cached_engines(
     return cache_options(options.engine_cache, entry, machine)
 
 
-def _load_error(entry: Path, error: Exception) -> InvalidModelError:
-    reason = _too_new(error)
-    if reason is not None:
-        msg = f"{entry.name} is too new for this onnxruntime: {reason}"
-        return InvalidModelError(msg, cure="export with an older opset, or upgrade onnxruntime")
-    msg = f"onnxruntime can't load {entry.name}: {_brief(error)}"
-    return InvalidModelError(msg)
-
-
-def _too_new(error: Exception) -> str | None:
-    """What onnxruntime lacks, when that is why it refuses a model."""
-    text = str(error)
-    if found := _NEW_OPSET.search(text):
-        opset, domain, newest = found.groups()
-        return f"it uses opset {opset} of {domain}, the newest known here is {newest.rstrip('.')}"
-    if found := _NEW_IR.search(text):
-        return f"its IR version is {found[1]}, the newest known here is {found[2]}"
-    if found := _NEW_OPERATOR.search(text):
-        if found[1]:
-            return f"it uses the operator {found[1]}, unknown in opset {found[2]}"
-        return f"it uses the operator {found[3]}, which is not built in"
-    return None
-
-
-def _brief(error: Exception) -> str:
-    """The message without onnxruntime's own prefix and source lines, on one line."""
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : ", "", str(error))
-    text = re.sub(r"/onnxruntime_src/\S+ .*?\) ", "", text, flags=re.DOTALL)
-    return " ".join(text.split())[:1000]
-
-
 def _spec(node: Any) -> TensorSpec:  # noqa: ANN401 - onnxruntime has no types
-    datatype = _DATATYPES.get(node.type)
+    datatype = DATATYPES.get(node.type)
     if datatype is None:
         msg = f"{node.name!r} of the model is {node.type}, which can't be served"
         cure = "export it with plain tensors (with skl2onnx: options={'zipmap': False})"

@@ -283,10 +283,13 @@ class OipService:
                 if is_late(asked.parameters, served.recent_p50_us, began):
                     served.requests.failed()
                     return traced(too_late(served.recent_p50_us), trace)
-                outputs, run_us = served.infer(asked.inputs, tuple(asked.outputs or ()) or None)
                 if wire is None:
+                    wanted = tuple(asked.outputs or ()) or None
+                    outputs, run_us = served.infer(asked.inputs, wanted)
                     encoded = encode_response(served.name, served.version, outputs, request=asked)
                 else:
+                    watched = bool(self._table.observers)
+                    outputs, run_us = wire.run(served, asked, watched=watched)
                     encoded = wire.encode(served.name, served.version, outputs, asked)
         except Exception as error:  # noqa: BLE001 - an answer is due, whatever failed
             with contextlib.suppress(NotFoundError):  # it left meanwhile, and its figures with it

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import ConfigurationError, ConflictError
+from edgefleet_runtime.engines.cuda import find_cuda
 from edgefleet_runtime.serve.access import (
     Access,
     check_access,
@@ -21,6 +22,8 @@ from edgefleet_runtime.serve.access import (
     token_guard,
     warn_of_clear_text,
 )
+from edgefleet_runtime.serve.extensions.cuda_memory import CudaRegions
+from edgefleet_runtime.serve.extensions.memory import SharedMemory
 from edgefleet_runtime.serve.extensions.service import Extensions
 from edgefleet_runtime.serve.extensions.shared_memory import SystemRegions
 from edgefleet_runtime.serve.http import HttpService
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from edgefleet_runtime.engines.cuda import CudaRuntime
     from edgefleet_runtime.serve.extensions.repository import ModelControl
     from edgefleet_runtime.serve.http import Handler
     from edgefleet_runtime.serve.metrics import Source
@@ -58,6 +62,7 @@ class Server:
         control: loads and unloads models on request of callers on this machine, who come over
             loopback or the Unix socket; None to refuse that.
         remote_control: do so for callers on other machines as well.
+        cuda: gives the CUDA runtime that shared memory on GPUs needs, or None; asked when needed.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Server:
         figures: Source | None = None,
         control: ModelControl | None = None,
         remote_control: bool = False,
+        cuda: Callable[[], CudaRuntime | None] = find_cuda,
     ) -> None:
         if host is None and uds is None:
             msg = "a server needs an address or a Unix socket to listen on"
@@ -96,7 +102,10 @@ class Server:
         self._metrics = Metrics(table, figures)
         regions = None
         if SystemRegions.supported():
-            regions = SystemRegions(max_bytes=self._limits.max_body_bytes)
+            most = self._limits.max_body_bytes
+            regions = SharedMemory(
+                SystemRegions(max_bytes=most), CudaRegions(max_bytes=most, find=cuda)
+            )
         self.extensions = Extensions(
             table, control=control, regions=regions, remote_control=remote_control
         )

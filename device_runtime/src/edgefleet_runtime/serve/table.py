@@ -19,7 +19,7 @@ from edgefleet.errors import NotFoundError
 from edgefleet_runtime.serve.meter import RequestMeter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -124,6 +124,7 @@ class ServedModel:
         outputs: Sequence[str] | None = None,
         *,
         requests: int = 1,
+        near: Collection[str] | None = None,
     ) -> tuple[dict[str, NDArray[Any]], float]:
         """Run the model and count the run; returns outputs and run time in microseconds.
 
@@ -132,17 +133,23 @@ class ServedModel:
             outputs: likewise.
             requests: how many this run answers. When it fails, none of several is counted: each is
                 then run by itself. Of several the caller tells the watchers (`tell`).
+            near: where inputs or outputs are on a GPU, the outputs to leave there, as of
+                `LoadedModel.infer_on_device`; watchers aren't told of such runs.
         """
         start = time.perf_counter()
         try:
-            results = self.model.infer(inputs, outputs)
+            if near is None:
+                results = self.model.infer(inputs, outputs)
+            else:
+                results = self.model.infer_on_device(inputs, outputs, near)
         except Exception as error:
             failed_us = (time.perf_counter() - start) * 1e6
             if requests == 1:
                 with self._lock:
                     self.failures += 1
                     self._failed_us += failed_us
-                self.tell(inputs, error, failed_us)
+                if near is None:
+                    self.tell(inputs, error, failed_us)
             raise
         elapsed = (time.perf_counter() - start) * 1e6
         with self._lock:
@@ -153,7 +160,7 @@ class ServedModel:
             self._latencies.append(elapsed)
             if self.executions <= _MEDIAN_EVERY or self.executions % _MEDIAN_EVERY == 0:
                 self.recent_p50_us = self._median()
-        if requests == 1:
+        if requests == 1 and self.watchers and near is None:
             self.tell(inputs, results, elapsed)
         return results, elapsed
 

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgefleet.errors import InvalidInputError
-from edgefleet.protocol.tensors import from_bytes, to_bytes
+from edgefleet_runtime.engines.device_memory import DeviceTensor, is_aligned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from edgefleet_runtime.serve.extensions.shared_memory import SystemRegions
+    from edgefleet_runtime.serve.extensions.memory import SharedMemory
+    from edgefleet_runtime.serve.table import ServedModel
 
 REGION = "shared_memory_region"
 BYTE_SIZE = "shared_memory_byte_size"
@@ -54,25 +55,69 @@ def placement_of(parameters: Mapping[str, Any], where: str) -> Placement | None:
 
 
 def take(
-    regions: SystemRegions, placement: Placement, datatype: str, shape: Sequence[int], *, name: str
-) -> NDArray[Any]:
+    memory: SharedMemory, placement: Placement, datatype: str, shape: Sequence[int], *, name: str
+) -> NDArray[Any] | DeviceTensor:
     """The tensor that lies there.
 
     Raises:
         EdgeFleetError: no such region or bytes, or they don't fit datatype and shape.
     """
-    data = regions.read(placement.region, placement.offset, placement.byte_size)
-    return from_bytes(data, datatype, shape, name=name)
+    where = placement.region, placement.offset, placement.byte_size
+    return memory.take(*where, datatype, shape, of=name)
 
 
 def put(
-    regions: SystemRegions, placement: Placement, array: NDArray[Any], *, name: str
+    memory: SharedMemory, placement: Placement, tensor: NDArray[Any] | DeviceTensor, *, name: str
 ) -> dict[str, str | int]:
     """Lay an output there; returns what the answer says of it.
 
     Raises:
         EdgeFleetError: no such region or bytes, or it doesn't fit.
     """
-    data = to_bytes(array, name=name)
-    regions.write(placement.region, placement.offset, placement.byte_size, data)
-    return placement.parameters(len(data))
+    where = placement.region, placement.offset, placement.byte_size
+    return placement.parameters(memory.put(*where, tensor, of=name))
+
+
+def run_placed(
+    served: ServedModel,
+    inputs: Mapping[str, Any],
+    wanted: tuple[str, ...] | None,
+    places: Mapping[str, Placement | None],
+    memory: SharedMemory | None,
+    *,
+    watched: bool,
+) -> tuple[dict[str, Any], float]:
+    """Run a model on tensors of which some may lie on a GPU.
+
+    They stay there where the model runs on the same GPU and nobody else looks at them; else they
+    are copied to the host first.
+
+    Args:
+        served: the model, leased.
+        inputs: as `take` gave them.
+        wanted: outputs, as of `ServedModel.infer`.
+        places: where outputs go to.
+        memory: the shared memory; None where that is off.
+        watched: whether somebody is told of outputs.
+
+    Returns:
+        Outputs and run time in microseconds, as of `ServedModel.infer`.
+    """
+    placed = any(isinstance(tensor, DeviceTensor) for tensor in inputs.values())
+    if memory is None or not (placed or memory.uses_gpu):
+        return served.infer(inputs, wanted)
+    device = None if watched or served.watchers else served.model.device
+    near: set[str] = set()
+    if device is not None:
+        for name, place in places.items():
+            if place is not None and memory.device_of(place.region) == device:
+                near.add(name)
+    fed = {
+        name: tensor.to_host()
+        if isinstance(tensor, DeviceTensor) and not (tensor.device == device and is_aligned(tensor))
+        else tensor
+        for name, tensor in inputs.items()
+    }
+    if near or any(isinstance(tensor, DeviceTensor) for tensor in fed.values()):
+        return served.infer(fed, wanted, near=near)
+    return served.infer(fed, wanted)

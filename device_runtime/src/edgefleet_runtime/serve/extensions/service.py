@@ -6,6 +6,8 @@ REST asks `Extensions` for the paths that Open Inference Protocol v2 alone doesn
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import logging
 import re
 from functools import partial
@@ -19,6 +21,7 @@ from edgefleet.errors import (
     InvalidInputError,
     NotFoundError,
 )
+from edgefleet_runtime.serve.extensions.cuda_memory import CudaRegion, CudaRegions
 from edgefleet_runtime.serve.extensions.describe import configuration_of, statistics_of
 from edgefleet_runtime.serve.extensions.errors import message_of, status_of
 from edgefleet_runtime.serve.extensions.repository import (
@@ -30,13 +33,14 @@ from edgefleet_runtime.serve.extensions.repository import (
     rows_of,
     unload_dependents,
 )
-from edgefleet_runtime.serve.extensions.shared_memory import Region, SystemRegions
+from edgefleet_runtime.serve.extensions.shared_memory import Region
 from edgefleet_runtime.serve.extensions.wire import MARK, Wire, coding_of
 from edgefleet_runtime.serve.messages import Request, Response, json_response, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from edgefleet_runtime.serve.extensions.memory import SharedMemory
     from edgefleet_runtime.serve.table import ModelTable
 
 _log = logging.getLogger(__name__)
@@ -60,6 +64,21 @@ class _Placed(msgspec.Struct):
     key: str
     byte_size: _Bytes
     offset: _Bytes = 0
+
+
+_CUDA = re.compile(
+    r"/v2/cudasharedmemory(?:/region/(?P<name>[^/]+))?/(?P<verb>status|register|unregister)"
+)
+
+
+class _Base64(msgspec.Struct):
+    b64: str
+
+
+class _OnGpu(msgspec.Struct):
+    raw_handle: _Base64
+    device_id: Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)]
+    byte_size: _Bytes
 
 
 class _Index(msgspec.Struct):
@@ -89,7 +108,7 @@ class Extensions:
         table: ModelTable,
         *,
         control: ModelControl | ControlQueue | None = None,
-        regions: SystemRegions | None = None,
+        regions: SharedMemory | None = None,
         remote_control: bool = False,
     ) -> None:
         self.table = table
@@ -112,6 +131,7 @@ class Extensions:
             *(_CONTROL if self._control else ()),
             "statistics",
             *(("system_shared_memory",) if self.regions else ()),
+            *(("cuda_shared_memory",) if self.regions and self.regions.has_cuda else ()),
         )
 
     def enter(self) -> None:
@@ -139,7 +159,7 @@ class Extensions:
         models = [self.table.get(name, version)] if name else list(self.table)
         return [statistics_of(served) for served in models]
 
-    def memory(self) -> SystemRegions:
+    def memory(self) -> SharedMemory:
         """The shared memory.
 
         Raises:
@@ -150,6 +170,17 @@ class Extensions:
                 "shared memory is off here", cure="serve on loopback or a Unix socket, on Linux"
             )
         return self.regions
+
+    def cuda_memory(self) -> CudaRegions:
+        """The shared memory on GPUs.
+
+        Raises:
+            InvalidInputError: shared memory is off here.
+        """
+        regions = self.memory().cuda
+        if regions is None:
+            raise InvalidInputError("CUDA shared memory is off here", cure="send plain tensors")
+        return regions
 
     async def index(self, *, ready: bool) -> list[dict[str, str]]:
         """What the model control lists."""
@@ -195,6 +226,7 @@ class Extensions:
         for pattern, method, handler in (
             (_ABOUT, "GET", self._about),
             (_MEMORY, None, self._memory),
+            (_CUDA, None, self._cuda_memory),
             (_REPOSITORY, "POST", self._repository),
         ):
             found = pattern.fullmatch(path)
@@ -232,6 +264,28 @@ class Extensions:
             regions.register(
                 Region(name=name, key=told.key, offset=told.offset, byte_size=told.byte_size)
             )
+        return Response(200)
+
+    def _cuda_memory(self, request: Request, route: re.Match[str]) -> Response:
+        regions, name = self.cuda_memory(), route["name"] or ""
+        if route["verb"] == "status":
+            held = regions.status(name).values()
+            told = [
+                {"name": r.name, "device_id": r.device_id, "byte_size": r.byte_size} for r in held
+            ]
+            return json_response(200, told)
+        if route["verb"] == "unregister":
+            regions.unregister(name)
+            return Response(200)
+        given = _read(request, _OnGpu)
+        try:
+            handle = base64.b64decode(given.raw_handle.b64, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise InvalidInputError(f"the handle of region {name!r} is no base64") from error
+        region = CudaRegion(
+            name=name, handle=handle, device_id=given.device_id, byte_size=given.byte_size
+        )
+        self.memory().register(region)
         return Response(200)
 
     def _repository(self, request: Request, route: re.Match[str]) -> asyncio.Future[Response]:

@@ -74,6 +74,9 @@ class SystemRegions:
         """Whether this system keeps shared memory where we can check it."""
         return sys.platform == "linux" and FOLDER.is_dir()
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._open
+
     def register(self, region: Region) -> None:
         """Take a region in.
 

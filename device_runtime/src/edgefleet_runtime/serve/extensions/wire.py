@@ -21,7 +21,13 @@ from edgefleet.protocol.inference import (
 from edgefleet.protocol.inference_header import RequestHeader, arrays, flag, split_request
 from edgefleet.protocol.tensor_json import to_json
 from edgefleet.protocol.tensors import datatype_of, dtype_of, from_bytes, to_bytes
-from edgefleet_runtime.serve.extensions.placement import Placement, placement_of, put, take
+from edgefleet_runtime.serve.extensions.placement import (
+    Placement,
+    placement_of,
+    put,
+    run_placed,
+    take,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,8 +35,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgefleet.protocol.bundle import Interface
-    from edgefleet_runtime.serve.extensions.shared_memory import SystemRegions
+    from edgefleet_runtime.serve.extensions.memory import SharedMemory
     from edgefleet_runtime.serve.messages import Response
+    from edgefleet_runtime.serve.table import ServedModel
 
 _COMPRESSED_ABOVE = 1024  # bytes; below, a packet more or less decides, and that costs nothing here
 _LEVEL = 1  # zlib's fastest: tensors hardly shrink further
@@ -60,7 +67,7 @@ class Wire:
     """
 
     def __init__(
-        self, *, interface: Interface, regions: SystemRegions | None, coding: str | None
+        self, *, interface: Interface, regions: SharedMemory | None, coding: str | None
     ) -> None:
         self._interface = interface
         self._regions = regions
@@ -95,6 +102,14 @@ class Wire:
             id=header.id,
             parameters=header.parameters,
         )
+
+    def run(
+        self, served: ServedModel, asked: InferRequest, *, watched: bool
+    ) -> tuple[dict[str, Any], float]:
+        """Run the model on the request's tensors, wherever they lie; see `run_placed`."""
+        wanted = tuple(asked.outputs or ()) or None
+        places = self._placed
+        return run_placed(served, asked.inputs, wanted, places, self._regions, watched=watched)
 
     def encode(
         self, name: str, version: str, outputs: Mapping[str, NDArray[Any]], asked: InferRequest
@@ -167,8 +182,8 @@ class Wire:
         array = from_bytes(body, spec.datatype, shape, name=spec.name)
         return InferRequest(inputs={spec.name: array}, binary=True)
 
-    def _inputs(self, header: RequestHeader, data: memoryview) -> dict[str, NDArray[Any]]:
-        found: dict[str, NDArray[Any]] = {}
+    def _inputs(self, header: RequestHeader, data: memoryview) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         rest = []
         for tensor in header.inputs:
             where = f"input {tensor.name!r}"

@@ -99,28 +99,40 @@ _pool.AddSerializedFile(
     b'oryRegisterRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x16\n\x06offset\x18\x03 \x01(\x04R\x06offset'
     b'\x12\x1b\n\tbyte_size\x18\x04 \x01(\x04R\x08byteSize"$\n"SystemSharedMemoryRegisterResponse"9\n#SystemSha'
     b'redMemoryUnregisterRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name"&\n$SystemSharedMemoryUnregisterRe'
-    b'sponse*\xfa\x01\n\x08DataType\x12\x10\n\x0cTYPE_INVALID\x10\x00\x12\r\n\tTYPE_BOOL\x10\x01\x12\x0e\n\nTYPE_UINT8\x10\x02\x12\x0f\n\x0bTYPE_UIN'
-    b'T16\x10\x03\x12\x0f\n\x0bTYPE_UINT32\x10\x04\x12\x0f\n\x0bTYPE_UINT64\x10\x05\x12\r\n\tTYPE_INT8\x10\x06\x12\x0e\n\nTYPE_INT16\x10\x07\x12\x0e\n\nTYPE_I'
-    b'NT32\x10\x08\x12\x0e\n\nTYPE_INT64\x10\t\x12\r\n\tTYPE_FP16\x10\n\x12\r\n\tTYPE_FP32\x10\x0b\x12\r\n\tTYPE_FP64\x10\x0c\x12\x0f\n\x0bTYPE_STRI'
-    b'NG\x10\r\x12\r\n\tTYPE_BF16\x10\x0e2\x90\x0b\n\x14GRPCInferenceService\x12I\n\nServerLive\x12\x1c.inference.ServerLiv'
-    b'eRequest\x1a\x1d.inference.ServerLiveResponse\x12L\n\x0bServerReady\x12\x1d.inference.ServerReadyRe'
-    b'quest\x1a\x1e.inference.ServerReadyResponse\x12I\n\nModelReady\x12\x1c.inference.ModelReadyReques'
-    b't\x1a\x1d.inference.ModelReadyResponse\x12U\n\x0eServerMetadata\x12 .inference.ServerMetadataReq'
-    b'uest\x1a!.inference.ServerMetadataResponse\x12R\n\rModelMetadata\x12\x1f.inference.ModelMetada'
-    b'taRequest\x1a .inference.ModelMetadataResponse\x12I\n\nModelInfer\x12\x1c.inference.ModelInfer'
-    b'Request\x1a\x1d.inference.ModelInferResponse\x12Y\n\x10ModelStreamInfer\x12\x1c.inference.ModelInfe'
-    b'rRequest\x1a#.inference.ModelStreamInferResponse(\x010\x01\x12L\n\x0bModelConfig\x12\x1d.inference.Mod'
-    b'elConfigRequest\x1a\x1e.inference.ModelConfigResponse\x12X\n\x0fModelStatistics\x12!.inference.M'
-    b'odelStatisticsRequest\x1a".inference.ModelStatisticsResponse\x12X\n\x0fRepositoryIndex\x12!.i'
-    b'nference.RepositoryIndexRequest\x1a".inference.RepositoryIndexResponse\x12d\n\x13Repositor'
-    b'yModelLoad\x12%.inference.RepositoryModelLoadRequest\x1a&.inference.RepositoryModelLoa'
-    b"dResponse\x12j\n\x15RepositoryModelUnload\x12'.inference.RepositoryModelUnloadRequest\x1a(.in"
-    b'ference.RepositoryModelUnloadResponse\x12s\n\x18SystemSharedMemoryStatus\x12*.inference.Sy'
-    b'stemSharedMemoryStatusRequest\x1a+.inference.SystemSharedMemoryStatusResponse\x12y\n\x1aSy'
-    b'stemSharedMemoryRegister\x12,.inference.SystemSharedMemoryRegisterRequest\x1a-.inferen'
-    b'ce.SystemSharedMemoryRegisterResponse\x12\x7f\n\x1cSystemSharedMemoryUnregister\x12..inferenc'
-    b'e.SystemSharedMemoryUnregisterRequest\x1a/.inference.SystemSharedMemoryUnregisterRe'
-    b'sponseb\x06proto3'
+    b'sponse"3\n\x1dCudaSharedMemoryStatusRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name"\xc4\x02\n\x1eCudaSharedMemory'
+    b'StatusResponse\x12P\n\x07regions\x18\x01 \x03(\x0b26.inference.CudaSharedMemoryStatusResponse.Regio'
+    b'nsEntryR\x07regions\x1a\\\n\x0cRegionStatus\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n\tdevice_id\x18\x02 \x01(\x04R\x08deviceI'
+    b'd\x12\x1b\n\tbyte_size\x18\x03 \x01(\x04R\x08byteSize\x1ar\n\x0cRegionsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12L\n\x05value\x18\x02 \x01(\x0b2'
+    b'6.inference.CudaSharedMemoryStatusResponse.RegionStatusR\x05value:\x028\x01"\x8e\x01\n\x1fCudaShare'
+    b'dMemoryRegisterRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n\nraw_handle\x18\x02 \x01(\x0cR\trawHandle\x12\x1b\n\tdev'
+    b'ice_id\x18\x03 \x01(\x03R\x08deviceId\x12\x1b\n\tbyte_size\x18\x04 \x01(\x04R\x08byteSize""\n CudaSharedMemoryRegisterR'
+    b'esponse"7\n!CudaSharedMemoryUnregisterRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name"$\n"CudaSharedMe'
+    b'moryUnregisterResponse*\xfa\x01\n\x08DataType\x12\x10\n\x0cTYPE_INVALID\x10\x00\x12\r\n\tTYPE_BOOL\x10\x01\x12\x0e\n\nTYPE_UIN'
+    b'T8\x10\x02\x12\x0f\n\x0bTYPE_UINT16\x10\x03\x12\x0f\n\x0bTYPE_UINT32\x10\x04\x12\x0f\n\x0bTYPE_UINT64\x10\x05\x12\r\n\tTYPE_INT8\x10\x06\x12\x0e\n\nTYPE_I'
+    b'NT16\x10\x07\x12\x0e\n\nTYPE_INT32\x10\x08\x12\x0e\n\nTYPE_INT64\x10\t\x12\r\n\tTYPE_FP16\x10\n\x12\r\n\tTYPE_FP32\x10\x0b\x12\r\n\tTYPE_FP6'
+    b'4\x10\x0c\x12\x0f\n\x0bTYPE_STRING\x10\r\x12\r\n\tTYPE_BF16\x10\x0e2\xef\r\n\x14GRPCInferenceService\x12I\n\nServerLive\x12\x1c.inf'
+    b'erence.ServerLiveRequest\x1a\x1d.inference.ServerLiveResponse\x12L\n\x0bServerReady\x12\x1d.inferen'
+    b'ce.ServerReadyRequest\x1a\x1e.inference.ServerReadyResponse\x12I\n\nModelReady\x12\x1c.inference.'
+    b'ModelReadyRequest\x1a\x1d.inference.ModelReadyResponse\x12U\n\x0eServerMetadata\x12 .inference.S'
+    b'erverMetadataRequest\x1a!.inference.ServerMetadataResponse\x12R\n\rModelMetadata\x12\x1f.infer'
+    b'ence.ModelMetadataRequest\x1a .inference.ModelMetadataResponse\x12I\n\nModelInfer\x12\x1c.infe'
+    b'rence.ModelInferRequest\x1a\x1d.inference.ModelInferResponse\x12Y\n\x10ModelStreamInfer\x12\x1c.inf'
+    b'erence.ModelInferRequest\x1a#.inference.ModelStreamInferResponse(\x010\x01\x12L\n\x0bModelConfig'
+    b'\x12\x1d.inference.ModelConfigRequest\x1a\x1e.inference.ModelConfigResponse\x12X\n\x0fModelStatisti'
+    b'cs\x12!.inference.ModelStatisticsRequest\x1a".inference.ModelStatisticsResponse\x12X\n\x0fRep'
+    b'ositoryIndex\x12!.inference.RepositoryIndexRequest\x1a".inference.RepositoryIndexRespo'
+    b'nse\x12d\n\x13RepositoryModelLoad\x12%.inference.RepositoryModelLoadRequest\x1a&.inference.Re'
+    b"positoryModelLoadResponse\x12j\n\x15RepositoryModelUnload\x12'.inference.RepositoryModelUn"
+    b'loadRequest\x1a(.inference.RepositoryModelUnloadResponse\x12s\n\x18SystemSharedMemoryStatu'
+    b's\x12*.inference.SystemSharedMemoryStatusRequest\x1a+.inference.SystemSharedMemoryStat'
+    b'usResponse\x12y\n\x1aSystemSharedMemoryRegister\x12,.inference.SystemSharedMemoryRegisterR'
+    b'equest\x1a-.inference.SystemSharedMemoryRegisterResponse\x12\x7f\n\x1cSystemSharedMemoryUnreg'
+    b'ister\x12..inference.SystemSharedMemoryUnregisterRequest\x1a/.inference.SystemSharedMe'
+    b'moryUnregisterResponse\x12m\n\x16CudaSharedMemoryStatus\x12(.inference.CudaSharedMemorySta'
+    b'tusRequest\x1a).inference.CudaSharedMemoryStatusResponse\x12s\n\x18CudaSharedMemoryRegiste'
+    b'r\x12*.inference.CudaSharedMemoryRegisterRequest\x1a+.inference.CudaSharedMemoryRegist'
+    b'erResponse\x12y\n\x1aCudaSharedMemoryUnregister\x12,.inference.CudaSharedMemoryUnregisterR'
+    b'equest\x1a-.inference.CudaSharedMemoryUnregisterResponseb\x06proto3'
 )
 DESCRIPTOR = _pool.FindFileByName("inference.proto")
 ServerLiveRequest = message_factory.GetMessageClass(_pool.FindMessageTypeByName("inference.ServerLiveRequest"))
@@ -164,3 +176,9 @@ SystemSharedMemoryRegisterRequest = message_factory.GetMessageClass(_pool.FindMe
 SystemSharedMemoryRegisterResponse = message_factory.GetMessageClass(_pool.FindMessageTypeByName("inference.SystemSharedMemoryRegisterResponse"))
 SystemSharedMemoryUnregisterRequest = message_factory.GetMessageClass(_pool.FindMessageTypeByName("inference.SystemSharedMemoryUnregisterRequest"))
 SystemSharedMemoryUnregisterResponse = message_factory.GetMessageClass(_pool.FindMessageTypeByName("inference.SystemSharedMemoryUnregisterResponse"))
+CudaSharedMemoryStatusRequest = message_factory.GetMessageClass(_pool.FindMessageTypeByName("inference.CudaSharedMemoryStatusRequest"))
+CudaSharedMemoryStatusResponse = message_factory.GetMessageClass(_pool.FindMessageTypeByName("inference.CudaSharedMemoryStatusResponse"))
+CudaSharedMemoryRegisterRequest = message_factory.GetMessageClass(_pool.FindMessageTypeByName("inference.CudaSharedMemoryRegisterRequest"))
+CudaSharedMemoryRegisterResponse = message_factory.GetMessageClass(_pool.FindMessageTypeByName("inference.CudaSharedMemoryRegisterResponse"))
+CudaSharedMemoryUnregisterRequest = message_factory.GetMessageClass(_pool.FindMessageTypeByName("inference.CudaSharedMemoryUnregisterRequest"))
+CudaSharedMemoryUnregisterResponse = message_factory.GetMessageClass(_pool.FindMessageTypeByName("inference.CudaSharedMemoryUnregisterResponse"))

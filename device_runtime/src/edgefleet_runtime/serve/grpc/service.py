@@ -20,7 +20,9 @@ import grpc
 
 from edgefleet.errors import NotFoundError, ThrottledError
 from edgefleet_runtime import __version__
+from edgefleet_runtime.serve.extensions.cuda_memory import CudaRegion
 from edgefleet_runtime.serve.extensions.describe import configuration_of, platform_of
+from edgefleet_runtime.serve.extensions.placement import run_placed
 from edgefleet_runtime.serve.extensions.repository import load_request, unload_dependents
 from edgefleet_runtime.serve.extensions.shared_memory import Region
 from edgefleet_runtime.serve.grpc import inference_pb2 as pb
@@ -84,6 +86,12 @@ class GrpcService:
             "RepositoryIndex": (pb.RepositoryIndexRequest, self._index),
             "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, self._load),
             "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, self._unload),
+            "CudaSharedMemoryStatus": (pb.CudaSharedMemoryStatusRequest, self._cuda_memory),
+            "CudaSharedMemoryRegister": (pb.CudaSharedMemoryRegisterRequest, self._cuda_register),
+            "CudaSharedMemoryUnregister": (
+                pb.CudaSharedMemoryUnregisterRequest,
+                self._cuda_unregister,
+            ),
             "SystemSharedMemoryStatus": (pb.SystemSharedMemoryStatusRequest, self._memory),
             "SystemSharedMemoryRegister": (pb.SystemSharedMemoryRegisterRequest, self._register),
             "SystemSharedMemoryUnregister": (
@@ -169,7 +177,17 @@ class GrpcService:
         began = time.perf_counter()
         with self._table.lease(request.model_name, request.model_version) as served:
             try:
-                outputs, run_us = served.infer(inputs, tuple(wanted) if wanted else None)
+                if self._extensions.regions is None:
+                    outputs, run_us = served.infer(inputs, tuple(wanted) if wanted else None)
+                else:
+                    outputs, run_us = run_placed(
+                        served,
+                        inputs,
+                        tuple(wanted) if wanted else None,
+                        wanted or {},
+                        self._extensions.regions,
+                        watched=bool(self._table.observers),
+                    )
                 response = response_of(served, request, outputs, wanted, memory)
             except Exception:
                 served.requests.failed()
@@ -281,3 +299,33 @@ class GrpcService:
     ) -> pb.SystemSharedMemoryUnregisterResponse:
         self._extensions.memory().unregister(asked.name)
         return pb.SystemSharedMemoryUnregisterResponse()
+
+    # -- CUDA shared memory
+
+    async def _cuda_memory(
+        self, asked: pb.CudaSharedMemoryStatusRequest
+    ) -> pb.CudaSharedMemoryStatusResponse:
+        response = pb.CudaSharedMemoryStatusResponse()
+        for name, region in self._extensions.cuda_memory().status(asked.name).items():
+            told = response.regions[name]
+            told.name, told.device_id = region.name, region.device_id
+            told.byte_size = region.byte_size
+        return response
+
+    async def _cuda_register(
+        self, asked: pb.CudaSharedMemoryRegisterRequest
+    ) -> pb.CudaSharedMemoryRegisterResponse:
+        region = CudaRegion(
+            name=asked.name,
+            handle=asked.raw_handle,
+            device_id=asked.device_id,
+            byte_size=asked.byte_size,
+        )
+        self._extensions.memory().register(region)
+        return pb.CudaSharedMemoryRegisterResponse()
+
+    async def _cuda_unregister(
+        self, asked: pb.CudaSharedMemoryUnregisterRequest
+    ) -> pb.CudaSharedMemoryUnregisterResponse:
+        self._extensions.cuda_memory().unregister(asked.name)
+        return pb.CudaSharedMemoryUnregisterResponse()

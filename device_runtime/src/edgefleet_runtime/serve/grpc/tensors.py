@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from edgefleet_runtime.serve.extensions.shared_memory import SystemRegions
+    from edgefleet_runtime.serve.extensions.memory import SharedMemory
     from edgefleet_runtime.serve.table import ServedModel
 
-    Memory = Callable[[], SystemRegions]
+    Memory = Callable[[], SharedMemory]
     """Gives the shared memory, or raises where it is off."""
 
 # open_inference_grpc.proto, InferTensorContents; FP16 and BF16 travel only as raw bytes.
@@ -41,15 +41,17 @@ _CONTENTS = {
 _UNKNOWN = "classification"
 
 
-def inputs_of(request: ModelInferRequest, memory: Memory) -> dict[str, NDArray[Any]]:
+def inputs_of(request: ModelInferRequest, memory: Memory) -> dict[str, Any]:
     """The inputs by name; read-only views of the message where that is possible.
+
+    What lies on a GPU comes as a `DeviceTensor`.
 
     Raises:
         EdgeFleetError: a tensor and its data don't fit, or there are too many.
     """
     _check_size(request)
     raw = request.raw_input_contents
-    found: dict[str, NDArray[Any]] = {}
+    found: dict[str, Any] = {}
     taken = 0
     for tensor in request.inputs:
         name, shape = tensor.name, tuple(tensor.shape)
@@ -60,6 +62,7 @@ def inputs_of(request: ModelInferRequest, memory: Memory) -> dict[str, NDArray[A
             placement = placement_of(values_of(tensor.parameters), f"input {name!r}")
         if (raw or placement) and tensor.HasField("contents"):
             raise InvalidInputError(f"input {name!r} has contents, and its data elsewhere as well")
+        array: Any
         if placement is not None:
             array = take(memory(), placement, tensor.datatype, shape, name=name)
         elif raw:
@@ -99,7 +102,7 @@ def outputs_of(request: ModelInferRequest) -> dict[str, Placement | None] | None
 def response_of(
     served: ServedModel,
     request: ModelInferRequest,
-    outputs: Mapping[str, NDArray[Any]],
+    outputs: Mapping[str, Any],
     places: Mapping[str, Placement | None] | None,
     memory: Memory,
 ) -> ModelInferResponse:
