@@ -31,7 +31,7 @@ help:
 	@echo "make demo         the whole way of a model on this machine; writes demo-out/"
 	@echo "make test         tests, then make wheels"
 	@echo "make check        format, lint, types, import contracts, tree"
-	@echo "make bench        the benchmarks"
+	@echo "make bench        every benchmark, about 40 minutes; into benchmarks/out/"
 	@echo "make docs         the documentation, into docs/_build/html"
 	@echo "make wheels       build each distribution, try each in an environment of its own; into dist/"
 	@echo "make constraints  renew the pins in constraints.txt"
@@ -104,6 +104,6 @@ constraints: | python-is-new-enough
 	@git --no-pager diff --stat -- constraints.txt
 
 clean:
-	@rm -rf $(VENV) $(VENV)-constraints demo-out dist docs/_build \
+	@rm -rf $(VENV) $(VENV)-constraints benchmarks/out demo-out dist docs/_build \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

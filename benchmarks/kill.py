@@ -1,22 +1,26 @@
 """Cuts the power of a device at 1,000 random points between an old release and a new one.
 
-    python benchmarks/kill.py [--kills N] [--seed TEXT]
+    python benchmarks/kill.py [--kills N] [--seed TEXT] [--json FILE]
 
 After each cut, what is on the disk must start as the old release or the new one, as a whole and
 without any source; every blob must be what its name says; and with the source back it must come to
 the new one. The first that does not ends this with its log and exit code 1. Tests of every change
 do 50.
+
+With a file, each hundred is added to it, and a later call with the same seed goes on where the last
+one ended.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -25,24 +29,60 @@ from device_runtime.tests.node.cuts import Template, check, cuts
 PROGRESS = 100  # kills between two lines
 
 
+class Part(NamedTuple):
+    """Some kills, and how many of them came after the new release served."""
+
+    kills: int
+    after_the_swap: int
+    took_s: float
+
+
 def main() -> None:
     """Cut and check."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", default="edgefleet")
-    arguments = parser.parse_args()
-    seed = random.Random(arguments.seed)  # noqa: S311 - the same cuts for the same seed
-    start = time.monotonic()
-    seen: Counter[str] = Counter()
+    parser.add_argument("--json", type=Path, help="add what was seen here, and go on from there")
+    given = parser.parse_args()
+    done = read(given.json, given.seed)
     with tempfile.TemporaryDirectory(prefix="edgefleet-kill-") as folder:
         template = Template(Path(folder, "template"))
-        for number, cut in enumerate(cuts(template, Path(folder), seed, arguments.kills), 1):
-            check(template, cut.device)
-            seen["after the swap" if cut.converged else "on the way"] += 1
-            if number % PROGRESS == 0 or number == arguments.kills:
-                told = ", ".join(f"{count} {when}" for when, count in sorted(seen.items()))
-                print(f"{number} kills: {told}; {time.monotonic() - start:.0f} s", flush=True)
+        while (number := sum(part.kills for part in done)) < given.kills:
+            # A seed of its own for each part, so that a later call needn't repeat this one's.
+            seed = random.Random(f"{given.seed} {number}")  # noqa: S311 - the same cuts again
+            count = min(PROGRESS, given.kills - number)
+            done.append(killed(template, Path(folder, str(number)), seed, count))
+            if given.json is not None:
+                told = {"seed": given.seed, "parts": [part._asdict() for part in done]}
+                given.json.write_text(json.dumps(told, indent=2) + "\n")
+            after = sum(part.after_the_swap for part in done)
+            print(
+                f"{number + count} kills, {after} after the swap; {done[-1].took_s:.0f} s",
+                flush=True,
+            )
     print("every one left the old release or the new one, whole, and converged")
+
+
+def killed(template: Template, folder: Path, seed: random.Random, count: int) -> Part:
+    """So many cuts, each checked."""
+    began = time.monotonic()
+    after = 0
+    for cut in cuts(template, folder, seed, count):
+        check(template, cut.device)
+        after += cut.converged
+    return Part(count, after, time.monotonic() - began)
+
+
+def read(path: Path | None, seed: str) -> list[Part]:
+    """What earlier calls did with this seed."""
+    if path is None or not path.exists():
+        return []
+    told = json.loads(path.read_bytes())
+    if told["seed"] != seed:
+        sys.exit(
+            f"error: {path} is of the seed {told['seed']!r}\n  cure: another file, or its seed"
+        )
+    return [Part(**part) for part in told["parts"]]
 
 
 if __name__ == "__main__":

@@ -1,18 +1,21 @@
 """Good load mixed with bad clients for minutes: memory must stay flat and latency steady.
 
-    python benchmarks/soak.py [--minutes 10]
+    python benchmarks/soak.py [--minutes 10] [--json OUT]
 
-Slow, oversized, half, garbage, resetting and deaf clients, and compression bombs, go against one
-server while others ask it without a pause. After a warm-up of a fifth of the time, medians of the
-first third of what is left are held against those of the last: the server's memory (PSS) within
-2 %, the good clients' p50 within 50 % (two cores run both sides). Not one good answer may be wrong
-or lost, and connections, files and threads must be back where they were before the bad clients
-came.
+Slow, oversized, half, garbage, resetting and deaf clients, compression bombs, and floods, cut
+connections and streams given up over gRPC, go against one server while others ask it without a
+pause, over REST and gRPC. After a warm-up of a fifth of the time, medians of the first third of
+what is left are held against those of the last: the server's memory (PSS) within 2 %, the good
+clients' p50 over each protocol within 50 % (two cores run both sides). Not one good answer may be
+wrong or lost, and connections, files and threads must be back where they were before the bad
+clients came.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import statistics
 import subprocess
 import sys
@@ -26,17 +29,26 @@ from typing import TYPE_CHECKING, NamedTuple
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.soaking.clients import KINDS, BadClient, GoodClient, failures_of
+from benchmarks.soaking import callers, clients
+from benchmarks.soaking.callers import BadCaller, GoodCaller
+from benchmarks.soaking.clients import BadClient, GoodClient, failures_of
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterator
 
+    from benchmarks.soaking.clients import Address
+
+    Bad = list[BadClient | BadCaller]
+
 FOLDER = Path(__file__).resolve().parent
 GOOD_CLIENTS = 3
+GOOD_CALLERS = 1
+GOOD = GOOD_CLIENTS + GOOD_CALLERS  # connections that stay
 WARM_UP = 0.2  # share of the time
 MEMORY_WITHIN = 0.02
 P50_WITHIN = 0.5
+POOLED = 2 * (os.cpu_count() or 1)  # threads that REST and gRPC start when a run first takes long
 SETTLE_S = 30.0  # for the server to let go of what bad clients left
 
 
@@ -49,11 +61,13 @@ class Footprint(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One moment of the soak."""
+    """One moment of the soak; latencies of REST, and of gRPC."""
 
     pss_kb: int
     p50_ms: float
     p99_ms: float
+    call_p50_ms: float
+    call_p99_ms: float
 
 
 class Findings(NamedTuple):
@@ -69,9 +83,10 @@ class Findings(NamedTuple):
 class Soaked:
     """A server in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[str], address: tuple[str, int]) -> None:
+    def __init__(self, process: subprocess.Popen[str], rest: Address, calls: Address) -> None:
         self.process = process
-        self.address = address
+        self.rest = rest
+        self.calls = calls
 
     def footprint(self) -> Footprint:
         """What it holds now."""
@@ -80,12 +95,16 @@ class Soaked:
         pss = next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
         return Footprint(pss, len([*(proc / "fd").iterdir()]), len([*(proc / "task").iterdir()]))
 
-    def settled(self, files: int) -> Footprint:
-        """What it holds once no more files are open than so many, or after `SETTLE_S`."""
+    def settled(self, before: Footprint) -> Footprint:
+        """What it holds once that is no more than is due after a soak, or after `SETTLE_S`."""
         deadline = time.monotonic() + SETTLE_S
         tick = threading.Event()
-        while (now := self.footprint()).files > files and time.monotonic() < deadline:
+        now = self.footprint()
+        while now.files > before.files - GOOD or now.threads > before.threads + POOLED:
+            if time.monotonic() > deadline:
+                break
             tick.wait(0.1)
+            now = self.footprint()
         return now
 
 
@@ -106,8 +125,8 @@ def server(timeout_s: float) -> Iterator[Soaked]:
         ) as process:
             assert process.stdin
             assert process.stdout
-            host, port = process.stdout.readline().split()
-            yield Soaked(process, (host, int(port)))
+            host, port, call_host, call_port = process.stdout.readline().split()
+            yield Soaked(process, (host, int(port)), (call_host, int(call_port)))
             assert process.poll() is None, "the server ended"
             process.stdin.close()
 
@@ -115,44 +134,53 @@ def server(timeout_s: float) -> Iterator[Soaked]:
 def soak(
     soaked: Soaked,
     *,
-    goes_on: Callable[[list[BadClient]], bool],
+    goes_on: Callable[[Bad], bool],
     every_s: float,
 ) -> Findings:
     """Load the server as long as ``goes_on`` says, asked each ``every_s``."""
     stop = threading.Event()
-    good = [GoodClient(soaked.address, stop, number) for number in range(GOOD_CLIENTS)]
-    for friend in good:
+    good = [GoodClient(soaked.rest, stop, number) for number in range(GOOD_CLIENTS)]
+    calling = [GoodCaller(soaked.calls, stop, number) for number in range(GOOD_CALLERS)]
+    for friend in (*good, *calling):
         friend.start()
-    bad: list[BadClient] = []
+    bad: Bad = []
     samples: list[Sample] = []
     try:
         stop.wait(every_s)  # the server's threads and buffers come with its first requests
         before = soaked.footprint()
-        bad += [BadClient(kind, soaked.address, stop) for kind in KINDS]
+        bad += [BadClient(kind, soaked.rest, stop) for kind in clients.KINDS]
+        bad += [BadCaller(kind, soaked.calls, stop) for kind in callers.KINDS]
         for rogue in bad:
             rogue.start()
         while goes_on(bad):
             stop.wait(every_s)
-            latencies = sorted(s * 1000 for client in good for s in client.taken())
-            if latencies:
-                p99 = latencies[len(latencies) * 99 // 100]
-                pss = soaked.footprint().pss_kb
-                samples.append(Sample(pss, statistics.median(latencies), p99))
+            over_rest = sorted(s * 1000 for client in good for s in client.taken())
+            called = sorted(s * 1000 for client in calling for s in client.taken())
+            if over_rest and called:
+                samples.append(
+                    Sample(
+                        soaked.footprint().pss_kb,
+                        statistics.median(over_rest),
+                        over_rest[len(over_rest) * 99 // 100],
+                        statistics.median(called),
+                        called[len(called) * 99 // 100],
+                    )
+                )
     finally:
         stop.set()
-        for thread in (*good, *bad):
+        for thread in (*good, *calling, *bad):
             thread.join()
-    after = soaked.settled(before.files - GOOD_CLIENTS)
+    after = soaked.settled(before)
     rounds = {client.name: client.rounds for client in bad}
-    return Findings(samples, before, after, rounds, failures_of([*good, *bad]))
+    return Findings(samples, before, after, rounds, failures_of([*good, *calling, *bad]))
 
 
 def judged(found: Findings) -> list[str]:
     """What is wrong with what was found; nothing, if all is well."""
     wrong = [f"{count} x {what}" for what, count in found.failures.items()]
-    if found.after.files > found.before.files - GOOD_CLIENTS:
+    if found.after.files > found.before.files - GOOD:
         wrong.append(f"files: {found.before.files} before, {found.after.files} after")
-    if found.after.threads > found.before.threads:
+    if found.after.threads > found.before.threads + POOLED:
         wrong.append(f"threads: {found.before.threads} before, {found.after.threads} after")
     wrong += [f"no {kind} client was ended" for kind, count in found.rounds.items() if not count]
     return wrong
@@ -167,6 +195,8 @@ def drifted(samples: list[Sample]) -> list[str]:
         ("memory (PSS) kB", lambda sample: sample.pss_kb, MEMORY_WITHIN),
         ("p50 ms", lambda sample: sample.p50_ms, P50_WITHIN),
         ("p99 ms", lambda sample: sample.p99_ms, None),
+        ("gRPC p50 ms", lambda sample: sample.call_p50_ms, P50_WITHIN),
+        ("gRPC p99 ms", lambda sample: sample.call_p99_ms, None),
     ):
         first = statistics.median(map(of, steady[:third]))
         last = statistics.median(map(of, steady[-third:]))
@@ -196,7 +226,9 @@ def main() -> None:
     """Soak and judge."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
-    minutes = parser.parse_args().minutes
+    parser.add_argument("--json", type=Path, help="write what was seen here")
+    given = parser.parse_args()
+    minutes: float = given.minutes
     if not Path("/proc/self/smaps_rollup").exists():
         print("skipped: only Linux tells a process's share of memory")
         return
@@ -205,8 +237,18 @@ def main() -> None:
         end = time.monotonic() + minutes * 60
         found = soak(soaked, goes_on=lambda _: time.monotonic() < end, every_s=every_s)
     rounds = ", ".join(f"{count} {kind}" for kind, count in found.rounds.items())
-    print(f"{minutes:g} minutes, {GOOD_CLIENTS} good clients; bad clients' rounds: {rounds}")
+    print(f"{minutes:g} minutes, {GOOD} good clients; bad clients' rounds: {rounds}")
     wrong = judged(found) + drifted(found.samples)
+    if given.json is not None:
+        told = {
+            "minutes": minutes,
+            "samples": [sample._asdict() for sample in found.samples],
+            "before": found.before._asdict(),
+            "after": found.after._asdict(),
+            "rounds": found.rounds,
+            "wrong": wrong,
+        }
+        given.json.write_text(json.dumps(told, indent=2) + "\n")
     if wrong:
         sys.exit("error: " + "\n  ".join(wrong))
     print("  every good answer right; connections, files and threads back where they were")

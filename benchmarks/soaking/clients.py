@@ -19,7 +19,14 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from typing import Protocol
+
+    class Client(Protocol):
+        """A client of any kind."""
+
+        name: str
+        failures: list[str]
 
     Address = tuple[str, int]
 
@@ -166,6 +173,6 @@ KINDS: dict[str, Callable[[socket.socket, threading.Event], None]] = {
 }
 
 
-def failures_of(clients: list[GoodClient | BadClient]) -> Counter[str]:
+def failures_of(clients: Iterable[Client]) -> Counter[str]:
     """What went wrong with any client, and how often."""
     return Counter(f"{client.name}: {what}" for client in clients for what in client.failures)

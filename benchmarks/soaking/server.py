@@ -2,7 +2,7 @@
 
     python benchmarks/soaking/server.py MODEL.onnx TIMEOUT_S
 
-Prints ``host port``, serves ``m``, ends when its standard input does.
+Prints ``host port`` of REST and of gRPC, serves ``m``, ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.engines.onnxruntime import OnnxRuntimeEngine
+from edgefleet_runtime.serve.grpc.server import GrpcServer
 from edgefleet_runtime.serve.loop import run
 from edgefleet_runtime.serve.messages import MIB, Limits
 from edgefleet_runtime.serve.server import Server
@@ -34,9 +35,12 @@ async def serve(path: Path, timeout_s: float) -> None:
     table.swap({"m": ServedModel(model, name="m", version="1", bundle="", variant="")})
     server = Server(table, limits=limits)
     await server.start()
-    host, _, port = server.endpoint.removeprefix("http://").rpartition(":")
-    print(host, port, flush=True)
+    beside = GrpcServer(server.extensions, limits=limits)
+    await beside.start()
+    endpoints = (server.endpoint.removeprefix("http://"), beside.endpoint)
+    print(*(part for endpoint in endpoints for part in endpoint.split(":")), flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
+    await beside.stop(timeout_s)
     await server.stop(timeout_s)
 
 

@@ -27,9 +27,12 @@ from edgefleet.protocol.inference import (
 )
 from edgefleet.protocol.pointer import read_pointer
 from edgefleet.protocol.release import read_release
+from edgefleet.protocol.report import read_report
 from edgefleet.protocol.segment import read_segment
 from edgefleet_runtime.serve.messages import Limits, decompressed
 from edgefleet_runtime.serve.reader import Held, RequestReader
+from edgefleet_runtime.standalone.model_config import read_model_config
+from tests.fuzz.bundles import parts_of, read_bundle
 
 MAX_PLAIN_BYTES = 1 << 20  # what a compressed body may become here
 LIMITS = Limits(max_head_bytes=1024, max_body_bytes=4096, max_held_bytes=8192)
@@ -144,6 +147,19 @@ WIRE = (
     b"\x05GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
 )
 
+CONFIGS = (
+    b"""# of a repository as Triton's users write them
+name: "m" platform: "onnxruntime_onnx" max_batch_size : 8
+input [ { name: "x" data_type: TYPE_FP32 dims: [ 3, -1 ] reshape { shape: [ 1, 3, 224 ] } } ]
+output [ { name: "y" data_type: TYPE_STRING dims: [ 1 ] label_filename: "labels.txt" } ]
+version_policy: { specific { versions: [ 2, 4 ] } } instance_group [ { count: 2 kind: KIND_CPU } ]
+dynamic_batching { preferred_batch_size: [ 4, 8 ] max_queue_delay_microseconds: 100 }
+parameters { key: "threads" value: { string_value: "2" } }
+""",
+    b'backend: "onnxruntime"\ndefault_model_filename: "net.onnx"\nversion_policy < all < > >\n',
+    b"",
+)
+
 EVENTS = tuple(path.name for path in sorted(GOLDEN.glob("event-*.json")))
 
 TARGETS = {
@@ -158,4 +174,7 @@ TARGETS = {
     "release": Target(read_release, _golden("release.json", "future-release.json")),
     "event": Target(lambda data: _look_into(read_event(data)), _golden(*EVENTS)),
     "segment": Target(_segment, _golden("segment.ndjson.zst")),
+    "report": Target(read_report, _golden("report.json", "report-shadow.json")),
+    "bundle": Target(partial(read_bundle, GOLDEN / "bundle"), parts_of(GOLDEN / "bundle")),
+    "config.pbtxt": Target(partial(read_model_config, name="m"), CONFIGS),
 }

@@ -79,6 +79,14 @@ def test_responses_round_trip_with_some_outputs_raw(
         np.testing.assert_array_equal(seen.outputs[name], array)
 
 
+def test_null_for_no_parameters_is_read_as_none_as_kserve_writes_it() -> None:
+    output = b'{"name":"y","shape":[1],"datatype":"FP32","parameters":null,"data":[2.0]}'
+    head = b'{"model_name":"m","model_version":null,"id":"7","parameters":null,"outputs":['
+    seen = decode_response(head + output + b"]}")
+    assert seen.outputs["y"].tolist() == [2.0]
+    assert seen.parameters == {}
+
+
 @given(st.binary(max_size=300), st.none() | st.integers(-1, 301))
 def test_arbitrary_bodies_are_refused_cleanly(body: bytes, header_length: int | None) -> None:
     for decode in (decode_request, decode_response):

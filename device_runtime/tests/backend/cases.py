@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 OPTIONS = EngineOptions(providers=("CPUExecutionProvider",), threads=1)
 
+NO_TENSORS = "no tensors that the protocol has"
+BFLOAT16 = "bfloat16, which numpy lacks"
+OURS = {NO_TENSORS, BFLOAT16}  # reasons of this protocol; for all others onnxruntime refuses too
+
 
 class Case(NamedTuple):
     name: str
@@ -89,7 +93,10 @@ def compare(table: ModelTable, server: Running, chosen: Iterable[Case], folder: 
         try:
             model = OnnxRuntimeEngine().load(path, OPTIONS)
         except InvalidModelError as error:
-            tally.skipped[_why(error)] += 1
+            why = _why(error)
+            tally.skipped[why] += 1
+            if why not in OURS and _loads(path):
+                tally.different.append(f"{case.name}, which onnxruntime loads: {error.message}")
             continue
         served = ServedModel(model, name="case", version="1", bundle="", variant="")
         for gone in table.swap({"case": served}):
@@ -100,12 +107,21 @@ def compare(table: ModelTable, server: Running, chosen: Iterable[Case], folder: 
 
 def _why(error: InvalidModelError) -> str:
     for sign, why in (
-        ("can't be served", "no tensors that the protocol has"),
+        ("is tensor(bfloat16), which can't be served", BFLOAT16),
+        ("can't be served", NO_TENSORS),
         ("too new", "opset, IR or operator too new"),
     ):
         if sign in error.message:
             return why
     return "not loaded by onnxruntime"
+
+
+def _loads(path: Path) -> bool:
+    try:
+        _plain(path)
+    except Exception:  # noqa: BLE001 - its exceptions have no common base
+        return False
+    return True
 
 
 def _plain(path: Path) -> Any:

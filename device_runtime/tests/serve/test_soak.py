@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.soak import judged, server, soak
+from benchmarks.soaking.callers import BadCaller
 from benchmarks.soaking.clients import BadClient
 
 ROUNDS = 5  # each bad client is ended so often before the soak is over
 
 
-def some_have_not_been_ended(bad: list[BadClient]) -> bool:
+def some_have_not_been_ended(bad: list[BadClient | BadCaller]) -> bool:
     return any(client.is_alive() and client.rounds < ROUNDS for client in bad)
 
 

@@ -197,7 +197,7 @@ def decode_response(body: bytes | memoryview, header_length: int | None = None) 
         model_name=header.model_name,
         model_version=header.model_version,
         id=header.id,
-        parameters=header.parameters,
+        parameters=header.parameters or {},
         outputs=arrays(header.outputs, data, "output"),
     )
 

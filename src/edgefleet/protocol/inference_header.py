@@ -22,6 +22,7 @@ MAX_TENSORS = 256  # tensors of one message
 MAX_NAME_CHARACTERS = 512  # of a tensor's name, of a request's id
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_CHARACTERS)]
+Shape = Annotated[tuple[Annotated[int, msgspec.Meta(ge=0)], ...], msgspec.Meta(max_length=MAX_RANK)]
 Parameters = dict[str, str | int | float | bool]
 _NOTHING = msgspec.Raw()
 _REFUSED = ("classification", "shared_memory_region")
@@ -31,9 +32,7 @@ class TensorHeader(msgspec.Struct):
     """A tensor: its data here in JSON, or ``binary_data_size`` bytes behind the header."""
 
     name: Name
-    shape: Annotated[
-        tuple[Annotated[int, msgspec.Meta(ge=0)], ...], msgspec.Meta(max_length=MAX_RANK)
-    ]
+    shape: Shape
     datatype: str
     parameters: Parameters = {}
     data: msgspec.Raw = _NOTHING
@@ -58,14 +57,24 @@ class RequestHeader(msgspec.Struct):
     parameters: Parameters = {}
 
 
+class AnsweredTensor(msgspec.Struct):
+    """An output as any server writes it: KServe's says ``null`` for no parameters."""
+
+    name: Name
+    shape: Shape
+    datatype: str
+    parameters: Parameters | None = None
+    data: msgspec.Raw = _NOTHING
+
+
 class ResponseHeader(msgspec.Struct):
     """The JSON header of a response."""
 
-    outputs: Tensors
+    outputs: Annotated[tuple[AnsweredTensor, ...], msgspec.Meta(max_length=MAX_TENSORS)]
     model_name: str
     model_version: str | None = None
     id: str | None = None
-    parameters: Parameters = {}
+    parameters: Parameters | None = None
 
 
 _H = TypeVar("_H")
@@ -91,7 +100,9 @@ def split_response(
     return _split(body, header_length, _response_decoder, "inference response")
 
 
-def arrays(tensors: Sequence[TensorHeader], data: memoryview, kind: str) -> dict[str, NDArray[Any]]:
+def arrays(
+    tensors: Sequence[TensorHeader | AnsweredTensor], data: memoryview, kind: str
+) -> dict[str, NDArray[Any]]:
     """The tensors by name.
 
     Args:
@@ -110,8 +121,9 @@ def arrays(tensors: Sequence[TensorHeader], data: memoryview, kind: str) -> dict
         if name in arrays:
             msg = f"{where} is given twice"
             raise InvalidInputError(msg)
-        refuse_unsupported(tensor.parameters, where)
-        size = tensor.parameters.get("binary_data_size")
+        parameters = tensor.parameters or {}
+        refuse_unsupported(parameters, where)
+        size = parameters.get("binary_data_size")
         has_json = len(memoryview(tensor.data)) > 0
         if has_json == (size is not None):
             msg = f"{where} needs either data or the parameter binary_data_size"

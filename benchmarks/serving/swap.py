@@ -1,0 +1,157 @@
+"""Latency while a device takes a new release, against latency while nothing happens.
+
+A runtime of a fleet (``run``) is asked at a steady pace while its pointer goes back and forth
+between two releases of the MLP with different weights. A swap is all of it: fetch (the first time),
+verify, load, warm, self-test, swap, report; requests that began between the new pointer and the
+report that attests the release are those *during* it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from benchmarks.serving import load, models
+from benchmarks.serving.figures import Figure, Goal
+from device_runtime.tests.node.device import Device
+from device_runtime.tests.support import Repository, eventually, tensor
+from edgefleet.protocol import bundle as b
+from edgefleet.protocol.layout import BundleLayout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.serving.bench import Bench
+    from benchmarks.serving.models import Subject
+
+CLIENTS = 8
+PER_S = 2000
+SETTLE_S = 1.0  # left out at the start
+SWAPS = 6  # a round
+APART_S = 0.6  # of rest after each swap: the steady part
+PERCENTILE = 99
+
+
+class Window(NamedTuple):
+    """From when to when, in microseconds since 1970."""
+
+    began_us: float
+    ended_us: float
+
+
+def swap(bench: Bench) -> list[Figure]:
+    """Six swaps a round under load."""
+    subjects = [models.mlp(bench.folder, seed=seed) for seed in (0, 1)]
+    fleet = Fleet(bench.folder, subjects)
+    steady: list[float] = []
+    during: list[float] = []
+    sent: list[float] = []
+    lost: list[float] = []
+    took: list[float] = []
+    with fleet.device.start():
+        spot = fleet.begin()
+        for _ in bench.each_round():
+            seen, failed, windows = _round(bench, fleet, spot)
+            parts = _split(seen, windows)
+            during.append(float(np.percentile(parts[True], PERCENTILE)))
+            steady.append(float(np.percentile(parts[False], PERCENTILE)))
+            sent.append(len(seen.took_us) + failed)
+            lost.append(failed)
+            took += [(window.ended_us - window.began_us) / 1e3 for window in windows]
+    note = f"a swap takes {np.median(took):.0f} ms; {PER_S} requests/s"
+    return [
+        Figure("p99 during a swap: against steady", "µs", steady, during, Goal(1.2), note=note),
+        Figure(f"requests lost in {SWAPS * bench.rounds} swaps", "", sent, lost, Goal(0)),
+    ]
+
+
+class Fleet:
+    """A device, and an operator who has published two releases for it."""
+
+    def __init__(self, folder: Path, subjects: Sequence[Subject]) -> None:
+        self._repository = Repository(folder / "fleet")
+        self.device = Device(folder / "device", self._repository)
+        self._releases = [
+            (self._repository.release({"mlp": self._published(subject)}), subject)
+            for subject in subjects
+        ]
+        self.turns = itertools.cycle(range(len(subjects)))
+
+    def begin(self) -> load.Spot:
+        """Have every release served once, so that blobs are fetched and code is compiled."""
+        release, _ = self._releases[0]
+        self._repository.point(release)
+        endpoint = self.device.active(release).endpoint
+        port = urlsplit(endpoint or "").port
+        assert port is not None
+        spot = load.Spot(port)
+        for _ in self._releases:
+            self.swap(spot)
+        return spot
+
+    def swap(self, spot: load.Spot) -> Window:
+        """Have the next release served.
+
+        Raises:
+            RuntimeError: the device attests it and answers with something else.
+        """
+        release, subject = self._releases[next(self.turns)]
+        began_us = time.time() * 1e6
+        self._repository.point(release)
+        eventually(lambda: (report := self.device.report()) is not None and report.attests(release))
+        window = Window(began_us, time.time() * 1e6)
+        load.check_rest(spot, subject.binary, subject)
+        return window
+
+    def _published(self, subject: Subject) -> BundleLayout:
+        ((name, array),) = subject.inputs.items()
+        vector = b.Vector(
+            inputs=(tensor(name, array),), outputs=(tensor(subject.output, subject.due),)
+        )
+        specs = [
+            (b.TensorSpec(name=key, datatype="FP32", shape=(-1, *value.shape[1:])),)
+            for key, value in ((name, array), (subject.output, subject.due))
+        ]
+        about = b.Details(
+            variant="fp32",
+            entry="model.onnx",
+            interface=b.Interface(inputs=specs[0], outputs=specs[1]),
+            self_test=(vector,),
+        )
+        return self._repository.bundle({"model.onnx": subject.path.read_bytes()}, about)
+
+
+def _round(bench: Bench, fleet: Fleet, spot: load.Spot) -> tuple[load.Measured, int, list[Window]]:
+    seconds = SETTLE_S + SWAPS * 2 * APART_S
+    asked = models.mlp(bench.folder).binary
+    windows = []
+    with ThreadPoolExecutor(1) as pool:
+        answers = pool.submit(
+            lambda: load.paced(
+                spot, asked, bench.folder, clients=CLIENTS, per_s=PER_S, seconds=seconds
+            )
+        )
+        time.sleep(SETTLE_S)
+        for _ in range(SWAPS):
+            windows.append(fleet.swap(spot))
+            time.sleep(APART_S)
+        seen, failed = answers.result()
+    if windows[-1].ended_us > max(seen.began_us):
+        raise RuntimeError("the load ended before the last swap did")
+    return seen, failed, windows
+
+
+def _split(seen: load.Measured, windows: list[Window]) -> dict[bool, list[int]]:
+    """Latencies of requests that began during a swap, and of those between swaps."""
+    parts: dict[bool, list[int]] = {True: [], False: []}
+    for began, took in zip(seen.began_us, seen.took_us, strict=True):
+        if windows[0].began_us - SETTLE_S / 2 * 1e6 <= began:
+            inside = any(window.began_us <= began <= window.ended_us for window in windows)
+            parts[inside].append(took)
+    return parts
