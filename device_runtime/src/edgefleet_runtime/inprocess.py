@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.errors import InvalidModelError, NotFoundError
+from edgefleet.errors import EdgeFleetError, InvalidModelError, NotFoundError
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.engines.discovery import engine_for
 from edgefleet_runtime.serve.table import ServedModel
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgefleet_runtime.engines.base import LoadedModel
+    from edgefleet_runtime.ensemble.declare import Ensemble
 
     Outputs = dict[str, NDArray[Any]]
 
@@ -44,13 +45,15 @@ class Runtime:
     Args:
         models: name to a model file, or to the folder of a bundle. Of a bundle the variant that
             fits this machine is verified and self-tested first.
+        ensembles: graphs of those models, and of each other, by the names to run them under.
         providers: execution providers wanted, the best first; empty for the engine's own choice.
         strict: refuse when the first provider wanted is not the one in use.
         threads: for one run; 0 finds out.
 
     Raises:
         NotFoundError: there is no such file, or no variant of a bundle fits this machine.
-        InvalidModelError: a model can't be opened or fails its self-test.
+        InvalidModelError: a model can't be opened or fails its self-test, or an ensemble's steps
+            don't fit together.
         IntegrityError: a bundle is damaged.
         UnsupportedError: ``strict``, and another provider is in use.
         MissingExtraError: no engine for the model is installed.
@@ -60,6 +63,7 @@ class Runtime:
         self,
         models: Mapping[str, str | os.PathLike[str]],
         *,
+        ensembles: Mapping[str, Ensemble] | None = None,
         providers: Sequence[str] = (),
         strict: bool = False,
         threads: int = 0,
@@ -72,6 +76,8 @@ class Runtime:
         try:
             for name, path in models.items():
                 self._models[name] = self._opened(name, Path(path), options)
+            if ensembles:
+                self._models.update(_bound(ensembles, self._models))
         except BaseException:
             self.close()
             raise
@@ -171,11 +177,25 @@ class Runtime:
         return _from_bundle(name, path, Path(self._work.name) / str(len(self._models)), options)
 
 
+def _bound(
+    ensembles: Mapping[str, Ensemble], models: Mapping[str, ServedModel]
+) -> dict[str, ServedModel]:
+    from edgefleet_runtime.ensemble.binding import bound  # noqa: PLC0415 - most have none
+
+    for name in ensembles:
+        if name in models:
+            raise InvalidModelError(
+                f"a model and an ensemble are both called {name!r}", cure="give each its name"
+            )
+    return bound({name: (ensemble, "1") for name, ensemble in ensembles.items()}, models)
+
+
 def _from_bundle(name: str, folder: Path, work: Path, options: EngineOptions) -> ServedModel:
     """The variant of a bundle that fits this machine, verified, opened and self-tested."""
     from edgefleet.protocol.layout import BundleLayout  # noqa: PLC0415 - a bare file needs none
     from edgefleet.protocol.target import choose_variant, target_of  # noqa: PLC0415
     from edgefleet_runtime.engines.installed import installed_engines  # noqa: PLC0415
+    from edgefleet_runtime.ensemble.stepped import with_steps  # noqa: PLC0415
     from edgefleet_runtime.reconciler.selftest import self_test  # noqa: PLC0415
     from edgefleet_runtime.report import host  # noqa: PLC0415
 
@@ -184,9 +204,15 @@ def _from_bundle(name: str, folder: Path, work: Path, options: EngineOptions) ->
     labels = host.labels(providers={p for engine in engines for p in engine.providers})
     formats = {kind for engine in engines for kind in engine.formats}
     variant = choose_variant(layout.variants, target_of(labels), formats=formats).variant
+    details = layout.details(variant.name)
     model = engine_for(variant.format).load(layout.materialize(variant.name, work), options)
-    _, wrong = self_test(model, layout.details(variant.name))
+    _, wrong = self_test(model, details)
     if wrong is not None:
         model.close()
         raise InvalidModelError(f"model {name!r}, variant {variant.name}: {wrong}")
-    return ServedModel(model, name=name, version="1", bundle=layout.digest, variant=variant.name)
+    try:
+        whole = with_steps(model, details)
+    except EdgeFleetError as error:
+        error.prefixed(f"model {name!r}")
+        raise
+    return ServedModel(whole, name=name, version="1", bundle=layout.digest, variant=variant.name)

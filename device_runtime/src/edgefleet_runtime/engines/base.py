@@ -51,6 +51,8 @@ class LoadedModel(ABC):
     """Open Inference Protocol v2's name of framework and format, such as ``onnxruntime_onnx``."""
     nodes: Mapping[str, int] = MappingProxyType({})
     """How many nodes of the graph each provider runs; empty where the engine doesn't tell."""
+    configuration: Mapping[str, Any] = MappingProxyType({})
+    """What its configuration says beyond all others', as ``inference.ModelConfig`` names fields."""
 
     @abstractmethod
     def infer(
@@ -67,6 +69,12 @@ class LoadedModel(ABC):
             InvalidInputError: unknown, missing or misshapen inputs, unknown outputs.
             InferenceError: the engine failed.
         """
+
+    def probe(
+        self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Run the model as `infer` does, for a measurement and for nobody: nothing counts it."""
+        return self.infer(inputs, outputs)
 
     @abstractmethod
     def close(self) -> None:

@@ -91,7 +91,7 @@ def fill(table: ModelTable, config: StandaloneConfig, work: Path) -> ModelReposi
     for name in repository.names():
         if name in served:
             raise _taken(name)
-        repository.load(name)
+        repository.ensure(name)
     return repository
 
 
