@@ -88,10 +88,10 @@ def test_at_any_time_only_what_is_still_needed_is_kept(data: st.DataObject, coun
     turns = schedule(shuffled, ordered(shuffled, ["in"], outputs), set(outputs))
     kept = {"in"}
     for index, turn in enumerate(turns):
-        assert {tensor for _, tensor in turn.reads} <= kept
+        assert {tensor for _, tensor in shuffled[turn.node].reads} <= kept
         kept |= {tensor for _, tensor in turn.writes}
         kept -= set(turn.drops)
-        later = {tensor for after in turns[index + 1 :] for _, tensor in after.reads}
+        later = {t for after in turns[index + 1 :] for _, t in shuffled[after.node].reads}
         assert kept == (later & kept) | (set(outputs) & kept)
     assert kept == set(outputs)
     assert len(turns) == count

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,7 @@ from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.ensemble.stepped import proper, with_steps
 from edgefleet_runtime.standalone.loading import load_bundle
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+GOLDEN = Path(__file__).parents[3] / "tests" / "contract" / "golden" / "details-steps.json"
 NOTHING = b.Interface(inputs=(), outputs=())
 
 
@@ -126,6 +125,29 @@ def test_a_step_of_several_outputs_says_which() -> None:
     model = NumpyModel(lambda x: {"y": x, "z": x}, outputs=[spec("y"), spec("z")])
     with pytest.raises(InvalidModelError, match=r"doesn't say which.*\n.*one of 'y', 'z'"):
         with_steps(model, details((), (s.Softmax(),)))
+
+
+def test_the_steps_of_the_golden_file_run() -> None:
+    about = b.read_details(GOLDEN.read_bytes())
+    model = NumpyModel(
+        lambda x: {"probabilities": x[:, :3], "mask": x[0].reshape(3, 4, 6)[0]},
+        about.interface.inputs,
+        about.interface.outputs,
+    )
+    whole = with_steps(model, about)
+    assert [one.name for one in whole.interface.inputs] == ["photo"]
+    assert whole.interface.outputs == (
+        spec("sure", "BOOL", (1, 2)),
+        spec("names", "BYTES", (1, 2)),
+        spec("mask", "INT64", (1, 6)),
+    )
+    photo = np.zeros((8, 12, 3), np.uint8)
+    photo[0, 0], photo[6, 10] = 255, 255
+    answer = whole.infer({"photo": photo})
+    # Nearest of two keeps the first, of which channel 0 fills the row of probabilities.
+    assert answer["names"].tolist() == [[b"good", b"scratch"]]
+    assert answer["sure"].tolist() == [[True, False]]
+    assert answer["mask"].tolist() == [[0, 0, 0, 0, 0, 3]]
 
 
 # --- wherever bundles are served

@@ -335,6 +335,10 @@ def plain_steps(steps: Sequence[Step]) -> tuple[dict[str, Any], ...]:
     Raises:
         DocumentError: a step says what no reader would accept, or there are too many.
     """
-    plain: tuple[dict[str, Any], ...] = tuple(msgspec.to_builtins(step) for step in steps)
-    read_steps(plain, what="steps")
+    written = read_steps(tuple(map(_plain, steps)), what="steps")
+    return tuple(map(_plain, written))  # numbers as a reader takes them: 1 has become 1.0
+
+
+def _plain(step: Step) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(step))
     return plain

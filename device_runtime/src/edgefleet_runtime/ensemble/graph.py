@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from edgefleet_runtime.ensemble.plan import Node, Turn
 
     Arrays = Mapping[str, NDArray[Any]]
-    Run = Callable[[Arrays, Sequence[str]], Arrays]
-    """Runs a model for inputs and wanted outputs, by the model's own names."""
+    Run = Callable[[Arrays, Sequence[str] | None], Arrays]
+    """Runs a model for inputs and wanted outputs, by the model's own names; None for all."""
+    Move = tuple[Run, Node, Sequence[tuple[str, str]], Sequence[str] | None, Sequence[str]]
+    """How to take a step's turn: run it, which it is, what it makes, asks for and lets go."""
 
 _MAX_SCHEDULES = 64  # of wanted outputs; clients choose them
 
@@ -99,27 +101,25 @@ class Graph:
             for work, run in zip(works, self._runs, strict=True)
         )
         self._check = FeedCheck(self.interface, text=False)
-        self._schedules: dict[tuple[str, ...], tuple[Turn, ...]] = {}
+        self._asked = [_outputs_of(work) for work in works]
+        self._moves: dict[tuple[bool, tuple[str, ...]], list[Move]] = {}
         self._all = tuple(self._outputs)
 
     def run(
         self, inputs: Arrays, outputs: Sequence[str] | None, *, probe: bool = False
     ) -> dict[str, NDArray[Any]]:
         """Run it once; arguments and errors as of `LoadedModel.infer`, or of its `probe`."""
-        runs = self._probes if probe else self._runs
         feed = self._check.feed(inputs)
         wanted = tuple(self._check.wanted(outputs)) if outputs else self._all
         tensors = {self._inputs[name]: array for name, array in feed.items()}
-        for index, reads, writes, drops in self._scheduled(wanted):
+        for run, node, writes, asked, drops in self._moves_for(wanted, probe=probe):
             try:
-                made = runs[index](
-                    {own: tensors[tensor] for own, tensor in reads}, [own for own, _ in writes]
-                )
+                made = run({own: tensors[tensor] for own, tensor in node.reads}, asked)
             except EdgeFleetError as error:
-                error.prefixed(self._nodes[index].label)
+                error.prefixed(node.label)
                 raise
             except (ValueError, IndexError, TypeError) as error:  # numpy's, of a shape
-                msg = f"{self._nodes[index].label}: {error}"
+                msg = f"{node.label}: {error}"
                 raise InvalidInputError(msg) from error
             for own, tensor in writes:
                 tensors[tensor] = made[own]
@@ -128,15 +128,28 @@ class Graph:
                 del tensors[tensor]
         return {name: tensors[self._outputs[name]] for name in wanted}
 
-    def _scheduled(self, wanted: tuple[str, ...]) -> tuple[Turn, ...]:
-        turns = self._schedules.get(wanted)
-        if turns is None:
+    def _moves_for(self, wanted: tuple[str, ...], *, probe: bool) -> list[Move]:
+        moves = self._moves.get((probe, wanted))
+        if moves is None:
+            runs = self._probes if probe else self._runs
             needed = {self._outputs[name] for name in wanted}
-            turns = schedule(self._nodes, self._order, needed)
-            if len(self._schedules) >= _MAX_SCHEDULES:
-                self._schedules = {}
-            self._schedules[wanted] = turns
-        return turns
+            moves = [
+                self._move(turn, runs[turn.node])
+                for turn in schedule(self._nodes, self._order, needed)
+            ]
+            if len(self._moves) >= _MAX_SCHEDULES:
+                self._moves = {}
+            self._moves[probe, wanted] = moves
+        return moves
+
+    def _move(self, turn: Turn, run: Run) -> Move:
+        asked = [own for own, _ in turn.writes]
+        whole = set(asked) == self._asked[turn.node]
+        return run, self._nodes[turn.node], turn.writes, None if whole else asked, turn.drops
+
+
+def _outputs_of(work: Operation | Member) -> set[str]:
+    return {spec.name for spec in work.interface.outputs} if isinstance(work, Member) else set()
 
 
 def _once(names: Sequence[str], kind: str) -> None:
@@ -234,7 +247,7 @@ def _run_of(work: Operation | Member) -> Run:
         return work.run
     kernel, names = kernel_of(work), (RESULT, INDICES)
 
-    def run(inputs: Arrays, _: Sequence[str]) -> Arrays:
+    def run(inputs: Arrays, _: Sequence[str] | None) -> Arrays:
         return dict(zip(names, kernel(inputs[INPUT]), strict=False))
 
     return run

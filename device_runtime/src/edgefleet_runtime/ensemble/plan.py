@@ -45,13 +45,11 @@ class Turn(NamedTuple):
 
     Attributes:
         node: index of the step among the graph's nodes.
-        reads: as of `Node`.
         writes: those of `Node` that are needed.
         drops: tensors that nothing needs after it.
     """
 
     node: int
-    reads: tuple[tuple[str, str], ...]
     writes: tuple[tuple[str, str], ...]
     drops: tuple[str, ...]
 
@@ -109,7 +107,7 @@ def schedule(
             continue
         last = tuple(dict.fromkeys(t for _, t in node.reads if t not in alive))
         alive.update(last)
-        turns.append(Turn(index, node.reads, needed, last))
+        turns.append(Turn(index, needed, last))
     return tuple(reversed(turns))
 
 

@@ -56,7 +56,8 @@ def _weighed(x: NDArray[Any], axis: int, length: int, wide: np.dtype[Any]) -> ND
     # (1 - w) a + w b and not a + w (b - a): equal neighbours give their own number, infinite ones
     # of one sign too.
     made *= 1 - weight
-    made += beyond * weight
+    beyond *= weight
+    made += beyond
     return made
 
 
