@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from itertools import pairwise
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from device_runtime.tests.ensemble.graphs import NumpyModel, X, add, models, plus, served, spec
 from edgefleet.errors import EdgeFleetError, InferenceError, InvalidInputError, InvalidModelError
@@ -218,6 +221,33 @@ def test_what_does_not_fit_together_is_refused_when_it_is_made(steps: Any, said:
     ensemble = Ensemble(inputs=("in",), steps=tuple(steps), outputs=("out",))
     with pytest.raises(InvalidModelError, match=said):
         EnsembleModel(ensemble, models(m=plus(1), wide=WIDE))
+
+
+TENSORS = st.sampled_from(["in", "a", "b", "out", ""])
+ANY_STEP = st.one_of(
+    st.builds(step, st.sampled_from(["m", "wide", "gone"]), TENSORS, TENSORS),
+    st.builds(s.Softmax, tensor=TENSORS, into=TENSORS, axis=st.integers(-2, 1)),
+    st.builds(s.Reshape, tensor=TENSORS, into=TENSORS, shape=st.just((-1, 4))),
+    st.builds(s.TopK, tensor=TENSORS, into=TENSORS, indices=TENSORS.filter(bool), k=st.just(2)),
+)
+
+
+@given(
+    inputs=st.lists(st.one_of(TENSORS, TENSORS.map(spec)), max_size=2),
+    steps=st.lists(ANY_STEP, max_size=4),
+    outputs=st.lists(st.one_of(TENSORS, TENSORS.map(spec)), max_size=2),
+)
+def test_any_graph_at_all_is_refused_with_a_reason_or_answers(
+    inputs: Any, steps: Any, outputs: Any
+) -> None:
+    ensemble = Ensemble(inputs=tuple(inputs), steps=tuple(steps), outputs=tuple(outputs))
+    try:
+        model = EnsembleModel(ensemble, models(m=plus(1), wide=WIDE))
+    except InvalidModelError:
+        return
+    feed = {one.name: np.ones([8] * len(one.shape), np.float32) for one in model.interface.inputs}
+    with contextlib.suppress(InvalidInputError):  # 8 may not be what a shape of -1 takes
+        assert set(model.infer(feed)) == {one.name for one in model.interface.outputs}
 
 
 def test_declared_outputs_are_promised_and_held_against_the_steps() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import tritonclient.http as http_client
 from tritonclient.utils import InferenceServerException
 
 from device_runtime.tests.serve.grpc_serving import serving_grpc
-from device_runtime.tests.standalone.test_ensembles import Stand
+from device_runtime.tests.standalone.test_ensembles import Stand, model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,10 +24,15 @@ if TYPE_CHECKING:
 X = np.array([1, 2], np.float32)
 
 
-@pytest.fixture(params=["http", "grpc"])
-def talk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Talk]:
+@pytest.fixture
+def stand(tmp_path: Path) -> Stand:
     stand = Stand(tmp_path)
     stand.repository.load("both")
+    return stand
+
+
+@pytest.fixture(params=["http", "grpc"])
+def talk(request: pytest.FixtureRequest, stand: Stand) -> Iterator[Talk]:
     with serving_grpc(stand.table) as (running, address):
         if request.param == "grpc":
             with grpc_client.InferenceServerClient(address) as client:
@@ -90,3 +96,24 @@ def test_what_it_can_not_take_is_told(talk: Talk) -> None:
     tensor.set_data_from_numpy(X.astype(np.int32))
     with pytest.raises(InferenceServerException, match="input 'in' takes FP32, not INT32"):
         client.infer("both", [tensor])
+
+
+def test_no_request_is_lost_or_mixed_while_a_member_is_swapped(talk: Talk, stand: Stand) -> None:
+    done = threading.Event()
+
+    def swap() -> None:
+        try:
+            for version in range(2, 12):
+                model(stand.root, "a", 100.0 * version, str(version))
+                stand.repository.load("a")
+        finally:
+            done.set()
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    answers = set()
+    while not done.is_set():
+        answers.add(float(ask(talk).as_numpy("out")[0]))
+    swapper.join()
+    assert float(ask(talk).as_numpy("out")[0]) == 1111
+    assert answers <= {12.0, *(11.0 + 100 * version for version in range(2, 12))}

@@ -107,7 +107,11 @@ def test_a_batch_size_adds_a_dimension_to_what_is_declared() -> None:
             'ensemble_scheduling { step [ { model_name: "a" model_version: -2 } ] }',
             "asks for version -2",
         ),
-        ('ensemble_scheduling { step [ { model_name: "a" } ] }', "step 1 .* length >= 1"),
+        ('ensemble_scheduling { step [ { model_name: "a" } ] }', "step 1 .* empty output_map"),
+        (
+            'ensemble_scheduling { } input { name: "x" data_type: TYPE_FP32 dims: [ -2 ] }',
+            ">= -1",
+        ),
     ],
 )
 def test_half_an_ensemble_is_refused(text: str, said: str) -> None:

@@ -85,6 +85,8 @@ def nodes_of(ensemble: Ensemble) -> tuple[Node, ...]:
 def _node(step: ModelStep | Operation, number: int) -> Node:
     if isinstance(step, ModelStep):
         label = f"step {number} (model {step.model!r})"
+        if "" in (*step.inputs.values(), *step.outputs.values()):
+            raise InvalidModelError(f"{label} has a tensor without a name")
         return Node(label, tuple(step.inputs.items()), tuple(step.outputs.items()))
     label = f"step {number} ({step_name(step)})"
     if not step.tensor or not step.into:

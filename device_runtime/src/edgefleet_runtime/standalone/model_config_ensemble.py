@@ -47,16 +47,15 @@ def read_ensemble(
         )
     inputs, outputs = datatypes
     batched = message.max_batch_size > 0
-    return Ensemble(
-        inputs=_specs(message.input, inputs, batched=batched),
-        steps=tuple(_step(step, number, name) for number, step in enumerate(_steps(message), 1)),
-        outputs=_specs(message.output, outputs, batched=batched),
-    )
-
-
-def _steps(message: Any) -> Iterable[Any]:  # noqa: ANN401 - as above
-    steps: Iterable[Any] = message.ensemble_scheduling.step
-    return steps
+    steps = enumerate(message.ensemble_scheduling.step, 1)
+    try:
+        return Ensemble(
+            inputs=_specs(message.input, inputs, batched=batched),
+            steps=tuple(_step(step, number, name) for number, step in steps),
+            outputs=_specs(message.output, outputs, batched=batched),
+        )
+    except msgspec.ValidationError as error:
+        raise InvalidModelError(f"model {name!r}: its config.pbtxt: {error}") from error
 
 
 def _step(step: Any, number: int, name: str) -> ModelStep:  # noqa: ANN401 - as above
@@ -67,19 +66,14 @@ def _step(step: Any, number: int, name: str) -> ModelStep:  # noqa: ANN401 - as 
     if step.model_version < LATEST:
         raise InvalidModelError(f"{where} asks for version {step.model_version}")
     version = "" if step.model_version in {LATEST, _EMPTY} else str(step.model_version)
-    try:
-        return msgspec.convert(
-            {
-                "step": "model",
-                "model": step.model_name,
-                "version": version,
-                "inputs": dict(step.input_map),
-                "outputs": dict(step.output_map),
-            },
-            ModelStep,
-        )
-    except msgspec.ValidationError as error:
-        raise InvalidModelError(f"{where}: {error}") from error
+    if not step.output_map:
+        raise InvalidModelError(f"{where} has an empty output_map")
+    return ModelStep(
+        model=step.model_name,
+        version=version,
+        inputs=dict(step.input_map),
+        outputs=dict(step.output_map),
+    )
 
 
 def _specs(

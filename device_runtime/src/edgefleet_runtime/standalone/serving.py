@@ -20,12 +20,12 @@ from edgefleet_runtime.serve.access import Access
 from edgefleet_runtime.serve.server import Server
 from edgefleet_runtime.serve.table import ModelTable
 from edgefleet_runtime.standalone.loading import load_bundle, load_file
-from edgefleet_runtime.standalone.repository import ModelRepository
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from edgefleet_runtime.serve.table import ServedModel
+    from edgefleet_runtime.standalone.repository import ModelRepository
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +87,9 @@ def fill(table: ModelTable, config: StandaloneConfig, work: Path) -> ModelReposi
     table.swap(served)
     if config.repository is None:
         return None
+    # Ensembles come with it, which a server of single models does without.
+    from edgefleet_runtime.standalone.repository import ModelRepository  # noqa: PLC0415
+
     repository = ModelRepository(config.repository, table, options)
     for name in repository.names():
         if name in served:
