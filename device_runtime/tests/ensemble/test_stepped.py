@@ -106,6 +106,12 @@ def test_what_the_model_says_of_itself_stays_true_and_it_closes_with_the_whole()
             (),
             "preprocessing leaves 'q', which the model doesn't take",
         ),
+        ((s.Given(datatype="FP32", shape=(-1,)),) * 2, (), "two steps input"),
+        (
+            (s.Given(datatype="FP32", shape=(-1,)), s.Given(tensor="x", datatype="FP32", shape=())),
+            (),
+            "doesn't say which tensor",
+        ),
         ((s.Clip(tensor="q"),), (), r"step 1 of preprocessing \(clip\) reads 'q'"),
         ((), (s.Label(),), r"step 1 of postprocessing \(label\) reads .*FP32"),
         ((), (s.Given(datatype="FP32", shape=()),), "belongs to preprocessing"),

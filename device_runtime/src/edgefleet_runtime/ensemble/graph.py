@@ -118,9 +118,6 @@ class Graph:
             except EdgeFleetError as error:
                 error.prefixed(node.label)
                 raise
-            except (ValueError, IndexError, TypeError) as error:  # numpy's, of a shape
-                msg = f"{node.label}: {error}"
-                raise InvalidInputError(msg) from error
             for own, tensor in writes:
                 tensors[tensor] = made[own]
             del made  # with what nobody asked for
@@ -248,6 +245,11 @@ def _run_of(work: Operation | Member) -> Run:
     kernel, names = kernel_of(work), (RESULT, INDICES)
 
     def run(inputs: Arrays, _: Sequence[str] | None) -> Arrays:
-        return dict(zip(names, kernel(inputs[INPUT]), strict=False))
+        try:
+            return dict(zip(names, kernel(inputs[INPUT]), strict=False))
+        except EdgeFleetError:
+            raise
+        except (ValueError, IndexError, TypeError) as error:  # numpy's, of a shape
+            raise InvalidInputError(str(error)) from error
 
     return run

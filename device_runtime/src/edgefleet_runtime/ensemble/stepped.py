@@ -104,6 +104,8 @@ class _Lines:
         self.nodes: list[Node] = []
         given = {step.tensor: step for step in before if isinstance(step, Given)}
         self.before = [step for step in before if not isinstance(step, Given)]
+        if len(given) + len(self.before) < len(before):
+            raise InvalidModelError("two steps input of preprocessing are of the same tensor")
         self.after = [step for step in after if not isinstance(step, Given)]
         if len(self.after) < len(after):
             raise InvalidModelError("a step input belongs to preprocessing")

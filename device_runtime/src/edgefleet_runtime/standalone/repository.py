@@ -187,8 +187,13 @@ class ModelRepository:
             fresh[name] = self._opened(found)
             return
         for member in ensemble.models:
-            if member in above or not (member in serving or member in fresh):
+            if member not in above and (member in serving or member in fresh):
+                continue
+            try:
                 self._open(member, serving, fresh, (*above, name))
+            except EdgeFleetError as error:
+                error.prefixed(f"ensemble {name!r}")
+                raise
         models = {**serving, **fresh}
         models.pop(name, None)
         fresh[name] = bind(name, ensemble, models, version=found.version)
