@@ -151,7 +151,7 @@ def _closed(served: Any) -> bool:
 
 def test_a_missing_member_is_named_and_nothing_is_left_loaded(stand: Stand) -> None:
     put(stand.root, "both", ensemble(step("a", "in", "t"), step("gone", "t", "out")))
-    with pytest.raises(NotFoundError, match="^ensemble 'both': .* no model 'gone'"):
+    with pytest.raises(NotFoundError, match=r"^ensemble 'both': .* no model 'gone'"):
         stand.repository.load("both")
     assert stand.names == set()
 
