@@ -39,7 +39,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="edgefleet-bench-") as name:
         for subject, blocks, runs in (
             (models.mlp(Path(name)), rounds, 2000),
-            (models.from_onnx_package("squeezenet"), rounds * 10, 1),
+            (models.squeezenet(), rounds * 10, 1),
         ):
             raw_us, infer, bind = measure(subject, blocks, runs)
             for what, ratio, goal in (

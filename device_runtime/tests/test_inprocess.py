@@ -16,7 +16,7 @@ from device_runtime.tests import onnx_models
 from edgefleet.errors import InvalidInputError, InvalidModelError, NotFoundError
 from edgefleet.protocol import bundle as b
 from edgefleet.protocol.layout import BundleWriter
-from edgefleet_runtime import Runtime
+from edgefleet_runtime import Ensemble, ModelStep, Runtime
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,6 +142,30 @@ def test_importing_the_package_stays_light() -> None:
         "assert r.Runtime.__name__ == 'Runtime'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_ensemble_runs_by_its_name(plus: Path) -> None:
+    step = ModelStep(model="plus", inputs={"x": "x"}, outputs={"y": "z"})
+    twice = Ensemble(
+        inputs=("x",),
+        steps=(step, ModelStep(model="plus", inputs={"x": "z"}, outputs={"y": "y"})),
+        outputs=("y",),
+    )
+    with Runtime({"plus": plus}, ensembles={"twice": twice}) as runtime:
+        assert runtime.models == ("plus", "twice")
+        np.testing.assert_array_equal(runtime.infer("twice", {"x": X})["y"], X + 2)
+        answer = asyncio.run(runtime.infer_async("twice", {"x": X}))
+        np.testing.assert_array_equal(answer["y"], X + 2)
+        assert runtime.model("twice").providers == ("CPUExecutionProvider",)
+
+
+def test_an_ensemble_that_does_not_fit_or_has_a_models_name_is_refused(plus: Path) -> None:
+    step = ModelStep(model="gone", inputs={"x": "x"}, outputs={"y": "y"})
+    ensemble = Ensemble(inputs=("x",), steps=(step,), outputs=("y",))
+    with pytest.raises(InvalidModelError, match=r"ensemble 'e': step 1 .* no such model"):
+        Runtime({"plus": plus}, ensembles={"e": ensemble})
+    with pytest.raises(InvalidModelError, match="both called 'plus'"):
+        Runtime({"plus": plus}, ensembles={"plus": ensemble})
 
 
 def test_the_package_has_nothing_else() -> None:

@@ -17,6 +17,7 @@ import msgspec
 from edgefleet.protocol import bundle as b
 from edgefleet.protocol import event as e
 from edgefleet.protocol import report as r
+from edgefleet.protocol import steps as s
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.layout import BundleLayout, BundleWriter
 from edgefleet.protocol.pointer import Cohort, Next, Pointer
@@ -300,6 +301,42 @@ DETAILS = b.Details(
     lineage={"run": "run-17", "data": BLOB},
 )
 
+BEFORE: tuple[s.Step, ...] = (
+    s.Given(tensor="photo", datatype="UINT8", shape=(-1, -1, 3)),
+    s.Resize(tensor="photo", height=4, width=6, mode="nearest"),
+    s.Clip(min=1, max=254.5),
+    s.Cast(datatype="FP32"),
+    s.Normalize(mean=(123.5, 116.25, 103.0), std=(58.5,)),
+    s.Transpose(axes=(2, 0, 1)),
+    s.Reshape(shape=(1, -1)),
+    s.Rescale(scale=0.5, offset=-0.25),
+    s.ExpandDims(axis=0),
+    s.Squeeze(axis=1, into="x"),
+)
+AFTER: tuple[s.Step, ...] = (
+    s.Softmax(tensor="probabilities"),
+    s.TopK(k=2, into="scores", indices="classes"),
+    s.Label(tensor="classes", into="names"),
+    s.Threshold(tensor="scores", at=0.5, into="sure"),
+    s.ArgMax(tensor="mask", axis=0, keep=True),
+)
+DETAILS_STEPS = b.Details(
+    variant="fp32",
+    entry="model.onnx",
+    interface=b.Interface(
+        inputs=(b.TensorSpec(name="x", datatype="FP32", shape=(1, 72)),),
+        outputs=(
+            b.TensorSpec(name="probabilities", datatype="FP32", shape=(1, 3)),
+            b.TensorSpec(name="mask", datatype="FP32", shape=(4, 6)),
+        ),
+    ),
+    labels=("good", "scratch", "dent"),
+    preprocessing=s.plain_steps(BEFORE),
+    postprocessing=s.plain_steps(AFTER),
+    requires=(s.FEATURE,),
+)
+"""Every step once."""
+
 FILES = {
     "model.onnx": b"stands for the graph\n",
     "weights/model.onnx.data": b"stands for the weights\n",
@@ -352,5 +389,6 @@ DOCUMENTS: dict[str, msgspec.Struct] = {
     "sketch-classes.json": CLASSES,
     "target.json": TARGET,
     "details.json": DETAILS,
+    "details-steps.json": DETAILS_STEPS,
 }
 """File name -> the document whose canonical bytes it holds. The bundle's documents lie in it."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 
-from edgefleet.protocol import bundle, event, pointer, release, report, sketch, target
+from edgefleet.protocol import bundle, event, pointer, release, report, sketch, steps, target
 from edgefleet.protocol.documents import Document
 from tests.contract import samples
 
@@ -65,6 +65,23 @@ def test_table_lists_the_fields_and_their_defaults(name: str) -> None:
 def test_example_is_the_golden_file(how: str, name: str, text: str) -> None:
     golden = (GOLDEN / name).read_text(encoding="utf-8")
     assert text == golden if how == "bytes" else json.loads(text) == json.loads(golden)
+
+
+def test_every_step_is_listed_with_its_fields_and_their_defaults() -> None:
+    table = re.search(r"<!-- steps -->\n\|.*\n\|[-|]+\n((?:\|.*\n)+)", PAGE)
+    assert table is not None
+    listed = {row[0]: row[1] for row in cells(table[1])}
+    common = {field.name for field in msgspec.structs.fields(steps.StepBase)}
+    coded = {}
+    for kind in get_args(steps.Step):
+        fields = [
+            f"`{field.name}`"
+            + ("" if default_of(field) == "required" else f" = {default_of(field)}")
+            for field in msgspec.structs.fields(kind)
+            if field.name not in common
+        ]
+        coded[f"`{kind.__struct_config__.tag}`"] = ", ".join(fields)
+    assert listed == coded
 
 
 def test_every_kind_has_an_example() -> None:
@@ -125,6 +142,7 @@ def test_every_agreed_string_is_named(what: str) -> None:
         (bundle.MAX_DETAILS_BYTES, "details 32 MiB"),
         (sketch.MAX_CLASSES, "4,096 classes"),
         (bundle.MAX_VARIANTS, "64 at most"),
+        (steps.MAX_STEPS, "32 steps at most"),
     ],
 )
 def test_limits_are_right(limit: int, written: str) -> None:

@@ -22,6 +22,7 @@ from edgefleet.protocol.event import Event, read_event
 from edgefleet.protocol.layout import BundleLayout
 from edgefleet.protocol.segment import read_segment
 from edgefleet.protocol.sketch import read_sketch
+from edgefleet.protocol.steps import STEP_NAMES, read_steps, step_name
 from tests.contract import future, samples
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -33,6 +34,7 @@ READERS = {
     "release-memory.json": future.READERS["release.json"],
     "release-shadow.json": future.READERS["release.json"],
     "report-shadow.json": future.READERS["report.json"],
+    "details-steps.json": future.READERS["details.json"],
     "release-empty.json": future.READERS["release.json"],
     **{f"event-{kind}.json": read_event for kind in samples.EVENTS},
     "event-prediction-traced.json": read_event,
@@ -85,6 +87,17 @@ def test_golden_sketches_come_out_of_an_event_as_they_went_in() -> None:
     features: dict[str, Any] = window.features  # type: ignore[union-attr]
     read = {name: read_sketch(plain) for name, plain in features.items()}
     assert read == {"brightness": samples.NUMBERS, "top": samples.CLASSES}
+
+
+def test_golden_steps_mean_what_was_written() -> None:
+    details = b.read_details(golden("details-steps.json"))
+    assert read_steps(details.preprocessing, what="preprocessing") == samples.BEFORE
+    assert read_steps(details.postprocessing, what="postprocessing") == samples.AFTER
+
+
+def test_golden_steps_are_all_that_there_are() -> None:
+    written = {step_name(step) for step in (*samples.BEFORE, *samples.AFTER)}
+    assert written == set(STEP_NAMES)
 
 
 def test_release_keeps_its_digest() -> None:

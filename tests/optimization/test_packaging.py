@@ -19,6 +19,7 @@ from edgefleet.errors import (
 )
 from edgefleet.optimization import bundle_from_onnx, self_test
 from edgefleet.protocol import bundle as b
+from edgefleet.protocol.steps import FEATURE, Rescale, Softmax
 from tests.optimization import models
 from tests.optimization.device import arrays, repeat_self_test, session_for
 
@@ -70,6 +71,22 @@ def test_a_device_gets_the_same_outputs_from_the_bundle_as_from_the_file(
         session_for(entry).run(None, feed), session_for(digits.path).run(None, feed), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_steps_around_a_model_are_packed_and_required(digits: Digits, tmp_path: Path) -> None:
+    bundle = bundle_from_onnx(
+        digits.path,
+        tmp_path / "bundle",
+        name="digits",
+        preprocessing=[Rescale(scale=0.5)],
+        postprocessing=[Softmax()],
+    )
+    details = bundle.details("fp32")
+    assert details.preprocessing == ({"step": "rescale", "scale": 0.5},)
+    assert details.postprocessing == ({"step": "softmax"},)
+    assert details.requires == (FEATURE,)
+    assert bundle.variant("fp32").requires == (FEATURE,)
+    assert details.self_test
 
 
 def test_external_data_travels_at_its_own_path(tmp_path: Path) -> None:

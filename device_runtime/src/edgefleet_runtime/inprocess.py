@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.errors import NotFoundError
+from edgefleet.errors import InvalidModelError, NotFoundError
 from edgefleet_runtime.bound import INLINE_RUN_US, BoundModel
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.standalone.loading import load_bundle, load_file
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgefleet_runtime.engines.base import LoadedModel
+    from edgefleet_runtime.ensemble.declare import Ensemble
     from edgefleet_runtime.serve.table import ServedModel
 
     Outputs = dict[str, NDArray[Any]]
-
 
 
 class Runtime:
@@ -44,6 +44,7 @@ class Runtime:
     Args:
         models: name to a model file, which ends in .onnx or .tflite, or to the folder of a bundle.
             Of a bundle the variant that fits this machine is verified and self-tested first.
+        ensembles: graphs of those models, and of each other, by the names to run them under.
         providers: execution providers wanted, the best first; empty for the engine's own choice.
         strict: refuse when the first provider wanted is not the one in use.
         threads: for one run; 0 finds out.
@@ -56,7 +57,8 @@ class Runtime:
     Raises:
         NotFoundError: there is no such file, or no variant of a bundle fits this machine.
         InvalidInputError: the name of a file doesn't tell its format.
-        InvalidModelError: a model can't be opened or fails its self-test.
+        InvalidModelError: a model can't be opened or fails its self-test, or an ensemble's steps
+            don't fit together.
         IntegrityError: a bundle is damaged.
         UnsupportedError: ``strict``, and another provider is in use.
         MissingExtraError: no engine for the model is installed.
@@ -66,6 +68,7 @@ class Runtime:
         self,
         models: Mapping[str, str | os.PathLike[str]],
         *,
+        ensembles: Mapping[str, Ensemble] | None = None,
         providers: Sequence[str] = (),
         strict: bool = False,
         threads: int = 0,
@@ -90,6 +93,8 @@ class Runtime:
         try:
             for name, path in models.items():
                 self._models[name] = self._opened(name, Path(path), options)
+            if ensembles:
+                self._models.update(_bound(ensembles, self._models))
         except BaseException:
             self.close()
             raise
@@ -216,3 +221,16 @@ class Runtime:
         # Laid out files are links where the disk allows it; the name may hold what a path may not.
         work = Path(self._work.name) / str(len(self._models))
         return load_bundle(name, path, work, options)
+
+
+def _bound(
+    ensembles: Mapping[str, Ensemble], models: Mapping[str, ServedModel]
+) -> dict[str, ServedModel]:
+    from edgefleet_runtime.ensemble.binding import bound  # noqa: PLC0415 - most have none
+
+    for name in ensembles:
+        if name in models:
+            raise InvalidModelError(
+                f"a model and an ensemble are both called {name!r}", cure="give each its name"
+            )
+    return bound({name: (ensemble, "1") for name, ensemble in ensembles.items()}, models)

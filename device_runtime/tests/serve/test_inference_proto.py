@@ -15,6 +15,8 @@ OURS = f"{NAME}.proto"
 # Of these messages we serve some fields; of all others, all.
 PARTLY = {
     "ModelConfig",
+    "ModelEnsembling",
+    "ModelEnsembling.Step",
     "ModelInput",
     "ModelOutput",
     "ModelVersionPolicy",

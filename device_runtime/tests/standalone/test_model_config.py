@@ -74,8 +74,6 @@ def test_a_wrong_configuration_is_refused_with_its_reason(text: str, said: str) 
 @pytest.mark.parametrize(
     "text,said",
     [
-        ('platform: "ensemble"', "ensemble"),
-        ('ensemble_scheduling { step [ { model_name: "a" } ] }', "ensemble"),
         ("sequence_batching { max_sequence_idle_microseconds: 1 }", "sequence"),
         ('model_operations { op_library_filename: "evil.so" }', "custom operators"),
         ('model_repository_agents { agents [ { name: "checksum" } ] }', "agents"),

@@ -14,15 +14,17 @@ from edgefleet.optimization.samples import arrange
 from edgefleet.protocol.bundle import Details
 from edgefleet.protocol.layout import BundleWriter
 from edgefleet.protocol.names import check_name
+from edgefleet.protocol.steps import FEATURE, plain_steps
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from edgefleet.optimization.onnx_file import OnnxFile
     from edgefleet.optimization.self_test import SelfTest
     from edgefleet.protocol.bundle import Descriptor
     from edgefleet.protocol.layout import BundleLayout
+    from edgefleet.protocol.steps import Step
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ def bundle_from_onnx(
     name: str,
     self_test_inputs: object = None,
     labels: tuple[str, ...] = (),
+    preprocessing: Sequence[Step] = (),
+    postprocessing: Sequence[Step] = (),
     metrics: Mapping[str, float] | None = None,
     lineage: Mapping[str, str] | None = None,
     targets: tuple[str, ...] = (),
@@ -60,6 +64,9 @@ def bundle_from_onnx(
             are made up where onnxruntime is installed and the model is small enough and takes any;
             where they can't be, ``lineage["self_test"]`` of the bundle says why.
         labels: class names by index.
+        preprocessing: steps that devices run before the model; the self-test doesn't, it is of the
+            model proper. A device that doesn't know them refuses the bundle.
+        postprocessing: steps after it, likewise.
         metrics: figures to carry along, such as ``accuracy``.
         lineage: where it came from, to carry along.
         targets: hardware targets it is meant for; empty for any.
@@ -70,6 +77,7 @@ def bundle_from_onnx(
         InvalidModelError: the file is unfit; see `onnx_file.inspect`.
         InvalidInputError: ``to`` exists, the name is illegal, or the self-test inputs don't suit
             it.
+        DocumentError: a step says what no reader would accept, or there are too many.
         MissingExtraError: onnx, or for self-test inputs onnxruntime, isn't installed.
         StorageFullError: no room; nothing is left behind.
     """
@@ -87,6 +95,9 @@ def bundle_from_onnx(
             entry=entry_of(file),
             interface=file.interface,
             labels=tuple(labels),
+            preprocessing=plain_steps(preprocessing),
+            postprocessing=plain_steps(postprocessing),
+            requires=(FEATURE,) if preprocessing or postprocessing else (),
             self_test=test.vectors,
             tolerance=test.tolerance,
             metrics={key: float(value) for key, value in (metrics or {}).items()},

@@ -153,11 +153,12 @@ class Details(Document, frozen=True, kw_only=True):
     Attributes:
         variant: name, unique in the bundle.
         entry: file path of the layer that an engine opens.
-        interface: inputs and outputs.
+        interface: inputs and outputs of the model proper, without the steps.
         labels: class names by index of the classifying output; empty when there are none.
-        preprocessing: steps before the model, as plain data; empty when there are none.
+        preprocessing: steps before the model, as plain data, which `edgefleet.protocol.steps`
+            reads; empty when there are none.
         postprocessing: steps after it.
-        self_test: recorded vectors that a device runs before it serves.
+        self_test: recorded vectors that a device runs before it serves, of the model proper.
         tolerance: how far a device's outputs may lie from the recorded ones.
         sketches: reference sketches by feature, as `edgefleet.protocol.sketch` writes them.
         metrics: figures measured where the variant was made, such as ``accuracy``.

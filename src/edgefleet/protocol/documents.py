@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 VERSION = 1
 """The version that this library writes."""
 
-KNOWN_FEATURES: frozenset[str] = frozenset()
-"""Features of ``requires`` that this library honours. None has been defined yet."""
+KNOWN_FEATURES: frozenset[str] = frozenset({"steps"})
+"""Features of ``requires`` that this library honours; `edgefleet.protocol.steps` has the one."""
 
 MAX_DOCUMENT_BYTES = 1 << 20  # bytes; the default limit of a document read from outside
 

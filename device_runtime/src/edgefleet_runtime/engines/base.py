@@ -95,6 +95,8 @@ class LoadedModel(ABC):
     """How many nodes of the graph each provider runs; empty where the engine doesn't tell."""
     device: int | None = None
     """Number of the GPU whose memory `bind` and `infer_on_device` take; None for the host alone."""
+    configuration: Mapping[str, Any] = MappingProxyType({})
+    """What its configuration says beyond all others', as ``inference.ModelConfig`` names fields."""
 
     @abstractmethod
     def infer(
@@ -145,6 +147,12 @@ class LoadedModel(ABC):
             stay: names of outputs to leave on `device`.
         """
         raise UnsupportedError(f"{self.engine} takes no tensors on a GPU", cure="send plain ones")
+
+    def probe(
+        self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Run the model as `infer` does, for a measurement and for nobody: nothing counts it."""
+        return self.infer(inputs, outputs)
 
     @abstractmethod
     def close(self) -> None:

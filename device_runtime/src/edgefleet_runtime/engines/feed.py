@@ -18,9 +18,15 @@ if TYPE_CHECKING:
 
 
 class FeedCheck:
-    """The checks of one model; may be used by several threads."""
+    """The checks of one model; may be used by several threads.
 
-    def __init__(self, interface: Interface) -> None:
+    Args:
+        interface: the model's.
+        text: turn BYTES into ``str``; else they are handed on as they are.
+    """
+
+    def __init__(self, interface: Interface, *, text: bool = True) -> None:
+        self._text = text
         self._inputs = {
             spec.name: (spec.datatype, dtype_of(spec.datatype), spec.shape, _fixed(spec.shape))
             for spec in interface.inputs
@@ -28,7 +34,7 @@ class FeedCheck:
         self._outputs = frozenset(spec.name for spec in interface.outputs)
 
     def feed(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The inputs as an engine takes them, BYTES as ``str``.
+        """The inputs as an engine takes them.
 
         Raises:
             InvalidInputError: an input is missing, unknown, of another datatype or shape.
@@ -48,7 +54,7 @@ class FeedCheck:
             if shape and array.shape != shape and not _fits(array.shape, len(shape), fixed):
                 msg = f"input {name!r} takes shape {list(shape)}, not {list(array.shape)}"
                 raise InvalidInputError(msg, cure="-1 stands for any length")
-            feed[name] = _text(array, name) if datatype == "BYTES" else array
+            feed[name] = _text(array, name) if self._text and datatype == "BYTES" else array
         if len(inputs) != len(feed):
             unknown = ", ".join(repr(name) for name in inputs if name not in feed)
             msg = f"the model has no input {unknown}"

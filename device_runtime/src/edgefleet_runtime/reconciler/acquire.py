@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgefleet.errors import IntegrityError
+from edgefleet.errors import EdgeFleetError, IntegrityError
 from edgefleet.protocol import bundle as b
 from edgefleet.protocol import release as r
 from edgefleet.protocol.target import choose_variant, target_of
+from edgefleet_runtime.ensemble.stepped import steps_of
 from edgefleet_runtime.store.fetch import Want
 
 if TYPE_CHECKING:
@@ -133,6 +134,11 @@ class Acquirer:
         about = b.details_descriptor(manifest)
         details = b.read_details(self._blob(about, f"{name}, details", sources))
         b.entry_of(manifest, details)  # refused now rather than after its weights have come
+        try:
+            steps_of(details)  # likewise
+        except EdgeFleetError as error:
+            error.prefixed(name)
+            raise
         return Part(
             model=model,
             variant=choice.variant,

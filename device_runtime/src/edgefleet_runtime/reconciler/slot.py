@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgefleet.errors import EdgeFleetError, InvalidModelError
 from edgefleet.protocol.bundle import blobs_of, entry_of, files_of
 from edgefleet_runtime.engines.base import EngineOptions
+from edgefleet_runtime.ensemble.stepped import proper, with_steps
 from edgefleet_runtime.faults import point
 from edgefleet_runtime.reconciler.room import estimate
 from edgefleet_runtime.reconciler.selftest import self_test, warm_up
@@ -148,7 +149,7 @@ class Workbench:
         """Open a verified model, or share the one that another slot has open.
 
         Raises:
-            InvalidModelError: the engine can't open it.
+            InvalidModelError: the engine can't open it, or its steps don't fit it.
             UnsupportedError: ``strict``, and the provider wanted is not the one in use.
         """
         for slot in others:
@@ -160,8 +161,14 @@ class Workbench:
             raise InvalidModelError(f"model {unit.part.model.name} was not verified")
         part = unit.part
         engine = self._engine_for(part.variant.format)
+        model = engine.load(unit.folder / entry_of(part.manifest, part.details), unit.options)
+        try:
+            whole = with_steps(model, part.details)
+        except EdgeFleetError as error:
+            error.prefixed(f"model {part.model.name}")
+            raise
         unit.served = ServedModel(
-            engine.load(unit.folder / entry_of(part.manifest, part.details), unit.options),
+            whole,
             name=part.model.name,
             version=part.model.version,
             bundle=part.model.bundle,
@@ -174,7 +181,7 @@ class Workbench:
         if unit.served is None or unit.outcome is not None:
             return
         try:
-            warm_up(unit.served.model, unit.part.details)
+            warm_up(proper(unit.served.model), unit.part.details)
         except EdgeFleetError as error:
             _log.info("warming up %s: %s", unit.part.model.name, error.message)
         point("model.warmed")
@@ -188,7 +195,7 @@ class Workbench:
         if unit.served is None:
             raise InvalidModelError(f"model {unit.part.model.name} was not loaded")
         if unit.outcome is None:
-            unit.outcome, wrong = self_test(unit.served.model, unit.part.details)
+            unit.outcome, wrong = self_test(proper(unit.served.model), unit.part.details)
             if wrong is not None:
                 raise InvalidModelError(
                     f"{unit.part.model.name}:{unit.part.model.version}, variant "

@@ -70,7 +70,7 @@ def max_rows(
     row = {name: array[:1] for name, array in inputs.items()}
     # Differs from the row everywhere, and 0 and 1 are valid wherever numbers are indices.
     other = {name: (array == 0).astype(array.dtype) for name, array in row.items()}
-    alone = model.infer(row, outputs)
+    alone = model.probe(row, outputs)
     if not _keeps_rows_apart(model, row, other, outputs, alone):
         return 1
     row_bytes = sum(a.nbytes for a in (*row.values(), *alone.values())) or 1
@@ -95,7 +95,7 @@ def _keeps_rows_apart(
     alone: Mapping[str, NDArray[Any]],
 ) -> bool:
     mixed = {name: np.concatenate([array, other[name], other[name]]) for name, array in row.items()}
-    together, second = model.infer(mixed, outputs), model.infer(other, outputs)
+    together, second = model.probe(mixed, outputs), model.probe(other, outputs)
     return all(
         array.ndim > 0
         and together[name].shape == (3, *array.shape[1:])
@@ -126,6 +126,6 @@ def _time_us(
         start = time.perf_counter()
         if turn > 1 and start > ends:
             break
-        model.infer(inputs, outputs)
+        model.probe(inputs, outputs)
         best = min(best, time.perf_counter() - start)
     return best * 1e6

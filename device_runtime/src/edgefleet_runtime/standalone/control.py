@@ -113,7 +113,11 @@ class RepositoryControl:
         _log.info("loaded %s:%s on request", name, self._table.get(name).version)
 
     def unload(self, name: str, *, dependents: bool) -> None:
-        """Serve a model no longer; one that isn't loaded is left so.
+        """Serve a model no longer, nor the ensembles that need it; one that isn't loaded stays so.
+
+        Args:
+            name: of the model.
+            dependents: as of `ModelRepository.unload`.
 
         Raises:
             NotFoundError: there is no such model.
@@ -121,15 +125,17 @@ class RepositoryControl:
             UnsupportedError: the model isn't the repository's.
         """
         self._check(name)
+        left = frozenset({name})
         try:
-            self._repository.unload(name)
+            left = self._repository.unload(name, dependents=dependents)
         except NotFoundError:
             if name not in self._repository:
                 raise
         else:
-            _log.info("unloaded %s on request", name)
-        self._drop(name)
-        self._note(name, "unloaded")
+            _log.info("unloaded %s on request", ", ".join(sorted(left)))
+        for gone in left:
+            self._drop(gone)
+            self._note(gone, "unloaded" if gone == name else f"unloaded with {name}")
 
     def _check(self, name: str) -> None:
         check_model_name(name)

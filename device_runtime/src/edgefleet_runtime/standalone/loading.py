@@ -90,6 +90,7 @@ def load_bundle(
     from edgefleet.protocol.layout import BundleLayout  # noqa: PLC0415 - a bare file needs none
     from edgefleet.protocol.target import choose_variant, target_of  # noqa: PLC0415
     from edgefleet_runtime.engines.installed import installed_engines  # noqa: PLC0415
+    from edgefleet_runtime.ensemble.stepped import with_steps  # noqa: PLC0415
     from edgefleet_runtime.reconciler.selftest import self_test, warm_up  # noqa: PLC0415
     from edgefleet_runtime.report import host  # noqa: PLC0415
 
@@ -111,10 +112,11 @@ def load_bundle(
         if wrong is not None:
             model.close()
             _refuse(f"variant {variant.name}: {wrong}")
+        whole = with_steps(model, details)
     except EdgeFleetError as error:
         error.prefixed(f"model {name!r}")
         raise
-    return ServedModel(model, name=name, version="1", bundle=layout.digest, variant=variant.name)
+    return ServedModel(whole, name=name, version="1", bundle=layout.digest, variant=variant.name)
 
 
 def _refuse(why: str) -> NoReturn:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgefleet.errors import InvalidModelError, MissingExtraError, UnsupportedError
+from edgefleet_runtime.ensemble.declare import Ensemble
+from edgefleet_runtime.standalone.model_config_ensemble import read_ensemble
 from edgefleet_runtime.standalone.model_config_schema import ENUMS, message_type
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class RepositoryModelConfig(msgspec.Struct, frozen=True, kw_only=True):
         filename: of the model in its version's folder; empty for the format's own.
         versions: those that may be served; empty for any.
         device: short name of what it must run on; empty for no wish.
+        ensemble: the graph that it describes; None where it describes a model.
     """
 
     max_batch_size: int = 0
@@ -44,6 +47,7 @@ class RepositoryModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     filename: str = ""
     versions: tuple[int, ...] = ()
     device: str = ""
+    ensemble: Ensemble | None = None
 
 
 def read_model_config(text: bytes, *, name: str) -> RepositoryModelConfig:
@@ -102,13 +106,15 @@ def _read(message: Any, name: str) -> RepositoryModelConfig:  # noqa: ANN401 - m
     policy = message.version_policy
     wanted = tuple(policy.specific.versions) if policy.HasField("specific") else ()
     kinds = {group.kind for group in message.instance_group}
+    inputs, outputs = _tensors(message.input, name), _tensors(message.output, name)
     return RepositoryModelConfig(
         max_batch_size=message.max_batch_size,
-        inputs=_tensors(message.input, name),
-        outputs=_tensors(message.output, name),
+        inputs=inputs,
+        outputs=outputs,
         filename=message.default_model_filename,
         versions=wanted,
         device=_KINDS.get(kinds.pop(), "") if len(kinds) == 1 else "",
+        ensemble=read_ensemble(message, (inputs, outputs), name=name),
     )
 
 
@@ -161,7 +167,6 @@ def _check(message: Any, name: str) -> None:  # noqa: ANN401 - as above
         msg = f"{where}: default_model_filename leaves its folder: {filename[:100]!r}"
         raise InvalidModelError(msg, cure="name a file in the version's own folder")
     refused = {
-        "an ensemble": message.HasField("ensemble_scheduling") or message.platform == "ensemble",
         "sequence batching": message.HasField("sequence_batching"),
         "repository agents": bool(message.model_repository_agents.agents),
         "libraries of custom operators": bool(message.model_operations.op_library_filename),
@@ -171,7 +176,7 @@ def _check(message: Any, name: str) -> None:  # noqa: ANN401 - as above
         if asked:
             msg = f"{where} asks for {what}, which is not served from a repository here"
             raise UnsupportedError(msg, cure="leave the model out, or serve it with Triton")
-    if message.platform not in {"", "onnxruntime_onnx"} or message.backend not in {
+    if message.platform not in {"", "onnxruntime_onnx", "ensemble"} or message.backend not in {
         "",
         "onnxruntime",
     }:

@@ -58,7 +58,12 @@ MESSAGES: dict[str, tuple[tuple[str, str, int], ...]] = {
         ("control_input", "*ModelSequenceBatching.ControlInput", 2),
         ("state", "*ModelSequenceBatching.State", 5),
     ),
-    "ModelEnsembling.Step": (("input_map", "%string", 3), ("output_map", "%string", 4)),
+    "ModelEnsembling.Step": (
+        ("model_name", "string", 1),
+        ("model_version", "int64", 2),
+        ("input_map", "%string", 3),
+        ("output_map", "%string", 4),
+    ),
     "ModelEnsembling": (("step", "*ModelEnsembling.Step", 1),),
     "ModelParameter": (("string_value", "string", 1),),
     "ModelWarmup.Input": (),

@@ -8,6 +8,9 @@ Rules kept here:
   over. One version is served: the latest that the configuration allows.
 - Nothing outside the repository is opened: a link that leads out of it is refused, wherever it is.
 - A model is in the table whole or not at all; a load that fails leaves what served before.
+- An ensemble loads the members that don't serve yet. A member that is loaded anew takes the
+  ensembles that need it along: they are bound to it and swapped together. One that is unloaded
+  takes them out of the table with it, as in Triton.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from edgefleet.errors import (
 )
 from edgefleet.protocol.files import read_small
 from edgefleet_runtime.engines.devices import providers_of
+from edgefleet_runtime.ensemble.binding import bind, members_of, needing, replaced
 from edgefleet_runtime.standalone.loading import load_file
 from edgefleet_runtime.standalone.model_config import (
     MAX_BYTES,
@@ -36,7 +40,7 @@ from edgefleet_runtime.standalone.model_config import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from edgefleet.protocol.bundle import TensorSpec
     from edgefleet_runtime.engines.base import EngineOptions
@@ -56,6 +60,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     version: str
     path: Path
+    """Its file; of an ensemble, which has none, its version's folder."""
     config: RepositoryModelConfig
 
 
@@ -77,6 +82,7 @@ class ModelRepository:
         self.root = root.resolve()
         self._table = table
         self._options = options
+        self._implied: set[str] = set()  # loaded for ensembles alone
 
     def names(self) -> tuple[str, ...]:
         """Names of the models in it, sorted, loadable or not.
@@ -123,47 +129,132 @@ class ModelRepository:
         versions = sorted(_versions(folder), reverse=True)
         allowed = [v for v in versions if not config.versions or v in config.versions]
         for version in allowed:
+            if config.ensemble is not None:
+                self._inside(place := folder / str(version), name)
+                return Found(name=name, version=str(version), path=place, config=config)
             if (path := self._model_file(folder / str(version), name, config)) is not None:
                 return Found(name=name, version=str(version), path=path, config=config)
         seen = ", ".join(map(str, versions)) or "none"
         raise NotFoundError(
             f"model {name!r} has no version that can be served; its versions: {seen}",
-            cure=f"put the model at {folder}/1/{config.filename or _DEFAULT_FILES[0]}",
+            cure=f"make the folder {folder}/1, which stays empty"
+            if config.ensemble is not None
+            else f"put the model at {folder}/1/{config.filename or _DEFAULT_FILES[0]}",
         )
 
     def load(self, name: str, *, config: RepositoryModelConfig | None = None) -> ServedModel:
         """Open a model and put it in the table, in place of what it served before.
+
+        Members of an ensemble that don't serve yet are put there with it.
 
         Args:
             name: its name.
             config: stands for the configuration in its folder.
 
         Raises:
-            EdgeFleetError: as `find` and `Engine.load`.
+            EdgeFleetError: as `find` and `Engine.load`, and as `ensemble.binding.bound`.
         """
+        serving = self._serving()
+        fresh: dict[str, ServedModel] = {}
+        try:
+            self._open(name, serving, fresh, (), config)
+            after = replaced(serving, fresh)
+        except EdgeFleetError:
+            # The last ones first: an ensemble holds leases on its members.
+            for served in reversed(fresh.values()):
+                served.retire()
+            raise
+        self._implied -= {name}
+        self._implied |= fresh.keys() - {name}
+        self._swap(after)
+        return after[name]
+
+    def ensure(self, name: str) -> None:
+        """`load` a model, unless it serves already as a member of an ensemble."""
+        if name in self._serving():
+            self._implied.discard(name)
+        else:
+            self.load(name)
+
+    def _open(
+        self,
+        name: str,
+        serving: Mapping[str, ServedModel],
+        fresh: dict[str, ServedModel],
+        above: tuple[str, ...],
+        config: RepositoryModelConfig | None = None,
+    ) -> None:
+        """Open a model into ``fresh``, after the members that it lacks.
+
+        Args:
+            name: of the model.
+            serving: what the table has.
+            fresh: what was opened already.
+            above: the ensembles that it is opened for.
+            config: stands for the configuration in its folder.
+        """
+        if name in above:
+            raise InvalidModelError(
+                f"ensembles need each other in a circle: {' -> '.join((*above, name))}"
+            )
         found = self.find(name, config=config)
+        if (ensemble := found.config.ensemble) is None:
+            fresh[name] = self._opened(found)
+            return
+        for member in ensemble.models:
+            if member not in above and (member in serving or member in fresh):
+                continue
+            try:
+                self._open(member, serving, fresh, (*above, name))
+            except EdgeFleetError as error:
+                error.prefixed(f"ensemble {name!r}")
+                raise
+        models = {**serving, **fresh}
+        models.pop(name, None)
+        fresh[name] = bind(name, ensemble, models, version=found.version)
+
+    def _opened(self, found: Found) -> ServedModel:
         options = self._options
         if not options.providers and found.config.device:
             options = msgspec.structs.replace(options, providers=providers_of(found.config.device))
-        served = load_file(name, found.path, options, version=found.version)
+        served = load_file(found.name, found.path, options, version=found.version)
         try:
             _agree(served, found.config)
         except EdgeFleetError:
             served.retire()
             raise
-        self._swap({**self._serving(), name: served})
         return served
 
-    def unload(self, name: str) -> None:
+    def unload(self, name: str, *, dependents: bool = False) -> frozenset[str]:
         """Take a model out of the table; it closes when its last request ends.
+
+        Ensembles that need it leave with it.
+
+        Args:
+            name: of the model.
+            dependents: Triton's ``unload_dependents``: also the members that were loaded for it,
+                and not by their own names, if no other ensemble needs them.
+
+        Returns:
+            The names of all that left.
 
         Raises:
             NotFoundError: it is not being served.
         """
         serving = self._serving()
-        if serving.pop(name, None) is None:
+        if name not in serving:
             raise NotFoundError(f"model {name!r} is not loaded")
-        self._swap(serving)
+        leaving = {name} | needing(serving, {name})
+        if dependents:
+            leaving |= self._orphans(serving, leaving)
+        self._implied -= leaving
+        self._swap({known: served for known, served in serving.items() if known not in leaving})
+        return frozenset(leaving)
+
+    def _orphans(self, serving: Mapping[str, ServedModel], leaving: set[str]) -> set[str]:
+        """Members that were loaded for what leaves, and that nothing else needs."""
+        members = members_of(serving, leaving) & self._implied
+        return {name for name in members if needing(serving, {name}) <= leaving | members}
 
     def _serving(self) -> dict[str, ServedModel]:
         return {model.name: model for model in self._table}

@@ -20,7 +20,6 @@ from edgefleet_runtime.serve.server import Server
 from edgefleet_runtime.serve.table import ModelTable
 from edgefleet_runtime.standalone.control import RepositoryControl
 from edgefleet_runtime.standalone.loading import load_bundle, load_file
-from edgefleet_runtime.standalone.repository import ModelRepository
 from edgefleet_runtime.standalone.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from edgefleet_runtime.serve.grpc.server import GrpcServer
     from edgefleet_runtime.serve.table import ServedModel
+    from edgefleet_runtime.standalone.repository import ModelRepository
 
 _log = logging.getLogger(__name__)
 
@@ -121,12 +121,15 @@ def fill(table: ModelTable, config: StandaloneConfig, scratch: Scratch) -> Model
     table.swap(served)
     if config.repository is None:
         return None
+    # Ensembles come with it, which a server of single models does without.
+    from edgefleet_runtime.standalone.repository import ModelRepository  # noqa: PLC0415
+
     repository = ModelRepository(config.repository, table, options)
     for name in repository.names():
         if name in served:
             raise _taken(name)
     for name in repository.names() if config.load is None else config.load:
-        repository.load(name)
+        repository.ensure(name)
     return repository
 
 

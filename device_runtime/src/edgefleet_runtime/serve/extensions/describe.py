@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from edgefleet.protocol.bundle import TensorSpec
     from edgefleet_runtime.serve.table import ServedModel
 
-_BACKENDS = {"onnxruntime_onnx": "onnxruntime"}
+# An ensemble is run by Triton's scheduler and ours, not by a backend.
+_BACKENDS = {"onnxruntime_onnx": "onnxruntime", "ensemble": ""}
 _NS = 1000  # in a microsecond
 
 
@@ -39,6 +40,7 @@ def configuration_of(served: ServedModel) -> dict[str, Any]:
             "execution_providers": {"string_value": ",".join(served.model.providers)},
             "variant": {"string_value": served.variant},
         },
+        **served.model.configuration,
     }
 
 

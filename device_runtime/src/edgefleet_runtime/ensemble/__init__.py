@@ -1,0 +1,1 @@
+"""Models and steps before and after them, served under one name."""
