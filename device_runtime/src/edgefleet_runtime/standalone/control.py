@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import (
@@ -113,20 +114,19 @@ class RepositoryControl:
         _log.info("loaded %s:%s on request", name, self._table.get(name).version)
 
     def unload(self, name: str, *, dependents: bool) -> None:
-        """Serve a model no longer; one that isn't loaded is left so.
+        """Serve a model no longer; one that isn't loaded, or isn't known, is left so, as in Triton.
+
+        Args:
+            name: its name.
+            dependents: nothing here, where no model was loaded for another one's sake.
 
         Raises:
-            NotFoundError: there is no such model.
-            InvalidInputError: it isn't even the name of one.
+            InvalidInputError: that can't be a model's name.
             UnsupportedError: the model isn't the repository's.
         """
         self._check(name)
-        try:
+        with suppress(NotFoundError):
             self._repository.unload(name)
-        except NotFoundError:
-            if name not in self._repository:
-                raise
-        else:
             _log.info("unloaded %s on request", name)
         self._drop(name)
         self._note(name, "unloaded")
