@@ -233,7 +233,7 @@ def test_a_bundle_s_steps_run_in_process(tmp_path: Path) -> None:
 
 def test_a_bundle_s_steps_run_stand_alone(tmp_path: Path) -> None:
     folder = bundle(tmp_path / "b", **TIMES_TEN)
-    served = load_bundle("m", folder, tmp_path, EngineOptions())
+    served = load_bundle("m", folder, tmp_path / "work", EngineOptions())
     np.testing.assert_array_equal(served.infer({"x": X})[0]["y"], 10 * X + 1)
 
 
@@ -243,4 +243,4 @@ def test_a_step_unknown_here_is_refused_and_never_skipped(tmp_path: Path) -> Non
     with pytest.raises(UnknownFeatureError, match=said):
         Runtime({"m": folder})
     with pytest.raises(UnknownFeatureError, match=said):
-        load_bundle("m", folder, tmp_path, EngineOptions())
+        load_bundle("m", folder, tmp_path / "work", EngineOptions())

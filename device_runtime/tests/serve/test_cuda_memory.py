@@ -257,7 +257,7 @@ def test_other_machines_get_no_memory_of_ours(tmp_path: Path) -> None:
         cuda=lambda: asked.append(1),
     )
     with pytest.raises(InvalidInputError, match="is off here"):
-        reachable.extensions.cuda_memory()
+        reachable.extensions.afar.cuda_memory()
     assert asked == []
 
 

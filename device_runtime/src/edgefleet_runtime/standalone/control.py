@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import (
@@ -113,25 +114,22 @@ class RepositoryControl:
         _log.info("loaded %s:%s on request", name, self._table.get(name).version)
 
     def unload(self, name: str, *, dependents: bool) -> None:
-        """Serve a model no longer, nor the ensembles that need it; one that isn't loaded stays so.
+        """Serve a model no longer, nor the ensembles that need it.
+
+        One that isn't loaded, or isn't known, is left so, as in Triton.
 
         Args:
-            name: of the model.
+            name: its name.
             dependents: as of `ModelRepository.unload`.
 
         Raises:
-            NotFoundError: there is no such model.
-            InvalidInputError: it isn't even the name of one.
+            InvalidInputError: that can't be a model's name.
             UnsupportedError: the model isn't the repository's.
         """
         self._check(name)
         left = frozenset({name})
-        try:
+        with suppress(NotFoundError):
             left = self._repository.unload(name, dependents=dependents)
-        except NotFoundError:
-            if name not in self._repository:
-                raise
-        else:
             _log.info("unloaded %s on request", ", ".join(sorted(left)))
         for gone in left:
             self._drop(gone)
