@@ -1,7 +1,8 @@
 """The external engine against a second instance of ourselves.
 
 Where it controls models, Triton's two repository calls are answered by a stand-in over our own
-`ModelRepository`; everything else is the real server's. A real Triton was not run.
+`ModelRepository`; everything else is the real server's. `test_external_triton` and
+`test_external_peers` run other servers, where they are installed.
 """
 
 from __future__ import annotations
