@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from benchmarks.serving import peers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from benchmarks.serving.models import Subject
     from benchmarks.serving.under_test import UnderTest
 
@@ -31,6 +33,12 @@ class Bench(NamedTuple):
     def each_round(self) -> range:
         """One number a round."""
         return range(self.rounds)
+
+    def in_turn(self, names: Iterable[str], number: int) -> list[str]:
+        """The names in another order each round, for who comes after whom should not decide."""
+        found = [*names]
+        start = number % len(found)
+        return found[start:] + found[:start]
 
     def peers(self, stack: ExitStack, subject: Subject) -> dict[str, UnderTest]:
         """The other servers that are installed, with the model, until the stack ends."""

@@ -40,9 +40,11 @@ def rest(bench: Bench) -> list[Figure]:
         amounts = {name: bench.requests if name in kinds else bench.requests // 8 for name in over}
         for name, spot in over.items():
             load.rest(spot, asked[name], bench.folder, clients=8, requests=WARM)
-        for _ in bench.each_round():
+        for number in bench.each_round():
+            turns = bench.in_turn(over, number)
             raw.append(p50_us(lambda: session.run(None, subject.inputs), RAW_RUNS))
-            for name, spot in over.items():
+            for name in turns:
+                spot = over[name]
                 seen = load.rest(spot, asked[name], bench.folder, clients=1, requests=amounts[name])
                 one[name].append(seen.p50_us)
                 if name == "ours":
@@ -51,9 +53,10 @@ def rest(bench: Bench) -> list[Figure]:
                         path, asked[name], bench.folder, clients=1, requests=amounts[name]
                     )
                     socket.append(seen.p50_us)
-            for name, spot in over.items():
+            for name in turns:
                 # A peer that makes 1,000 a second shouldn't take half a minute.
                 count = amounts[name] * (8 if name in kinds else 2)
+                spot = over[name]
                 seen = load.rest(spot, asked[name], bench.folder, clients=MANY, requests=count)
                 many[name].append(seen.per_s)
     above = {
@@ -103,15 +106,17 @@ def grpc(bench: Bench) -> list[Figure]:
         servers |= {name: peer for name, peer in bench.peers(stack, subject).items() if peer.calls}
         for server in servers.values():
             load.calls(server.grpc, subject, bench.folder, clients=8, requests=WARM)
-        for _ in bench.each_round():
+        for number in bench.each_round():
+            turns = bench.in_turn(servers, number)
             run_us = p50_us(lambda: session.run(None, subject.inputs), RAW_RUNS)
-            for name, server in servers.items():
-                seen = load.calls(server.grpc, subject, bench.folder, clients=1, requests=requests)
+            for name in turns:
+                spot = servers[name].grpc
+                seen = load.calls(spot, subject, bench.folder, clients=1, requests=requests)
                 one[name].append(seen.p50_us - run_us)
-            for name, server in servers.items():
-                seen = load.calls(
-                    server.grpc, subject, bench.folder, clients=MANY, requests=requests * 2
-                )
+            for name in turns:
+                spot = servers[name].grpc
+                count = requests * 2
+                seen = load.calls(spot, subject, bench.folder, clients=MANY, requests=count)
                 many[name].append(seen.per_s)
     others = [name for name in servers if name not in {"floor", "ours"}]
     return [

@@ -1,4 +1,7 @@
-"""The external engine against a second instance of ourselves. A real Triton was not run."""
+"""The external engine against a second instance of ourselves.
+
+`test_external_triton` and `test_external_peers` run other servers, where they are installed.
+"""
 
 from __future__ import annotations
 
