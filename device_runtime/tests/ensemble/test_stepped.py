@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from device_runtime.tests import onnx_models
 from device_runtime.tests.ensemble.graphs import NumpyModel, X, plus, spec
-from edgefleet.errors import InvalidModelError, UnknownFeatureError
+from edgefleet.errors import InvalidInputError, InvalidModelError, UnknownFeatureError
 from edgefleet.protocol import bundle as b
 from edgefleet.protocol import steps as s
 from edgefleet.protocol.layout import BundleWriter
+from edgefleet.protocol.tensors import datatype_of, dtype_of
 from edgefleet_runtime import Runtime
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.ensemble.stepped import proper, with_steps
@@ -133,6 +136,46 @@ def test_a_step_of_several_outputs_says_which() -> None:
         with_steps(model, details((), (s.Softmax(),)))
 
 
+NAMES = st.sampled_from(["", "", "x", "y", "z"])
+STEPS = st.lists(
+    st.one_of(
+        st.builds(s.Given, tensor=NAMES, datatype=st.just("UINT8"), shape=st.just((-1,))),
+        st.builds(s.Cast, tensor=NAMES, into=NAMES, datatype=st.sampled_from(["FP32", "INT8"])),
+        st.builds(s.Rescale, tensor=NAMES, into=NAMES, scale=st.just(2.0)),
+        st.builds(s.ExpandDims, tensor=NAMES, into=NAMES, axis=st.integers(-2, 1)),
+        st.builds(s.Squeeze, tensor=NAMES, into=NAMES, axis=st.integers(-2, 1)),
+        st.builds(s.ArgMax, tensor=NAMES, into=NAMES),
+        st.builds(s.TopK, tensor=NAMES, into=NAMES, indices=st.sampled_from("xyz"), k=st.just(1)),
+        st.builds(s.Label, tensor=NAMES, into=NAMES),
+    ),
+    max_size=4,
+).map(tuple)
+
+
+@given(before=STEPS, after=STEPS)
+def test_any_steps_at_all_are_refused_or_give_what_they_promise(
+    before: tuple[s.Step, ...], after: tuple[s.Step, ...]
+) -> None:
+    model = plus(1)
+    try:
+        whole = with_steps(model, details(before, after, labels=("a",) * 200))
+    except InvalidModelError:
+        assert model.closed
+        return
+    feed = {
+        one.name: np.ones([1] * len(one.shape), dtype_of(one.datatype))
+        for one in whole.interface.inputs
+    }
+    try:
+        answer = whole.infer(feed)
+    except InvalidInputError:  # a scalar, which in an interface looks like an unknown rank
+        return
+    assert list(answer) == [one.name for one in whole.interface.outputs]
+    for one in whole.interface.outputs:
+        assert datatype_of(answer[one.name].dtype) == one.datatype
+        assert answer[one.name].ndim == len(one.shape)
+
+
 def test_the_steps_of_the_golden_file_run() -> None:
     about = b.read_details(GOLDEN.read_bytes())
     model = NumpyModel(
@@ -163,7 +206,7 @@ def bundle(folder: Path, **steps: Any) -> Path:
     """A bundle of ``y = x + 1`` whose recorded case is the model's own."""
     folder.mkdir()
     model = onnx_models.plus(folder / "plus.onnx", 1)
-    given, due = (
+    recorded, due = (
         b.Tensor(name=name, datatype="FP32", shape=(1,), data=np.float32(value).tobytes())
         for name, value in (("x", 1.0), ("y", 2.0))
     )
@@ -171,7 +214,7 @@ def bundle(folder: Path, **steps: Any) -> Path:
         variant="fp32",
         entry="plus.onnx",
         interface=b.Interface(inputs=(spec("x"),), outputs=(spec("y"),)),
-        self_test=(b.Vector(inputs=(given,), outputs=(due,)),),
+        self_test=(b.Vector(inputs=(recorded,), outputs=(due,)),),
         requires=(s.FEATURE,),
         **steps,
     )
