@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from device_runtime.tests import onnx_models
 from device_runtime.tests.ensemble.graphs import NumpyModel, X, plus, spec
-from edgefleet.errors import InvalidModelError, UnknownFeatureError
+from edgefleet.errors import InvalidInputError, InvalidModelError, UnknownFeatureError
 from edgefleet.protocol import bundle as b
 from edgefleet.protocol import steps as s
 from edgefleet.protocol.layout import BundleWriter
@@ -166,7 +166,10 @@ def test_any_steps_at_all_are_refused_or_give_what_they_promise(
         one.name: np.ones([1] * len(one.shape), dtype_of(one.datatype))
         for one in whole.interface.inputs
     }
-    answer = whole.infer(feed)
+    try:
+        answer = whole.infer(feed)
+    except InvalidInputError:  # a scalar, which in an interface looks like an unknown rank
+        return
     assert list(answer) == [one.name for one in whole.interface.outputs]
     for one in whole.interface.outputs:
         assert datatype_of(answer[one.name].dtype) == one.datatype

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from device_runtime.tests.onnx_models import mlp, plus
+from device_runtime.tests.standalone.test_serve import serving
 from edgefleet.errors import EdgeFleetError, InvalidModelError, NotFoundError
 from edgefleet.protocol.bundle import TensorSpec
 from edgefleet_runtime.engines.base import EngineOptions
@@ -275,3 +278,18 @@ def test_no_request_is_lost_or_mixed_while_members_come_and_go(stand: Stand) -> 
     assert not wrong
     assert answers
     assert stand.ask() == 1 + 2.0**19
+
+
+def test_the_server_serves_an_ensemble_of_its_repository(stand: Stand) -> None:
+    with serving("--model-repository", str(stand.root)) as (endpoint, _):
+        tensor = {"name": "in", "datatype": "FP32", "shape": [2], "data": [1.0, 2.0]}
+        request = urllib.request.Request(
+            f"{endpoint}/v2/models/both/infer", json.dumps({"inputs": [tensor]}).encode()
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            assert json.load(answer)["outputs"][0]["data"] == [12.0, 13.0]
+        with urllib.request.urlopen(f"{endpoint}/metrics", timeout=20) as answer:
+            figures = answer.read().decode()
+    for name in ("both", "a", "b"):
+        assert f'nv_inference_count{{model="{name}",version="1"}} 1' in figures
+        assert f'nv_inference_request_success{{model="{name}",version="1"}} 1' in figures
