@@ -255,3 +255,15 @@ def test_what_a_crash_left_is_removed(tmp_path: Path, cache: Path) -> None:
 def test_a_small_model_is_not_kept(tmp_path: Path, cache: Path) -> None:
     load(onnx_models.mlp(tmp_path / "m.onnx"), cache)
     assert graphs(cache) == []
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707])
+def test_a_folder_that_others_write_is_neither_read_nor_written(
+    tmp_path: Path, cache: Path, opened: list[str], mode: int
+) -> None:
+    path = dense(tmp_path / "m.onnx")
+    load(path, cache)
+    (cache / "optimized").chmod(mode)
+    opened.clear()
+    load(path, cache)
+    assert set(opened) == {str(path)}

@@ -13,6 +13,7 @@ import pytest
 
 from edgefleet.errors import InvalidModelError, UnsupportedError
 from edgefleet_runtime.engines.base import EngineOptions
+from edgefleet_runtime.engines.devices import providers_of
 from edgefleet_runtime.engines.onnxruntime import CPU, OnnxRuntimeEngine
 
 if TYPE_CHECKING:
@@ -134,6 +135,27 @@ def test_strict_refuses_a_provider_that_fails_to_start(load: Any) -> None:
     fake = FakeOnnxRuntime(nodes={CPU: 3}, failure=RuntimeError("no CUDA device"))
     with pytest.raises(UnsupportedError, match="no CUDA device"):
         load(fake, strict=True)
+
+
+@pytest.mark.parametrize("device", ["tensorrt", "openvino", "qnn", "coreml"])
+def test_every_device_is_counted_and_held_to_strict(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str
+) -> None:
+    wanted = providers_of(device)
+    options = EngineOptions(providers=wanted, strict=True)
+    entry = tmp_path / "m.onnx"
+    entry.touch()
+
+    def opened(nodes: dict[str, int]) -> LoadedModel:
+        fake = FakeOnnxRuntime(nodes=nodes)
+        monkeypatch.setattr(fake, "get_available_providers", lambda: [*wanted, CPU])
+        monkeypatch.setitem(__import__("sys").modules, "onnxruntime", fake)
+        return OnnxRuntimeEngine().load(entry, options)
+
+    model = opened({wanted[0]: 7})
+    assert (model.providers[0], model.nodes) == (wanted[0], {wanted[0]: 7})
+    with pytest.raises(UnsupportedError, match=r"1 on CPUExecutionProvider \(1 Conv\)"):
+        opened({wanted[0]: 7, CPU: 1})
 
 
 @pytest.mark.parametrize("strict", [True, False])

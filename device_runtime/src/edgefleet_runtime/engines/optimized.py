@@ -10,6 +10,7 @@ Rules kept here:
 - A graph appears whole or not at all: it is written aside and renamed.
 - A file that isn't as it was written (size, times, inode) counts as damaged, and one that can't be
   loaded, too. Damaged ones are removed and made anew. A cache that can't be written is no error.
+- A graph is as good as code: the folder must be this user's, and nobody else may write it.
 - No more than `MAX_BYTES`, the least recently used go first.
 - A model that lies as it lay when it was last read isn't read again: a change moves its change
   time, which nobody can set back. One that changed within `SETTLED_S` may yet change unseen.
@@ -107,7 +108,7 @@ class OptimizedModels:
         Raises:
             Exception: what ``make`` raised.
         """
-        digest = self._digest(entry)
+        digest = self._digest(entry) if self._is_ours() else None
         if digest is None:
             return make(None)
         parts = (digest, onnxruntime, self._machine)
@@ -125,7 +126,7 @@ class OptimizedModels:
                     os.utime(folder)
                 return session
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             work = Path(tempfile.mkdtemp(prefix=".new-", dir=self._root))
         except OSError as error:
             _log.warning("optimized graphs can't be kept: %s", error)
@@ -175,6 +176,16 @@ class OptimizedModels:
             shutil.rmtree(folder, ignore_errors=True)  # its files stay for who has mapped them
             left -= size
 
+    def _is_ours(self) -> bool:
+        try:
+            status = self._root.stat()
+        except OSError:
+            return True  # it isn't there yet; what else is wrong with it shows when it is made
+        if status.st_mode & 0o022 or status.st_uid != getattr(os, "geteuid", lambda: 0)():
+            _log.warning("optimized graphs aren't kept: others may write %s", self._root)
+            return False
+        return True
+
     def _digest(self, entry: Path) -> str | None:
         """Of the model's bytes; None for a model that isn't kept."""
         status = entry.stat()
@@ -193,7 +204,8 @@ class OptimizedModels:
             digest = hashlib.sha256(content).hexdigest()
         if self._clock() - status.st_ctime >= SETTLED_S:
             with contextlib.suppress(OSError, StorageFullError):
-                note.parent.mkdir(parents=True, exist_ok=True)
+                self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                note.parent.mkdir(exist_ok=True)
                 if sum(1 for _ in note.parent.iterdir()) >= MAX_NOTES:
                     shutil.rmtree(note.parent, ignore_errors=True)
                     note.parent.mkdir(exist_ok=True)
