@@ -33,6 +33,8 @@ READERS = {
     "release-memory.json": future.READERS["release.json"],
     "release-shadow.json": future.READERS["release.json"],
     "report-shadow.json": future.READERS["report.json"],
+    "release-trials.json": future.READERS["release.json"],
+    "report-variants.json": future.READERS["report.json"],
     "release-empty.json": future.READERS["release.json"],
     **{f"event-{kind}.json": read_event for kind in samples.EVENTS},
     "event-prediction-traced.json": read_event,

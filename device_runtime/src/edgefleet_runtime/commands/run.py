@@ -41,6 +41,19 @@ def add(run: argparse.ArgumentParser) -> None:
         help="how long a release serves before a crash no longer counts against it (default 20)",
     )
     run.add_argument(
+        "--trial-bytes",
+        type=int,
+        metavar="N",
+        help="most bytes of further variants to fetch, to time them; a release's own limit counts "
+        "as well (default: that alone; give 0 on a metered link)",
+    )
+    run.add_argument(
+        "--engine-cache-max-bytes",
+        type=int,
+        metavar="N",
+        help="cap of engines built from models, in ROOT/engines (default 4 GiB)",
+    )
+    run.add_argument(
         "--exit-with-parent",
         action="store_true",
         help="stop when standard input ends, so that no runtime outlives what started it",
@@ -66,6 +79,8 @@ def _run(arguments: argparse.Namespace) -> int:
         "uds": arguments.uds,
         "grpc_uds": Path(socket).absolute() if over_socket else None,
         "healthy_after_s": arguments.healthy_after,
+        "trial_bytes": arguments.trial_bytes,
+        "engine_cache_max_bytes": arguments.engine_cache_max_bytes,
     }
     config = checked(
         {
