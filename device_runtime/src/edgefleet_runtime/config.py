@@ -18,6 +18,7 @@ SPOOL_MAX_BYTES = 512 << 20
 MIN_SPOOL_BYTES = 64 << 10
 MAX_LABELS = 24
 MAX_LABEL = 63  # characters of a name or a value; a Kubernetes label value holds as many
+ENGINES = "engines"  # folder below the root, with what was built from models
 STOP_S = 8.0  # from the signal to the end; Kubernetes waits for 30 s, IoT Edge for 10 s
 
 PositiveInt = Annotated[int, msgspec.Meta(ge=1)]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from edgefleet.errors import CancelledError
 from edgefleet_runtime.channels.discovery import channel_named
-from edgefleet_runtime.config import STOP_S
+from edgefleet_runtime.config import ENGINES, STOP_S
 from edgefleet_runtime.engines.build import Build
 from edgefleet_runtime.engines.builds import check_one_build
 from edgefleet_runtime.engines.cache import EngineCache
@@ -112,7 +112,7 @@ class Node:
             max_bytes=config.spool_max_bytes,
         )
         table.observers.append(self._spool.intake.observe)
-        engines_folder = config.root / "engines"
+        engines_folder = config.root / ENGINES
         rack = Rack(
             store,
             acquirer,

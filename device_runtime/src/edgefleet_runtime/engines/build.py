@@ -15,11 +15,11 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from edgefleet_runtime.engines.base import EngineOptions
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from edgefleet_runtime.engines.base import EngineOptions
 
 MAX_REASON = 2000  # characters of what a builder said last
 
@@ -29,7 +29,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     format: str
     entry: str
-    options: EngineOptions
+    cache: str
+    providers: tuple[str, ...]
+    threads: int
 
 
 class Build:
@@ -56,7 +58,13 @@ class Build:
         self._done = done
         self._ended = threading.Event()
         self._start = time.monotonic()
-        request = Request(format=model_format, entry=str(entry), options=options)
+        request = Request(
+            format=model_format,
+            entry=str(entry),
+            cache=str(options.engine_cache or ""),
+            providers=options.providers,
+            threads=options.threads,
+        )
         self._process = subprocess.Popen(
             [sys.executable, "-m", "edgefleet_runtime.engines.builder"],
             stdin=subprocess.PIPE,
@@ -92,12 +100,13 @@ class Build:
         with self._process as process:
             if process.stdin is not None and process.stdout is not None:
                 self._talk(request, process.stdin, process.stdout)
+            process.wait()  # before its standard input closes, which would end it at once
         self._ended.set()
         self._done()
 
     def _talk(self, request: Request, to: IO[bytes], of: IO[bytes]) -> None:
         with contextlib.suppress(BrokenPipeError):  # it ended at once: `failure` tells
-            to.write(msgspec.json.encode(request, enc_hook=str) + b"\n")
+            to.write(msgspec.json.encode(request) + b"\n")
             to.flush()  # and it stays open: its end tells the builder that the runtime is gone
         for line in of:
             word, _, rest = line.decode(errors="replace").strip().partition(" ")

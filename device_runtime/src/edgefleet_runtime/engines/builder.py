@@ -11,10 +11,12 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import TextIO
 
 import msgspec
 
 from edgefleet.errors import EdgeFleetError, UnsupportedError
+from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.engines.build import Request
 from edgefleet_runtime.engines.building import CanBuild
 from edgefleet_runtime.engines.discovery import engine_for
@@ -27,17 +29,22 @@ def main() -> int:
         line = sys.stdin.buffer.readline()
         threading.Thread(target=_end_with_runtime, daemon=True).start()
         try:
-            request = msgspec.json.decode(line, type=Request, dec_hook=lambda _, value: Path(value))
-            engine = engine_for(request.format)
-            if not isinstance(engine, CanBuild):
-                raise UnsupportedError(f"{type(engine).__name__} builds no engines")
-            engine.build(
-                Path(request.entry), request.options, lambda share: own.write(f"progress {share}\n")
-            )
-        except EdgeFleetError as error:
-            own.write(f"failed {' '.join(error.message.split())}\n")
+            _build(msgspec.json.decode(line, type=Request), own)
+        except Exception as error:  # noqa: BLE001 - engines raise anything
+            reason = error.message if isinstance(error, EdgeFleetError) else repr(error)
+            own.write(f"failed {' '.join(reason.split())}\n")
             return 1
         return 0
+
+
+def _build(request: Request, own: TextIO) -> None:
+    engine = engine_for(request.format)
+    if not isinstance(engine, CanBuild):
+        raise UnsupportedError(f"{type(engine).__name__} builds no engines")
+    options = EngineOptions(
+        providers=request.providers, threads=request.threads, engine_cache=Path(request.cache)
+    )
+    engine.build(Path(request.entry), options, lambda share: own.write(f"progress {share}\n"))
 
 
 def _end_with_runtime() -> None:

@@ -204,7 +204,7 @@ class EngineCache:
 
     def _seal(self, folder: Path, parts: Parts) -> None:
         paths = sorted(path for path in folder.iterdir() if path.is_file())
-        files = {path.name: _facts(path) for path in paths}
+        files = {path.name: facts_of(path) for path in paths}
         for path in paths:
             sync(path)
         point("engine.built")
@@ -220,7 +220,7 @@ class EngineCache:
     def _intact(self, folder: Path, key: str) -> bool:
         try:
             entry = read_entry((folder / MANIFEST).read_bytes())
-            seen = {name: _facts(folder / name) for name in entry.files}
+            seen = {name: facts_of(folder / name) for name in entry.files}
         except (OSError, DocumentError):
             return False
         return entry.parts.key == key and seen == entry.files
@@ -232,7 +232,12 @@ def sync(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _facts(path: Path) -> EntryFile:
+def facts_of(path: Path) -> EntryFile:
+    """Digest and size of a file.
+
+    Raises:
+        DocumentError: it is a link.
+    """
     if path.is_symlink():
         raise DocumentError(f"{path.name} is a link")
     with path.open("rb") as stream:

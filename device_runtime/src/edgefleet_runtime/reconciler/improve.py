@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 BUILD_STEP_S = 10  # by which a report counts how long a build takes
+PROGRESS_S = 1.0  # between two looks at how far it is
 
 
 class Attempt:
@@ -158,8 +159,9 @@ class Improver:
 
     def due_in_s(self) -> float | None:
         """Seconds until `step` has something to do, whatever happens outside; None for never."""
-        times = [at for at in (self._retry.due_in_s(), self._trial.due_in_s()) if at is not None]
-        return min(times) if times else None
+        builds = self._attempt is not None and self._attempt.build is not None
+        times = (self._retry.due_in_s(), self._trial.due_in_s(), PROGRESS_S if builds else None)
+        return min((at for at in times if at is not None), default=None)
 
     def drop(self) -> None:
         """Let go of all that was begun: something else comes first, or the process ends.

@@ -129,6 +129,7 @@ def _matters(report: Report) -> tuple[object, ...]:
                 model.name,
                 model.version,
                 model.variant,
+                model.providers,
                 model.state,
                 bool(model.inferences),
                 bool(model.building),
