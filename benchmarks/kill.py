@@ -1,4 +1,8 @@
-"""Cuts the power of a device at 1,000 random points between an old release and a new one.
+"""Cuts the power of a device at 1,000 random points of what it does.
+
+In turn: between an old release and a new one beside it; where the old one has to be unloaded first;
+where the new one breaks its budget and is taken back; while a further variant is tried; while an
+engine is built.
 
     python benchmarks/kill.py [--kills N] [--seed TEXT]
 
@@ -20,9 +24,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from device_runtime.tests.node.cuts import Template, check, cuts
+from device_runtime.tests.node.cuts import GoingBack, Template, Unloading, cuts
+from device_runtime.tests.node.improving import Building, Trying
 
 PROGRESS = 100  # kills between two lines
+KINDS = (Template, Unloading, GoingBack, Trying, Building)
 
 
 def main() -> None:
@@ -35,13 +41,18 @@ def main() -> None:
     start = time.monotonic()
     seen: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="edgefleet-kill-") as folder:
-        template = Template(Path(folder, "template"))
-        for number, cut in enumerate(cuts(template, Path(folder), seed, arguments.kills), 1):
-            check(template, cut.device)
-            seen["after the swap" if cut.converged else "on the way"] += 1
-            if number % PROGRESS == 0 or number == arguments.kills:
-                told = ", ".join(f"{count} {when}" for when, count in sorted(seen.items()))
-                print(f"{number} kills: {told}; {time.monotonic() - start:.0f} s", flush=True)
+        number = 0
+        for place, kind in enumerate(KINDS):
+            root = Path(folder, kind.__name__)
+            template = kind(root / "template")
+            share = arguments.kills * (place + 1) // len(KINDS) - number
+            for cut in cuts(template, root, seed, share):
+                template.check(cut.device)
+                number += 1
+                seen[f"{kind.__name__}, {'at the end' if cut.converged else 'on the way'}"] += 1
+                if number % PROGRESS == 0 or number == arguments.kills:
+                    told = "; ".join(f"{when}: {count}" for when, count in sorted(seen.items()))
+                    print(f"{number} kills, {time.monotonic() - start:.0f} s. {told}", flush=True)
     print("every one left the old release or the new one, whole, and converged")
 
 
