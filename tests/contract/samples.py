@@ -169,7 +169,7 @@ REPORT_VARIANTS = msgspec.structs.replace(
     models=(
         msgspec.structs.replace(
             REPORT.models[0],
-            why="21% faster here than fp32",
+            why="faster here than fp32: 310 against 393 µs",
             variants=(
                 r.VariantReport(
                     variant="int8",

@@ -130,7 +130,7 @@ def test_power_cut_after_power_cut_the_device_still_converges(
     device.kill()
 
 
-KILLS = 10  # a part
+KILLS = 5  # a part
 
 
 @pytest.mark.parametrize("part", range(2))
@@ -140,7 +140,7 @@ def test_power_cuts_at_any_point_leave_the_old_release_or_the_new_one(
 ) -> None:
     template = templates(kind)
     seed = random.Random(f"{kind.__name__} {part}")
-    for cut in cuts(template, tmp_path, seed, KILLS if part else KILLS // 2):
+    for cut in cuts(template, tmp_path, seed, KILLS):
         template.check(cut.device)
 
 

@@ -19,6 +19,9 @@ MAX_BYTES = 8 << 10  # bytes; an IoT Core shadow holds 8 KB
 MAX_TEXT = 300  # characters of a reason or an error
 MAX_SHORT_TEXT = 60  # and where the report would be too long
 
+FASTER = "faster here than"
+"""How a reason begins for a variant that a device chose by its own figures."""
+
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 State = Literal["idle", "working", "active", "rejected", "waiting"]
 """idle: nothing wanted; working: on the way; active: runs what is wanted; rejected: keeps the

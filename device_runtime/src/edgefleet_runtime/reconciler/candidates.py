@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from edgefleet.protocol.report import VariantReport
+from edgefleet.protocol.report import FASTER, VariantReport
 from edgefleet_runtime.reconciler.timings import Record
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def clearly_faster(new_us: float | None, old_us: float | None) -> bool:
 
 def why_faster(name: str, new_us: float | None, old_us: float | None) -> str:
     """In a phrase, why a variant was chosen before the one of that name."""
-    return f"faster here than {name}: {new_us or 0:.0f} against {old_us or 0:.0f} µs"
+    return f"{FASTER} {name}: {new_us or 0:.0f} against {old_us or 0:.0f} µs"
 
 
 def untried(
