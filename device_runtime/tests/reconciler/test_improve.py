@@ -66,6 +66,17 @@ def test_a_slower_variant_stays_out_and_is_closed(rig: Rig) -> None:
     assert [model.closed for model in rig.engine.opened] == [False, True]
 
 
+def test_a_variant_that_stays_out_makes_room_when_it_is_needed(rig: Rig) -> None:
+    bundle = deployed(rig, {**QUICK, "precision": "fp32"}, {**SLOW, "precision": "int8"})
+    rig.store.max_bytes = rig.store.used_bytes()
+    rig.store.make_room(1)
+    assert bundle.variant("fp32").manifest.digest in rig.store
+    while bundle.variant("int8").manifest.digest in rig.store:
+        rig.store.make_room(1)
+        rig.store.max_bytes = rig.store.used_bytes()
+    assert rig.factor() == 2
+
+
 def test_without_bytes_for_trials_nothing_more_is_fetched(rig: Rig) -> None:
     deployed(rig, SLOW, QUICK, trial_bytes=0)
     assert rig.model().variant == "fp32"

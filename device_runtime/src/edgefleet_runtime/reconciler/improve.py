@@ -412,6 +412,7 @@ class Improver:
             attempt.build.stop()
         if attempt.slot is not None:
             self._rack.release(attempt.slot)
+        self._rack.pin()  # what was fetched for it may go when room is needed
         self._attempt = None
 
 
