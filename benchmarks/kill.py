@@ -1,4 +1,8 @@
-"""Cuts the power of a device at 1,000 random points between an old release and a new one.
+"""Cuts the power of a device at 1,000 random points of what it does.
+
+In turn: between an old release and a new one beside it; where the old one has to be unloaded first;
+where the new one breaks its budget and is taken back; while a further variant is tried; while an
+engine is built.
 
     python benchmarks/kill.py [--kills N] [--seed TEXT] [--json FILE]
 
@@ -24,16 +28,18 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from device_runtime.tests.node.cuts import Template, check, cuts
+from device_runtime.tests.node.cuts import GoingBack, Template, Unloading, cuts
+from device_runtime.tests.node.improving import Building, Trying
 
-PROGRESS = 100  # kills between two lines
+PART = 20  # kills of one kind in a row
+KINDS = (Template, Unloading, GoingBack, Trying, Building)
 
 
 class Part(NamedTuple):
-    """Some kills, and how many of them came after the new release served."""
+    """Some kills of one kind, and how many of them came after the end of what went on."""
 
     kills: int
-    after_the_swap: int
+    at_the_end: int
     took_s: float
 
 
@@ -46,18 +52,20 @@ def main() -> None:
     given = parser.parse_args()
     done = read(given.json, given.seed)
     with tempfile.TemporaryDirectory(prefix="edgefleet-kill-") as folder:
-        template = Template(Path(folder, "template"))
+        templates = {kind.__name__: kind(Path(folder, kind.__name__)) for kind in KINDS}
         while (number := sum(part.kills for part in done)) < given.kills:
             # A seed of its own for each part, so that a later call needn't repeat this one's.
             seed = random.Random(f"{given.seed} {number}")  # noqa: S311 - the same cuts again
-            count = min(PROGRESS, given.kills - number)
-            done.append(killed(template, Path(folder, str(number)), seed, count))
+            name = KINDS[len(done) % len(KINDS)].__name__
+            count = min(PART, given.kills - number)
+            done.append(killed(templates[name], Path(folder, str(number)), seed, count))
             if given.json is not None:
                 told = {"seed": given.seed, "parts": [part._asdict() for part in done]}
                 given.json.write_text(json.dumps(told, indent=2) + "\n")
-            after = sum(part.after_the_swap for part in done)
+            ends = sum(part.at_the_end for part in done)
             print(
-                f"{number + count} kills, {after} after the swap; {done[-1].took_s:.0f} s",
+                f"{number + count} kills, {ends} after the end of what went on; the last {count}, "
+                f"{name}: {done[-1].took_s:.0f} s",
                 flush=True,
             )
     print("every one left the old release or the new one, whole, and converged")
@@ -66,11 +74,11 @@ def main() -> None:
 def killed(template: Template, folder: Path, seed: random.Random, count: int) -> Part:
     """So many cuts, each checked."""
     began = time.monotonic()
-    after = 0
+    ends = 0
     for cut in cuts(template, folder, seed, count):
-        check(template, cut.device)
-        after += cut.converged
-    return Part(count, after, time.monotonic() - began)
+        template.check(cut.device)
+        ends += cut.converged
+    return Part(count, ends, time.monotonic() - began)
 
 
 def read(path: Path | None, seed: str) -> list[Part]:

@@ -147,6 +147,20 @@ class Repository:
             ),
         )
 
+    def choice(self, *variants: dict[str, Any]) -> BundleLayout:
+        """Publish a bundle of such variants; each says its ``precision``."""
+        made = []
+        for content in variants:
+            about = details(
+                content.get("recorded", content["factor"]),
+                entry="model.json",
+                variant=content["precision"],
+                vectors=content.get("vectors", 1),
+            )
+            files = {"model.json": json.dumps(content).encode()}
+            made.append((files, about, content["precision"], ()))
+        return self.bundle_of(made)
+
     def release(
         self,
         models: Mapping[str, BundleLayout],
@@ -215,6 +229,8 @@ class FakeModel(LoadedModel):
             raise InferenceError("the model is closed")
         if self.content.get("fails"):
             raise InferenceError("the model fails")
+        for _ in range(self.content.get("work", 0)):
+            pass
         return {"y": inputs["x"] * np.float32(self.content["factor"])}
 
     def close(self) -> None:
@@ -222,7 +238,7 @@ class FakeModel(LoadedModel):
 
 
 class FakeEngine(Engine):
-    """Opens ``{"factor": 2, "broken": …, "fails": …, "raises": …}``."""
+    """Opens ``{"factor": 2, "broken": …, "fails": …, "raises": …, "work": …}``."""
 
     formats = frozenset({"onnx"})
 

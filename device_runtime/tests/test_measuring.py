@@ -12,13 +12,13 @@ from device_runtime.tests.serving import FakeModel
 from edgefleet.errors import InvalidInputError
 from edgefleet.protocol.bundle import Interface, TensorSpec
 from edgefleet_runtime.cli import main
+from edgefleet_runtime.engines.samples import sample_inputs
 from edgefleet_runtime.measuring import (
     MIN_RUNS,
     Figure,
     advise,
     can_batch,
     measure,
-    sample_inputs,
     thread_counts,
 )
 

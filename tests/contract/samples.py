@@ -77,6 +77,8 @@ RELEASE_SHADOW = Release(
     settings=RuntimeSettings(shadow_share=0.5, shadow_max_bytes=1_000_000),
 )
 
+RELEASE_TRIALS = Release(models=RELEASE.models[:1], settings=RuntimeSettings(trial_bytes=5_000_000))
+
 POINTER = Pointer(
     fleet=FLEET,
     epoch=1,
@@ -156,6 +158,33 @@ REPORT_SHADOW = msgspec.structs.replace(
             providers=("CPUExecutionProvider",),
             inferences=900,
             shadow=r.ShadowReport(compared=900, dropped=300, agreement=0.98, max_abs_diff=0.125),
+        ),
+    ),
+)
+
+REPORT_VARIANTS = msgspec.structs.replace(
+    REPORT,
+    state="active",
+    wanted=DAY,
+    errors=(),
+    models=(
+        msgspec.structs.replace(
+            REPORT.models[0],
+            why="faster here than fp32: 310 against 393 µs",
+            variants=(
+                r.VariantReport(
+                    variant="int8",
+                    state="chosen",
+                    p50_us=310.5,
+                    p95_us=402.25,
+                    memory_bytes=9_000_000,
+                ),
+                r.VariantReport(variant="fp32", state="measured", p50_us=393.0, p95_us=500.5),
+                r.VariantReport(variant="fp16", reason="needs 900000 bytes, 0 may be fetched"),
+            ),
+            building=r.BuildReport(
+                provider="TensorrtExecutionProvider", elapsed_s=120, progress=0.25
+            ),
         ),
     ),
 )
@@ -379,7 +408,9 @@ DOCUMENTS: dict[str, msgspec.Struct] = {
     "release-budget.json": RELEASE_BUDGET,
     "release-memory.json": RELEASE_MEMORY,
     "release-shadow.json": RELEASE_SHADOW,
+    "release-trials.json": RELEASE_TRIALS,
     "report-shadow.json": REPORT_SHADOW,
+    "report-variants.json": REPORT_VARIANTS,
     "release.json": RELEASE,
     "pointer.json": POINTER,
     "report.json": REPORT,

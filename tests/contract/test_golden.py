@@ -35,6 +35,8 @@ READERS = {
     "release-shadow.json": future.READERS["release.json"],
     "report-shadow.json": future.READERS["report.json"],
     "details-steps.json": future.READERS["details.json"],
+    "release-trials.json": future.READERS["release.json"],
+    "report-variants.json": future.READERS["report.json"],
     "release-empty.json": future.READERS["release.json"],
     **{f"event-{kind}.json": read_event for kind in samples.EVENTS},
     "event-prediction-traced.json": read_event,

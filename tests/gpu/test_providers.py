@@ -53,3 +53,21 @@ def test_outputs_come_back_in_the_order_asked_for(device: str, tmp_path: Path) -
 def test_bench_measures_it(device: str, tmp_path: Path) -> None:
     path = mlp(tmp_path / "m.onnx")
     assert main(["bench", str(path), "--device", device, "--strict", "--seconds", "0.1"]) == 0
+
+
+def test_an_engine_that_tensorrt_built_is_kept_and_found_whole(device: str, tmp_path: Path) -> None:
+    if device != "tensorrt":
+        pytest.skip("only TensorRT builds engines")
+    (tmp_path / "model").mkdir()
+    engine, path = OnnxRuntimeEngine(), mlp(tmp_path / "model" / "m.onnx")
+    options = EngineOptions(providers=providers_of(device), engine_cache=tmp_path / "cache")
+    if engine.machine() is None:
+        pytest.skip("versions of TensorRT, driver or cards can't be told here")
+    assert engine.built(path, options) is None
+    first = engine.load(path, options).infer(X)["y"]
+    folder = engine.built(path, options)
+    assert folder is not None
+    again = engine.load(path, options)
+    assert again.providers[0] == providers_of(device)[0]
+    np.testing.assert_array_equal(again.infer(X)["y"], first)
+    assert engine.built(path, options) == folder

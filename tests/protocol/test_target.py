@@ -198,3 +198,15 @@ def test_device_s_label_names_its_target(labels: dict[str, str], name: str) -> N
 def test_target_of_a_plugin_is_found_and_any_is_always_there() -> None:
     assert t.target_of({"target": "board"}, [BOARD]) == BOARD
     assert t.target_of({"target": "x86-cpu"}, [BOARD]).name == t.ANY
+
+
+def test_others_that_fit_follow_the_choice_in_the_rules_order() -> None:
+    offered = [
+        variant("a", precision="fp32"),
+        variant("b", precision="int8"),
+        variant("c", opset=99),
+    ]
+    ranked = t.rank_variants(offered, BOARD)
+    assert [choice.variant.name for choice in ranked] == ["b", "a"]
+    assert ranked[0] == t.choose_variant(offered, BOARD)
+    assert ranked[1].why == "fits board, fp32 number 2 among 2"

@@ -10,7 +10,14 @@ import pytest
 from edgefleet.interfaces.values import DeviceInfo
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.pointer import Cohort, Next, Pointer
-from edgefleet.protocol.report import AccessReport, Health, ModelReport, Report
+from edgefleet.protocol.report import (
+    AccessReport,
+    BuildReport,
+    Health,
+    ModelReport,
+    Report,
+    VariantReport,
+)
 from edgefleet.rollout.explain import explain
 from edgefleet.rollout.judgement import GroupStatus, Outcome, judge
 
@@ -167,6 +174,37 @@ def test_the_providers_in_use_are_shown() -> None:
     )
     status = judge(device(report=report(models=(model,))), pointer(), now=NOW, freshness_s=60)
     assert status.running == ("digits:2 (int8 on CPU)",)
+
+
+@pytest.mark.parametrize("progress, told", [(0.25, "25%"), (None, "120 s")])
+def test_an_engine_being_built_is_shown(progress: float | None, told: str) -> None:
+    build = BuildReport(provider="TensorrtExecutionProvider", elapsed_s=120, progress=progress)
+    model = ModelReport(
+        name="digits",
+        version="2",
+        bundle=BUNDLE,
+        variant="fp16",
+        providers=("CUDAExecutionProvider",),
+        building=build,
+    )
+    status = judge(device(report=report(models=(model,))), pointer(), now=NOW, freshness_s=60)
+    assert status.running == (f"digits:2 (fp16 on CUDA, builds for Tensorrt: {told})",)
+
+
+def test_a_variant_that_a_device_chose_by_its_own_figures_is_told() -> None:
+    model = ModelReport(
+        name="digits",
+        version="2",
+        bundle=BUNDLE,
+        variant="int8",
+        why="faster here than fp32: 310 against 393 µs",
+        variants=(
+            VariantReport(variant="int8", state="chosen", p50_us=310.0),
+            VariantReport(variant="fp32", state="measured", p50_us=393.0),
+        ),
+    )
+    status = judge(device(report=report(models=(model,))), pointer(), now=NOW, freshness_s=60)
+    assert status.why == "int8 faster here than fp32: 310 against 393 µs"
 
 
 def test_the_headline_counts() -> None:

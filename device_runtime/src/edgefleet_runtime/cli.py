@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgefleet.errors import EdgeFleetError
 from edgefleet_runtime import __version__
-from edgefleet_runtime.commands import bench, doctor, once, run, serve
+from edgefleet_runtime.commands import bench, doctor, engines, once, run, serve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,7 @@ _COMMANDS = (
     ("run", run, "serve what the fleet delivers, until stopped"),
     ("once", once, "look at the fleet once, do what it asks for, report and end"),
     ("bench", bench, "measure a model on this device, and tell what to set"),
+    ("engines", engines, "list, export and import engines that were built from models"),
     ("doctor", doctor, "what works on this device, and what to do"),
 )
 

@@ -10,6 +10,7 @@ import msgspec
 from edgefleet.errors import InvalidInputError
 from edgefleet.protocol.names import check_name
 from edgefleet.protocol.pointer import FleetId
+from edgefleet_runtime.engines.cache import MAX_BYTES
 from edgefleet_runtime.serve.access import Access
 
 STORE_MAX_BYTES = 8 << 30
@@ -17,6 +18,7 @@ SPOOL_MAX_BYTES = 512 << 20
 MIN_SPOOL_BYTES = 64 << 10
 MAX_LABELS = 24
 MAX_LABEL = 63  # characters of a name or a value; a Kubernetes label value holds as many
+ENGINES = "engines"  # folder below the root, with what was built from models
 STOP_S = 8.0  # from the signal to the end; Kubernetes waits for 30 s, IoT Edge for 10 s
 
 PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
@@ -45,6 +47,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         fetch_max_bytes_per_s: bandwidth that fetching may take; None for all there is.
         healthy_after_s: seconds of serving until a release counts as good.
         exit_with_parent: stop when standard input ends.
+        trial_bytes: the device's own cap of what trials of further variants may fetch, beside the
+            release's; None for none of its own, 0 on a metered link.
+        engine_cache_max_bytes: cap of the engines that are built from models and kept.
         external: address of an inference server that runs the models, in place of an engine here.
         external_repository: folder that this server loads models from.
         external_model: without such a folder, the model of this server that is used.
@@ -69,6 +74,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     fetch_max_bytes_per_s: PositiveInt | None = None
     healthy_after_s: Annotated[float, msgspec.Meta(ge=0)] = 20.0
     exit_with_parent: bool = False
+    trial_bytes: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    engine_cache_max_bytes: PositiveInt = MAX_BYTES
     external: str | None = None
     external_repository: Path | None = None
     external_model: str = ""

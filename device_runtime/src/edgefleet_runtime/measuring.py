@@ -13,24 +13,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 
 from edgefleet.errors import InvalidInputError
-from edgefleet.protocol.tensors import dtype_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
-    from edgefleet.protocol.bundle import Interface, TensorSpec
+    from edgefleet.protocol.bundle import Interface
     from edgefleet_runtime.engines.base import LoadedModel
 
 WORTH = 1.1  # times as good, for advice to leave the simpler setting
 MIN_RUNS = 5
 WARM_UP_RUNS = 3
-MAX_ELEMENTS = 1 << 28  # of one input; a shape by mistake must not take the machine down
-SEED = 20261121
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,30 +76,6 @@ def can_batch(interface: Interface) -> bool:
     """Whether every tensor's first length is free, so that several items go together."""
     tensors = (*interface.inputs, *interface.outputs)
     return bool(interface.inputs) and all(spec.shape[:1] == (-1,) for spec in tensors)
-
-
-def sample_inputs(
-    interface: Interface, *, batch: int = 1, shapes: Mapping[str, Sequence[int]] | None = None
-) -> dict[str, NDArray[Any]]:
-    """Inputs for a run: standard normal numbers, and whole numbers of 0 and 1, always the same.
-
-    Args:
-        interface: of the model.
-        batch: for a first length that is free; other free lengths become 1.
-        shapes: for inputs whose shape is given, without regard to ``batch``.
-
-    Raises:
-        InvalidInputError: a shape is for no input, or too large.
-    """
-    given = dict(shapes or {})
-    unknown = given.keys() - {spec.name for spec in interface.inputs}
-    if unknown:
-        raise InvalidInputError(f"the model has no input {', '.join(map(repr, sorted(unknown)))}")
-    chance = np.random.default_rng(SEED)
-    return {
-        spec.name: _sample(spec, tuple(given.get(spec.name, _filled(spec, batch))), chance)
-        for spec in interface.inputs
-    }
 
 
 def measure(
@@ -198,27 +170,3 @@ def advise(figures: Iterable[Figure]) -> Advice:
             f"give {crowd.items_per_s:.0f} a second"
         )
     return Advice(threads=quickest.threads, batch=best.batch, lines=tuple(lines))
-
-
-def _filled(spec: TensorSpec, batch: int) -> tuple[int, ...]:
-    return tuple(
-        length if length >= 0 else (batch if axis == 0 else 1)
-        for axis, length in enumerate(spec.shape)
-    )
-
-
-def _sample(spec: TensorSpec, shape: tuple[int, ...], chance: np.random.Generator) -> NDArray[Any]:
-    count = 1
-    for length in shape:
-        count *= length
-    if count > MAX_ELEMENTS or any(length < 0 for length in shape):
-        raise InvalidInputError(
-            f"input {spec.name!r} of shape {list(shape)} is too large to measure with",
-            cure=f"give at most {MAX_ELEMENTS} elements",
-        )
-    if spec.datatype == "BYTES":
-        return np.full(shape, "text", dtype=object)
-    dtype = dtype_of(spec.datatype)
-    if dtype.kind == "f":
-        return chance.standard_normal(shape).astype(dtype)
-    return chance.integers(0, 2, shape).astype(dtype)

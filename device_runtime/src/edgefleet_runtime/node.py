@@ -12,22 +12,30 @@ import logging
 import os
 import signal
 import threading
+import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import CancelledError
 from edgefleet_runtime.channels.discovery import channel_named
-from edgefleet_runtime.config import STOP_S
+from edgefleet_runtime.config import ENGINES, STOP_S
+from edgefleet_runtime.engines.build import Build
 from edgefleet_runtime.engines.builds import check_one_build
+from edgefleet_runtime.engines.cache import EngineCache
 from edgefleet_runtime.engines.discovery import engine_for
 from edgefleet_runtime.engines.installed import installed_engines
 from edgefleet_runtime.figures import device_families
 from edgefleet_runtime.lock import RootLock
 from edgefleet_runtime.parent import watch_parent
 from edgefleet_runtime.reconciler.acquire import Acquirer
+from edgefleet_runtime.reconciler.candidates import ranked
 from edgefleet_runtime.reconciler.driver import Driver
+from edgefleet_runtime.reconciler.improve import Improver
 from edgefleet_runtime.reconciler.memory import MemoryFile
 from edgefleet_runtime.reconciler.rack import Rack
 from edgefleet_runtime.reconciler.slot import Workbench
+from edgefleet_runtime.reconciler.timings import TimingsFile, fingerprint
+from edgefleet_runtime.reconciler.trial import Trial
 from edgefleet_runtime.report import host
 from edgefleet_runtime.serve.grpc.extra import grpc_server_type
 from edgefleet_runtime.serve.server import Server
@@ -91,7 +99,10 @@ class Node:
         if external is not None:
             formats = set(external.formats)
         labels = {**host.labels(providers=providers), **config.labels}
-        acquirer = Acquirer(store, fetcher, labels=labels, formats=formats)
+        offered = tuple(sorted(providers)) if external is None else (f"at {config.external}",)
+        timings = TimingsFile(config.root, fingerprint(labels, providers=offered))
+        rank = partial(ranked, record_of=lambda c: timings.get(c.variant.manifest.digest))
+        acquirer = Acquirer(store, fetcher, labels=labels, formats=formats, rank=rank)
         find_engine = engine_for if external is None else lambda _: external
         bench = Workbench(store, find_engine, self._check)
         self._spool = Spool(
@@ -101,11 +112,39 @@ class Node:
             max_bytes=config.spool_max_bytes,
         )
         table.observers.append(self._spool.intake.observe)
+        engines_folder = config.root / ENGINES
+        rack = Rack(
+            store,
+            acquirer,
+            bench,
+            table,
+            memory_max_bytes=config.memory_max_bytes,
+            engine_cache=engines_folder,
+        )
+        cache = EngineCache(engines_folder)
+        cache.sweep()
+        improver = Improver(
+            rack=rack,
+            acquirer=acquirer,
+            timings=timings,
+            trial=Trial(
+                healthy_after_s=config.healthy_after_s,
+                clock=time.monotonic,
+                alarm=self._channel.wake,
+            ),
+            start_build=partial(Build, done=self._channel.wake),
+            cache=cache,
+            cache_max_bytes=config.engine_cache_max_bytes,
+            trial_max_bytes=config.trial_bytes,
+            pause=self._pause,
+            clock=time.monotonic,
+        )
         self._driver = Driver(
             device=config.device,
             fleet=config.fleet,
             channel=self._channel,
-            rack=Rack(store, acquirer, bench, table, memory_max_bytes=config.memory_max_bytes),
+            rack=rack,
+            improver=improver,
             memory_file=MemoryFile(config.root),
             on_release=self._spool.follow,
             on_event=self._spool.tell,

@@ -144,7 +144,7 @@ class Worker:
     def _turn(self, reporter: Reporter) -> None:
         self._driver.poll()
         due_s = reporter.turn()  # before the step: a fetch may take hours
-        if not self._driver.step():
+        if not self._driver.step() and not self._driver.improve():
             other_s = self._driver.due_in_s()
             self._channel.wait(
                 min(due_s, LONGEST_WAIT_S, LONGEST_WAIT_S if other_s is None else other_s)

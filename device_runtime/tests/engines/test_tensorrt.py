@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,21 +11,36 @@ from msgspec.structs import replace
 from device_runtime.tests.engines.test_strict import CUDA, FakeOnnxRuntime
 from edgefleet_runtime.engines import onnxruntime, tensorrt
 from edgefleet_runtime.engines.base import EngineOptions
+from edgefleet_runtime.engines.cache import EngineCache
 from edgefleet_runtime.engines.onnxruntime import CPU, OnnxRuntimeEngine
 from edgefleet_runtime.engines.tensorrt import (
     TENSORRT,
     Fingerprint,
-    cache_key,
-    cache_options,
     fingerprint,
+    folder_options,
+    parts_of,
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
 MACHINE = Fingerprint(
     onnxruntime="1.31.1", tensorrt="tensorrt-cu13 10.13", driver="580.65.06", gpus=("H200",)
 )
+
+
+def key(
+    folder: Path,
+    model: bytes = b"a",
+    *,
+    machine: Fingerprint = MACHINE,
+    options: dict[str, str] | None = None,
+) -> str:
+    entry = folder / "m.onnx"
+    entry.write_bytes(model)
+    parts = parts_of(entry, machine, options)
+    assert parts is not None
+    return parts.key
 
 
 @pytest.mark.parametrize(
@@ -37,38 +53,37 @@ MACHINE = Fingerprint(
         {"gpus": ("H200", "H200")},
     ],
 )
-def test_an_engine_is_never_shared_with_another_machine(change: dict[str, Any]) -> None:
-    assert cache_key("a", {}, MACHINE) != cache_key("a", {}, replace(MACHINE, **change))
+def test_an_engine_is_never_shared_with_another_machine(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    assert key(tmp_path) != key(tmp_path, machine=replace(MACHINE, **change))
 
 
-def test_an_engine_is_never_shared_with_another_model_or_other_options() -> None:
+def test_an_engine_is_never_shared_with_another_model_or_other_options(tmp_path: Path) -> None:
     keys = {
-        cache_key("a", {}, MACHINE),
-        cache_key("b", {}, MACHINE),
-        cache_key("a", {"trt_fp16_enable": "1"}, MACHINE),
+        key(tmp_path),
+        key(tmp_path, b"b"),
+        key(tmp_path, options={"trt_fp16_enable": "1"}),
     }
     assert len(keys) == 3
-    assert cache_key("a", {"x": "1", "y": "2"}, MACHINE) == cache_key(
-        "a", {"y": "2", "x": "1"}, MACHINE
+    assert key(tmp_path, options={"x": "1", "y": "2"}) == key(
+        tmp_path, options={"y": "2", "x": "1"}
     )
 
 
 def test_weights_beside_the_model_count(tmp_path: Path) -> None:
-    (tmp_path / "model").mkdir()
-    entry, weights = tmp_path / "model" / "m.onnx", tmp_path / "model" / "m.data"
-    entry.write_bytes(b"graph")
+    weights = tmp_path / "m.data"
     weights.write_bytes(b"1")
-    folders = [cache_options(tmp_path / "cache", entry, MACHINE)["trt_engine_cache_path"]]
-    folders.append(cache_options(tmp_path / "cache", entry, MACHINE)["trt_engine_cache_path"])
+    before = key(tmp_path)
+    assert key(tmp_path) == before
     weights.write_bytes(b"2")
-    folders.append(cache_options(tmp_path / "cache", entry, MACHINE)["trt_engine_cache_path"])
-    assert folders[0] == folders[1] != folders[2]
+    assert key(tmp_path) != before
 
 
-def test_a_model_among_strangers_is_not_cached(tmp_path: Path) -> None:
+def test_a_model_among_strangers_is_not_kept(tmp_path: Path) -> None:
     for number in range(tensorrt.MAX_FILES + 1):
         (tmp_path / f"{number}.onnx").touch()
-    assert cache_options(tmp_path / "cache", tmp_path / "1.onnx", MACHINE) == {}
+    assert parts_of(tmp_path / "1.onnx", MACHINE) is None
 
 
 def test_a_machine_is_told_by_its_driver_and_cards(
@@ -90,21 +105,74 @@ def test_a_machine_is_told_by_its_driver_and_cards(
     assert found == MACHINE
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_tensorrt_is_told_its_folder_where_the_machine_is_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, known: bool
-) -> None:
-    fake = FakeOnnxRuntime(nodes={CPU: 1})
-    monkeypatch.setattr(fake, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
+class Jetson(FakeOnnxRuntime):
+    """A build with TensorRT, which writes an engine where it is told to."""
+
+    def get_available_providers(self) -> list[str]:
+        return [TENSORRT, CUDA, CPU]
+
+    def InferenceSession(  # noqa: N802 - onnxruntime's name
+        self, path: str, settings: Any, *, providers: Sequence[Any], enable_fallback: int
+    ) -> Any:
+        session = super().InferenceSession(
+            path, settings, providers=providers, enable_fallback=enable_fallback
+        )
+        session.run = lambda *_: []
+        for provider in providers:
+            if isinstance(provider, tuple):
+                engine = Path(provider[1]["trt_engine_cache_path"], "m_sm90.engine")
+                if not engine.exists():
+                    engine.write_bytes(b"engine")
+        return session
+
+
+@pytest.fixture
+def jetson(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Jetson:
+    fake = Jetson(nodes={TENSORRT: 1})
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", fake)
-    monkeypatch.setattr(onnxruntime, "fingerprint", lambda _: MACHINE if known else None)
+    monkeypatch.setattr(onnxruntime, "fingerprint", lambda _: MACHINE)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "m.onnx").touch()
+    return fake
+
+
+def wanted(tmp_path: Path) -> tuple[Path, EngineOptions]:
     options = EngineOptions(providers=(TENSORRT, CUDA), engine_cache=tmp_path / "cache")
-    OnnxRuntimeEngine().load(tmp_path / "model" / "m.onnx", options)
-    first: Any = fake.asked[0][0]
-    if known:
-        assert first[0] == TENSORRT
-        assert first[1]["trt_engine_cache_path"].startswith(str(tmp_path / "cache"))
-    else:
-        assert first == TENSORRT
+    return tmp_path / "model" / "m.onnx", options
+
+
+def test_an_engine_is_built_once_and_loaded_from_its_entry(jetson: Jetson, tmp_path: Path) -> None:
+    for _ in range(2):
+        OnnxRuntimeEngine().load(*wanted(tmp_path))
+    (folder,) = EngineCache(tmp_path / "cache").entries()
+    built, *loaded = [asked[0] for asked in jetson.asked]
+    assert ".building-" in built[1]["trt_engine_cache_path"]
+    assert loaded == [(TENSORRT, folder_options(tmp_path / "cache" / folder))] * 2
+
+
+def test_an_engine_changed_since_it_was_built_is_built_anew(jetson: Jetson, tmp_path: Path) -> None:
+    engine = OnnxRuntimeEngine()
+    folder = engine.build(*wanted(tmp_path))
+    assert folder is not None
+    (folder / "m_sm90.engine").write_bytes(b"half")
+    assert engine.built(*wanted(tmp_path)) is None
+    engine.load(*wanted(tmp_path))
+    assert (folder / "m_sm90.engine").read_bytes() == b"engine"
+
+
+def test_while_an_engine_is_built_the_next_best_provider_serves(
+    jetson: Jetson, tmp_path: Path
+) -> None:
+    engine, (entry, options) = OnnxRuntimeEngine(), wanted(tmp_path)
+    engine.load(entry, engine.interim(options))
+    assert jetson.asked == [[CUDA, CPU]]
+    assert engine.interim(replace(options, providers=())).providers == (CUDA, CPU)
+
+
+def test_where_the_machine_cannot_be_told_nothing_is_kept(
+    jetson: Jetson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "fingerprint", lambda _: None)
+    OnnxRuntimeEngine().load(*wanted(tmp_path))
+    assert jetson.asked == [[TENSORRT, CUDA, CPU]]
+    assert not (tmp_path / "cache").exists()

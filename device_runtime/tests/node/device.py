@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -31,20 +32,28 @@ RECORD = TelemetryPolicy(segment_max_age_s=3600)
 
 def times(factor: float, *, padding: int = 0) -> bytes:
     """An ONNX model: ``y = factor * x``, with so many bytes of weights that do nothing."""
-    shape: list[str | int | None] = ["n", 4]
     weights = [numpy_helper.from_array(np.array(factor, np.float32), "k")]
     nodes = [helper.make_node("Mul", ["x", "k"], ["y"])]
-    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)]
+    outputs = []
     if padding:
         noise = np.random.default_rng(round(factor * 1000)).bytes(padding)
         weights.append(numpy_helper.from_array(np.frombuffer(noise, np.uint8), "p"))
         nodes.append(helper.make_node("Identity", ["p"], ["padding"]))
         outputs.append(helper.make_tensor_value_info("padding", TensorProto.UINT8, [padding]))
+    return _model(nodes, weights, outputs)
+
+
+def _model(
+    nodes: list[onnx.NodeProto],
+    weights: list[onnx.TensorProto],
+    more_outputs: Sequence[onnx.ValueInfoProto] = (),
+) -> bytes:
+    shape: list[str | int | None] = ["n", 4]
     graph = helper.make_graph(
         nodes,
         "times",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        outputs,
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape), *more_outputs],
         weights,
     )
     model = helper.make_model(
@@ -53,6 +62,25 @@ def times(factor: float, *, padding: int = 0) -> bytes:
     onnx.checker.check_model(model)
     data: bytes = model.SerializeToString()
     return data
+
+
+def times_with_needless_work(factor: float) -> bytes:
+    """An ONNX model like `times`, that multiplies large matrices for nothing besides."""
+    wide, rounds = 512, 20
+    weights = {
+        "k": np.array(factor, np.float32),
+        "in": np.zeros((4, wide), np.float32),
+        "through": np.zeros((wide, wide), np.float32),
+        "out": np.zeros((wide, 4), np.float32),
+    }
+    nodes = [
+        helper.make_node("Mul", ["x", "k"], ["due"]),
+        helper.make_node("MatMul", ["x", "in"], ["h0"]),
+        *(helper.make_node("MatMul", [f"h{n}", "through"], [f"h{n + 1}"]) for n in range(rounds)),
+        helper.make_node("MatMul", [f"h{rounds}", "out"], ["nothing"]),
+        helper.make_node("Add", ["due", "nothing"], ["y"]),
+    ]
+    return _model(nodes, [numpy_helper.from_array(array, name) for name, array in weights.items()])
 
 
 def publish(
@@ -76,9 +104,10 @@ class Device:
         self.repository = repository
         self.arguments = arguments
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
 
     def start(self, *, fault: str = "") -> Self:
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **self.environment}
         environment.pop(VARIABLE, None)
         if fault:
             environment[VARIABLE] = fault

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +15,24 @@ from edgefleet.protocol.event import HealthEvent
 from edgefleet.protocol.pointer import Pointer
 from edgefleet.protocol.report import ModelReport
 from edgefleet_runtime.engines.base import Engine
+from edgefleet_runtime.engines.build import Build
+from edgefleet_runtime.engines.cache import EngineCache
 from edgefleet_runtime.reconciler.acquire import Acquirer
+from edgefleet_runtime.reconciler.candidates import ranked
 from edgefleet_runtime.reconciler.driver import Driver
+from edgefleet_runtime.reconciler.improve import Improver
 from edgefleet_runtime.reconciler.machine import condition
 from edgefleet_runtime.reconciler.memory import MemoryFile
 from edgefleet_runtime.reconciler.rack import Rack
 from edgefleet_runtime.reconciler.slot import Workbench
+from edgefleet_runtime.reconciler.timings import TimingsFile
+from edgefleet_runtime.reconciler.trial import Trial
 from edgefleet_runtime.serve.table import ModelTable
 from edgefleet_runtime.store.blobs import BlobStore
 from edgefleet_runtime.store.fetch import Fetcher
+
+if TYPE_CHECKING:
+    from edgefleet_runtime.reconciler.improve import StartBuild
 
 
 class Rig:
@@ -39,6 +49,8 @@ class Rig:
         store_max_bytes: int = 1 << 30,
         engine: Engine | None = None,
         memory_max_bytes: int | None = None,
+        trial_max_bytes: int | None = None,
+        start_build: StartBuild | None = None,
     ) -> None:
         self.repository = repository or Repository(root / "fleet")
         self.root = root / "device"
@@ -50,16 +62,41 @@ class Rig:
         self.told: list[HealthEvent] = []
         self.store = BlobStore(self.root, store_max_bytes)
         self.fetcher = Fetcher(self.store, pause=lambda _: None, check=self.check, tries=2)
+        self.timings = TimingsFile(self.root, "this machine")
         acquirer = Acquirer(
-            self.store, self.fetcher, labels=labels or {}, formats=FakeEngine.formats
+            self.store,
+            self.fetcher,
+            labels=labels or {},
+            formats=FakeEngine.formats,
+            rank=partial(ranked, record_of=lambda c: self.timings.get(c.variant.manifest.digest)),
         )
         bench = Workbench(self.store, lambda _: used, self.check)
-        self.rack = Rack(self.store, acquirer, bench, self.table, memory_max_bytes=memory_max_bytes)
+        self.cache = EngineCache(self.root / "engines")
+        self.rack = Rack(
+            self.store,
+            acquirer,
+            bench,
+            self.table,
+            memory_max_bytes=memory_max_bytes,
+            engine_cache=self.cache.root,
+        )
+        improver = Improver(
+            rack=self.rack,
+            acquirer=acquirer,
+            timings=self.timings,
+            trial=Trial(healthy_after_s=20.0, clock=self.clock, alarm=self.channel.wake),
+            start_build=start_build or Build,
+            cache=self.cache,
+            trial_max_bytes=trial_max_bytes,
+            pause=lambda _: self.check(),
+            clock=self.clock,
+        )
         self.driver = Driver(
             device="cam-07",
             fleet=fleet,
             channel=self.channel,
             rack=self.rack,
+            improver=improver,
             memory_file=MemoryFile(self.root),
             on_event=self.told.append,
             clock=self.clock,
@@ -77,6 +114,15 @@ class Rig:
             if not self.driver.step():
                 return
         raise AssertionError(f"never settles: {self.driver.state}")
+
+    def improve(self) -> None:
+        """Let what serves count as good, and turn until nothing more makes it faster."""
+        for _ in range(1000):
+            self.clock.now += 30.0
+            self.driver.poll()
+            if not self.driver.step() and not self.driver.improve():
+                return
+        raise AssertionError(f"never done: {self.driver.models()}")
 
     def deploy(self, release: str, **options: Any) -> Pointer:
         """Give the device a pointer to a release and let it settle."""

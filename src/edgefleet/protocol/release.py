@@ -79,6 +79,8 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         shadow_max_bytes: what copies of requests that wait for a shadow model may take; further
             ones are dropped and counted.
         budget: what the release may cost on trial; None to judge it by its self-test alone.
+        trial_bytes: most bytes that a device may fetch of further variants, to time them beside the
+            one that serves; 0 fetches none.
     """
 
     strict: bool = False
@@ -90,6 +92,7 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     shadow_share: Fraction = 0.25
     shadow_max_bytes: PositiveInt = 16 << 20
     budget: Budget | None = None
+    trial_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class TelemetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

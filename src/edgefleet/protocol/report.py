@@ -19,6 +19,9 @@ MAX_BYTES = 8 << 10  # bytes; an IoT Core shadow holds 8 KB
 MAX_TEXT = 300  # characters of a reason or an error
 MAX_SHORT_TEXT = 60  # and where the report would be too long
 
+FASTER = "faster here than"
+"""How a reason begins for a variant that a device chose by its own figures."""
+
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 State = Literal["idle", "working", "active", "rejected", "waiting"]
 """idle: nothing wanted; working: on the way; active: runs what is wanted; rejected: keeps the
@@ -62,6 +65,41 @@ class ShadowReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     max_abs_diff: float | None = 0.0
 
 
+class VariantReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A variant that the device may run, and what is known of it there.
+
+    Attributes:
+        variant: its name.
+        state: ``chosen`` serves; ``measured`` ran beside the one that serves and was not clearly
+            faster; ``untried`` was not run; ``failed`` is not tried again.
+        p50_us: median time of a run of the recorded inputs, in microseconds.
+        p95_us: 95th percentile of the same runs.
+        memory_bytes: what the process grew by when it was loaded.
+        reason: why it is untried or failed.
+    """
+
+    variant: str
+    state: Literal["chosen", "measured", "untried", "failed"] = "untried"
+    p50_us: float | None = None
+    p95_us: float | None = None
+    memory_bytes: int | None = None
+    reason: str | None = None
+
+
+class BuildReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An engine that is being built for a model, while the next best provider serves it.
+
+    Attributes:
+        provider: what it is built for.
+        elapsed_s: seconds since it began, in whole steps of ten.
+        progress: share that is done, 0 to 1; None where the builder doesn't tell.
+    """
+
+    provider: str
+    elapsed_s: int = 0
+    progress: float | None = None
+
+
 class ModelReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One model on one device.
 
@@ -76,6 +114,9 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         failures: requests failed since then.
         latency_p50_us: median run time of the last requests, in microseconds.
         shadow: of a shadow model, how its answers compare.
+        variants: what the device may run of the bundle, the chosen one first, at most eight; empty
+            where there is no choice.
+        building: an engine being built for it.
     """
 
     name: ModelName
@@ -93,6 +134,8 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     failures: int = 0
     latency_p50_us: float | None = None
     shadow: ShadowReport | None = None
+    variants: tuple[VariantReport, ...] = ()
+    building: BuildReport | None = None
 
 
 class AccessReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -210,7 +253,15 @@ def _cut(report: Report, *, errors: int, characters: int) -> Report:
         errors=tuple(error[:characters] for error in report.errors[:errors]),
         access=access,
         models=tuple(
-            msgspec.structs.replace(model, reason=cut(model.reason), why=cut(model.why))
+            msgspec.structs.replace(
+                model,
+                reason=cut(model.reason),
+                why=cut(model.why),
+                variants=tuple(
+                    msgspec.structs.replace(variant, reason=cut(variant.reason))
+                    for variant in model.variants
+                ),
+            )
             for model in report.models
         ),
     )
@@ -225,7 +276,14 @@ def _shortened(report: Report, models: tuple[ModelReport, ...], count: int) -> R
 
 def _bare(model: ModelReport) -> ModelReport:
     return msgspec.structs.replace(
-        model, why=None, engine=None, self_test=None, latency_p50_us=None, shadow=None
+        model,
+        why=None,
+        engine=None,
+        self_test=None,
+        latency_p50_us=None,
+        shadow=None,
+        variants=(),
+        building=None,
     )
 
 

@@ -153,7 +153,17 @@ def choose_variant(
     *,
     formats: Collection[str] | None = None,
 ) -> Choice:
-    """The variant that a device of this target should run.
+    """The variant that a device of this target should run: the first of `rank_variants`."""
+    return rank_variants(variants, target, formats=formats)[0]
+
+
+def rank_variants(
+    variants: Iterable[Variant],
+    target: HardwareTarget,
+    *,
+    formats: Collection[str] | None = None,
+) -> tuple[Choice, ...]:
+    """The variants that a device of this target may run, the best first; at least one.
 
     Left out are variants made for other targets only (but `ANY` takes them), that require a feature
     unknown here, in formats that no engine here opens, in precisions that the target doesn't list,
@@ -186,10 +196,17 @@ def choose_variant(
     if not candidates:
         msg = f"no variant of the bundle fits target {target.name}: {'; '.join(refused)}"
         raise NotFoundError(msg, cure=f"optimize with targets=[…, {target.name!r}] and push again")
-    _, best = min(candidates, key=lambda candidate: candidate[0])
-    made = "made for" if target.name in best.targets else "fits"
-    why = f"{made} {target.name}, {best.precision} preferred among {len(candidates)}"
-    return Choice(variant=best, why=why)
+    ordered = [variant for _, variant in sorted(candidates, key=lambda candidate: candidate[0])]
+    return tuple(
+        Choice(variant=variant, why=_why(variant, target, len(ordered), place))
+        for place, variant in enumerate(ordered, 1)
+    )
+
+
+def _why(variant: Variant, target: HardwareTarget, count: int, place: int) -> str:
+    made = "made for" if target.name in variant.targets else "fits"
+    liked = "preferred" if place == 1 else f"number {place}"
+    return f"{made} {target.name}, {variant.precision} {liked} among {count}"
 
 
 def _refusal(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgefleet.interfaces.tables import html_table, text_table
 from edgefleet.interfaces.values import DeviceInfo, Value
+from edgefleet.protocol.report import FASTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -215,7 +216,7 @@ def _silent(device: DeviceInfo, now: datetime, freshness_s: float) -> str | None
 def _running(report: Report) -> tuple[str, ...]:
     return tuple(
         f"{model.name}:{model.version} "
-        f"({model.variant} on {_short(model.providers)}{_shadow(model)})"
+        f"({model.variant} on {_short(model.providers)}{_building(model)}{_shadow(model)})"
         for model in report.models
         if model.state == "active"
     )
@@ -223,6 +224,15 @@ def _running(report: Report) -> tuple[str, ...]:
 
 def _short(providers: tuple[str, ...]) -> str:
     return providers[0].removesuffix("ExecutionProvider") if providers else "?"
+
+
+def _building(model: ModelReport) -> str:
+    """For what an engine is being built while another provider serves; empty when none is."""
+    build = model.building
+    if build is None:
+        return ""
+    done = f"{build.elapsed_s} s" if build.progress is None else f"{build.progress:.0%}"
+    return f", builds for {_short((build.provider,))}: {done}"
 
 
 def _shadow(model: ModelReport) -> str:
@@ -240,11 +250,14 @@ def _shadow(model: ModelReport) -> str:
 
 
 def _attested(report: Report) -> str:
+    active = [model for model in report.models if model.state == "active"]
     parts = [
         f"{model.name}: self-test of {model.self_test.cases} passed"
-        for model in report.models
-        if model.state == "active" and model.self_test is not None and model.self_test.cases
+        for model in active
+        if model.self_test is not None and model.self_test.cases
     ]
+    # A choice that the device made by its own figures isn't the one that a plan told.
+    parts += [f"{m.variant} {m.why}" for m in active if m.why and m.why.startswith(FASTER)]
     return "; ".join(parts) or "serves the release"
 
 

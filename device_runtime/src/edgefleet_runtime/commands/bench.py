@@ -93,7 +93,8 @@ def _figures(
     from msgspec.structs import replace
 
     from edgefleet_runtime.engines.discovery import engine_for
-    from edgefleet_runtime.measuring import can_batch, measure, sample_inputs, thread_counts
+    from edgefleet_runtime.engines.samples import sample_inputs
+    from edgefleet_runtime.measuring import can_batch, measure, thread_counts
     from edgefleet_runtime.standalone.loading import format_of
 
     engine = engine_for(format_of(path))

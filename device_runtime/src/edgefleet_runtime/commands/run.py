@@ -26,6 +26,19 @@ def add(run: argparse.ArgumentParser) -> None:
         help="how long a release serves before a crash no longer counts against it (default 20)",
     )
     run.add_argument(
+        "--trial-bytes",
+        type=int,
+        metavar="N",
+        help="most bytes of further variants to fetch, to time them; a release's own limit counts "
+        "as well (default: that alone; give 0 on a metered link)",
+    )
+    run.add_argument(
+        "--engine-cache-max-bytes",
+        type=int,
+        metavar="N",
+        help="cap of engines built from models, in ROOT/engines (default 4 GiB)",
+    )
+    run.add_argument(
         "--exit-with-parent",
         action="store_true",
         help="stop when standard input ends, so that no runtime outlives what started it",
@@ -38,12 +51,16 @@ def _run(arguments: argparse.Namespace) -> int:
     from edgefleet_runtime.node import Node
     from edgefleet_runtime.serve.loop import run
 
-    healthy_after_s = arguments.healthy_after
+    given = {
+        "healthy_after_s": arguments.healthy_after,
+        "trial_bytes": arguments.trial_bytes,
+        "engine_cache_max_bytes": arguments.engine_cache_max_bytes,
+    }
     config = checked(
         {
             **fleet_settings(arguments),
             **listening(arguments)._asdict(),
-            **({} if healthy_after_s is None else {"healthy_after_s": healthy_after_s}),
+            **{name: value for name, value in given.items() if value is not None},
             "access": access_settings(arguments),
             "exit_with_parent": arguments.exit_with_parent,
         }

@@ -24,6 +24,17 @@ def engine_names() -> tuple[str, ...]:
     return tuple(sorted({point.name for point in entry_points(group=GROUP)}))
 
 
+def engine_named(name: str) -> Engine | None:
+    """The installed engine of that name; None when there is none or its library is missing."""
+    for point in entry_points(group=GROUP, name=name):
+        try:
+            kind = _load(point)
+            return kind() if kind.available() else None
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises stays its own affair
+            _log.warning("engine %s can't be used: %s", name, error)
+    return None
+
+
 def engine_for(model_format: str) -> Engine:
     """An engine that opens files of this format and whose library is installed.
 

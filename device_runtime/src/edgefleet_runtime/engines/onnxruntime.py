@@ -6,6 +6,7 @@ Rules kept here:
 - Its own fallback to the CPU is off: it prints and carries on, also in the middle of serving. What
   falls back here is logged, reported, and refused when the options say ``strict``.
 - ``strict`` means all of it: one node that computes elsewhere is a refusal, with its operator.
+- TensorRT's engines are built into the cache as a whole, and then loaded from it.
 - Builds of onnxruntime that overwrote each other are refused before anything is opened.
 - The remote Azure provider is never chosen.
 - Libraries of custom operators are loaded only if an operator named their digests.
@@ -24,6 +25,7 @@ import msgspec
 import numpy as np
 
 from edgefleet.errors import (
+    EdgeFleetError,
     InferenceError,
     InvalidModelError,
     MissingExtraError,
@@ -33,6 +35,7 @@ from edgefleet.protocol.bundle import Datatype, Interface, TensorSpec
 from edgefleet.protocol.tensors import dtype_of
 from edgefleet_runtime.engines import binding, threads
 from edgefleet_runtime.engines.base import Engine, EngineOptions, LoadedModel
+from edgefleet_runtime.engines.building import CanBuild
 from edgefleet_runtime.engines.builds import check_one_build
 from edgefleet_runtime.engines.custom_ops import allowed_libraries
 from edgefleet_runtime.engines.feed import FeedCheck
@@ -44,7 +47,15 @@ from edgefleet_runtime.engines.onnxruntime_errors import (
 )
 from edgefleet_runtime.engines.placement import nodes_by_provider, placed, slower_than
 from edgefleet_runtime.engines.provider_options import gpu_of, options_for
-from edgefleet_runtime.engines.tensorrt import TENSORRT, cache_options, fingerprint
+from edgefleet_runtime.engines.samples import sample_inputs
+from edgefleet_runtime.engines.tensorrt import (
+    BUILDER,
+    TENSORRT,
+    fingerprint,
+    folder_options,
+    named,
+    parts_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -53,6 +64,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgefleet_runtime.engines.base import Bound
+    from edgefleet_runtime.engines.building import Tell
+    from edgefleet_runtime.engines.cache import Parts
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +82,7 @@ DATATYPES: dict[str, Datatype] = {
 }  # fmt: skip
 
 
-class OnnxRuntimeEngine(Engine):
+class OnnxRuntimeEngine(Engine, CanBuild):
     """Opens ONNX files on the execution providers of the onnxruntime that is installed."""
 
     formats: ClassVar[frozenset[str]] = frozenset({"onnx"})
@@ -100,7 +113,8 @@ class OnnxRuntimeEngine(Engine):
         engine = f"onnxruntime {onnxruntime.__version__}"
         single = msgspec.structs.replace(options, threads=1)
         unsure = not options.threads and providers == (CPU,) and threads.may_be_tiny(entry)
-        session = _open(onnxruntime, entry, single if unsure else options, providers)
+        kept = self._kept_engine(entry, options)
+        session = _open(onnxruntime, entry, single if unsure else options, providers, kept)
         if options.strict and options.providers:
             _refuse_slower(entry, session, options.providers[0])
         shrinking = _shrinking(onnxruntime)
@@ -109,6 +123,52 @@ class OnnxRuntimeEngine(Engine):
             session = _open(onnxruntime, entry, options, providers)
             model = OnnxModel(session, engine, shrinking, options.shrink_above_bytes)
         return model
+
+    def _kept_engine(self, entry: Path, options: EngineOptions) -> Path | None:
+        """The folder with TensorRT's engine, built now if need be; None to build while loading."""
+        try:
+            return self.build(entry, options)
+        except (EdgeFleetError, OSError) as error:
+            _log.warning("TensorRT's engine for %s isn't kept: %s", entry.name, error)
+            return None
+
+    @classmethod
+    def machine(cls) -> Mapping[str, str] | None:
+        import onnxruntime  # noqa: PLC0415 - heavy and optional
+
+        found = fingerprint(onnxruntime.__version__)
+        return None if found is None else named(found)
+
+    def parts(self, entry: Path, options: EngineOptions) -> Parts | None:
+        import onnxruntime  # noqa: PLC0415 - heavy and optional
+
+        available = tuple(onnxruntime.get_available_providers())
+        wanted = options.providers or available
+        if options.engine_cache is None or TENSORRT not in available or TENSORRT not in wanted[:1]:
+            return None
+        found = fingerprint(onnxruntime.__version__)
+        if found is None:
+            _log.warning("TensorRT's engines aren't kept: this machine's versions can't be told")
+            return None
+        return parts_of(entry, found, options_for(TENSORRT, options))
+
+    def interim(self, options: EngineOptions) -> EngineOptions:
+        wanted = options.providers or self.available()
+        others = tuple(name for name in wanted if name not in {TENSORRT, *_NEVER_CHOSEN})
+        return msgspec.structs.replace(options, providers=others)
+
+    def build_into(self, folder: Path, entry: Path, options: EngineOptions, tell: Tell) -> None:
+        import onnxruntime  # noqa: PLC0415 - heavy and optional
+
+        tell(0.0)
+        providers = _chosen(options, tuple(onnxruntime.get_available_providers()))
+        session = _open(onnxruntime, entry, options, providers, folder)
+        if TENSORRT not in session.get_providers():
+            raise UnsupportedError(f"TensorRT can't build an engine for {entry.name}")
+        # Where a length is free, TensorRT builds when it first sees one.
+        model = OnnxModel(session, BUILDER)
+        model.infer(sample_inputs(model.interface))
+        model.close()
 
 
 class OnnxModel(LoadedModel):
@@ -286,13 +346,14 @@ def _open(
     entry: Path,
     options: EngineOptions,
     providers: tuple[str, ...],
+    engine_folder: Path | None = None,
 ) -> Any:  # noqa: ANN401 - onnxruntime has no types
     settings = _settings(onnxruntime, options)
     libraries = allowed_libraries(entry, options.custom_ops)
     for library in libraries:
         _log.warning("%s loads the custom operators of %s", entry.name, library.name)
         settings.register_custom_ops_library(str(library))
-    built = _cached_engines(onnxruntime, entry, options, providers)
+    built = {} if engine_folder is None else folder_options(engine_folder)
 
     def session(names: Sequence[str]) -> Any:  # noqa: ANN401
         asked: list[Any] = []
@@ -374,22 +435,6 @@ def _same_tensors(one: Any, other: Any) -> bool:  # noqa: ANN401 - sessions
         return [node and (node.name, node.type, node.shape) for node in nodes]
 
     return told(one) == told(other)
-
-
-def _cached_engines(
-    onnxruntime: Any,  # noqa: ANN401 - the module
-    entry: Path,
-    options: EngineOptions,
-    providers: tuple[str, ...],
-) -> dict[str, str]:
-    """Options that make TensorRT keep its engines; none where they can't be kept safely."""
-    if options.engine_cache is None or TENSORRT not in providers:
-        return {}
-    machine = fingerprint(onnxruntime.__version__)
-    if machine is None:
-        _log.warning("TensorRT's engines aren't kept: this machine's versions can't be told")
-        return {}
-    return cache_options(options.engine_cache, entry, machine)
 
 
 def _spec(node: Any) -> TensorSpec:  # noqa: ANN401 - onnxruntime has no types

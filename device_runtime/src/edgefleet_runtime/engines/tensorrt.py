@@ -1,8 +1,8 @@
-"""Where TensorRT keeps the engines that it builds: one folder for all that an engine depends on.
+"""What TensorRT's engines depend on, and the options by which it finds them.
 
 An engine loaded for another model, TensorRT, driver or GPU than it was built for gave wrong answers
-(https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html, caching). So the
-folder's name is a digest of all of these, and where one is unknown nothing is cached.
+(https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html, caching). So an
+engine is kept under a digest of all of these, and where one is unknown nothing is kept.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edgefleet_runtime.engines.cache import Parts
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TENSORRT = "TensorrtExecutionProvider"
+BUILDER = "onnxruntime"
 MAX_FILES = 256  # of one model; each is read
 
 
@@ -53,40 +56,51 @@ def fingerprint(onnxruntime: str, *, root: Path = Path("/")) -> Fingerprint | No
     return Fingerprint(onnxruntime=onnxruntime, tensorrt=tensorrt, driver=driver[1], gpus=gpus)
 
 
-def cache_key(model_digest: str, options: Mapping[str, str], machine: Fingerprint) -> str:
-    """The name of the folder for a model's engines: 64 hexadecimal digits."""
-    parts = (model_digest, sorted(options.items()), machine)
-    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+def parts_of(
+    entry: Path, machine: Fingerprint, options: Mapping[str, str] | None = None
+) -> Parts | None:
+    """What TensorRT's engine for a model depends on.
 
-
-def cache_options(
-    root: Path, entry: Path, machine: Fingerprint, options: Mapping[str, str] | None = None
-) -> dict[str, str]:
-    """Options for the TensorRT provider, with a cache folder of this model's own; makes the folder.
-
-    None at all where the model's folder holds more than `MAX_FILES`: it isn't the model's own.
+    None where the model's folder holds more than `MAX_FILES`: it isn't the model's own.
 
     Args:
-        root: folder of all caches.
         entry: the model file, whose content counts. What lies beside it does, too.
         machine: what engines are built for.
-        options: further options of the provider.
+        options: of the provider.
     """
     digest = hashlib.sha256()
     files = (path for path in entry.parent.rglob("*") if path.is_file())
     found = sorted(itertools.islice(files, MAX_FILES + 1))
     if len(found) > MAX_FILES:
-        return {}
+        return None
     for path in found:
         with path.open("rb") as file:
             inner = hashlib.file_digest(file, "sha256").hexdigest()
         digest.update(f"{path.relative_to(entry.parent)}\0{inner}\n".encode())
     digest.update(entry.name.encode())
-    given = dict(options or {})
-    folder = root / cache_key(digest.hexdigest(), given, machine)
-    folder.mkdir(parents=True, exist_ok=True)
+    return Parts(
+        builder=BUILDER,
+        provider=TENSORRT,
+        model=digest.hexdigest(),
+        options=dict(options or {}),
+        machine=named(machine),
+    )
+
+
+def named(machine: Fingerprint) -> dict[str, str]:
+    """A fingerprint's parts as text, by name."""
     return {
-        **given,
+        "onnxruntime": machine.onnxruntime,
+        "tensorrt": machine.tensorrt,
+        "driver": machine.driver,
+        "gpus": ", ".join(machine.gpus),
+    }
+
+
+def folder_options(folder: Path, options: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Options that let the TensorRT provider read its engine from a folder, or write it there."""
+    return {
+        **(options or {}),
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": str(folder),
         "trt_timing_cache_enable": "1",

@@ -2,7 +2,8 @@
 
 Small documents come first, so that what a device will run, and how many bytes it costs, is known
 before any weights move. Everything ends up in the store; an acquisition without anything missing
-touches no source, so it works offline.
+touches no source, so it works offline. Where there is no source, the best variant is taken of those
+that are whole in the store.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgefleet.errors import EdgeFleetError, IntegrityError
+from edgefleet.errors import EdgeFleetError, IntegrityError, LimitExceededError, UnavailableError
 from edgefleet.protocol import bundle as b
 from edgefleet.protocol import release as r
-from edgefleet.protocol.target import choose_variant, target_of
+from edgefleet.protocol.target import Choice, rank_variants, target_of
 from edgefleet_runtime.ensemble.stepped import steps_of
 from edgefleet_runtime.store.fetch import Want
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
     OpenSources = Callable[[], Sequence[Source]]
     """Called when bytes are really missing; may raise, such as for expired access."""
+
+    Rank = Callable[[Sequence[Choice]], Sequence[Choice]]
+    """Puts the variants that a target allows in the order of this very device."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +48,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         why: why it was chosen.
         manifest: of the variant.
         details: of the variant.
+        candidates: all variants that this device may run, the chosen one first.
     """
 
     model: r.ReleaseModel
@@ -51,6 +56,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     manifest: b.Manifest
     details: b.Details
+    candidates: tuple[Choice, ...] = ()
 
     @property
     def key(self) -> tuple[str, r.Role]:
@@ -83,6 +89,7 @@ class Acquirer:
         fetcher: how they get there.
         labels: the device's; they name its hardware target.
         formats: model formats that the engines here open.
+        rank: the device's own order of variants.
     """
 
     def __init__(
@@ -92,7 +99,9 @@ class Acquirer:
         *,
         labels: Mapping[str, str],
         formats: Collection[str],
+        rank: Rank = tuple,
     ) -> None:
+        self._rank = rank
         self._store = store
         self._fetcher = fetcher
         self._target = target_of(labels)
@@ -103,31 +112,102 @@ class Acquirer:
         """Execution providers that the device's target asks for, the best first."""
         return self._target.providers
 
-    def acquire(self, digest: str, sources: OpenSources) -> Acquired:
-        """Get a release and what it needs.
+    def acquire(self, digest: str, sources: OpenSources | None) -> Acquired:
+        """Get a release and what it needs; without sources, from the store alone.
 
         Raises:
             EdgeFleetError: as `Fetcher.fetch`; and when a document is malformed, no variant fits,
                 or the release asks for what this runtime lacks.
+            UnavailableError: without sources, something is missing.
         """
         pins = {digest}
         self._store.pin(WANTED, pins)
-        release = r.read_release(self._document(digest, "the release", r.MAX_BYTES, sources))
+        asked = _no_sources if sources is None else sources
+        release = r.read_release(self._document(digest, "the release", r.MAX_BYTES, asked))
         parts: list[Part] = []
         for model in release.models:
             pins.add(model.bundle)
             self._store.pin(WANTED, pins)
-            parts.append(self._part(model, sources))
+            choices = self._choices(model, asked)
+            parts.append(
+                self._whole_part(model, choices)
+                if sources is None
+                else self._part(model, choices, choices[0], sources)
+            )
             pins |= parts[-1].blobs()
             self._store.pin(WANTED, pins)
-        self._fetch([want for part in parts for want in _wants(part)], sources)
+        self._fetch([want for part in parts for want in _wants_of(part)], asked)
         return Acquired(digest=digest, release=release, parts=tuple(parts))
 
-    def _part(self, model: r.ReleaseModel, sources: OpenSources) -> Part:
-        what = f"bundle of {model.name}:{model.version}"
-        index = b.read_index(self._document(model.bundle, what, b.MAX_INDEX_BYTES, sources))
-        choice = choose_variant(b.variants_of(index), self._target, formats=self._formats)
-        name = f"{what}, variant {choice.variant.name}"
+    def cost(self, part: Part, choice: Choice) -> int:
+        """Bytes to fetch to have another variant of a part.
+
+        Without the details where the variant's manifest isn't here: it tells their size.
+        """
+        manifest = choice.variant.manifest
+        if manifest.digest not in self._store:
+            return manifest.size + choice.variant.bytes
+        try:
+            known = b.read_manifest(self._store.read(manifest))
+        except EdgeFleetError:
+            return manifest.size + choice.variant.bytes
+        return self._fetcher.plan(_wants(part.model, choice.variant, known)).bytes
+
+    def acquire_other(
+        self,
+        acquired: Acquired,
+        part: Part,
+        choice: Choice,
+        sources: OpenSources,
+        *,
+        max_bytes: int,
+    ) -> Acquired:
+        """Get another variant of one part of a release.
+
+        What is fetched stays pinned until something else is acquired.
+
+        Raises:
+            LimitExceededError: it costs more than ``max_bytes``, as only its manifest told.
+            EdgeFleetError: as `acquire`.
+        """
+        self._store.pin(WANTED, {choice.variant.manifest.digest})
+        name = f"{_bundle(part.model)}, variant {choice.variant.name}, manifest"
+        self._blob(choice.variant.manifest, name, sources)
+        needed = self.cost(part, choice)
+        if needed > max_bytes:
+            raise LimitExceededError(f"{name}: {needed} bytes more, {max_bytes} may be fetched")
+        other = self._part(part.model, part.candidates, choice, sources)
+        self._store.pin(WANTED, other.blobs())
+        self._fetch(_wants_of(other), sources)
+        parts = tuple(other if known.key == part.key else known for known in acquired.parts)
+        return msgspec.structs.replace(acquired, parts=parts)
+
+    def _choices(self, model: r.ReleaseModel, sources: OpenSources) -> Sequence[Choice]:
+        document = self._document(model.bundle, _bundle(model), b.MAX_INDEX_BYTES, sources)
+        variants = b.variants_of(b.read_index(document))
+        return self._rank(rank_variants(variants, self._target, formats=self._formats))
+
+    def _whole_part(self, model: r.ReleaseModel, choices: Sequence[Choice]) -> Part:
+        """The best of the variants that the store holds whole."""
+        problems: list[EdgeFleetError] = []
+        for choice in choices:
+            try:
+                part = self._part(model, choices, choice, _no_sources)
+                self._fetch(_wants_of(part), _no_sources)
+            except EdgeFleetError as error:
+                problems.append(error)
+            else:
+                return part
+        raise problems[0]
+
+    def _part(
+        self,
+        model: r.ReleaseModel,
+        choices: Sequence[Choice],
+        choice: Choice,
+        sources: OpenSources,
+    ) -> Part:
+        name = f"{_bundle(model)}, variant {choice.variant.name}"
         manifest = b.read_manifest(
             self._blob(choice.variant.manifest, f"{name}, manifest", sources)
         )
@@ -139,12 +219,14 @@ class Acquirer:
         except EdgeFleetError as error:
             error.prefixed(name)
             raise
+        others = (known for known in choices if known.variant.name != choice.variant.name)
         return Part(
             model=model,
             variant=choice.variant,
             why=choice.why,
             manifest=manifest,
             details=details,
+            candidates=(choice, *others),
         )
 
     def _document(self, digest: str, name: str, limit: int, sources: OpenSources) -> bytes:
@@ -183,14 +265,26 @@ class Acquirer:
             self._fetcher.fetch(missing, sources())
 
 
-def _wants(part: Part) -> list[Want]:
-    where = f"{part.model.name}:{part.model.version}, variant {part.variant.name}"
-    names = {layer.digest: path for path, layer in b.files_of(part.manifest).items()}
+def _no_sources() -> Sequence[Source]:
+    raise UnavailableError("it is not whole on this device's disk")
+
+
+def _bundle(model: r.ReleaseModel) -> str:
+    return f"bundle of {model.name}:{model.version}"
+
+
+def _wants_of(part: Part) -> list[Want]:
+    return _wants(part.model, part.variant, part.manifest)
+
+
+def _wants(model: r.ReleaseModel, variant: b.Variant, manifest: b.Manifest) -> list[Want]:
+    where = f"{model.name}:{model.version}, variant {variant.name}"
+    names = {layer.digest: path for path, layer in b.files_of(manifest).items()}
     return [
         Want(
             digest=blob.digest,
             name=f"{names.get(blob.digest, 'a document')} of {where}",
             max_bytes=blob.size,
         )
-        for blob in b.blobs_of(part.manifest)
+        for blob in b.blobs_of(manifest)
     ]

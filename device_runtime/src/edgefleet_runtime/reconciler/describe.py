@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from edgefleet.protocol.report import ModelReport, ModelState
 from edgefleet_runtime.reconciler.machine import Key, Progress, Stage
 
 if TYPE_CHECKING:
+    from edgefleet_runtime.reconciler.improve import Improver
     from edgefleet_runtime.reconciler.slot import Slot, Unit
 
 _STATES: dict[Stage, ModelState] = {
@@ -19,9 +22,13 @@ _STATES: dict[Stage, ModelState] = {
 }
 
 
-def describe_running(slot: Slot | None) -> tuple[ModelReport, ...]:
+def describe_running(slot: Slot | None, improver: Improver) -> tuple[ModelReport, ...]:
     """The models that answer requests."""
-    return tuple(_report(unit, "active") for unit in slot.units.values()) if slot else ()
+    found = []
+    for unit in slot.units.values() if slot else ():
+        variants, building = improver.report(unit)
+        found.append(replace(_report(unit, "active"), variants=variants, building=building))
+    return tuple(found)
 
 
 def describe_coming(slot: Slot | None, progress: Progress | None) -> tuple[ModelReport, ...]:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from edgefleet.protocol.release import Release
     from edgefleet.protocol.report import ModelReport
     from edgefleet_runtime.channels.base import Channel
+    from edgefleet_runtime.reconciler.improve import Improver
     from edgefleet_runtime.reconciler.rack import Rack
 
 _log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Driver:
         fleet: UUID given at enrolment; None takes the first pointer's.
         channel: where pointer and access come from.
         rack: the releases in memory.
+        improver: looks for what makes them faster.
         memory_file: what outlives the process.
         on_release: called with each release that begins to answer requests.
         on_event: called with what a person may want to know at once.
@@ -71,6 +73,7 @@ class Driver:
         fleet: str | None,
         channel: Channel,
         rack: Rack,
+        improver: Improver,
         memory_file: mem.MemoryFile,
         on_release: Callable[[Release], object] = lambda _: None,
         on_event: Callable[[HealthEvent], object] = lambda _: None,
@@ -79,6 +82,7 @@ class Driver:
     ) -> None:
         self.state = m.State(device=device, fleet=fleet)
         self.rack = rack
+        self._improver = improver
         self.outside = Outside(channel)
         self._ledger = Ledger(memory_file, on_event)
         self._trial = Trial(healthy_after_s=healthy_after_s, clock=clock, alarm=channel.wake)
@@ -124,6 +128,7 @@ class Driver:
     def close(self) -> None:
         """Remember that this process ends in order."""
         self._ledger.remember(replace(self.memory, stopped=True))
+        self._improver.drop()
         if self.rack.running is not None:
             self.rack.running.end_shadows()
 
@@ -159,6 +164,7 @@ class Driver:
         action = m.decide(self.state)
         if isinstance(action, m.Rest | m.Wait):
             return False
+        self._improver.drop()
         try:
             events = self._hands.perform(action, self.state)
         except CancelledError:
@@ -176,10 +182,21 @@ class Driver:
                 self._retry.reset()
         return True
 
+    def improve(self) -> bool:
+        """Do the next thing that makes a good release faster; False when there is none now."""
+        memory, state = self.memory, self.state
+        good = state.running is not None and state.running == memory.good and memory.trial is None
+        if not (good and isinstance(m.decide(state), m.Rest)):
+            return False
+        try:
+            return self._improver.step(self._ledger, lambda: self.outside.sources(state.pointer))
+        except CancelledError:
+            return True  # something changed outside meanwhile: look again
+
     def due_in_s(self) -> float | None:
         """Seconds until `poll` has something to do, whatever happens outside; None for never."""
-        times = [at for at in (self._retry.due_in_s(), self._trial.due_in_s()) if at is not None]
-        return min(times) if times else None
+        times = (self._retry.due_in_s(), self._trial.due_in_s(), self._improver.due_in_s())
+        return min((at for at in times if at is not None), default=None)
 
     @property
     def memory(self) -> mem.Memory:
@@ -200,7 +217,9 @@ class Driver:
     def models(self) -> tuple[ModelReport, ...]:
         """What a report says of the models here: those that run, then those that don't yet."""
         coming = describe_coming(self.rack.candidate, self.state.progress)
-        return describe_running(self.rack.running) + (coming or self._hands.given_up)
+        return describe_running(self.rack.running, self._improver) + (
+            coming or self._hands.given_up
+        )
 
     def _offer(self, data: bytes) -> None:
         try:

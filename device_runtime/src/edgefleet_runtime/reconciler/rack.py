@@ -5,6 +5,7 @@ Rules kept here:
 - The table is swapped in one assignment; what left it closes when its last request ends.
 - A model that two releases share is loaded once, and closed when neither needs it.
 - What runs, what is kept, what is on its way and the last good release are pinned in the store.
+- One variant of the running release may be replaced by another: see `revise`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING
 from edgefleet.errors import (
     EdgeFleetError,
     StorageFullError,
-    UnavailableError,
     UnsupportedError,
 )
+from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.faults import point
 from edgefleet_runtime.reconciler.acquire import WANTED
 from edgefleet_runtime.reconciler.machine import Stage
@@ -25,14 +26,14 @@ from edgefleet_runtime.reconciler.room import Fit, fit, together
 from edgefleet_runtime.reconciler.slot import Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pathlib import Path
 
-    from edgefleet_runtime.reconciler.acquire import Acquirer, OpenSources
+    from edgefleet_runtime.reconciler.acquire import Acquired, Acquirer, OpenSources
     from edgefleet_runtime.reconciler.machine import Key
+    from edgefleet_runtime.reconciler.room import Footprint
     from edgefleet_runtime.reconciler.slot import Unit, Workbench
     from edgefleet_runtime.serve.table import ModelTable
     from edgefleet_runtime.store.blobs import BlobStore
-    from edgefleet_runtime.store.sources import Source
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Rack:
         bench: brings models from the store to readiness.
         table: what answers requests.
         memory_max_bytes: the device's cap of what models take in memory, by estimate.
+        engine_cache: folder for engines that are built from models; None to keep none.
     """
 
     def __init__(
@@ -56,7 +58,9 @@ class Rack:
         table: ModelTable,
         *,
         memory_max_bytes: int | None = None,
+        engine_cache: Path | None = None,
     ) -> None:
+        self._options = EngineOptions(providers=acquirer.providers, engine_cache=engine_cache)
         self.running: Slot | None = None
         self.kept: Slot | None = None
         self.candidate: Slot | None = None
@@ -74,7 +78,7 @@ class Rack:
             UnavailableError: something of it is missing from the store.
             EdgeFleetError: as the steps of `Workbench`. Nothing is left loaded.
         """
-        slot = self._acquired(digest, _no_sources)
+        slot = self._acquired(digest, None)
         try:
             for unit in slot.units.values():
                 for stage in tuple(Stage)[1:]:
@@ -110,12 +114,9 @@ class Rack:
 
     def _alone(self, slot: Slot) -> bool:
         """Whether a slot must be alone in memory; makes room without harm where that is enough."""
-        running = {} if self.running is None else self.running.footprint()
-        kept = {} if self.kept is None else self.kept.footprint()
-        settings = slot.acquired.release.settings
-        caps = [cap for cap in (settings.memory_max_bytes, self._memory_max_bytes) if cap]
-        cap = min(caps, default=None)
-        fits = fit(slot.footprint(), running=running, kept=kept, max_bytes=cap)
+        running, settings = _footprint(self.running), slot.acquired.release.settings
+        cap = self._memory_cap(slot)
+        fits = fit(slot.footprint(), running=running, kept=_footprint(self.kept), max_bytes=cap)
         if fits is Fit.WITHOUT_KEPT:
             _log.info("the previous release makes room in memory")
             self._unkeep()
@@ -128,6 +129,10 @@ class Rack:
             cure="deploy smaller variants, or raise memory_max_bytes"
             + ("" if fits is Fit.NEVER else ", or allow unload_first"),
         )
+
+    def _memory_cap(self, slot: Slot) -> int | None:
+        caps = (slot.acquired.release.settings.memory_max_bytes, self._memory_max_bytes)
+        return min((cap for cap in caps if cap), default=None)
 
     def _unkeep(self) -> None:
         if self.kept is not None:
@@ -174,6 +179,48 @@ class Rack:
                 old.close(others=(slot, self.kept))
         self.pin()
 
+    def revised(self, acquired: Acquired, model: Key) -> Slot | None:
+        """A slot for the running release with one model anew; all others are the running ones.
+
+        None when both don't fit into memory beside what is loaded.
+        """
+        running = self.running
+        if running is None or running.digest != acquired.digest:
+            return None
+        slot = Slot(acquired, self._options)
+        for key, unit in slot.units.items():
+            if key != model and unit.same_as(running.units[key]):
+                unit.share(running.units[key])
+        loaded = together((running.footprint(), _footprint(self.kept)))
+        cap = self._memory_cap(slot)
+        fits = cap is None or loaded + slot.units[model].estimated_bytes <= cap
+        return slot if fits else None
+
+    @property
+    def slots(self) -> tuple[Slot | None, ...]:
+        """All slots here."""
+        return (self.running, self.kept, self.candidate)
+
+    def plan_build(self, unit: Unit) -> None:
+        """Tell whether an engine is to be built for a verified model, in ``build_due``."""
+        self._bench.plan_build(unit)
+
+    def prepare(self, unit: Unit, stage: Stage) -> None:
+        """Bring the new model of a revised slot to a stage; see `Workbench` for the errors."""
+        if stage is Stage.LOADED:
+            self._bench.load(unit, others=())
+        else:
+            self._advance(unit, stage)
+
+    def revise(self, slot: Slot) -> None:
+        """Let a revised slot answer requests; the one before stays loaded, see `release`."""
+        self._serve(slot)
+        self.pin()
+
+    def release(self, slot: Slot) -> None:
+        """Free what no slot here serves of a revised one, or of the one that it replaced."""
+        slot.close(others=self.slots)
+
     def go_back(self, good: str | None) -> str | None:
         """Let the release before answer requests again and free the one that does.
 
@@ -199,7 +246,7 @@ class Rack:
     def _restore_instead(self, digest: str) -> None:
         """Restore a release in place of the running one; that one comes back if it can't be."""
         running = self.running
-        if running is not None and self._alone(self._acquired(digest, _no_sources)):
+        if running is not None and self._alone(self._acquired(digest, None)):
             self.unload()
         try:
             self.restore(digest)
@@ -233,12 +280,12 @@ class Rack:
                 self._store.pin("good", slot.acquired.blobs())
                 return
         try:
-            self._store.pin("good", self._acquirer.acquire(good, _no_sources).blobs())
+            self._store.pin("good", self._acquirer.acquire(good, None).blobs())
         except EdgeFleetError as error:
             _log.warning("the last good release is not whole: %s", error.message)
 
-    def _acquired(self, digest: str, sources: OpenSources) -> Slot:
-        return Slot(self._acquirer.acquire(digest, sources), self._acquirer.providers)
+    def _acquired(self, digest: str, sources: OpenSources | None) -> Slot:
+        return Slot(self._acquirer.acquire(digest, sources), self._options)
 
     def _advance(self, unit: Unit, stage: Stage) -> None:
         match stage:
@@ -261,5 +308,5 @@ class Rack:
         self._store.max_bytes = min(cap or self._store_max_bytes, self._store_max_bytes)
 
 
-def _no_sources() -> Sequence[Source]:
-    raise UnavailableError("it is not whole on this device's disk")
+def _footprint(slot: Slot | None) -> Footprint:
+    return {} if slot is None else slot.footprint()

@@ -42,6 +42,11 @@ def self_test(model: LoadedModel, details: Details) -> tuple[SelfTest, str | Non
     return SelfTest(passed=True, cases=len(details.self_test), max_error=worst), None
 
 
+def recorded_inputs(details: Details) -> list[dict[str, NDArray[Any]]]:
+    """The inputs of every recorded vector."""
+    return [_arrays(vector.inputs) for vector in details.self_test]
+
+
 def warm_up(model: LoadedModel, details: Details) -> None:
     """Run the model once, so that the first request doesn't pay for what engines put off."""
     for vector in details.self_test[:1]:

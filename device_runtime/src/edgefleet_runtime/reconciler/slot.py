@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from edgefleet.errors import EdgeFleetError, InvalidModelError
 from edgefleet.protocol.bundle import blobs_of, entry_of, files_of
 from edgefleet_runtime.engines.base import EngineOptions
+from edgefleet_runtime.engines.building import CanBuild
 from edgefleet_runtime.ensemble.stepped import proper, with_steps
 from edgefleet_runtime.faults import point
 from edgefleet_runtime.reconciler.room import estimate
 from edgefleet_runtime.reconciler.selftest import self_test, warm_up
 from edgefleet_runtime.reconciler.shadow import Shadow
+from edgefleet_runtime.report import host
 from edgefleet_runtime.serve.table import ServedModel
 
 if TYPE_CHECKING:
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
     from edgefleet.protocol.report import SelfTest
     from edgefleet_runtime.engines.base import Engine
+    from edgefleet_runtime.engines.cache import Parts
     from edgefleet_runtime.reconciler.acquire import Acquired, Part
     from edgefleet_runtime.reconciler.machine import Key
     from edgefleet_runtime.store.blobs import BlobStore
@@ -44,6 +49,29 @@ class Unit:
         self.shadow: Shadow | None = None
         self.shared = False
         """Whether its loaded model served in another release before."""
+        self.grew_bytes: int | None = None
+        """What the process grew by when it was loaded; other work may have its part in it."""
+        self.built_for: Parts | None = None
+        """Of the engine that is built for it: the one in use, or with ``build_due`` to come."""
+        self.build_due = False
+        """Whether the next best provider serves it until its engine is built."""
+
+    @property
+    def entry(self) -> Path | None:
+        """The file that the engine opens, once the model was verified."""
+        part = self.part
+        return self.folder and self.folder / entry_of(part.manifest, part.details)
+
+    @property
+    def estimated_bytes(self) -> int:
+        """What it takes in memory, by estimate."""
+        return estimate(sum(file.size for file in files_of(self.part.manifest).values()))
+
+    def share(self, other: Unit) -> None:
+        """Serve with the other's loaded model."""
+        self.folder, self.served, self.outcome = other.folder, other.served, other.outcome
+        self.grew_bytes, self.built_for = other.grew_bytes, other.built_for
+        self.build_due, self.shared = other.build_due, True
 
     def same_as(self, other: Unit) -> bool:
         """Whether the other's loaded model may serve as this one's."""
@@ -55,11 +83,16 @@ class Unit:
 
 
 class Slot:
-    """A release in memory."""
+    """A release in memory.
 
-    def __init__(self, acquired: Acquired, providers: tuple[str, ...]) -> None:
+    Args:
+        acquired: its documents.
+        options: how engines open its models, but for what its settings say.
+    """
+
+    def __init__(self, acquired: Acquired, options: EngineOptions) -> None:
         self.acquired = acquired
-        options = EngineOptions(providers=providers, strict=acquired.release.settings.strict)
+        options = replace(options, strict=acquired.release.settings.strict)
         self.units: dict[Key, Unit] = {part.key: Unit(part, options) for part in acquired.parts}
 
     @property
@@ -97,9 +130,7 @@ class Slot:
     def footprint(self) -> dict[str, int]:
         """What its models take in memory, by estimate, and by variant."""
         return {
-            f"{unit.part.model.role} {unit.part.variant.manifest.digest}": estimate(
-                sum(file.size for file in files_of(unit.part.manifest).values())
-            )
+            f"{unit.part.model.role} {unit.part.variant.manifest.digest}": unit.estimated_bytes
             for unit in self.units.values()
         }
 
@@ -129,6 +160,19 @@ class Workbench:
         self._engine_for = engine_for
         self._check = check
 
+    def plan_build(self, unit: Unit) -> EngineOptions:
+        """The options to load a verified model with now: while a build is due, the next best.
+
+        ``strict`` allows no other provider, even for a while: loading then waits for the build.
+        """
+        engine = self._engine_for(unit.part.variant.format)
+        if unit.entry is None or not isinstance(engine, CanBuild):
+            return unit.options
+        unit.built_for = engine.parts(unit.entry, unit.options)
+        built = unit.built_for is None or engine.built(unit.entry, unit.options) is not None
+        unit.build_due = not built and not unit.options.strict
+        return engine.interim(unit.options) if unit.build_due else unit.options
+
     def verify(self, unit: Unit) -> None:
         """Read every blob of a model and lay its files out for the engine.
 
@@ -155,13 +199,15 @@ class Workbench:
         for slot in others:
             twin = slot.units.get(unit.part.key) if slot is not None else None
             if twin is not None and twin.served is not None and unit.same_as(twin):
-                unit.served, unit.outcome, unit.shared = twin.served, twin.outcome, True
+                unit.share(twin)
                 return
-        if unit.folder is None:
+        if unit.entry is None:
             raise InvalidModelError(f"model {unit.part.model.name} was not verified")
         part = unit.part
         engine = self._engine_for(part.variant.format)
-        model = engine.load(unit.folder / entry_of(part.manifest, part.details), unit.options)
+        options = self.plan_build(unit)
+        before = host.rss_bytes()
+        model = engine.load(unit.entry, options)
         try:
             whole = with_steps(model, part.details)
         except EdgeFleetError as error:
@@ -174,6 +220,9 @@ class Workbench:
             bundle=part.model.bundle,
             variant=part.variant.name,
         )
+        after = host.rss_bytes()
+        if before is not None and after is not None:
+            unit.grew_bytes = max(0, after - before)
         point("model.loaded")
 
     def warm_up(self, unit: Unit) -> None:

@@ -129,8 +129,10 @@ def _matters(report: Report) -> tuple[object, ...]:
                 model.name,
                 model.version,
                 model.variant,
+                model.providers,
                 model.state,
                 bool(model.inferences),
+                bool(model.building),
                 # A shadow's figures are what it runs for: told at 1, 10, 100… answers.
                 model.shadow and len(str(model.shadow.compared)),
             )
@@ -141,4 +143,7 @@ def _matters(report: Report) -> tuple[object, ...]:
 
 
 def _progress(report: Report) -> tuple[object, ...]:
-    return tuple((model.name, model.version, model.state) for model in report.models)
+    return tuple(
+        (model.name, model.version, model.state, model.variants, model.building)
+        for model in report.models
+    )
