@@ -77,7 +77,14 @@ def serving(kind: str, subject: Subject, uds: Path | None = None) -> Iterator[Pe
 
 
 def load(
-    peer: Peer, subject: Subject, folder: Path, *, clients: int, requests: int, uds: bool = False
+    peer: Peer,
+    subject: Subject,
+    folder: Path,
+    *,
+    clients: int,
+    requests: int,
+    uds: bool = False,
+    http2: bool = False,
 ) -> Measured:
     """So many requests by so many clients, each of which waits for its answer.
 
@@ -91,7 +98,7 @@ def load(
     headers = [part for item in subject.headers.items() for part in ("-H", ": ".join(item))]
     base = f"unix:{peer.uds}" if uds else f"http://127.0.0.1:{peer.port}"
     done = subprocess.run(
-        [H2LOAD, "--h1", "-c", str(clients), "-n", str(requests), "-d", str(body), *headers,
+        [H2LOAD, *([] if http2 else ["--h1"]), "-c", str(clients), "-n", str(requests), "-d", str(body), *headers,
          f"--log-file={log}", "-B", base, f"http://127.0.0.1:{peer.port}{subject.target}"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip

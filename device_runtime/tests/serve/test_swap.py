@@ -15,7 +15,7 @@ from device_runtime.tests.serving import WAIT_S, FakeModel, served, serving, tab
 from edgefleet.protocol.inference import decode_response, encode_request
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.engines.onnxruntime import OnnxRuntimeEngine
-from edgefleet_runtime.serve import oip
+from edgefleet_runtime.serve import lane
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,7 @@ class Hammer(threading.Thread):
 def test_no_request_is_lost_or_mixed_by_swaps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, pooled: bool
 ) -> None:
-    monkeypatch.setattr(oip, "INLINE_RUN_US", 0.0 if pooled else 1e9)
+    monkeypatch.setattr(lane, "INLINE_RUN_US", 0.0 if pooled else 1e9)
     engine = OnnxRuntimeEngine()
     paths = [onnx_models.plus(tmp_path / f"{n}.onnx", n) for n in (1, 2)]
 

@@ -2,7 +2,8 @@
 
 Rules kept here:
 
-- Every request that was taken in is given out once, in a batch or as one that is too late.
+- Every request that was taken in is given out once, in a batch or as one that is too late, unless
+  it was withdrawn.
 - Lower ``priority`` goes first; among equals the order is that of arrival, and only requests with
   the same ``key`` run together.
 - A batch never has more rows or bytes than allowed, but for a single request that has more itself.
@@ -102,6 +103,14 @@ class Queue(Generic[_W]):
         self._rows += request.rows
         self._bytes += request.bytes
         return None
+
+    def withdraw(self, request: _W) -> bool:
+        """Let a request go that waits; tells whether it did."""
+        for place, other in enumerate(self._waiting):
+            if other is request:
+                self._keep([*self._waiting[:place], *self._waiting[place + 1 :]])
+                return True
+        return False
 
     def take(self, now_us: float = 0.0, run_us: float = 0.0) -> tuple[list[_W], list[_W]]:
         """The requests that run next, and those that would now end after their deadline."""

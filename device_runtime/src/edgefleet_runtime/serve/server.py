@@ -12,7 +12,6 @@ import os
 import socket
 import stat
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import ConfigurationError, ConflictError
@@ -26,6 +25,7 @@ from edgefleet_runtime.serve.access import (
 from edgefleet_runtime.serve.extensions.service import Extensions
 from edgefleet_runtime.serve.extensions.shared_memory import SystemRegions
 from edgefleet_runtime.serve.http import HttpService
+from edgefleet_runtime.serve.lanes import Lanes
 from edgefleet_runtime.serve.messages import Limits
 from edgefleet_runtime.serve.metrics import Metrics
 from edgefleet_runtime.serve.oip import OipService
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from edgefleet_runtime.serve.http import Handler
     from edgefleet_runtime.serve.metrics import Source
     from edgefleet_runtime.serve.table import ModelTable
+    from edgefleet_runtime.serve.trial import BatchLimits
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Server:
         threads: for models that run long; 0 for as many as the machine has cores.
         figures: gives what ``/metrics`` tells beside the models.
         control: loads and unloads models on request; None to refuse that.
+        batching: how large batches may become.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Server:
         threads: int = 0,
         figures: Source | None = None,
         control: ModelControl | None = None,
+        batching: BatchLimits | None = None,
     ) -> None:
         if host is None and uds is None:
             msg = "a server needs an address or a Unix socket to listen on"
@@ -87,20 +90,19 @@ class Server:
         self._tls = tls_context(access)
         if host is not None and not is_loopback(host) and self._tls is None:
             _log.warning("whoever sees the network of %s sees tokens and data: no --tls-cert", host)
-        self._table = table
         self._host = host
         self._port = port
         self._uds = uds
         self._uds_mode = uds_mode
         self._limits = limits or Limits()
         self._ready = ready or (lambda: any(True for _ in table))
-        self._threads = threads or os.cpu_count() or 1
         self._metrics = Metrics(table, figures)
         remote = host is not None and not is_loopback(host)
         shared = SystemRegions.supported() and not remote
         regions = SystemRegions(max_bytes=self._limits.max_body_bytes) if shared else None
-        self.extensions = Extensions(table, control=control, regions=regions)
-        self._pool: ThreadPoolExecutor | None = None
+        lanes = Lanes(table, limits=self._limits, batching=batching, threads=threads)
+        self.extensions = Extensions(table, control=control, regions=regions, lanes=lanes)
+        self._open = False
         self._services: list[HttpService] = []
         self._listeners: list[asyncio.Server] = []
         self._uds_inode: int | None = None
@@ -121,16 +123,9 @@ class Server:
             ConflictError: the port or the socket is in use by a process that lives.
             ConfigurationError: the address or the socket's path can't be listened on.
         """
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="edgefleet-infer")
-        service = OipService(
-            self._table,
-            ready=self._ready,
-            limits=self._limits,
-            pool=self._pool,
-            width=self._threads,
-            metrics=self._metrics,
-            extensions=self.extensions,
-        )
+        self.extensions.lanes.open()
+        self._open = True
+        service = OipService(self.extensions, ready=self._ready, metrics=self._metrics)
         try:
             await self._listen(service)
         except BaseException:
@@ -152,9 +147,9 @@ class Server:
             self._uds_inode = None
         services, self._services = self._services, []
         await asyncio.gather(*(service.drain(drain_s) for service in services))
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        if self._open:
+            self._open = False
+            self.extensions.lanes.close()
         self.extensions.close()
 
     async def _listen(self, handler: Handler) -> None:

@@ -33,6 +33,8 @@ class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
         stretch: how many times as long as one row a batch may take, so that waiting for it stays
             bearable; ``grace_us`` is allowed in any case.
         grace_us: microseconds.
+        latency_us: how long a batch may run in place of those two; None to leave it to them. A
+            request waits for one run and is answered by the next.
         budget_s: for the whole trial.
     """
 
@@ -40,15 +42,14 @@ class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int = 64 << 20
     stretch: float = 4.0
     grace_us: float = 1000.0
+    latency_us: float | None = None
     budget_s: float = 0.5
 
 
 def can_batch(interface: Interface) -> bool:
-    """Whether all inputs and outputs have a first dimension of any length, and no text."""
+    """Whether all inputs and outputs have a first dimension of any length."""
     tensors = (*interface.inputs, *interface.outputs)
-    return bool(interface.inputs) and all(
-        spec.shape[:1] == (-1,) and spec.datatype != "BYTES" for spec in tensors
-    )
+    return bool(interface.inputs) and all(spec.shape[:1] == (-1,) for spec in tensors)
 
 
 def max_rows(
@@ -69,14 +70,14 @@ def max_rows(
     ends = time.perf_counter() + limits.budget_s
     row = {name: array[:1] for name, array in inputs.items()}
     # Differs from the row everywhere, and 0 and 1 are valid wherever numbers are indices.
-    other = {name: (array == 0).astype(array.dtype) for name, array in row.items()}
+    other = {name: _other(array) for name, array in row.items()}
     alone = model.infer(row, outputs)
     if not _keeps_rows_apart(model, row, other, outputs, alone):
         return 1
     row_bytes = sum(a.nbytes for a in (*row.values(), *alone.values())) or 1
     most = min(limits.max_rows, limits.max_bytes // row_bytes)
     one_us = _time_us(model, row, outputs, ends)
-    allowed_us = max(limits.grace_us, limits.stretch * one_us)
+    allowed_us = limits.latency_us or max(limits.grace_us, limits.stretch * one_us)
     best, rows = 1, 2
     while rows <= most and time.perf_counter() < ends:
         many = {name: np.repeat(array, rows, axis=0) for name, array in row.items()}
@@ -85,6 +86,13 @@ def max_rows(
             break
         best, rows = rows, rows * 2
     return best
+
+
+def _other(array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype.hasobject:
+        return np.where(array == b"", b"0", b"").astype(object)
+    zeros: NDArray[Any] = array == 0
+    return zeros.astype(array.dtype)
 
 
 def _keeps_rows_apart(

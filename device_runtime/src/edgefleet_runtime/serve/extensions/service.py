@@ -27,11 +27,13 @@ from edgefleet_runtime.serve.extensions.repository import (
 )
 from edgefleet_runtime.serve.extensions.shared_memory import Region, SystemRegions
 from edgefleet_runtime.serve.extensions.wire import MARK, Wire, coding_of
+from edgefleet_runtime.serve.lanes import Lanes
 from edgefleet_runtime.serve.messages import Request, Response, json_response, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from edgefleet.protocol.bundle import Interface
     from edgefleet_runtime.serve.table import ModelTable
 
 _log = logging.getLogger(__name__)
@@ -72,6 +74,7 @@ class Extensions:
         table: the models.
         control: loads and unloads models on request; None to refuse that.
         regions: shared memory; None where callers may be on other machines, or the system has none.
+        lanes: the way of inference requests to the models.
     """
 
     def __init__(
@@ -80,8 +83,10 @@ class Extensions:
         *,
         control: ModelControl | None = None,
         regions: SystemRegions | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
         self.table = table
+        self.lanes = lanes or Lanes(table)
         self.regions = regions
         self._control = control
         self._worker: ThreadPoolExecutor | None = None
@@ -160,7 +165,7 @@ class Extensions:
     # -- REST
 
     def wire_for(
-        self, request: Request, body: bytes, header_length: int | None, model: str
+        self, request: Request, body: bytes, header_length: int | None, interface: Interface
     ) -> Wire | None:
         """What decodes this request and encodes its answer; None for one without extensions.
 
@@ -168,14 +173,13 @@ class Extensions:
             request: with its headers.
             body: decompressed.
             header_length: of the JSON header in ``body``.
-            model: that is asked.
+            interface: of the model that is asked.
         """
         accepted = request.headers.get(b"accept-encoding")
         coding = None if accepted is None else coding_of(accepted)
         end = len(body) if header_length is None else header_length
         if coding is None and header_length != 0 and body.find(MARK, 0, end) < 0:
             return None
-        interface = self.table.get(model).model.interface
         return Wire(interface=interface, regions=self.regions, coding=coding)
 
     def answer(self, request: Request, path: str) -> Response | asyncio.Future[Response] | None:

@@ -10,7 +10,6 @@ import errno
 import logging
 import os
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import grpc.aio
@@ -41,7 +40,6 @@ class GrpcServer:
         uds_mode: permissions of that socket.
         limits: what is accepted before calls are refused; a message counts as a body.
         ready: whether ``ServerReady`` says yes; without it, whether the table has a model.
-        threads: for models that run long; 0 for as many as the machine has cores.
     """
 
     def __init__(
@@ -54,7 +52,6 @@ class GrpcServer:
         uds_mode: int = 0o660,
         limits: Limits | None = None,
         ready: Callable[[], bool] | None = None,
-        threads: int = 0,
     ) -> None:
         if host is None and uds is None:
             raise ConfigurationError("a server needs an address or a Unix socket to listen on")
@@ -70,8 +67,7 @@ class GrpcServer:
         self._uds_mode = uds_mode
         self._limits = limits or Limits()
         self._ready = ready or (lambda: any(True for _ in extensions.table))
-        self._threads = threads or os.cpu_count() or 1
-        self._pool: ThreadPoolExecutor | None = None
+        self._open = False
         self._server: grpc.aio.Server | None = None
         self._uds_inode: int | None = None
         self._endpoint = ""
@@ -89,8 +85,9 @@ class GrpcServer:
             ConfigurationError: the address or the socket's path can't be listened on.
         """
         limits = self._limits
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="edgefleet-grpc")
-        service = GrpcService(self._extensions, ready=self._ready, limits=limits, pool=self._pool)
+        self._extensions.lanes.open()
+        self._open = True
+        service = GrpcService(self._extensions, ready=self._ready, limits=limits)
         server = grpc.aio.server(
             maximum_concurrent_rpcs=limits.max_connections,
             options=(
@@ -121,9 +118,9 @@ class GrpcServer:
                 if self._uds.lstat().st_ino == self._uds_inode:  # not a successor's
                     self._uds.unlink()
             self._uds_inode = None
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        if self._open:
+            self._open = False
+            self._extensions.lanes.close()
 
     def _listen(self, server: grpc.aio.Server) -> None:
         if self._uds is not None:
