@@ -1,10 +1,10 @@
 """Measures gRPC: ours against the least that serves a model with grpc.aio, asked in turn.
 
-``python -m benchmarks.serving.calls [--rounds N] [--json FILE]``, at the root of the tree; the client
-is h2load, one call at a time on each connection. ``calls.py serve KIND MODEL NAME`` is one server in
-a process of its own: it prints its port when clients can connect, and ends when its standard input
-does. The floor's handler parses the message, runs the model and builds the answer; it has no limits,
-no checks, no other formats and no counters.
+``python -m benchmarks.serving.calls [--rounds N] [--json FILE]``, at the root of the tree; the
+client is h2load, one call at a time on each connection. ``serve KIND MODEL NAME`` instead is one
+server in a process of its own: it prints its port when clients can connect, and ends when its
+standard input does. The floor's handler parses the message, runs the model and builds the answer;
+it has no limits, no checks, no other formats and no counters.
 """
 
 from __future__ import annotations

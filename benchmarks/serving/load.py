@@ -95,10 +95,11 @@ def load(
     body, log = folder / "body", folder / "log"
     body.write_bytes(subject.body)
     log.unlink(missing_ok=True)
+    protocol = [] if http2 else ["--h1"]
     headers = [part for item in subject.headers.items() for part in ("-H", ": ".join(item))]
     base = f"unix:{peer.uds}" if uds else f"http://127.0.0.1:{peer.port}"
     done = subprocess.run(
-        [H2LOAD, *([] if http2 else ["--h1"]), "-c", str(clients), "-n", str(requests), "-d", str(body), *headers,
+        [H2LOAD, *protocol, "-c", str(clients), "-n", str(requests), "-d", str(body), *headers,
          f"--log-file={log}", "-B", base, f"http://127.0.0.1:{peer.port}{subject.target}"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip

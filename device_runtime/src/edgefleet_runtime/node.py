@@ -71,6 +71,8 @@ class Node:
             config.port,
             uds=config.uds,
             access=config.access,
+            batching=config.batching,
+            limits=config.limits,
             ready=lambda: self._worker.ready,
             figures=lambda: device_families(store, self._spool, fetcher, self._driver.state),
         )
@@ -132,6 +134,7 @@ class Node:
             config.grpc_host,
             config.grpc_port,
             uds=config.grpc_uds,
+            limits=config.limits,
             ready=lambda: self._worker.ready,
         )
 

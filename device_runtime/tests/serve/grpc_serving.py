@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from edgefleet_runtime.serve.messages import Limits
+    from edgefleet_runtime.serve.queueing import BatchLimits
     from edgefleet_runtime.serve.table import ModelTable
-    from edgefleet_runtime.serve.trial import BatchLimits
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from device_runtime.tests.serving import (
 )
 from edgefleet.errors import InferenceError
 from edgefleet_runtime.serve.messages import Limits
-from edgefleet_runtime.serve.trial import BatchLimits
+from edgefleet_runtime.serve.queueing import BatchLimits
 
 if TYPE_CHECKING:
     from device_runtime.tests.serving import Reply

@@ -13,7 +13,8 @@ from device_runtime.tests.serving import FakeModel
 from edgefleet.errors import InferenceError
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.engines.onnxruntime import OnnxRuntimeEngine
-from edgefleet_runtime.serve.trial import BatchLimits, can_batch, max_rows
+from edgefleet_runtime.serve.queueing import BatchLimits
+from edgefleet_runtime.serve.trial import can_batch, max_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from edgefleet.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
+
+_T = TypeVar("_T")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +59,20 @@ def address(text: str) -> tuple[str | None, int]:
             f"not an address to serve on: {text!r}", cure="write HOST:PORT, such as 127.0.0.1:8080"
         )
     return host.strip("[]"), int(port)
+
+
+def told(settings: dict[str, object], kind: type[_T]) -> _T:
+    """Settings that a command line gave.
+
+    Raises:
+        InvalidInputError: one is out of its bounds; the message names it.
+    """
+    from msgspec import ValidationError, convert
+
+    try:
+        return convert(settings, kind)
+    except ValidationError as error:
+        raise InvalidInputError(f"wrong settings: {error}", cure="see --help") from error
 
 
 def pairs(items: Iterable[str], option: str) -> dict[str, str]:

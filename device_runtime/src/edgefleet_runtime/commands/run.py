@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgefleet.errors import InvalidInputError
 from edgefleet_runtime.access_options import access_settings, add_access
+from edgefleet_runtime.batching_options import add_batching, batching_settings, limit_settings
 from edgefleet_runtime.commands.common import address
 from edgefleet_runtime.commands.fleet import add_fleet, fleet_settings
 
@@ -34,6 +35,7 @@ def add(run: argparse.ArgumentParser) -> None:
         help="where on this machine to serve gRPC as well, or unix:PATH; needs the extra [grpc]",
     )
     add_access(run)
+    add_batching(run)
     run.add_argument(
         "--healthy-after",
         type=float,
@@ -76,6 +78,8 @@ def _run(arguments: argparse.Namespace) -> int:
             "grpc_host": grpc_host,
             "grpc_port": grpc_port,
             "access": access_settings(arguments),
+            "batching": batching_settings(arguments),
+            "limits": limit_settings(arguments),
             "exit_with_parent": arguments.exit_with_parent,
         }
     )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from edgefleet.errors import InvalidInputError
 from edgefleet_runtime.access_options import access_settings, add_access
-from edgefleet_runtime.commands.common import add_device, address, pairs
+from edgefleet_runtime.batching_options import add_batching, batching_settings, limit_settings
+from edgefleet_runtime.commands.common import add_device, address, pairs, told
 
 if TYPE_CHECKING:
     import argparse
@@ -45,6 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--uds", type=Path, metavar="PATH", help="serve on a Unix socket as well")
     add_access(parser)
+    add_batching(parser)
     parser.add_argument(
         "--exit-with-parent",
         action="store_true",
@@ -61,6 +63,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from edgefleet_runtime.engines.devices import providers_of
     from edgefleet_runtime.serve.access import Access
     from edgefleet_runtime.serve.loop import run
+    from edgefleet_runtime.serve.messages import Limits
+    from edgefleet_runtime.serve.queueing import BatchLimits
     from edgefleet_runtime.standalone.serving import StandaloneConfig, serve
 
     host, port = address(arguments.http)
@@ -80,6 +84,8 @@ def _run(arguments: argparse.Namespace) -> int:
         port=port,
         uds=arguments.uds,
         access=convert(access_settings(arguments), Access),
+        batching=told(batching_settings(arguments), BatchLimits),
+        limits=told(limit_settings(arguments), Limits),
         exit_with_parent=arguments.exit_with_parent,
     )
     if not (config.models or config.bundles or config.repository):

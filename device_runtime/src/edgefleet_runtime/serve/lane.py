@@ -70,7 +70,8 @@ class Lane:
     def submit(self, ticket: Ticket[A]) -> Pending[A] | A:
         """Answer a request that has been read, take it in, or refuse it."""
         queue = self._queue
-        inline = ticket.bytes <= INLINE_BODY_BYTES and self.is_short
+        run_us = self.served.recent_p50_us
+        inline = run_us is not None and run_us < INLINE_RUN_US and ticket.bytes <= INLINE_BODY_BYTES
         if inline and self._direct and not queue and ticket.deadline_us is None:
             self._direct -= 1
             answer: A = self._runner.run((ticket,))[0]
@@ -82,9 +83,9 @@ class Lane:
         if ticket.deadline_us is None:
             refused = queue.offer(ticket)
         else:
-            run_us = self.served.recent_p50_us or 0.0
-            busy_us = run_us if self._running >= self._width else 0.0
-            refused = queue.offer(ticket, time.perf_counter() * 1e6, run_us, busy_us)
+            due_us = run_us or 0.0
+            busy_us = due_us if self._running >= self._width else 0.0
+            refused = queue.offer(ticket, time.perf_counter() * 1e6, due_us, busy_us)
         if refused is not None:
             full = refused is refused.FULL
             return self.refuse(ticket, self._overload() if full else self._late(ticket))

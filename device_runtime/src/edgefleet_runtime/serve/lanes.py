@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgefleet_runtime.serve.lane import Lane
 from edgefleet_runtime.serve.messages import Limits
-from edgefleet_runtime.serve.trial import BatchLimits
+from edgefleet_runtime.serve.queueing import BatchLimits
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

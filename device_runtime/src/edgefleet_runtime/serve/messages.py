@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 
 import msgspec
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MIB = 1 << 20
+PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
 A = TypeVar("A")
 
 
@@ -37,9 +38,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     max_head_bytes: int = 32 * 1024
     max_body_bytes: int = 64 * MIB
-    max_held_bytes: int = 256 * MIB
+    max_held_bytes: PositiveInt = 256 * MIB
     max_connections: int = 512
-    max_requests: int = 64
+    max_requests: Annotated[int, msgspec.Meta(ge=0)] = 64
     head_timeout_s: float = 10.0
     body_timeout_s: float = 60.0
     idle_timeout_s: float = 120.0

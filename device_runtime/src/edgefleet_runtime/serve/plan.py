@@ -64,19 +64,23 @@ class Joined:
 
     Attributes:
         columns: the outputs as bytes; None where they have no fixed size.
-        memo: for a writer, while it answers many requests of one batch.
+        writer: which of the writers answered the request before.
+        each: how many rows that had.
+        head: what stands before these rows; the same where both are.
 
     Raises:
         ValueError: an output has another number of rows.
     """
 
-    __slots__ = ("columns", "memo", "outputs")
+    __slots__ = ("columns", "each", "head", "outputs", "writer")
 
     def __init__(self, outputs: Arrays, rows: int) -> None:
         if any(array.shape[:1] != (rows,) for array in outputs.values()):
             raise ValueError("outputs don't have the rows of inputs")
         self.outputs = outputs
-        self.memo: Any = None
+        self.writer: Writer[Any] | None = None
+        self.each = 0
+        self.head: Any = None
         self.columns: list[Column] | None = None
         fixed = all(array.dtype.kind not in "OSU" for array in outputs.values())
         if fixed and sys.byteorder == "little":
@@ -167,10 +171,11 @@ class SlicedPlan(Plan[A]):
         inputs: what comes in, and where.
     """
 
-    __slots__ = ("inputs",)
+    __slots__ = ("_spans", "inputs")
 
     def __init__(self, inputs: Sequence[Slice], **more: Any) -> None:  # noqa: ANN401 - Plan's
         self.inputs = tuple(sorted(inputs))
+        self._spans = [slice(found.start, found.stop) for found in self.inputs]
         super().__init__([(name, dtype, shape) for name, dtype, shape, _, _ in self.inputs], **more)
 
     def arrays(self, data: bytes) -> dict[str, NDArray[Any]]:
@@ -184,8 +189,7 @@ class SlicedPlan(Plan[A]):
         return arrays
 
     def raw(self, data: bytes, index: int) -> bytes:
-        _, _, _, start, stop = self.inputs[index]
-        return data[start:stop]
+        return data[self._spans[index]]
 
 
 class ReadPlan(Plan[A]):

@@ -127,7 +127,15 @@ class RestRequests:
         plan = plans.get(body[: memo.header_length])
         if plan is None or plan.body_bytes != len(body):
             return None
-        ticket = RestTicket(self, request, memo.name, memo.version, began)
+        ticket = RestTicket(
+            self,
+            request,
+            body,
+            name=memo.name,
+            version=memo.version,
+            began=began,
+            trace=trace_of(request.headers),
+        )
         ticket.follow(plan)
         return self._lanes.lane(served).submit(ticket)
 
@@ -140,14 +148,17 @@ class RestRequests:
         began = time.perf_counter()
         headers, body = request.headers, request.body
         served = self._table.get(name, version)
-        ticket = RestTicket(self, request, name, version, began)
+        trace = trace_of(headers)
+        ticket = RestTicket(
+            self, request, body, name=name, version=version, began=began, trace=trace
+        )
         try:
-            ticket.header_length = header_length_of(headers)
+            header_length = header_length_of(headers)
         except InvalidInputError as error:
             return self._lanes.lane(served).refuse(ticket, error)
         plain = b"content-encoding" not in headers
-        if plain and ticket.header_length is not None and b"accept-encoding" not in headers:
-            memo = Memo(name, version, ticket.header_length)
+        if plain and header_length is not None and b"accept-encoding" not in headers:
+            memo = Memo(name, version, header_length)
             answer = self.known(request, memo)
             if request.head is not None:
                 request.head.memo = memo
@@ -186,48 +197,30 @@ class RestRequests:
 
 
 class RestTicket(Ticket["Answer"]):
-    """A request over REST.
+    """A request over REST, whose source is a `Request`."""
 
-    Args:
-        front: what took it in.
-        request: as it came.
-        name: of the model that is asked.
-        version: likewise.
-        began: as of `Ticket`.
-
-    Attributes:
-        header_length: of its JSON header; None when the body is JSON and nothing else.
-    """
-
-    __slots__ = ("_front", "header_length", "request")
-
-    def __init__(
-        self, front: RestRequests, request: Request, name: str, version: str | None, began: float
-    ) -> None:
-        super().__init__(request.body, name, version, began, trace_of(request.headers))
-        self._front = front
-        self.request = request
-        self.header_length: int | None = None
+    front: RestRequests
+    source: Request
 
     def told(self, error: Exception) -> Response:
-        limits = self._front.extensions.lanes.limits
+        limits = self.front.extensions.lanes.limits
         return failed(self.name, error, limits)
 
     def traced(self, answer: Answer) -> Response:
         return traced(answer.response() if isinstance(answer, Prepared) else answer, self.trace)
 
     def _read(self, served: ServedModel) -> Plan[Answer]:
-        extensions, headers, body = self._front.extensions, self.request.headers, self.request.body
+        extensions, headers, body = self.front.extensions, self.source.headers, self.data
         encoding = headers.get(b"content-encoding")
         if encoding is not None:
             limit = extensions.lanes.limits.max_body_bytes
             body = decompressed(body, encoding.decode("latin-1"), max_bytes=limit)
         length = header_length_of(headers)
         interface = served.model.interface
-        wire = extensions.wire_for(self.request, body, length, interface)
+        wire = extensions.wire_for(self.source, body, length, interface)
         asked = (wire.decode if wire else decode_request)(body, length)
         if length is not None and encoding is None and wire is None:
-            self.lesson = partial(self._front.learn, asked, body, length)
+            self.lesson = partial(self.front.learn, asked, body, length)
         return ReadPlan(
             asked.inputs,
             wanted=tuple(asked.outputs or ()) or None,
@@ -276,13 +269,13 @@ class _Prepares(Writer["Answer"]):
         if columns is None:
             return super().part(served, joined, start, stop)
         rows = stop - start
-        if joined.memo is not None and joined.memo[:2] == (self, rows):
-            template: Template = joined.memo[2]
+        if joined.writer is self and joined.each == rows:
+            template: Template = joined.head
         else:
             shapes = tuple((rows, *column.row) for column in columns)
             key = shapes[0] if len(shapes) == 1 else shapes
             template = self._template(served, key, joined.rows(start, stop))
-            joined.memo = (self, rows, template)
+            joined.writer, joined.each, joined.head = self, rows, template
         pieces = [data[start * size : stop * size] for _, data, size in columns]
         return Prepared(template, pieces[0] if len(pieces) == 1 else b"".join(pieces))
 

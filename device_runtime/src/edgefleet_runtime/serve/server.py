@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from edgefleet_runtime.serve.extensions.repository import ModelControl
     from edgefleet_runtime.serve.http import Handler
     from edgefleet_runtime.serve.metrics import Source
+    from edgefleet_runtime.serve.queueing import BatchLimits
     from edgefleet_runtime.serve.table import ModelTable
-    from edgefleet_runtime.serve.trial import BatchLimits
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgefleet.errors import EdgeFleetError, UnavailableError
 from edgefleet_runtime.serve.messages import Pending
-from edgefleet_runtime.serve.queueing import DEFAULT_PRIORITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -26,6 +25,8 @@ class Ticket(Pending[A], ABC):
     """A request; see `edgefleet_runtime.serve.queueing.Waiting`.
 
     Args:
+        front: what took it in.
+        source: the request in its protocol's form.
         data: its bytes.
         name: of the model that is asked.
         version: likewise; None or empty for whichever is served.
@@ -33,7 +34,7 @@ class Ticket(Pending[A], ABC):
         trace: its ``traceparent``, if it has one.
 
     Attributes:
-        plan: what it asks for; set by `follow`.
+        plan: what it asks for; set by `follow`, as are ``key``, ``rows`` and ``priority``.
         deadline_us: when the answer is of no more use, on the clock of ``began`` in microseconds.
         lesson: called on the event loop's thread once the request was answered with outputs, so
             that the next one like it needs no reading.
@@ -42,44 +43,36 @@ class Ticket(Pending[A], ABC):
         lane: where it waits.
     """
 
-    __slots__ = (
-        "began",
-        "bytes",
-        "data",
-        "deadline_us",
-        "key",
-        "lane",
-        "lesson",
-        "name",
-        "ok",
-        "plan",
-        "priority",
-        "read_us",
-        "rows",
-        "trace",
-        "version",
-    )
-
+    # Defaults of the class: setting each of them for every request would be felt.
+    deadline_us: float | None = None
+    lesson: Callable[[ServedModel], None] | None = None
+    ok = False
+    read_us = 0.0
+    lane: Lane | None = None
     plan: Plan[A]
     key: Hashable
     rows: int
+    priority: int
 
     def __init__(
-        self, data: bytes, name: str, version: str | None, began: float, trace: str | None
+        self,
+        front: Any,  # noqa: ANN401 - a subclass knows its own
+        source: Any,  # noqa: ANN401 - likewise
+        data: bytes,
+        *,
+        name: str,
+        version: str | None,
+        began: float,
+        trace: str | None,
     ) -> None:
-        self.deliver = _nobody_waits
+        self.front = front
+        self.source = source
         self.data = data
         self.bytes = len(data)
         self.name = name
         self.version = version
         self.began = began
         self.trace = trace
-        self.deadline_us: float | None = None
-        self.lesson: Callable[[ServedModel], None] | None = None
-        self.ok = False
-        self.read_us = 0.0
-        self.priority = DEFAULT_PRIORITY
-        self.lane: Lane | None = None
 
     def follow(self, plan: Plan[A]) -> None:
         """Take up what the request asks for."""
@@ -120,7 +113,3 @@ class Ticket(Pending[A], ABC):
     def withdraw(self) -> None:
         if self.lane is not None:
             self.lane.withdraw(self)
-
-
-def _nobody_waits(_: Any) -> None:  # noqa: ANN401 - an answer of any protocol
-    """The client is gone before it began to wait."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
+
+from edgefleet_runtime.serve.queueing import BatchLimits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,28 +23,6 @@ if TYPE_CHECKING:
 
 GAIN = 0.9  # of the time that a row takes alone: less must remain for batches to be worth it
 _CLOSE = 1e-3  # relative and of the largest value; kernels add in another order in batches
-
-
-class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How large a batch may become.
-
-    Attributes:
-        max_rows: rows of a batch.
-        max_bytes: inputs and outputs of a batch together.
-        stretch: how many times as long as one row a batch may take, so that waiting for it stays
-            bearable; ``grace_us`` is allowed in any case.
-        grace_us: microseconds.
-        latency_us: how long a batch may run in place of those two; None to leave it to them. A
-            request waits for one run and is answered by the next.
-        budget_s: for the whole trial.
-    """
-
-    max_rows: int = 64
-    max_bytes: int = 64 << 20
-    stretch: float = 4.0
-    grace_us: float = 1000.0
-    latency_us: float | None = None
-    budget_s: float = 0.5
 
 
 def can_batch(interface: Interface) -> bool:

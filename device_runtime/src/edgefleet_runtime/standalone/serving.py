@@ -17,6 +17,8 @@ from edgefleet.errors import ConflictError
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.parent import watch_parent
 from edgefleet_runtime.serve.access import Access
+from edgefleet_runtime.serve.messages import Limits
+from edgefleet_runtime.serve.queueing import BatchLimits
 from edgefleet_runtime.serve.server import Server
 from edgefleet_runtime.serve.table import ModelTable
 from edgefleet_runtime.standalone.loading import load_bundle, load_file
@@ -44,6 +46,8 @@ class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True):
         port: 0 for one that is free.
         uds: path of a Unix socket to serve on as well.
         access: who may use that address.
+        batching: how large batches may become.
+        limits: what is accepted before requests are refused.
         exit_with_parent: stop when standard input ends.
     """
 
@@ -55,6 +59,8 @@ class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8000
     uds: Path | None = None
     access: Access = Access()
+    batching: BatchLimits = BatchLimits()
+    limits: Limits = Limits()
     exit_with_parent: bool = False
 
 
@@ -115,7 +121,15 @@ async def serve(config: StandaloneConfig, *, announce: Callable[[str], None]) ->
         for model in table:
             on, nodes = ", ".join(model.model.providers), dict(model.model.nodes)
             _log.info("%s:%s runs on %s %s", model.name, model.version, on, nodes or "")
-        server = Server(table, config.host, config.port, uds=config.uds, access=config.access)
+        server = Server(
+            table,
+            config.host,
+            config.port,
+            uds=config.uds,
+            access=config.access,
+            batching=config.batching,
+            limits=config.limits,
+        )
         await server.start()
         if config.exit_with_parent:
             threading.Thread(target=watch_parent, args=(loop, stop), daemon=True).start()

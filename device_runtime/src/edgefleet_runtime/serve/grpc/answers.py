@@ -5,6 +5,7 @@ Tensors are raw, as in Triton's answers: a client in Python would turn typed one
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.protocol.tensors import datatype_of, to_bytes
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from edgefleet_runtime.serve.table import ServedModel
 
 MAX_HEADS = 16  # answers of different shape that one writer prepares
+_BIG_ENDIAN = sys.byteorder == "big"
 _RAW_OUTPUT = b"\x32"  # field 6, raw_output_contents, length-delimited
 
 
@@ -49,51 +51,58 @@ class RawWriter(Writer[Reply]):
         request_id: to be repeated.
     """
 
-    __slots__ = ("_heads", "_id")
+    __slots__ = ("_heads", "_id", "_served")
 
     def __init__(self, request_id: str = "") -> None:
         self._id = request_id
+        self._served: ServedModel | None = None  # whose answers have these heads
         self._heads: dict[Hashable, tuple[bytes, ...]] = {}
 
     def answer(self, served: ServedModel, outputs: Arrays) -> Reply:
-        bodies = [bytes(to_bytes(array, name=name)) for name, array in outputs.items()]
-        return Reply(_laid(self._head(served, outputs, bodies), bodies))
+        arrays = [*outputs.values()]
+        if _BIG_ENDIAN or any(array.dtype.kind in "OSU" for array in arrays):
+            bodies: list[Any] = [to_bytes(array, name=name) for name, array in outputs.items()]
+            return Reply(_laid(self._made(served, outputs, bodies), bodies))
+        bodies = [array.tobytes() for array in arrays]
+        shapes = arrays[0].shape if len(arrays) == 1 else tuple([a.shape for a in arrays])
+        return Reply(_laid(self._head(served, shapes, outputs, bodies), bodies))
 
     def part(self, served: ServedModel, joined: Joined, start: int, stop: int) -> Reply:
         columns = joined.columns
         if columns is None:
             return super().part(served, joined, start, stop)
         rows = stop - start
-        bodies = [data[start * size : stop * size] for _, data, size in columns]
-        if joined.memo is not None and joined.memo[:2] == (self, rows):
-            head: tuple[bytes, ...] = joined.memo[2]
+        bodies: list[Any] = [data[start * size : stop * size] for _, data, size in columns]
+        if joined.writer is self and joined.each == rows:
+            head: tuple[bytes, ...] = joined.head
         else:
-            head = self._head(served, joined.rows(start, stop), bodies)
-            joined.memo = (self, rows, head)
+            shapes = tuple((rows, *column.row) for column in columns)
+            key = shapes[0] if len(shapes) == 1 else shapes
+            head = self._head(served, key, joined.rows(start, stop), bodies)
+            joined.writer, joined.each, joined.head = self, rows, head
         return Reply(_laid(head, bodies))
 
-    def _head(self, served: ServedModel, outputs: Arrays, bodies: list[Any]) -> tuple[bytes, ...]:
-        """What stands before each of the bodies."""
-        key = (
-            served.name,
-            served.version,
-            *[(name, array.dtype, array.shape) for name, array in outputs.items()],
-        )
-        head = self._heads.get(key)
+    def _head(
+        self, served: ServedModel, shapes: Hashable, outputs: Arrays, bodies: list[Any]
+    ) -> tuple[bytes, ...]:
+        """What stands before each of the bodies, whose lengths these shapes fix."""
+        if self._served is not served:
+            self._served = served
+            self._heads.clear()
+        head = self._heads.get(shapes)
         if head is None:
-            about = ModelInferResponse(
-                model_name=served.name, model_version=served.version, id=self._id
-            )
-            for name, array in outputs.items():
-                about.outputs.add(name=name, datatype=datatype_of(array.dtype), shape=array.shape)
-            tags = [_RAW_OUTPUT + varint(len(body)) for body in bodies]
-            head = (about.SerializeToString(), *tags)
-            fixed = all(array.dtype.kind not in "OSU" for array in outputs.values())
-            if fixed:
-                if len(self._heads) >= MAX_HEADS:
-                    self._heads.clear()
-                self._heads[key] = head
+            if len(self._heads) >= MAX_HEADS:
+                self._heads.clear()
+            head = self._heads[shapes] = self._made(served, outputs, bodies)
         return head
+
+    def _made(self, served: ServedModel, outputs: Arrays, bodies: list[Any]) -> tuple[bytes, ...]:
+        about = ModelInferResponse(
+            model_name=served.name, model_version=served.version, id=self._id
+        )
+        for name, array in outputs.items():
+            about.outputs.add(name=name, datatype=datatype_of(array.dtype), shape=array.shape)
+        return (about.SerializeToString(), *[_RAW_OUTPUT + varint(len(body)) for body in bodies])
 
 
 class PlacedWriter(Writer[Reply]):

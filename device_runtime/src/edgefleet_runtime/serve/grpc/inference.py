@@ -48,50 +48,31 @@ _FINAL = pb.ModelInferResponse(
 
 
 class GrpcTicket(Ticket[Reply]):
-    """A request over gRPC.
+    """A request over gRPC, whose source is its message, once that is parsed.
 
-    Args:
-        front: what took it in.
-        data: a ``ModelInferRequest``, not parsed yet.
-        began: as of `Ticket`.
-        trace: likewise.
-        left_s: until the caller's own deadline; None without one.
+    Attributes:
+        own_us: the caller's own deadline, as ``deadline_us`` has it.
     """
 
-    __slots__ = ("_front", "_own_us", "request")
-
-    def __init__(
-        self,
-        front: GrpcRequests,
-        data: bytes,
-        began: float,
-        *,
-        trace: str | None,
-        left_s: float | None,
-    ) -> None:
-        super().__init__(data, "", None, began, trace)
-        self._front = front
-        self.request: Any = None
-        self._own_us: float | None = None
-        if left_s is not None:
-            self._own_us = self.deadline_us = (began + left_s) * 1e6
+    front: GrpcRequests
+    own_us: float | None = None
 
     def told(self, error: Exception) -> Reply:
         return Reply(b"", told(error))
 
     def late(self, run_us: float) -> EdgeFleetError:
-        if self.deadline_us == self._own_us:
+        if self.deadline_us == self.own_us:
             return WaitTimeoutError(f"the deadline can't be met: a run takes {run_us:.0f} us")
         return super().late(run_us)
 
     def _read(self, served: ServedModel) -> Plan[Reply]:
-        request, memory = self.request, self._front.extensions.memory
+        request, memory = self.source, self.front.extensions.memory
         if request is None:  # it followed a plan, and its model has gone
-            request = self.request = parse(pb.ModelInferRequest, self.data)
+            request = self.source = parse(pb.ModelInferRequest, self.data)
         inputs = inputs_of(request, memory)
         places = outputs_of(request)
         placed = places is not None and any(places.values())
-        self.lesson = partial(self._front.learn, self.data, request)
+        self.lesson = partial(self.front.learn, self.data, request)
         return ReadPlan(
             inputs,
             wanted=tuple(places) if places else None,
@@ -183,7 +164,10 @@ class GrpcRequests:
         self, data: bytes, trace: str | None, left_s: float | None
     ) -> Pending[Reply] | Reply:
         """Answer a request, now or later."""
-        ticket = GrpcTicket(self, data, time.perf_counter(), trace=trace, left_s=left_s)
+        began = time.perf_counter()
+        ticket = GrpcTicket(self, None, data, name="", version=None, began=began, trace=trace)
+        if left_s is not None:
+            ticket.own_us = ticket.deadline_us = (began + left_s) * 1e6
         if self._held + len(data) > self._limits.max_held_bytes:
             error = ThrottledError(f"{self._held} bytes of requests are held", cure="try later")
             return ticket.told(error)
@@ -194,7 +178,7 @@ class GrpcRequests:
                     served = self._table.get(plan.name, plan.version)
                     ticket.follow(plan)
                     return self._lanes.lane(served).submit(ticket)
-            request = ticket.request = parse(pb.ModelInferRequest, data)
+            request = ticket.source = parse(pb.ModelInferRequest, data)
             ticket.name, ticket.version = request.model_name, request.model_version
             served = self._table.get(ticket.name, ticket.version)
         except EdgeFleetError as error:
