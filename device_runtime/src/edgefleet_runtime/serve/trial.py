@@ -87,9 +87,9 @@ def _keeps_rows_apart(
         array.ndim > 0
         and together[name].shape == (3, *array.shape[1:])
         and array.shape[0] == 1
-        and _close(together[name][0], array[0])
-        and _close(together[name][1], second[name][0])
-        and _close(together[name][2], second[name][0])
+        and _close(together[name][:1], array)
+        and _close(together[name][1:2], second[name])
+        and _close(together[name][2:], second[name])
         for name, array in alone.items()
     )
 
