@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from edgefleet_runtime.serve.lanes import Lanes
+    from edgefleet_runtime.serve.door import Door
     from edgefleet_runtime.serve.messages import Pending
     from edgefleet_runtime.serve.table import ServedModel
     from edgefleet_runtime.serve.ticket import Ticket
@@ -44,17 +44,18 @@ DIRECT = 31  # requests that then run at once, before it is looked again whether
 class Lane:
     """The requests to one served model; used on the event loop's thread."""
 
-    def __init__(self, served: ServedModel, lanes: Lanes) -> None:
+    def __init__(self, served: ServedModel, door: Door) -> None:
         self.served = served
-        self._lanes = lanes
-        self._runner = Runner(served, lanes.table)
-        self._queue: Queue[Ticket[Any]] = Queue(lanes.limits.max_requests)
+        self._door = door
+        self._leave = self.withdraw
+        self._runner = Runner(served, door.table)
+        self._queue: Queue[Ticket[Any]] = Queue(door.limits.max_requests)
         self._scheduled = False
         self._running = 0  # runs in the pool
         self._reading = 0  # requests that are read in the pool, and will queue
         self._lonely = 0  # runs in a row that found only one request
         self._direct = 0  # requests that needn't wait for others to be read
-        self._tried = lanes.batching.max_rows < 2 or not trial.can_batch(served.model.interface)
+        self._tried = door.batching.max_rows < 2 or not trial.can_batch(served.model.interface)
 
     @property
     def max_rows(self) -> int:
@@ -89,11 +90,11 @@ class Lane:
         if refused is not None:
             full = refused is refused.FULL
             return self.refuse(ticket, self._overload() if full else self._late(ticket))
-        ticket.lane = self
+        ticket.leave = self._leave
         if inline:
             if not self._scheduled:
                 self._scheduled = True
-                self._lanes.loop.call_soon(self._flush)
+                self._door.loop.call_soon(self._flush)
         elif self._running < self._width:
             self._dispatch()
         return ticket
@@ -106,7 +107,7 @@ class Lane:
             self._start(partial(self._read_and_run, ticket), [ticket])
         else:
             self._reading += 1
-            future = self._lanes.pool.submit(ticket.read, self.served)
+            future = self._door.pool.submit(ticket.read, self.served)
             future.add_done_callback(partial(self._soon, self._has_read, ticket))
         return ticket
 
@@ -119,7 +120,7 @@ class Lane:
     @property
     def _width(self) -> int:
         """How many runs may go on at once: one that takes all that wait, or one a thread."""
-        return 1 if self._queue.max_rows > 1 else self._lanes.width
+        return 1 if self._queue.max_rows > 1 else self._door.width
 
     def _flush(self) -> None:
         self._scheduled = False
@@ -152,13 +153,13 @@ class Lane:
 
     def _start(self, work: Callable[[], list[Any]], batch: list[Ticket[Any]]) -> None:
         self._running += 1
-        future = self._lanes.pool.submit(work)
+        future = self._door.pool.submit(work)
         future.add_done_callback(partial(self._soon, self._ran, batch))
 
     def _soon(self, call: Callable[..., None], about: Any, future: Future[Any]) -> None:  # noqa: ANN401 - what `call` takes
         """Go on where the requests are answered."""
         try:
-            self._lanes.loop.call_soon_threadsafe(call, about, future)
+            self._door.loop.call_soon_threadsafe(call, about, future)
         except RuntimeError:  # the loop is closed, and with it every connection
             _log.debug("answers came after the end")
 
@@ -190,7 +191,7 @@ class Lane:
         for ticket in late:
             # Soon, because the connection may still be about to wait.
             refusal = self.refuse(ticket, self._late(ticket))
-            self._lanes.loop.call_soon(_deliver, ticket, refusal)
+            self._door.loop.call_soon(_deliver, ticket, refusal)
         return batch
 
     def refuse(self, ticket: Ticket[A], why: Exception) -> A:
@@ -213,7 +214,7 @@ class Lane:
             ticket.lesson(self.served)
         if not self._tried and ticket.plan.rows:
             self._tried = True
-            self._lanes.pool.submit(self._try, ticket)
+            self._door.pool.submit(self._try, ticket)
 
     def _try(self, ticket: Ticket[Any]) -> None:
         """Find out, once, whether batches pay."""
@@ -224,7 +225,7 @@ class Lane:
             return
         try:
             inputs, wanted = ticket.plan.arrays(ticket.data), ticket.plan.wanted
-            limits = self._lanes.batching
+            limits = self._door.batching
             self._queue.max_rows = trial.max_rows(served.model, inputs, wanted, limits)
             _log.info("%s runs up to %d rows together", served.name, self._queue.max_rows)
         except Exception as error:  # noqa: BLE001 - without batches it serves as well

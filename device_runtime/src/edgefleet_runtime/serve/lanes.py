@@ -6,14 +6,10 @@ event loop's thread that those servers run on.
 
 from __future__ import annotations
 
-import asyncio
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from edgefleet_runtime.serve.door import Door
 from edgefleet_runtime.serve.lane import Lane
-from edgefleet_runtime.serve.messages import Limits
-from edgefleet_runtime.serve.queueing import BatchLimits
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -28,53 +24,13 @@ A = TypeVar("A")
 _MAX_KEYS = 256
 
 
-class Lanes:
-    """The lanes of a process's servers.
+class Lanes(Door):
+    """The lanes of a process's servers; arguments as of `Door`."""
 
-    Args:
-        table: the models.
-        limits: how much is taken in.
-        batching: how large batches may become.
-        threads: for models that run long; 0 for as many as the machine has cores.
-
-    Attributes:
-        width: how many threads those are.
-        pool: those threads, while a server runs.
-        loop: the event loop of the servers, likewise.
-    """
-
-    pool: ThreadPoolExecutor
-    loop: asyncio.AbstractEventLoop
-
-    def __init__(
-        self,
-        table: ModelTable,
-        *,
-        limits: Limits | None = None,
-        batching: BatchLimits | None = None,
-        threads: int = 0,
-    ) -> None:
-        self.table = table
-        self.limits = limits or Limits()
-        self.batching = batching or BatchLimits()
-        self.width = threads or os.cpu_count() or 1
-        self._users = 0
+    def __init__(self, table: ModelTable, **shared: Any) -> None:  # noqa: ANN401 - the door's
+        super().__init__(table, **shared)
         self._lanes: dict[ServedModel, Lane] = {}
         self._keys: dict[Hashable, Hashable] = {}
-
-    def open(self) -> None:
-        """Take requests for one more server, on the event loop that runs."""
-        if not self._users:
-            self.loop = asyncio.get_running_loop()
-            self.pool = ThreadPoolExecutor(self.width, thread_name_prefix="edgefleet-infer")
-        self._users += 1
-
-    def close(self) -> None:
-        """End what `open` began; with the last server what waits for a thread is refused."""
-        self._users -= 1
-        if not self._users:
-            self.pool.shutdown(wait=False, cancel_futures=True)
-            self._lanes = {}
 
     def lane(self, served: ServedModel) -> Lane:
         """The lane of a model."""

@@ -12,7 +12,6 @@ from edgefleet_runtime.serve.messages import Pending
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from edgefleet_runtime.serve.lane import Lane
     from edgefleet_runtime.serve.plan import Plan
     from edgefleet_runtime.serve.table import ServedModel
 
@@ -40,7 +39,7 @@ class Ticket(Pending[A], ABC):
             that the next one like it needs no reading.
         ok: whether it was.
         read_us: how long reading it took.
-        lane: where it waits.
+        leave: takes it out of the queue in which it waits.
     """
 
     # Defaults of the class: setting each of them for every request would be felt.
@@ -48,7 +47,7 @@ class Ticket(Pending[A], ABC):
     lesson: Callable[[ServedModel], None] | None = None
     ok = False
     read_us = 0.0
-    lane: Lane | None = None
+    leave: Callable[[Ticket[Any]], None] | None = None
     plan: Plan[A]
     key: Hashable
     rows: int
@@ -111,5 +110,5 @@ class Ticket(Pending[A], ABC):
         return UnavailableError(f"the request's timeout can't be met: a run takes {run_us:.0f} us")
 
     def withdraw(self) -> None:
-        if self.lane is not None:
-            self.lane.withdraw(self)
+        if self.leave is not None:
+            self.leave(self)
