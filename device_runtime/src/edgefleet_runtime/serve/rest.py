@@ -127,15 +127,10 @@ class RestRequests:
         plan = plans.get(body[: memo.header_length])
         if plan is None or plan.body_bytes != len(body):
             return None
-        ticket = RestTicket(
-            self,
-            request,
-            body,
-            name=memo.name,
-            version=memo.version,
-            began=began,
-            trace=trace_of(request.headers),
-        )
+        ticket = RestTicket(self, request, body, began)
+        ticket.name, ticket.version, _ = memo
+        if b"traceparent" in request.headers:
+            ticket.trace = trace_of(request.headers)
         ticket.follow(plan)
         return self._lanes.lane(served).submit(ticket)
 
@@ -148,10 +143,9 @@ class RestRequests:
         began = time.perf_counter()
         headers, body = request.headers, request.body
         served = self._table.get(name, version)
-        trace = trace_of(headers)
-        ticket = RestTicket(
-            self, request, body, name=name, version=version, began=began, trace=trace
-        )
+        ticket = RestTicket(self, request, body, began)
+        ticket.name, ticket.version = name, version
+        ticket.trace = trace_of(headers)
         try:
             header_length = header_length_of(headers)
         except InvalidInputError as error:
@@ -276,8 +270,11 @@ class _Prepares(Writer["Answer"]):
             key = shapes[0] if len(shapes) == 1 else shapes
             template = self._template(served, key, joined.rows(start, stop))
             joined.writer, joined.each, joined.head = self, rows, template
+        if len(columns) == 1:
+            _, data, size = columns[0]
+            return Prepared(template, data[start * size : stop * size])
         pieces = [data[start * size : stop * size] for _, data, size in columns]
-        return Prepared(template, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        return Prepared(template, b"".join(pieces))
 
     def _template(self, served: ServedModel, shapes: Hashable, outputs: Arrays) -> Template:
         """The answer up to its data.

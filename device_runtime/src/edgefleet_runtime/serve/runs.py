@@ -116,7 +116,7 @@ class Runner:
             self.apart = False
             raise
         answers: list[Any] = []
-        at = 0
+        at, whole = 0, True
         for ticket in batch:
             stop = at + ticket.rows
             try:
@@ -125,12 +125,12 @@ class Runner:
                 if ticket.trace is not None:
                     answer = ticket.traced(answer)
             except Exception as error:  # noqa: BLE001 - the others' answers are good
-                answer = _failed(served, ticket, error)
+                answer, whole = _failed(served, ticket, error), False
             answers.append(answer)
             at = stop
         if self._table.observers or served.watchers:
             self._tell(batch, answers, inputs, joined, run_us)
-        good = [ticket for ticket in batch if ticket.ok]
+        good = batch if whole else [ticket for ticket in batch if ticket.ok]
         count, read_us = len(good), sum([ticket.read_us for ticket in good])
         began = sum([ticket.began for ticket in good])
         served.requests.answered(

@@ -27,12 +27,12 @@ class Ticket(Pending[A], ABC):
         front: what took it in.
         source: the request in its protocol's form.
         data: its bytes.
-        name: of the model that is asked.
-        version: likewise; None or empty for whichever is served.
         began: when the request came, on the clock of `time.perf_counter`.
-        trace: its ``traceparent``, if it has one.
 
     Attributes:
+        name: of the model that is asked.
+        version: likewise; None or empty for whichever is served.
+        trace: its ``traceparent``, if it has one.
         plan: what it asks for; set by `follow`, as are ``key``, ``rows`` and ``priority``.
         deadline_us: when the answer is of no more use, on the clock of ``began`` in microseconds.
         lesson: called on the event loop's thread once the request was answered with outputs, so
@@ -43,6 +43,9 @@ class Ticket(Pending[A], ABC):
     """
 
     # Defaults of the class: setting each of them for every request would be felt.
+    name = ""
+    version: str | None = None
+    trace: str | None = None
     deadline_us: float | None = None
     lesson: Callable[[ServedModel], None] | None = None
     ok = False
@@ -53,25 +56,12 @@ class Ticket(Pending[A], ABC):
     rows: int
     priority: int
 
-    def __init__(
-        self,
-        front: Any,  # noqa: ANN401 - a subclass knows its own
-        source: Any,  # noqa: ANN401 - likewise
-        data: bytes,
-        *,
-        name: str,
-        version: str | None,
-        began: float,
-        trace: str | None,
-    ) -> None:
+    def __init__(self, front: Any, source: Any, data: bytes, began: float) -> None:  # noqa: ANN401 - a subclass knows its own
         self.front = front
         self.source = source
         self.data = data
         self.bytes = len(data)
-        self.name = name
-        self.version = version
         self.began = began
-        self.trace = trace
 
     def follow(self, plan: Plan[A]) -> None:
         """Take up what the request asks for."""

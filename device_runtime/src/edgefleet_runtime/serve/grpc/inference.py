@@ -165,7 +165,8 @@ class GrpcRequests:
     ) -> Pending[Reply] | Reply:
         """Answer a request, now or later."""
         began = time.perf_counter()
-        ticket = GrpcTicket(self, None, data, name="", version=None, began=began, trace=trace)
+        ticket = GrpcTicket(self, None, data, began)
+        ticket.trace = trace
         if left_s is not None:
             ticket.own_us = ticket.deadline_us = (began + left_s) * 1e6
         if self._held + len(data) > self._limits.max_held_bytes:
