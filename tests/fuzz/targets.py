@@ -29,8 +29,14 @@ from edgefleet.protocol.pointer import read_pointer
 from edgefleet.protocol.release import read_release
 from edgefleet.protocol.report import read_report
 from edgefleet.protocol.segment import read_segment
+from edgefleet_runtime.serve.extensions.service import Extensions
+from edgefleet_runtime.serve.grpc.calls import parse
+from edgefleet_runtime.serve.grpc.inference_pb2 import ModelInferRequest
+from edgefleet_runtime.serve.grpc.plans import plan_of
+from edgefleet_runtime.serve.grpc.tensors import inputs_of, outputs_of
 from edgefleet_runtime.serve.messages import Limits, decompressed
 from edgefleet_runtime.serve.reader import Held, RequestReader
+from edgefleet_runtime.serve.table import ModelTable
 from edgefleet_runtime.standalone.model_config import read_model_config
 from tests.fuzz.bundles import parts_of, read_bundle
 
@@ -103,6 +109,34 @@ def _manifest(data: bytes) -> None:
     b.blobs_of(manifest)
 
 
+def _call(data: bytes) -> None:
+    """What is remembered of a request must read as what protobuf read."""
+    request = parse(ModelInferRequest, data)
+    inputs = inputs_of(request, Extensions(ModelTable()).memory)
+    outputs_of(request)
+    plan = plan_of(data, request)
+    if plan is not None:
+        assert plan.fits(data)
+        for name, array in plan.arrays(data).items():
+            np.testing.assert_array_equal(array, inputs[name])
+
+
+def _calls() -> tuple[bytes, ...]:
+    """Requests with raw tensors, typed ones and text."""
+    tensor = ModelInferRequest.InferInputTensor
+    raw = ModelInferRequest(model_name="m", raw_input_contents=[bytes(8), bytes(2)])
+    raw.inputs.append(tensor(name="x", datatype="FP32", shape=[2]))
+    raw.inputs.append(tensor(name="b", datatype="UINT8", shape=[2]))
+    raw.parameters["priority"].uint64_param = 3
+    typed = ModelInferRequest(model_name="m", id="7")
+    typed.inputs.append(tensor(name="x", datatype="INT8", shape=[1, 2]))
+    typed.inputs[0].contents.int_contents.extend([-1, 5])
+    typed.outputs.add(name="y")
+    text = ModelInferRequest(model_name="m", raw_input_contents=[b"\x01\0\0\0a"])
+    text.inputs.append(tensor(name="s", datatype="BYTES", shape=[1]))
+    return tuple(request.SerializeToString() for request in (raw, typed, text))
+
+
 def _golden(*names: str) -> tuple[bytes, ...]:
     return tuple((GOLDEN / name).read_bytes() for name in names)
 
@@ -165,6 +199,7 @@ EVENTS = tuple(path.name for path in sorted(GOLDEN.glob("event-*.json")))
 TARGETS = {
     "request": Target(partial(_message, decode_request), _encoded("inputs")),
     "response": Target(partial(_message, decode_response), _encoded("outputs")),
+    "call": Target(_call, _calls()),
     "wire": Target(_wire, WIRE),
     "compressed body": Target(_inflate, _compressed()),
     "index": Target(b.read_index, _golden("index.json", "future-index.json")),

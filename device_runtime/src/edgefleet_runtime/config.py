@@ -12,6 +12,8 @@ from edgefleet.protocol.names import check_name
 from edgefleet.protocol.pointer import FleetId
 from edgefleet_runtime.engines.cache import MAX_BYTES
 from edgefleet_runtime.serve.access import Access
+from edgefleet_runtime.serve.messages import Limits
+from edgefleet_runtime.serve.queueing import BatchLimits
 
 STORE_MAX_BYTES = 8 << 30
 SPOOL_MAX_BYTES = 512 << 20
@@ -37,6 +39,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         port: 0 for one that is free.
         uds: path of a Unix socket to serve on as well.
         access: who may use those addresses.
+        batching: how large batches may become.
+        limits: what is accepted before requests are refused.
         grpc_host: address to serve gRPC on; None for none.
         grpc_port: 0 for one that is free.
         grpc_uds: path of a Unix socket to serve gRPC on as well.
@@ -64,6 +68,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     uds: Path | None = None
     access: Access = Access()
+    batching: BatchLimits = BatchLimits()
+    limits: Limits = Limits()
     grpc_host: str | None = None
     grpc_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     grpc_uds: Path | None = None

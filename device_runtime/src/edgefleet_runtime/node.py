@@ -79,6 +79,8 @@ class Node:
             config.port,
             uds=config.uds,
             access=config.access,
+            batching=config.batching,
+            limits=config.limits,
             ready=lambda: self._worker.ready,
             figures=lambda: device_families(store, self._spool, fetcher, self._driver.state),
         )
@@ -172,6 +174,7 @@ class Node:
             config.grpc_port,
             uds=config.grpc_uds,
             access=config.access,
+            limits=config.limits,
             ready=lambda: self._worker.ready,
         )
 

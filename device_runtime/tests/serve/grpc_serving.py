@@ -12,12 +12,21 @@ from edgefleet_runtime.serve.grpc.server import GrpcServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from edgefleet_runtime.serve.messages import Limits
+    from edgefleet_runtime.serve.queueing import BatchLimits
     from edgefleet_runtime.serve.table import ModelTable
 
 
 @contextmanager
 def serving_grpc(
-    table: ModelTable, *, control: Any = None, rest: Any = None, **options: Any
+    table: ModelTable,
+    *,
+    control: Any = None,
+    limits: Limits | None = None,
+    threads: int = 0,
+    batching: BatchLimits | None = None,
+    rest: Any = None,
+    **options: Any,
 ) -> Iterator[tuple[Running, str]]:
     """Serves until the block ends; gives the REST server and the gRPC server's address.
 
@@ -25,11 +34,12 @@ def serving_grpc(
     """
 
     async def start() -> GrpcServer:
-        server = GrpcServer(running.server.extensions, **options)
+        server = GrpcServer(running.server.extensions, limits=limits, **options)
         await server.start()
         return server
 
-    with serving(table, control=control, **(rest or {})) as running:
+    shared = {"control": control, "limits": limits, "threads": threads, "batching": batching}
+    with serving(table, **shared, **(rest or {})) as running:
         server = asyncio.run_coroutine_threadsafe(start(), running.loop).result(WAIT_S)
         try:
             yield running, server.endpoint

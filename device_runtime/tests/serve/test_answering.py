@@ -7,13 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_runtime.tests.serving import WAIT_S, FakeModel, served, serving, table_of
+from device_runtime.tests.serving import (
+    WAIT_S,
+    FakeModel,
+    infer_bytes,
+    served,
+    serving,
+    table_of,
+)
 from edgefleet.errors import InferenceError
 from edgefleet_runtime.serve.messages import Limits
+from edgefleet_runtime.serve.queueing import BatchLimits
 
 if TYPE_CHECKING:
     from device_runtime.tests.serving import Reply
     from edgefleet_runtime.serve.table import ServedModel
+
+ONE_BY_ONE = BatchLimits(max_rows=1)
 
 
 def test_what_json_can_not_carry_is_said() -> None:
@@ -43,7 +53,7 @@ def test_a_failing_model_is_a_server_error_and_counted(failure: Exception, said:
 def test_short_runs_stay_on_the_event_loop_and_long_ones_leave_it() -> None:
     names: list[str] = []
     model = served(FakeModel(during=lambda: names.append(threading.current_thread().name)))
-    with serving(table_of(model)) as running:
+    with serving(table_of(model), batching=ONE_BY_ONE) as running:
         running.infer(1)  # nothing is known of the model yet
         running.infer(1)
         model.recent_p50_us = 5000.0
@@ -61,16 +71,20 @@ def test_overload_is_refused_and_leaves_health_checks_alone() -> None:
         running_now.release()
         assert go_on.wait(WAIT_S)
 
-    limits = Limits(max_requests=2, retry_after_s=3)
+    limits = Limits(max_requests=1, retry_after_s=3)
     replies: list[Reply] = []
-    with serving(table_of(served(FakeModel(1, hold))), limits=limits, threads=2) as running:
+    table = table_of(served(FakeModel(1, hold)))
+    with serving(table, limits=limits, threads=2, batching=ONE_BY_ONE) as running:
         clients = [
             threading.Thread(target=lambda: replies.append(running.infer(1))) for _ in range(2)
         ]
         for client in clients:
             client.start()
             assert running_now.acquire(timeout=WAIT_S)
-        refused = running.infer(1)
+        with running.connect() as waiting:
+            waiting.sendall(infer_bytes(1))
+            assert running.ask("GET", "/v2/health/live").status == 200  # by now it waits
+            refused = running.infer(1)
         assert running.ask("GET", "/v2/health/live").status == 200
         go_on.set()
         for client in clients:

@@ -176,31 +176,44 @@ def test_a_failing_model_is_an_internal_error_without_its_secrets() -> None:
     assert raised.value.details() == "internal error"
 
 
-def test_overload_is_refused_and_given_up_requests_still_count(gate: Gate) -> None:
-    limits = Limits(max_requests=1)
+def test_overload_is_refused(gate: Gate) -> None:
     model = served(FakeModel(1, gate))
     with (
-        serving_grpc(table_of(model), limits=limits, threads=1) as (_, address),
+        serving_grpc(table_of(model), limits=Limits(max_requests=1), threads=1) as (_, address),
         grpc.insecure_channel(address) as channel,
     ):
-        first = channel.unary_unary(METHOD + "ModelInfer").future(raw(bytes(4)).SerializeToString())
+        call_infer = channel.unary_unary(METHOD + "ModelInfer")
+        first = call_infer.future(raw(bytes(4)).SerializeToString())
         gate.wait_for_run()
-        first.cancel()
+        second = call_infer.future(raw(bytes(4)).SerializeToString())
+        call(channel, "ServerLive", b"")
         with pytest.raises(grpc.RpcError) as raised:
             infer(channel, raw(bytes(4)))
-        call(channel, "ServerLive", b"")
         gate.open.set()
-        eventually(lambda: model.inferences == 1)
-        eventually(lambda: answers(channel))
+        assert first.result(WAIT_S)
+        assert second.result(WAIT_S)
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "1 requests are waiting" in raised.value.details()
 
 
-def answers(channel: grpc.Channel) -> bool:
-    try:
-        infer(channel, raw(bytes(4)))
-    except grpc.RpcError:
-        return False
-    return True
+def test_a_caller_that_goes_takes_its_request_out_of_the_queue(gate: Gate) -> None:
+    model = served(FakeModel(1, gate))
+    with (
+        serving_grpc(table_of(model), limits=Limits(max_requests=1), threads=1) as (_, address),
+        grpc.insecure_channel(address) as channel,
+    ):
+        call_infer = channel.unary_unary(METHOD + "ModelInfer")
+        first = call_infer.future(raw(bytes(4)).SerializeToString())
+        gate.wait_for_run()
+        second = call_infer.future(raw(bytes(4)).SerializeToString())
+        call(channel, "ServerLive", b"")
+        second.cancel()
+        eventually(lambda: model.requests.totals().failed == 1)
+        third = call_infer.future(raw(bytes(4)).SerializeToString())
+        gate.open.set()
+        assert first.result(WAIT_S)
+        assert third.result(WAIT_S)
+    assert model.inferences == 2
 
 
 def test_observers_learn_of_answers() -> None:

@@ -151,7 +151,7 @@ def test_threads_lose_no_count() -> None:
     def count() -> None:
         start.wait(WAIT_S)
         for _ in range(5000):
-            meter.answered(0.5)
+            meter.answered(2, 0.5, 0.125, 0.125, 0.125)
             meter.failed()
 
     threads = [threading.Thread(target=count) for _ in range(4)]
@@ -159,4 +159,7 @@ def test_threads_lose_no_count() -> None:
         thread.start()
     for thread in threads:
         thread.join(WAIT_S)
-    assert meter.totals() == (20_000, 20_000, 10_000.0)
+    totals = meter.totals()
+    assert (totals.answered, totals.failed) == (40_000, 20_000)
+    assert totals.duration_us == 10_000.0
+    assert [*totals[3:], totals.output_us] == [2500.0] * 4

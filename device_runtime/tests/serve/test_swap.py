@@ -7,15 +7,18 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
 import pytest
 
 from device_runtime.tests import onnx_models
+from device_runtime.tests.serve.grpc_serving import serving_grpc
 from device_runtime.tests.serving import WAIT_S, FakeModel, served, serving, table_of
 from edgefleet.protocol.inference import decode_response, encode_request
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.engines.onnxruntime import OnnxRuntimeEngine
-from edgefleet_runtime.serve import oip
+from edgefleet_runtime.serve import lane
+from edgefleet_runtime.serve.grpc import inference_pb2 as pb
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,11 +67,35 @@ class Hammer(threading.Thread):
         client.close()
 
 
+class CallingHammer(Hammer):
+    """The same over gRPC."""
+
+    address: str
+
+    def run(self) -> None:
+        request = pb.ModelInferRequest(model_name="m", raw_input_contents=[bytes(12)])
+        request.inputs.add(name="x", datatype="FP32", shape=[3])
+        data = request.SerializeToString()
+        with grpc.insecure_channel(self.address) as channel:
+            call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            while not self.stop.is_set() or self.asked < 2:
+                self.asked += 1
+                try:
+                    seen = pb.ModelInferResponse.FromString(call(data, timeout=WAIT_S))
+                except grpc.RpcError as error:
+                    self.wrong.append(error)
+                    break
+                self.versions.add(seen.model_version)
+                due = np.full(3, float(seen.model_version), np.float32).tobytes()
+                if [*seen.raw_output_contents] != [due]:
+                    self.wrong.append(seen)
+
+
 @pytest.mark.parametrize("pooled", [False, True], ids=["inline", "pooled"])
 def test_no_request_is_lost_or_mixed_by_swaps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, pooled: bool
 ) -> None:
-    monkeypatch.setattr(oip, "INLINE_RUN_US", 0.0 if pooled else 1e9)
+    monkeypatch.setattr(lane, "INLINE_RUN_US", 0.0 if pooled else 1e9)
     engine = OnnxRuntimeEngine()
     paths = [onnx_models.plus(tmp_path / f"{n}.onnx", n) for n in (1, 2)]
 
@@ -79,8 +106,10 @@ def test_no_request_is_lost_or_mixed_by_swaps(
     table = table_of(load(1))
     retired: list[Any] = []
     stop = threading.Event()
-    with serving(table) as running:
-        hammers = [Hammer(running, stop, binary=bool(n % 2)) for n in range(CLIENTS)]
+    with serving_grpc(table) as (running, address):
+        kinds = (Hammer, CallingHammer)
+        hammers = [kinds[n // 2](running, stop, binary=bool(n % 2)) for n in range(CLIENTS)]
+        CallingHammer.address = address
         for hammer in hammers:
             hammer.start()
         for number in range(SWAPS):

@@ -13,7 +13,8 @@ from device_runtime.tests.serving import FakeModel
 from edgefleet.errors import InferenceError
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.engines.onnxruntime import OnnxRuntimeEngine
-from edgefleet_runtime.serve.trial import BatchLimits, can_batch, max_rows
+from edgefleet_runtime.serve.queueing import BatchLimits
+from edgefleet_runtime.serve.trial import can_batch, max_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -71,6 +72,21 @@ def test_batches_stay_within_latency_and_bytes() -> None:
     assert 1 < max_rows(Model(slowly, double), X, limits=tight) <= 4
     small = BatchLimits(max_bytes=8 * 5)  # 4 bytes in and 4 out a row
     assert max_rows(Model(constant, double), X, limits=small) == 4
+
+
+def test_a_latency_budget_takes_the_place_of_what_one_row_takes() -> None:
+    def slowly(rows: int) -> float:
+        return 1e-3 * (1 + rows / 2)
+
+    assert max_rows(Model(slowly, double), X, limits=BatchLimits(latency_us=1.0)) == 1
+    generous = BatchLimits(latency_us=1e6, max_rows=16, stretch=1.0, grace_us=0.0)
+    assert max_rows(Model(slowly, double), X, limits=generous) == 16
+
+
+def test_rows_of_text_are_told_apart_too() -> None:
+    text = {"x": np.array([b"a"], object)}
+    assert max_rows(Model(constant, lambda x: x), text, limits=BatchLimits(max_rows=4)) == 4
+    assert max_rows(Model(constant, lambda x: x[::-1]), text) == 1
 
 
 def test_a_model_that_fails_says_so() -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
@@ -213,6 +214,10 @@ def test_a_load_that_does_not_end_does_not_keep_it_from_ending(tmp_path: Path) -
         (["--model-repository", "repository", "--load-model", "one"], "no model 'one'"),
         (["--model-repository", "repository", *NONE, "--load-model", "two"], "beside other models"),
         (["--model", "two=one.onnx", "--model-repository", "repository", *NONE], "two models"),
+        (["--model", "m=one.onnx", "--max-batch-rows", "0"], "max_rows"),
+        (["--model", "m=one.onnx", "--latency-budget-ms", "inf"], "latency_us"),
+        (["--model", "m=one.onnx", "--max-queued", "-1"], "max_requests"),
+        (["--model", "m=one.onnx", "--max-held-mib", "0"], "max_held_bytes"),
     ],
 )
 def test_what_cannot_be_served_stops_the_start(
@@ -231,6 +236,17 @@ def test_what_cannot_be_served_stops_the_start(
     error = capsys.readouterr().err
     assert said in error or said == "NotFound"
     assert error.startswith("error: ") or "\nerror: " in error
+
+
+def test_a_queue_as_long_as_told_refuses_what_comes_on_top(tmp_path: Path) -> None:
+    file = plus(tmp_path / "one.onnx", 1)
+    bounds = ("--max-queued", "0", "--no-batching", "--latency-budget-ms", "2")
+    with (
+        serving("--model", f"m={file}", *bounds) as (endpoint, _),
+        pytest.raises(urllib.error.HTTPError, match="503") as refused,
+    ):
+        infer(endpoint, "m", [1.0], [1])
+    assert "0 requests are waiting" in refused.value.read().decode()
 
 
 def test_a_bundle_that_fails_its_self_test_is_not_served(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from edgefleet.errors import InvalidInputError
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgefleet_runtime.engines.base import EngineOptions
 
 MAX_PORT = 65535
+_T = TypeVar("_T")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -111,6 +112,20 @@ def address(text: str) -> tuple[str | None, int]:
             f"no such port: {port[:20]}", cure=f"name one up to {MAX_PORT}, or 0 for a free one"
         )
     return host.strip("[]"), int(port)
+
+
+def told(settings: dict[str, object], kind: type[_T]) -> _T:
+    """Settings that a command line gave.
+
+    Raises:
+        InvalidInputError: one is out of its bounds; the message names it.
+    """
+    from msgspec import ValidationError, convert
+
+    try:
+        return convert(settings, kind)
+    except ValidationError as error:
+        raise InvalidInputError(f"wrong settings: {error}", cure="see --help") from error
 
 
 def pairs(items: Iterable[str], option: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from edgefleet_runtime.access_options import access_settings, add_access
+from edgefleet_runtime.batching_options import add_batching, batching_settings, limit_settings
 from edgefleet_runtime.commands.fleet import add_fleet, fleet_settings
 from edgefleet_runtime.commands.listening import add_listening, listening
 
@@ -19,6 +20,7 @@ def add(run: argparse.ArgumentParser) -> None:
     add_fleet(run)
     add_listening(run, http="127.0.0.1:0")
     add_access(run)
+    add_batching(run)
     run.add_argument(
         "--healthy-after",
         type=float,
@@ -62,6 +64,8 @@ def _run(arguments: argparse.Namespace) -> int:
             **listening(arguments)._asdict(),
             **{name: value for name, value in given.items() if value is not None},
             "access": access_settings(arguments),
+            "batching": batching_settings(arguments),
+            "limits": limit_settings(arguments),
             "exit_with_parent": arguments.exit_with_parent,
         }
     )

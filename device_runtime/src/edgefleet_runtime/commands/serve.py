@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from edgefleet.errors import InvalidInputError
 from edgefleet_runtime.access_options import access_settings, add_access
-from edgefleet_runtime.commands.common import add_device, engine_options, pairs
+from edgefleet_runtime.batching_options import add_batching, batching_settings, limit_settings
+from edgefleet_runtime.commands.common import add_device, engine_options, pairs, told
 from edgefleet_runtime.commands.listening import add_listening, listening
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_repository(parser)
     add_listening(parser, http="127.0.0.1:8000")
     add_access(parser)
+    add_batching(parser)
     parser.add_argument(
         "--exit-with-parent",
         action="store_true",
@@ -91,6 +93,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from edgefleet_runtime.serve.access import Access
     from edgefleet_runtime.serve.loop import run
+    from edgefleet_runtime.serve.messages import Limits
+    from edgefleet_runtime.serve.queueing import BatchLimits
     from edgefleet_runtime.standalone.serving import StandaloneConfig, serve
 
     models = {name: Path(path) for name, path in _distinct(arguments.model, "--model").items()}
@@ -111,6 +115,8 @@ def _run(arguments: argparse.Namespace) -> int:
         grpc_port=where.grpc_port,
         grpc_uds=where.grpc_uds,
         access=convert(access_settings(arguments), Access),
+        batching=told(batching_settings(arguments), BatchLimits),
+        limits=told(limit_settings(arguments), Limits),
         exit_with_parent=arguments.exit_with_parent,
     )
     run(serve(config, announce=lambda line: print(line, flush=True)))

@@ -139,7 +139,7 @@ def _counted(served: ServedModel) -> Run:
         except Exception:
             requests.failed()
             raise
-        requests.answered(run_us)
+        requests.answered(1, run_us, 0.0, 0.0, run_us)
         return outputs
 
     return run

@@ -1,23 +1,24 @@
-"""Errors as answers: ``{"error": …}`` with the status that Triton gives."""
+"""Errors as answers over REST: ``{"error": …}`` with the status that Triton gives."""
 
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
-from edgefleet.errors import (
-    EdgeFleetError,
-    InvalidInputError,
-    LimitExceededError,
-    NotFoundError,
-    UnsupportedError,
-)
-from edgefleet_runtime.serve.messages import Response, refusal
+from edgefleet.errors import EdgeFleetError, ThrottledError, UnsupportedError
+from edgefleet_runtime.serve.extensions.errors import INTERNAL, message_of, status_of
+from edgefleet_runtime.serve.messages import Response, overloaded, refusal
+
+if TYPE_CHECKING:
+    from edgefleet_runtime.serve.messages import Limits
 
 _log = logging.getLogger(__name__)
 
 
-def failed(name: str, error: Exception) -> Response:
+def failed(name: str, error: Exception, limits: Limits) -> Response:
     """Why an inference of the model of that name gave no answer; what is our fault is logged."""
+    if isinstance(error, ThrottledError):
+        return overloaded(message_of(error), limits)
     if isinstance(error, EdgeFleetError):
         return failure(error)
     _log.error("inference of %s failed", name, exc_info=error)
@@ -26,14 +27,10 @@ def failed(name: str, error: Exception) -> Response:
 
 def failure(error: EdgeFleetError) -> Response:
     """An error as an answer; the cure goes along."""
-    message = error.message if error.cure is None else f"{error.message}; {error.cure}"
-    if isinstance(error, LimitExceededError):
-        return refusal(413, message)
-    if isinstance(error, InvalidInputError):
-        return refusal(400, message)
-    if isinstance(error, NotFoundError):
-        return refusal(404, message)
-    if isinstance(error, UnsupportedError):
+    message = message_of(error)
+    if isinstance(error, UnsupportedError):  # of a body: RFC 9110, 15.5.16
         return refusal(415, message)
-    _log.warning("a request failed: %s", message)
-    return refusal(500, message)
+    status = status_of(error)
+    if status is INTERNAL:
+        _log.warning("a request failed: %s", message)
+    return refusal(status.http, message)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from edgefleet_runtime.serve.access import Admit
 
     Answer = Response | Prepared
-    Handler = Callable[[Request], Answer | Pending | asyncio.Future[Response]]
+    Handler = Callable[[Request], Answer | Pending[Answer] | asyncio.Future[Response]]
     """Answers a request at once or promises to; called on the event loop's thread."""
 
 _log = logging.getLogger(__name__)
@@ -130,6 +130,7 @@ class Connection(asyncio.Protocol):
         self._since = service.loop.time()  # when the reader's phase began
         self._changes = 0
         self._answering: Request | None = None
+        self._awaited: Pending[Answer] | None = None  # the answer to it, if that takes longer
         self._stalled_since: float | None = None  # since when the client doesn't read
         self._reading = True
         self._closing = False
@@ -146,6 +147,8 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._reader.drop()
         self._service.discard(self)
+        if self._awaited is not None:
+            self._awaited.withdraw()
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
@@ -249,12 +252,14 @@ class Connection(asyncio.Protocol):
             outcome = refusal(500, "internal error")
         if isinstance(outcome, Pending):
             outcome.deliver = self._delivered
+            self._awaited = outcome
         elif isinstance(outcome, (Prepared, Response)):
             self._finish(outcome)
         else:
             outcome.add_done_callback(self._answered)
 
     def _delivered(self, response: Answer) -> None:
+        self._awaited = None
         self._finish(response)
         if self._reader.phase is not Phase.IDLE or self._reader.ready or not self._reading:
             self._advance()

@@ -1,84 +1,65 @@
-"""Finds the lane and the plan of requests that are like one answered before."""
+"""The lanes of all models, with the threads they share: one way for the requests of all protocols.
+
+The servers of a process share it, so that requests queue together however they came. Used on the
+event loop's thread that those servers run on.
+"""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from edgefleet_runtime.serve.door import Door
 from edgefleet_runtime.serve.lane import Lane
-from edgefleet_runtime.serve.plan import plan_of
-from edgefleet_runtime.serve.runs import Ticket
 
 if TYPE_CHECKING:
-    from edgefleet.protocol.inference import InferRequest
-    from edgefleet_runtime.serve.messages import Pending, Prepared, Request, Response
-    from edgefleet_runtime.serve.runs import Door
-    from edgefleet_runtime.serve.table import ServedModel
+    from collections.abc import Hashable
 
-INLINE_RUN_US = 1000.0  # µs; five times a hand-over, and still short to other connections
-INLINE_BODY_BYTES = 256 * 1024  # parsing more takes as long as a run that isn't short
-MAX_HEADER_BYTES = 4096  # of JSON headers that are remembered
+    from edgefleet_runtime.serve.messages import Pending
+    from edgefleet_runtime.serve.plan import Plan
+    from edgefleet_runtime.serve.table import ModelTable, ServedModel
+    from edgefleet_runtime.serve.ticket import Ticket
 
+A = TypeVar("A")
 
-class Memo(NamedTuple):
-    """What the head of an inference request says."""
-
-    name: str
-    version: str | None
-    header_length: int
+_MAX_KEYS = 256
 
 
-class Lanes:
-    """The lanes of a server; used on its event loop's thread."""
+class Lanes(Door):
+    """The lanes of a process's servers; arguments as of `Door`."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, table: ModelTable, **shared: Any) -> None:  # noqa: ANN401 - the door's
+        super().__init__(table, **shared)
         self._lanes: dict[ServedModel, Lane] = {}
+        self._keys: dict[Hashable, Hashable] = {}
 
-    def lane(self, served: ServedModel) -> Lane | None:
-        """The lane of a model, if a request to it has been planned."""
-        return self._lanes.get(served)
-
-    def take(self, request: Request, memo: Memo) -> Pending | Prepared | Response | None:
-        """Take in a request that is like one answered before; None when it isn't like any.
-
-        Raises:
-            NotFoundError: the model is not served.
-        """
-        began = time.perf_counter()
-        served = self._door.table.get(memo.name, memo.version)
+    def lane(self, served: ServedModel) -> Lane:
+        """The lane of a model."""
         lane = self._lanes.get(served)
         if lane is None:
-            return None
-        body = request.body
-        plan = lane.plans.get(body[: memo.header_length])
-        if plan is None or plan.body_bytes != len(body):
-            return None
-        run_us = served.recent_p50_us
-        inline = run_us is not None and run_us < INLINE_RUN_US and len(body) <= INLINE_BODY_BYTES
-        return lane.submit(Ticket(plan, request, memo.version, began), inline=inline)
+            present = set(map(id, self.table))
+            self._lanes = {m: lane for m, lane in self._lanes.items() if id(m) in present}
+            lane = self._lanes[served] = Lane(served, self)
+        return lane
 
-    def learn(
-        self, served: ServedModel, asked: InferRequest, body: bytes, header_length: int
-    ) -> None:
-        """Remember how a request was answered, for the next one like it.
+    def take(self, ticket: Ticket[A], served: ServedModel, *, light: bool) -> Pending[A] | A:
+        """Read a request and answer it, now or later.
 
         Args:
-            served: what answered it.
-            asked: the request, decoded.
-            body: what it was decoded from.
-            header_length: of its JSON header.
+            ticket: as it came.
+            served: what it asks for.
+            light: whether reading it is short to other connections.
         """
-        if header_length > MAX_HEADER_BYTES:
-            return
-        plan = plan_of(asked, body, header_length, served.model.interface)
-        if plan is None:
-            return
-        lane = self._lanes.get(served)
-        if lane is None:
-            present = set(map(id, self._door.table))
-            self._lanes = {m: lane for m, lane in self._lanes.items() if id(m) in present}
-            lane = self._lanes[served] = Lane(served, self._door)
-        lane.learn(body[:header_length], plan)
-        if plan.rows:
-            lane.consider(plan.arrays(body), plan.wanted)
+        lane = self.lane(served)
+        if not light:
+            return lane.read(ticket)
+        try:
+            ticket.read(served)
+        except Exception as error:  # noqa: BLE001 - an answer is due, whatever failed
+            return lane.refuse(ticket, error)
+        return lane.submit(ticket)
+
+    def intern(self, plan: Plan[Any]) -> None:
+        """Make equal keys of plans that are kept one object, which is quicker to compare."""
+        if len(self._keys) >= _MAX_KEYS:
+            self._keys.clear()
+        plan.key = self._keys.setdefault(plan.key, plan.key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Generic, TypeVar
 
 import msgspec
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 MIB = 1 << 20
+PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
+A = TypeVar("A")
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +27,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         max_body_bytes: body of one request, also after decompression.
         max_held_bytes: bodies of all requests together that have arrived and aren't answered.
         max_connections: open at a time; further ones get 503 and are closed.
-        max_requests: inference requests that run or wait for a thread; further ones get 503.
+        max_requests: inference requests that wait for one model; further ones get 503.
         head_timeout_s: from a request's first byte to the end of its headers.
         body_timeout_s: from there to the end of its body.
         idle_timeout_s: without a request on a connection.
@@ -36,9 +38,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     max_head_bytes: int = 32 * 1024
     max_body_bytes: int = 64 * MIB
-    max_held_bytes: int = 256 * MIB
+    max_held_bytes: PositiveInt = 256 * MIB
     max_connections: int = 512
-    max_requests: int = 64
+    max_requests: Annotated[int, msgspec.Meta(ge=0)] = 64
     head_timeout_s: float = 10.0
     body_timeout_s: float = 60.0
     idle_timeout_s: float = 120.0
@@ -191,22 +193,20 @@ class Template:
         self.wire = b"".join((whole.head(keep_alive=True), *like.body))
 
 
-class Pending:
+class Pending(Generic[A]):
     """An answer that will be there later, cheaper than a future.
 
     Attributes:
-        deliver: set by the connection that waits; called with the answer once, on the event loop's
-            thread and never before the handler has returned.
+        deliver: set by whoever waits; called with the answer once, on the event loop's thread and
+            never before the handler has returned.
     """
 
     __slots__ = ("deliver",)
 
-    def __init__(self) -> None:
-        self.deliver: Callable[[Response | Prepared], None] = _nobody_waits
+    deliver: Callable[[A], None]
 
-
-def _nobody_waits(_: Response | Prepared) -> None:
-    """The connection is gone before it began to wait."""
+    def withdraw(self) -> None:
+        """Nobody wants the answer any more; a refusal is delivered unless the work has begun."""
 
 
 def json_response(

@@ -29,7 +29,10 @@ _COUNTED = (
     ("nv_inference_count", "Inferences performed"),
     ("nv_inference_exec_count", "Runs of the model for them"),
     ("nv_inference_request_duration_us", "Microseconds from requests to their answers, together"),
+    ("nv_inference_queue_duration_us", "Microseconds of waiting for the model, together"),
+    ("nv_inference_compute_input_duration_us", "Microseconds of reading inputs, together"),
     ("nv_inference_compute_infer_duration_us", "Microseconds in the model, together"),
+    ("nv_inference_compute_output_duration_us", "Microseconds of writing answers, together"),
 )
 
 
@@ -69,7 +72,10 @@ def model_families(table: ModelTable) -> Iterator[Family]:
             runs.inferences,
             runs.executions,
             round(requests.duration_us),
-            round(runs.run_us),
+            round(requests.queue_us),
+            round(requests.input_us),
+            round(requests.infer_us),
+            round(requests.output_us),
         )
         rows.append((labels, counts))
         about = {

@@ -1,24 +1,22 @@
-"""How to read a request and write its answer, remembered under the bytes of its JSON header.
+"""What a request asks for: its inputs, whom it may run with, and how its answer is written.
 
-Clients repeat that header as long as names, shapes and wanted outputs stay the same. A plan is made
-only from a request that was decoded, checked, run and answered in full; a later one with the same
-header and as many bytes behind it needs none of that again.
+Rules kept here:
 
-Plans are for tensors in raw bytes of fixed-size elements, both ways; all else is decoded each time.
+- Nothing here knows a protocol: a `Plan` reads inputs, its `Writer` makes the answer of whichever
+  protocol the request came by. Plans with equal keys may run together, however they came.
+- Inputs are ordered by name, so that the order in which a client names them tells no plans apart.
+- A `SlicedPlan` says where tensors lie in bytes that clients repeat: it is made once and followed
+  by every request like it. A `ReadPlan` is one request's own.
 """
 
 from __future__ import annotations
 
 import sys
-import time
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from edgefleet.protocol.inference import BINARY, HEADER_LENGTH, encode_response
-from edgefleet.protocol.inference_header import split_request
-from edgefleet.protocol.tensors import dtype_of, to_bytes
-from edgefleet_runtime.serve.messages import Prepared, Response, Template
 from edgefleet_runtime.serve.queueing import DEFAULT_PRIORITY
 
 if TYPE_CHECKING:
@@ -26,99 +24,209 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from edgefleet.protocol.bundle import Interface
-    from edgefleet.protocol.inference import InferRequest
+    from edgefleet_runtime.serve.table import ServedModel
 
-MAX_TEMPLATES = 16  # answers of different shape that one plan prepares
-_NEVER = frozenset({"BYTES", "BOOL"})  # one has no fixed size, the other's bytes must be looked at
-# Parameters of requests that plans heed; others may change what a request means.
-_KNOWN = frozenset({"binary_data_output", "priority", "timeout"})
+    Arrays = Mapping[str, NDArray[Any]]
+    Parameters = Mapping[str, str | int | float | bool]
+
+A = TypeVar("A")
+Description = tuple[str, "np.dtype[Any]", tuple[int, ...]]  # name, dtype and shape of an input
+
+NO_FIXED_BYTES = frozenset({"BYTES", "BOOL"})  # of any length; or with bytes to be looked at
+HEEDED = frozenset({"priority", "timeout"})  # parameters that change nothing but a request's turn
+_VIEWED_FROM = 1 << 16  # bytes; of smaller outputs a copy is cheaper than views
 
 
-class Plan:
-    """What requests with one JSON header have in common.
+class Slice(NamedTuple):
+    """An input, and where its raw bytes start and stop."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+class Column(NamedTuple):
+    """An output of a batch: shape of a row, bytes of all rows, bytes of one."""
+
+    row: tuple[int, ...]
+    data: bytes | memoryview
+    row_bytes: int
+
+
+class Joined:
+    """The outputs of a run that answers several requests.
+
+    Args:
+        outputs: by name.
+        rows: how many each of them has.
 
     Attributes:
-        header_bytes: length of the JSON header.
-        body_bytes: of the whole body.
-        inputs: name, dtype, shape, first and last byte in the body of each input.
-        wanted: outputs asked for; None for all.
-        id: to be repeated in the answer.
+        columns: the outputs as bytes; None where they have no fixed size.
+        writer: which of the writers answered the request before.
+        each: how many rows that had.
+        head: what stands before these rows; the same where both are.
+
+    Raises:
+        ValueError: an output has another number of rows.
+    """
+
+    __slots__ = ("columns", "each", "head", "outputs", "writer")
+
+    def __init__(self, outputs: Arrays, rows: int) -> None:
+        if any(array.shape[:1] != (rows,) for array in outputs.values()):
+            raise ValueError("outputs don't have the rows of inputs")
+        self.outputs = outputs
+        self.writer: Writer[Any] | None = None
+        self.each = 0
+        self.head: Any = None
+        self.columns: list[Column] | None = None
+        fixed = all(array.dtype.kind not in "OSU" for array in outputs.values())
+        if fixed and sys.byteorder == "little":
+            self.columns = [
+                Column(array.shape[1:], _bytes_of(array), array.nbytes // rows)
+                for array in outputs.values()
+            ]
+
+    def rows(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """The outputs of one request."""
+        return {name: array[start:stop] for name, array in self.outputs.items()}
+
+
+class Writer(ABC, Generic[A]):
+    """Makes answers of one protocol."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def answer(self, served: ServedModel, outputs: Arrays) -> A:
+        """The answer with these outputs.
+
+        Raises:
+            EdgeFleetError: the protocol can't carry them.
+        """
+
+    def part(self, served: ServedModel, joined: Joined, start: int, stop: int) -> A:
+        """The answer with these rows of a batch; errors as of `answer`."""
+        return self.answer(served, joined.rows(start, stop))
+
+
+class Plan(ABC, Generic[A]):
+    """What one request asks for, or many alike.
+
+    Args:
+        inputs: what comes in; those of a request that can share a run have one first length.
+        wanted: outputs asked for, in this order; None for all.
+        request_id: to be repeated in the answer.
+        parameters: of the request.
+        writer: makes the answer.
+
+    Attributes:
         key: equal for plans whose requests may run together.
         rows: length of the first dimension, which all inputs share; 0 where they don't.
         priority: lower goes first.
         timeout_us: how long the answer is of use; None for ever.
     """
 
-    def __init__(self, asked: InferRequest, body: bytes, header_length: int) -> None:
-        header, _ = split_request(body, header_length)
-        self.header_bytes = header_length
-        self.body_bytes = len(body)
-        self.asked = asked
-        self.wanted = tuple(asked.outputs or ()) or None
-        self.id = asked.id
-        inputs = []
-        start = header_length
-        for tensor in header.inputs:
-            dtype = dtype_of(tensor.datatype)
-            stop = start + int(tensor.parameters["binary_data_size"])
-            inputs.append((tensor.name, dtype, tensor.shape, start, stop))
-            start = stop
-        self.inputs = tuple(inputs)
-        firsts = {shape[0] if shape else 0 for _, _, shape, _, _ in inputs}
+    __slots__ = ("id", "key", "priority", "rows", "timeout_us", "wanted", "writer")
+
+    def __init__(
+        self,
+        inputs: Sequence[Description],
+        *,
+        wanted: tuple[str, ...] | None,
+        request_id: str | None,
+        parameters: Parameters,
+        writer: Writer[A],
+    ) -> None:
+        self.wanted = wanted
+        self.id = request_id
+        self.writer = writer
+        self.priority, self.timeout_us = urgency(parameters)
+        firsts = {shape[0] if shape else 0 for _, _, shape in inputs}
         self.rows = firsts.pop() if len(firsts) == 1 else 0
         self.key: Hashable = (
-            self.wanted,
-            tuple((name, dtype, shape[1:]) for name, dtype, shape, _, _ in inputs),
+            wanted,
+            tuple((name, dtype, shape[1:]) for name, dtype, shape in inputs),
         )
-        self.priority, self.timeout_us = urgency(asked.parameters)
-        self._templates: dict[Hashable, Template] = {}
 
-    def arrays(self, body: bytes) -> dict[str, NDArray[Any]]:
-        """The inputs of a request; views of its body where alignment allows."""
+    @abstractmethod
+    def arrays(self, data: bytes) -> dict[str, NDArray[Any]]:
+        """The inputs by name; views where alignment allows.
+
+        Args:
+            data: the request's bytes.
+        """
+
+    def run(
+        self, served: ServedModel, inputs: Arrays, *, watched: bool
+    ) -> tuple[dict[str, NDArray[Any]], float]:
+        """Run the model for this request alone; gives what `ServedModel.infer` gives.
+
+        Args:
+            served: the model, leased.
+            inputs: as `arrays` gave them.
+            watched: whether somebody is told of outputs.
+        """
+        del watched
+        return served.infer(inputs, self.wanted)
+
+    @abstractmethod
+    def raw(self, data: bytes, index: int) -> bytes | NDArray[Any]:
+        """The bytes of an input, by its place among those of the key."""
+
+
+class SlicedPlan(Plan[A]):
+    """Where tensors lie in bytes that have come before; arguments as of `Plan`.
+
+    Args:
+        inputs: what comes in, and where.
+    """
+
+    __slots__ = ("_spans", "inputs")
+
+    def __init__(self, inputs: Sequence[Slice], **more: Any) -> None:  # noqa: ANN401 - Plan's
+        self.inputs = tuple(sorted(inputs))
+        self._spans = [slice(found.start, found.stop) for found in self.inputs]
+        super().__init__([(name, dtype, shape) for name, dtype, shape, _, _ in self.inputs], **more)
+
+    def arrays(self, data: bytes) -> dict[str, NDArray[Any]]:
         arrays: dict[str, NDArray[Any]] = {}
         for name, dtype, shape, start, stop in self.inputs:
             if start % dtype.itemsize:  # a slice of bytes is a copy, aligned again
-                array = np.frombuffer(body[start:stop], dtype)
+                array = np.frombuffer(data[start:stop], dtype)
             else:
-                array = np.frombuffer(body, dtype, (stop - start) // dtype.itemsize, start)
+                array = np.frombuffer(data, dtype, (stop - start) // dtype.itemsize, start)
             arrays[name] = array.reshape(shape)
         return arrays
 
-    def answer(self, name: str, version: str, outputs: Mapping[str, NDArray[Any]]) -> Prepared:
-        """The answer with these outputs."""
-        if len(outputs) == 1:
-            (only,) = outputs.values()
-            data = only.tobytes() if only.nbytes < 1 << 16 else to_bytes(only, name="output")
-            return Prepared(self.template(name, version, only.shape, outputs), data)
-        data = b"".join(to_bytes(array, name=key) for key, array in outputs.items())
-        shapes = tuple(array.shape for array in outputs.values())
-        return Prepared(self.template(name, version, shapes, outputs), data)
-
-    def template(
-        self, name: str, version: str, shapes: Hashable, outputs: Mapping[str, NDArray[Any]]
-    ) -> Template:
-        """The answer up to its data.
-
-        Args:
-            name: of the model.
-            version: likewise.
-            shapes: of the outputs; the template is remembered under it.
-            outputs: arrays of those shapes.
-        """
-        template = self._templates.get(shapes)
-        if template is None:
-            encoded = encode_response(name, version, outputs, request=self.asked)
-            headers = ((HEADER_LENGTH, str(encoded.header_length)),)
-            like = Response(body=encoded.parts[:1], content_type=BINARY, headers=headers)
-            template = Template(like, sum(map(len, encoded.parts[1:])))
-            if len(self._templates) >= MAX_TEMPLATES:
-                self._templates.clear()
-            self._templates[shapes] = template
-        return template
+    def raw(self, data: bytes, index: int) -> bytes:
+        return data[self._spans[index]]
 
 
-def urgency(parameters: Mapping[str, str | int | float | bool]) -> tuple[int, float | None]:
+class ReadPlan(Plan[A]):
+    """One request, its inputs decoded; arguments as of `Plan`.
+
+    Args:
+        inputs: by name.
+    """
+
+    __slots__ = ("_inputs",)
+
+    def __init__(self, inputs: Arrays, **more: Any) -> None:  # noqa: ANN401 - Plan's
+        self._inputs = dict(sorted(inputs.items()))
+        described = [(name, array.dtype, array.shape) for name, array in self._inputs.items()]
+        super().__init__(described, **more)
+
+    def arrays(self, data: bytes) -> dict[str, NDArray[Any]]:
+        return self._inputs
+
+    def raw(self, data: bytes, index: int) -> NDArray[Any]:
+        return np.ascontiguousarray([*self._inputs.values()][index])
+
+
+def urgency(parameters: Parameters) -> tuple[int, float | None]:
     """Priority and time limit in microseconds of a request, as Triton's parameters give them.
 
     What isn't a whole number above 0 counts as not given, as 0 does in Triton.
@@ -130,52 +238,13 @@ def urgency(parameters: Mapping[str, str | int | float | bool]) -> tuple[int, fl
     )
 
 
-def is_late(
-    parameters: Mapping[str, str | int | float | bool], run_us: float | None, arrived: float
-) -> bool:
-    """Whether a request's own time limit ends before a run that begins now would.
-
-    Args:
-        parameters: of the request.
-        run_us: how long a run takes; None when nobody knows.
-        arrived: when the request came, on the clock of `time.perf_counter`.
-    """
-    timeout_us = urgency(parameters)[1]
-    if timeout_us is None:
-        return False
-    spent_us = (time.perf_counter() - arrived) * 1e6
-    return spent_us + (run_us or 0.0) > timeout_us
-
-
 def _count(value: object) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     return None
 
 
-def plan_of(
-    asked: InferRequest, body: bytes, header_length: int, interface: Interface
-) -> Plan | None:
-    """The plan of a request that was answered; None where each must be decoded by itself.
-
-    Args:
-        asked: the request, decoded.
-        body: what it was decoded from.
-        header_length: of its JSON header.
-        interface: of the model that answered it.
-    """
-    if sys.byteorder != "little":
-        return None
-    wanted: Sequence[str] = tuple(asked.outputs or ())
-    specs = [spec for spec in interface.outputs if not wanted or spec.name in wanted]
-    if any(spec.datatype in _NEVER or not asked.sends_binary(spec.name) for spec in specs):
-        return None
-    header, _ = split_request(body, header_length)
-    if not _KNOWN.issuperset(header.parameters):
-        return None
-    if any(tensor.parameters.keys() - {"binary_data"} for tensor in header.outputs):
-        return None
-    for tensor in header.inputs:
-        if tensor.datatype in _NEVER or tensor.parameters.keys() != {"binary_data_size"}:
-            return None
-    return Plan(asked, body, header_length) if header.inputs else None
+def _bytes_of(array: NDArray[Any]) -> bytes | memoryview:
+    if array.nbytes < _VIEWED_FROM:
+        return array.tobytes()
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

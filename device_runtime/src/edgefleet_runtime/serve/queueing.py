@@ -2,7 +2,8 @@
 
 Rules kept here:
 
-- Every request that was taken in is given out once, in a batch or as one that is too late.
+- Every request that was taken in is given out once, in a batch or as one that is too late, unless
+  it was withdrawn.
 - Lower ``priority`` goes first; among equals the order is that of arrival, and only requests with
   the same ``key`` run together.
 - A batch never has more rows or bytes than allowed, but for a single request that has more itself.
@@ -12,12 +13,37 @@ Rules kept here:
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Generic, Protocol, TypeVar
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
 DEFAULT_PRIORITY = 1 << 32  # after every priority that a request can name
+
+
+class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How large a batch may become.
+
+    Attributes:
+        max_rows: rows of a batch; 1 lets each request run by itself.
+        max_bytes: inputs and outputs of a batch together.
+        stretch: how many times as long as one row a batch may take, so that waiting for it stays
+            bearable; ``grace_us`` is allowed in any case.
+        grace_us: microseconds.
+        latency_us: how long a batch may run in place of those two; None to leave it to them. A
+            request waits for one run and is answered by the next.
+        budget_s: for the whole trial.
+    """
+
+    max_rows: PositiveInt = 64
+    max_bytes: PositiveInt = 64 << 20
+    stretch: float = 4.0
+    grace_us: float = 1000.0
+    latency_us: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    budget_s: float = 0.5
 
 
 class Waiting(Protocol):
@@ -102,6 +128,14 @@ class Queue(Generic[_W]):
         self._rows += request.rows
         self._bytes += request.bytes
         return None
+
+    def withdraw(self, request: _W) -> bool:
+        """Let a request go that waits; tells whether it did."""
+        for place, other in enumerate(self._waiting):
+            if other is request:
+                self._keep([*self._waiting[:place], *self._waiting[place + 1 :]])
+                return True
+        return False
 
     def take(self, now_us: float = 0.0, run_us: float = 0.0) -> tuple[list[_W], list[_W]]:
         """The requests that run next, and those that would now end after their deadline."""

@@ -1,11 +1,12 @@
-"""Runs planned requests, alone or together, on whichever thread, and makes their answers.
+"""Runs requests, alone or together, on whichever thread, and has their answers written.
 
 Rules kept here:
 
 - When a batch fails, each of its requests runs by itself, so that one client's data spoils only its
-  own answer.
+  own answer; so does an answer that can't be written.
 - Watchers, observers and the meter of the model see each request of a batch as if it had run alone.
-- A model that was swapped away while requests queued is not an error: they are answered afresh.
+- A model that was swapped away while requests queued is not an error: they are read and answered
+  afresh by what is served now.
 """
 
 from __future__ import annotations
@@ -18,100 +19,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgefleet.errors import NotFoundError
-from edgefleet_runtime.serve.messages import Pending, Prepared, Request, Response
-from edgefleet_runtime.serve.trace import trace_of, traced
+from edgefleet_runtime.serve.plan import Joined
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Mapping
-    from concurrent.futures import ThreadPoolExecutor
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from edgefleet_runtime.serve.messages import Limits, Template
-    from edgefleet_runtime.serve.plan import Plan
-    from edgefleet_runtime.serve.table import ModelTable, ServedModel
+    from edgefleet_runtime.serve.table import ModelTable, Observer, ServedModel
+    from edgefleet_runtime.serve.ticket import Ticket
 
     Outputs = Mapping[str, NDArray[Any]]
-    Answer = Response | Prepared
+    Tickets = Sequence[Ticket[Any]]
 
 _log = logging.getLogger(__name__)
-
-_VIEWED_FROM = 1 << 16  # bytes; of smaller outputs a copy is cheaper than views
-_UNJOINABLE = 1 << 62  # rows of a request that must run by itself
-
-
-class Ticket(Pending):
-    """A request on its way; see `edgefleet_runtime.serve.queueing.Waiting`.
-
-    Args:
-        plan: its JSON header's.
-        request: as it came.
-        version: of the model, as the client asks for it.
-        began: when the request came, on the clock of `time.perf_counter`.
-    """
-
-    __slots__ = (
-        "began",
-        "bytes",
-        "deadline_us",
-        "key",
-        "plan",
-        "priority",
-        "request",
-        "rows",
-        "trace",
-        "version",
-    )
-
-    def __init__(self, plan: Plan, request: Request, version: str | None, began: float) -> None:
-        self.began = began
-        self.trace = trace_of(request.headers)
-        self.plan = plan
-        self.request = request
-        self.version = version
-        self.key = plan.key
-        self.rows = plan.rows or _UNJOINABLE
-        self.bytes = plan.body_bytes
-        self.priority = plan.priority
-        self.deadline_us: float | None = None
-
-
-class Door:
-    """What the lanes of a server share with it.
-
-    Attributes:
-        table: where the models are.
-        loop: the event loop.
-        pool: threads for what runs long.
-        width: how many those are.
-        limits: how much is taken in.
-        again: answers a request to a model of that name and version, which came at that time, from
-            the beginning.
-        failed: says why a model of that name gave no answer.
-        observe: tells those who watch what was answered.
-    """
-
-    def __init__(
-        self,
-        *,
-        table: ModelTable,
-        loop: asyncio.AbstractEventLoop,
-        pool: ThreadPoolExecutor,
-        width: int,
-        limits: Limits,
-        again: Callable[[Request, str, str | None, float], Response],
-        failed: Callable[[str, Exception], Response],
-        observe: Callable[[ServedModel, Outputs, float, str | None, str | None], None],
-    ) -> None:
-        self.table = table
-        self.loop = loop
-        self.pool = pool
-        self.width = width
-        self.limits = limits
-        self.again = again
-        self.failed = failed
-        self.observe = observe
 
 
 class Runner:
@@ -121,119 +42,159 @@ class Runner:
         apart: whether batches gave each request its own rows so far.
     """
 
-    def __init__(self, served: ServedModel, door: Door) -> None:
+    def __init__(self, served: ServedModel, table: ModelTable) -> None:
         self.served = served
         self.apart = True
-        self._door = door
+        self._table = table
 
-    def run(self, batch: list[Ticket]) -> list[Answer]:
-        """The answers, in order; never raises."""
+    def run(self, batch: Tickets) -> list[Any]:
+        """The answers, in order, each of its request's protocol; never raises."""
         served = self.served
         try:
             served.acquire()
         except NotFoundError:
-            again, name = self._door.again, served.name
-            return [again(t.request, name, t.version, t.began) for t in batch]
+            return [self._afresh(ticket) for ticket in batch]
         try:
-            answers = self._ran(batch)
+            if len(batch) > 1:
+                try:
+                    return self._together(batch)
+                except Exception as error:  # noqa: BLE001 - each gets its own below
+                    _log.debug("a batch of %d failed: %s", len(batch), error)
+            return [self._alone(served, ticket) for ticket in batch]
         finally:
             served.release()
-        now = time.perf_counter()
-        for index, ticket in enumerate(batch):
-            answer = answers[index]
-            if isinstance(answer, Prepared):
-                served.requests.answered((now - ticket.began) * 1e6)
-            else:
-                served.requests.failed()
-            if ticket.trace is not None:  # no template has it
-                whole = answer.response() if isinstance(answer, Prepared) else answer
-                answers[index] = traced(whole, ticket.trace)
-        return answers
 
-    def _ran(self, batch: list[Ticket]) -> list[Answer]:
-        """The answers; those that are `Prepared` have outputs."""
-        if len(batch) > 1:
-            try:
-                return self._together(batch)
-            except Exception as error:  # noqa: BLE001 - each gets its own below
-                _log.debug("a batch of %d failed: %s", len(batch), error)
-        return [self._alone(ticket) for ticket in batch]
+    def refuse(self, ticket: Ticket[Any], error: Exception) -> Any:  # noqa: ANN401 - an answer
+        """The answer to a request that isn't run, counted."""
+        return _failed(self.served, ticket, error)
 
-    def _alone(self, ticket: Ticket) -> Answer:
-        plan, served = ticket.plan, self.served
+    def _afresh(self, ticket: Ticket[Any]) -> Any:  # noqa: ANN401 - an answer
+        served = self.served
         try:
-            outputs, run_us = served.infer(plan.arrays(ticket.request.body), plan.wanted)
-            answer = plan.answer(served.name, served.version, outputs)
+            with self._table.lease(ticket.name, ticket.version) as successor:
+                served = successor
+                ticket.read(served)
+                return self._alone(served, ticket)
         except Exception as error:  # noqa: BLE001 - an answer is due, whatever failed
-            return self._door.failed(served.name, error)
-        if self._door.table.observers:
-            answer.after = partial(
-                self._door.observe, served, outputs, run_us, plan.id, ticket.trace
-            )
+            return _failed(served, ticket, error)
+
+    def _alone(self, served: ServedModel, ticket: Ticket[Any]) -> Any:  # noqa: ANN401 - an answer
+        plan = ticket.plan
+        start = time.perf_counter()
+        try:
+            inputs = plan.arrays(ticket.data)
+            ready = time.perf_counter()
+            watched = bool(self._table.observers)
+            outputs, run_us = plan.run(served, inputs, watched=watched)
+            answer = plan.writer.answer(served, outputs)
+        except Exception as error:  # noqa: BLE001 - an answer is due, whatever failed
+            return _failed(served, ticket, error)
+        ticket.ok = True
+        if ticket.trace is not None:
+            answer = ticket.traced(answer)
+        if self._table.observers:
+            self._note(served, ticket, answer, outputs, run_us)
+        now = time.perf_counter()
+        served.requests.answered(
+            1,
+            (now - ticket.began) * 1e6,
+            (start - ticket.began) * 1e6 - ticket.read_us,
+            (ready - start) * 1e6 + ticket.read_us,
+            run_us,
+        )
         return answer
 
-    def _together(self, batch: list[Ticket]) -> list[Answer]:
+    def _together(self, batch: Tickets) -> list[Any]:
         served = self.served
-        first = batch[0].plan
+        start = time.perf_counter()
         total = sum([ticket.rows for ticket in batch])
-        inputs: dict[str, NDArray[Any]] = {}
-        for index, (name, dtype, shape, _, _) in enumerate(first.inputs):
-            parts = []
-            for ticket in batch:
-                _, _, _, start, stop = ticket.plan.inputs[index]
-                parts.append(ticket.request.body[start:stop])
-            inputs[name] = np.frombuffer(b"".join(parts), dtype).reshape(total, *shape[1:])
-        outputs, run_us = served.infer(inputs, first.wanted, requests=len(batch))
-        columns = [
-            (array.shape[1:], _bytes_of(array), array.nbytes // total)
-            for array in outputs.values()
-            if array.shape[:1] == (total,)
-        ]
-        if len(columns) != len(outputs):
+        inputs = _joined(batch, total)
+        ready = time.perf_counter()
+        outputs, run_us = served.infer(inputs, batch[0].plan.wanted, requests=len(batch))
+        try:
+            joined = Joined(outputs, total)
+        except ValueError:
             self.apart = False
-            raise ValueError("outputs don't have the rows of inputs")
-        answers: list[Answer] = []
-        start = 0
-        last: Plan | None = None
-        template: Template | None = None
+            raise
+        answers: list[Any] = []
+        at, whole = 0, True
         for ticket in batch:
-            stop = start + ticket.rows
-            if template is None or ticket.plan is not last:
-                last = ticket.plan
-                shapes = tuple((last.rows, *tail) for tail, _, _ in columns)
-                rows = {name: array[start:stop] for name, array in outputs.items()}
-                key = shapes[0] if len(shapes) == 1 else shapes
-                template = last.template(served.name, served.version, key, rows)
-            pieces = [data[start * size : stop * size] for _, data, size in columns]
-            answer = Prepared(template, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            stop = at + ticket.rows
+            try:
+                answer = ticket.plan.writer.part(served, joined, at, stop)
+                ticket.ok = True
+                if ticket.trace is not None:
+                    answer = ticket.traced(answer)
+            except Exception as error:  # noqa: BLE001 - the others' answers are good
+                answer, whole = _failed(served, ticket, error), False
             answers.append(answer)
-            start = stop
-        if self._door.table.observers or served.watchers:
-            self._tell(batch, answers, inputs, outputs, run_us)
+            at = stop
+        if self._table.observers or served.watchers:
+            self._tell(batch, answers, inputs, joined, run_us)
+        good = batch if whole else [ticket for ticket in batch if ticket.ok]
+        count, read_us = len(good), sum([ticket.read_us for ticket in good])
+        began = sum([ticket.began for ticket in good])
+        served.requests.answered(
+            count,
+            (count * time.perf_counter() - began) * 1e6,
+            (count * start - began) * 1e6 - read_us,
+            count * (ready - start) * 1e6 + read_us,
+            count * run_us,
+        )
         return answers
 
     def _tell(
-        self,
-        batch: list[Ticket],
-        answers: list[Answer],
-        inputs: Outputs,
-        outputs: Outputs,
-        run_us: float,
+        self, batch: Tickets, answers: list[Any], inputs: Outputs, joined: Joined, run_us: float
     ) -> None:
         """Tell watchers of each request's rows now, and observers once it is answered."""
-        served, observed = self.served, bool(self._door.table.observers)
         start = 0
         for ticket, answer in zip(batch, answers, strict=True):
             stop = start + ticket.rows
-            rows = {name: array[start:stop] for name, array in outputs.items()}
-            if observed:
-                about = (served, rows, run_us, ticket.plan.id, ticket.trace)
-                answer.after = partial(self._door.observe, *about)
-            served.tell({name: array[start:stop] for name, array in inputs.items()}, rows, run_us)
+            rows = joined.rows(start, stop)
+            if ticket.ok and self._table.observers:
+                self._note(self.served, ticket, answer, rows, run_us)
+            mine = {name: array[start:stop] for name, array in inputs.items()}
+            self.served.tell(mine, rows, run_us)
             start = stop
 
+    def _note(
+        self,
+        served: ServedModel,
+        ticket: Ticket[Any],
+        answer: Any,  # noqa: ANN401 - of any protocol
+        outputs: Outputs,
+        run_us: float,
+    ) -> None:
+        seen = (served, outputs, run_us, ticket.plan.id, ticket.trace)
+        answer.after = partial(_observe, self._table.observers, *seen)
 
-def _bytes_of(array: NDArray[Any]) -> bytes | memoryview:
-    if array.nbytes < _VIEWED_FROM:
-        return array.tobytes()
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+def _joined(batch: Tickets, total: int) -> dict[str, NDArray[Any]]:
+    """The inputs of all, one behind the other."""
+    first = batch[0].plan.arrays(batch[0].data)
+    inputs: dict[str, NDArray[Any]] = {}
+    for index, (name, like) in enumerate(first.items()):
+        if like.dtype.hasobject:
+            inputs[name] = np.concatenate([t.plan.arrays(t.data)[name] for t in batch])
+            continue
+        parts: list[Any] = [ticket.plan.raw(ticket.data, index) for ticket in batch]
+        whole = np.frombuffer(b"".join(parts), like.dtype)
+        inputs[name] = whole.reshape(total, *like.shape[1:])
+    return inputs
+
+
+def _failed(served: ServedModel, ticket: Ticket[Any], error: Exception) -> Any:  # noqa: ANN401 - an answer
+    served.requests.failed()
+    ticket.ok = False
+    ticket.lesson = None
+    answer = ticket.told(error)
+    return answer if ticket.trace is None else ticket.traced(answer)
+
+
+def _observe(observers: Sequence[Observer], *seen: Any) -> None:  # noqa: ANN401 - an observer's
+    """Tell those who watch what was answered."""
+    for observer in tuple(observers):
+        try:
+            observer(*seen)
+        except Exception:  # noqa: BLE001 - the answer is given, and others watch too
+            _log.exception("an observer of inferences failed")

@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import ConfigurationError, ConflictError
@@ -27,6 +25,7 @@ from edgefleet_runtime.serve.extensions.memory import SharedMemory
 from edgefleet_runtime.serve.extensions.service import Extensions
 from edgefleet_runtime.serve.extensions.shared_memory import SystemRegions
 from edgefleet_runtime.serve.http import HttpService
+from edgefleet_runtime.serve.lanes import Lanes
 from edgefleet_runtime.serve.messages import Limits
 from edgefleet_runtime.serve.metrics import Metrics
 from edgefleet_runtime.serve.oip import OipService
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from edgefleet_runtime.serve.extensions.repository import ModelControl
     from edgefleet_runtime.serve.http import Handler
     from edgefleet_runtime.serve.metrics import Source
+    from edgefleet_runtime.serve.queueing import BatchLimits
     from edgefleet_runtime.serve.table import ModelTable
 
 _log = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ class Server:
             loopback or the Unix socket; None to refuse that.
         remote_control: do so for callers on other machines as well.
         cuda: gives the CUDA runtime that shared memory on GPUs needs, or None; asked when needed.
+        batching: how large batches may become.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Server:
         control: ModelControl | None = None,
         remote_control: bool = False,
         cuda: Callable[[], CudaRuntime | None] = find_cuda,
+        batching: BatchLimits | None = None,
     ) -> None:
         if host is None and uds is None:
             msg = "a server needs an address or a Unix socket to listen on"
@@ -92,13 +94,11 @@ class Server:
         self._tls = tls_context(access)
         if host is not None:
             warn_of_clear_text(host, access)
-        self._table = table
         self._host = host
         self._port = port
         self._socket = None if uds is None else SocketFile(uds, uds_mode)
         self._limits = limits or Limits()
         self._ready = ready or (lambda: any(True for _ in table))
-        self._threads = threads or os.cpu_count() or 1
         self._metrics = Metrics(table, figures)
         regions = None
         if SystemRegions.supported():
@@ -107,9 +107,13 @@ class Server:
                 SystemRegions(max_bytes=most), CudaRegions(max_bytes=most, find=cuda)
             )
         self.extensions = Extensions(
-            table, control=control, regions=regions, remote_control=remote_control
+            table,
+            control=control,
+            regions=regions,
+            remote_control=remote_control,
+            lanes=Lanes(table, limits=self._limits, batching=batching, threads=threads),
         )
-        self._pool: ThreadPoolExecutor | None = None
+        self._open = False
         self._services: list[HttpService] = []
         self._listeners: list[asyncio.Server] = []
         self._endpoint = ""
@@ -129,17 +133,9 @@ class Server:
             ConflictError: the port or the socket is in use by a process that lives.
             ConfigurationError: the address or the socket's path can't be listened on.
         """
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="edgefleet-infer")
         self.extensions.enter()
-        service = OipService(
-            self._table,
-            ready=self._ready,
-            limits=self._limits,
-            pool=self._pool,
-            width=self._threads,
-            metrics=self._metrics,
-            extensions=self.extensions,
-        )
+        self._open = True
+        service = OipService(self.extensions, ready=self._ready, metrics=self._metrics)
         try:
             await self._listen(service)
         except BaseException:
@@ -159,9 +155,8 @@ class Server:
             self._socket.remove()
         services, self._services = self._services, []
         await asyncio.gather(*(service.drain(drain_s) for service in services))
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        if self._open:
+            self._open = False
             self.extensions.leave()
 
     async def _listen(self, handler: Handler) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
+
+from edgefleet_runtime.serve.queueing import BatchLimits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,31 +25,10 @@ GAIN = 0.9  # of the time that a row takes alone: less must remain for batches t
 _CLOSE = 1e-3  # relative and of the largest value; kernels add in another order in batches
 
 
-class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How large a batch may become.
-
-    Attributes:
-        max_rows: rows of a batch.
-        max_bytes: inputs and outputs of a batch together.
-        stretch: how many times as long as one row a batch may take, so that waiting for it stays
-            bearable; ``grace_us`` is allowed in any case.
-        grace_us: microseconds.
-        budget_s: for the whole trial.
-    """
-
-    max_rows: int = 64
-    max_bytes: int = 64 << 20
-    stretch: float = 4.0
-    grace_us: float = 1000.0
-    budget_s: float = 0.5
-
-
 def can_batch(interface: Interface) -> bool:
-    """Whether all inputs and outputs have a first dimension of any length, and no text."""
+    """Whether all inputs and outputs have a first dimension of any length."""
     tensors = (*interface.inputs, *interface.outputs)
-    return bool(interface.inputs) and all(
-        spec.shape[:1] == (-1,) and spec.datatype != "BYTES" for spec in tensors
-    )
+    return bool(interface.inputs) and all(spec.shape[:1] == (-1,) for spec in tensors)
 
 
 def max_rows(
@@ -69,14 +49,14 @@ def max_rows(
     ends = time.perf_counter() + limits.budget_s
     row = {name: array[:1] for name, array in inputs.items()}
     # Differs from the row everywhere, and 0 and 1 are valid wherever numbers are indices.
-    other = {name: (array == 0).astype(array.dtype) for name, array in row.items()}
+    other = {name: _other(array) for name, array in row.items()}
     alone = model.probe(row, outputs)
     if not _keeps_rows_apart(model, row, other, outputs, alone):
         return 1
     row_bytes = sum(a.nbytes for a in (*row.values(), *alone.values())) or 1
     most = min(limits.max_rows, limits.max_bytes // row_bytes)
     one_us = _time_us(model, row, outputs, ends)
-    allowed_us = max(limits.grace_us, limits.stretch * one_us)
+    allowed_us = limits.latency_us or max(limits.grace_us, limits.stretch * one_us)
     best, rows = 1, 2
     while rows <= most and time.perf_counter() < ends:
         many = {name: np.repeat(array, rows, axis=0) for name, array in row.items()}
@@ -85,6 +65,13 @@ def max_rows(
             break
         best, rows = rows, rows * 2
     return best
+
+
+def _other(array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype.hasobject:
+        return np.where(array == b"", b"0", b"").astype(object)
+    zeros: NDArray[Any] = array == 0
+    return zeros.astype(array.dtype)
 
 
 def _keeps_rows_apart(
@@ -100,9 +87,9 @@ def _keeps_rows_apart(
         array.ndim > 0
         and together[name].shape == (3, *array.shape[1:])
         and array.shape[0] == 1
-        and _close(together[name][0], array[0])
-        and _close(together[name][1], second[name][0])
-        and _close(together[name][2], second[name][0])
+        and _close(together[name][:1], array)
+        and _close(together[name][1:2], second[name])
+        and _close(together[name][2:], second[name])
         for name, array in alone.items()
     )
 

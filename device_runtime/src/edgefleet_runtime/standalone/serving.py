@@ -16,6 +16,8 @@ from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.parent import watch_parent
 from edgefleet_runtime.serve.access import Access
 from edgefleet_runtime.serve.grpc.extra import grpc_server_type
+from edgefleet_runtime.serve.messages import Limits
+from edgefleet_runtime.serve.queueing import BatchLimits
 from edgefleet_runtime.serve.server import Server
 from edgefleet_runtime.serve.table import ModelTable
 from edgefleet_runtime.standalone.control import RepositoryControl
@@ -53,6 +55,8 @@ class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True):
         grpc_port: 0 for one that is free.
         grpc_uds: path of a Unix socket to serve gRPC on as well.
         access: who may use those addresses.
+        batching: how large batches may become.
+        limits: what is accepted before requests are refused.
         exit_with_parent: stop when standard input ends.
     """
 
@@ -70,6 +74,8 @@ class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True):
     grpc_port: int = 0
     grpc_uds: Path | None = None
     access: Access = Access()
+    batching: BatchLimits = BatchLimits()
+    limits: Limits = Limits()
     exit_with_parent: bool = False
 
     def __post_init__(self) -> None:

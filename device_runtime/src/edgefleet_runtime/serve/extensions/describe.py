@@ -3,7 +3,8 @@
 Rules kept here:
 
 - Shapes are whole: ``max_batch_size`` is 0, because a model's first dimension is in its shape.
-- What isn't measured has count 0: only the engine's runs are timed, not queues and copies.
+- Durations count for each request: one that ran in a batch has all of the batch's run.
+- What isn't measured has count 0: failed requests have no duration, and there is no cache.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ def configuration_of(served: ServedModel) -> dict[str, Any]:
 
 def statistics_of(served: ServedModel) -> dict[str, Any]:
     """A model's counters since it was loaded, as ``inference.ModelStatistics`` names its fields."""
-    figures = served.figures()
-    run = _duration(figures.inferences, figures.run_us)
+    figures, requests = served.figures(), served.requests.totals()
+    count = requests.answered
     return {
         "name": served.name,
         "version": served.version,
@@ -55,12 +56,12 @@ def statistics_of(served: ServedModel) -> dict[str, Any]:
         "inference_count": figures.inferences,
         "execution_count": figures.executions,
         "inference_stats": {
-            "success": run,
-            "fail": _duration(figures.failures, figures.failed_us),
-            "queue": _duration(),
-            "compute_input": _duration(),
-            "compute_infer": run,
-            "compute_output": _duration(),
+            "success": _duration(count, requests.duration_us),
+            "fail": _duration(requests.failed),
+            "queue": _duration(count, requests.queue_us),
+            "compute_input": _duration(count, requests.input_us),
+            "compute_infer": _duration(count, requests.infer_us),
+            "compute_output": _duration(count, requests.output_us),
             "cache_hit": _duration(),
             "cache_miss": _duration(),
         },

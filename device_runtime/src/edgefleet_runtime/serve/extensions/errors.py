@@ -7,6 +7,7 @@ from typing import NamedTuple
 from edgefleet.errors import (
     AccessDeniedError,
     AlreadyExistsError,
+    CancelledError,
     ConflictError,
     EdgeFleetError,
     InvalidInputError,
@@ -14,6 +15,7 @@ from edgefleet.errors import (
     NotFoundError,
     UnavailableError,
     UnsupportedError,
+    WaitTimeoutError,
 )
 
 
@@ -34,6 +36,8 @@ _TABLE: tuple[tuple[type[EdgeFleetError], Status], ...] = (
     (AccessDeniedError, Status(400, "PERMISSION_DENIED")),
     (UnsupportedError, Status(501, "UNIMPLEMENTED")),
     (UnavailableError, Status(503, "UNAVAILABLE")),
+    (WaitTimeoutError, Status(503, "DEADLINE_EXCEEDED")),
+    (CancelledError, Status(503, "CANCELLED")),
     (ConflictError, Status(400, "FAILED_PRECONDITION")),
 )
 

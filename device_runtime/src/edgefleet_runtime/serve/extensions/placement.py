@@ -8,6 +8,7 @@ import msgspec
 
 from edgefleet.errors import InvalidInputError
 from edgefleet_runtime.engines.device_memory import DeviceTensor, is_aligned
+from edgefleet_runtime.serve.plan import ReadPlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,46 +79,70 @@ def put(
     return placement.parameters(memory.put(*where, tensor, of=name))
 
 
-def run_placed(
-    served: ServedModel,
-    inputs: Mapping[str, Any],
-    wanted: tuple[str, ...] | None,
-    places: Mapping[str, Placement | None],
-    memory: SharedMemory | None,
-    *,
-    watched: bool,
-) -> tuple[dict[str, Any], float]:
-    """Run a model on tensors of which some may lie on a GPU.
+class PlacedPlan(ReadPlan[Any]):
+    """A request of which tensors lie on a GPU: it runs by itself.
 
     They stay there where the model runs on the same GPU and nobody else looks at them; else they
-    are copied to the host first.
+    are copied to the host first. Arguments as of `planned`.
+    """
+
+    __slots__ = ("_memory", "_places", "_tensors")
+
+    def __init__(
+        self,
+        inputs: Mapping[str, Any],
+        places: Mapping[str, Placement | None],
+        memory: SharedMemory,
+        **more: Any,  # noqa: ANN401 - Plan's
+    ) -> None:
+        super().__init__({}, **more)
+        self._tensors = dict(inputs)
+        self._places = places
+        self._memory = memory
+
+    def arrays(self, data: bytes) -> dict[str, Any]:
+        del data
+        return self._tensors
+
+    def run(
+        self, served: ServedModel, inputs: Mapping[str, Any], *, watched: bool
+    ) -> tuple[dict[str, Any], float]:
+        device = None if watched or served.watchers else served.model.device
+        near: set[str] = set()
+        if device is not None:
+            for name, place in self._places.items():
+                if place is not None and self._memory.device_of(place.region) == device:
+                    near.add(name)
+        fed = {name: _brought(tensor, device) for name, tensor in inputs.items()}
+        if near or any(isinstance(tensor, DeviceTensor) for tensor in fed.values()):
+            return served.infer(fed, self.wanted, near=near)
+        return served.infer(fed, self.wanted)
+
+
+def planned(
+    inputs: Mapping[str, Any],
+    places: Mapping[str, Placement | None],
+    memory: SharedMemory | None,
+    **more: Any,  # noqa: ANN401 - Plan's
+) -> ReadPlan[Any]:
+    """The plan of one request, wherever its tensors lie.
 
     Args:
-        served: the model, leased.
         inputs: as `take` gave them.
-        wanted: outputs, as of `ServedModel.infer`.
         places: where outputs go to.
         memory: the shared memory; None where that is off.
-        watched: whether somebody is told of outputs.
-
-    Returns:
-        Outputs and run time in microseconds, as of `ServedModel.infer`.
+        more: as of `edgefleet_runtime.serve.plan.Plan`.
     """
-    placed = any(isinstance(tensor, DeviceTensor) for tensor in inputs.values())
-    if memory is None or not (placed or memory.uses_gpu):
-        return served.infer(inputs, wanted)
-    device = None if watched or served.watchers else served.model.device
-    near: set[str] = set()
-    if device is not None:
-        for name, place in places.items():
-            if place is not None and memory.device_of(place.region) == device:
-                near.add(name)
-    fed = {
-        name: tensor.to_host()
-        if isinstance(tensor, DeviceTensor) and not (tensor.device == device and is_aligned(tensor))
-        else tensor
-        for name, tensor in inputs.items()
-    }
-    if near or any(isinstance(tensor, DeviceTensor) for tensor in fed.values()):
-        return served.infer(fed, wanted, near=near)
-    return served.infer(fed, wanted)
+    if memory is not None and memory.uses_gpu:
+        regions = [place.region for place in places.values() if place is not None]
+        placed = any(isinstance(tensor, DeviceTensor) for tensor in inputs.values())
+        if placed or any(memory.device_of(region) is not None for region in regions):
+            return PlacedPlan(inputs, places, memory, **more)
+    return ReadPlan(inputs, **more)
+
+
+def _brought(tensor: Any, device: int | None) -> Any:  # noqa: ANN401 - of the host or a GPU
+    """A tensor where the model on that device can take it."""
+    if not isinstance(tensor, DeviceTensor) or (tensor.device == device and is_aligned(tensor)):
+        return tensor
+    return tensor.to_host()

@@ -35,11 +35,13 @@ from edgefleet_runtime.serve.extensions.repository import (
 )
 from edgefleet_runtime.serve.extensions.shared_memory import Region
 from edgefleet_runtime.serve.extensions.wire import MARK, Wire, coding_of
+from edgefleet_runtime.serve.lanes import Lanes
 from edgefleet_runtime.serve.messages import Request, Response, json_response, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from edgefleet.protocol.bundle import Interface
     from edgefleet_runtime.serve.extensions.memory import SharedMemory
     from edgefleet_runtime.serve.table import ModelTable
 
@@ -97,6 +99,7 @@ class Extensions:
         control: loads and unloads models on request; None to refuse that.
         regions: shared memory; None where the system has none.
         remote_control: callers on other machines may use the control too.
+        lanes: the way of inference requests to the models; those of callers on other machines too.
 
     Attributes:
         afar: the same for callers on other machines: without shared memory, and without a control
@@ -110,8 +113,10 @@ class Extensions:
         control: ModelControl | ControlQueue | None = None,
         regions: SharedMemory | None = None,
         remote_control: bool = False,
+        lanes: Lanes | None = None,
     ) -> None:
         self.table = table
+        self.lanes = lanes or Lanes(table)
         self.regions = regions
         if control is not None and not isinstance(control, ControlQueue):
             control = ControlQueue(control)
@@ -120,7 +125,7 @@ class Extensions:
         self.afar = self
         if regions is not None or (control is not None and not remote_control):
             kept = control if remote_control else None
-            self.afar = Extensions(table, control=kept, remote_control=True)
+            self.afar = Extensions(table, control=kept, remote_control=True, lanes=self.lanes)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -136,10 +141,12 @@ class Extensions:
 
     def enter(self) -> None:
         """Serve them: each server that does calls this when it starts and `leave` at its end."""
+        self.lanes.open()
         self._servers += 1
 
     def leave(self) -> None:
         """Forget regions and stop what waits, once no server is left that needs them."""
+        self.lanes.close()
         self._servers -= 1
         if self._servers:
             return
@@ -203,7 +210,7 @@ class Extensions:
     # -- REST
 
     def wire_for(
-        self, request: Request, body: bytes, header_length: int | None, model: str
+        self, request: Request, body: bytes, header_length: int | None, interface: Interface
     ) -> Wire | None:
         """What decodes this request and encodes its answer; None for one without extensions.
 
@@ -211,14 +218,13 @@ class Extensions:
             request: with its headers.
             body: decompressed.
             header_length: of the JSON header in ``body``.
-            model: that is asked.
+            interface: of the model that is asked.
         """
         accepted = request.headers.get(b"accept-encoding")
         coding = None if accepted is None else coding_of(accepted)
         end = len(body) if header_length is None else header_length
         if coding is None and header_length != 0 and body.find(MARK, 0, end) < 0:
             return None
-        interface = self.table.get(model).model.interface
         return Wire(interface=interface, regions=self.regions, coding=coding)
 
     def answer(self, request: Request, path: str) -> Response | asyncio.Future[Response] | None:

@@ -24,8 +24,8 @@ from edgefleet.protocol.tensors import datatype_of, dtype_of, from_bytes, to_byt
 from edgefleet_runtime.serve.extensions.placement import (
     Placement,
     placement_of,
+    planned,
     put,
-    run_placed,
     take,
 )
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from edgefleet.protocol.bundle import Interface
     from edgefleet_runtime.serve.extensions.memory import SharedMemory
     from edgefleet_runtime.serve.messages import Response
-    from edgefleet_runtime.serve.table import ServedModel
+    from edgefleet_runtime.serve.plan import ReadPlan
 
 _COMPRESSED_ABOVE = 1024  # bytes; below, a packet more or less decides, and that costs nothing here
 _LEVEL = 1  # zlib's fastest: tensors hardly shrink further
@@ -103,13 +103,9 @@ class Wire:
             parameters=header.parameters,
         )
 
-    def run(
-        self, served: ServedModel, asked: InferRequest, *, watched: bool
-    ) -> tuple[dict[str, Any], float]:
-        """Run the model on the request's tensors, wherever they lie; see `run_placed`."""
-        wanted = tuple(asked.outputs or ()) or None
-        places = self._placed
-        return run_placed(served, asked.inputs, wanted, places, self._regions, watched=watched)
+    def planned(self, inputs: Mapping[str, Any], **more: Any) -> ReadPlan[Any]:  # noqa: ANN401 - Plan's
+        """The plan of the request that was decoded, wherever its tensors lie."""
+        return planned(inputs, self._placed, self._regions, **more)
 
     def encode(
         self, name: str, version: str, outputs: Mapping[str, NDArray[Any]], asked: InferRequest

@@ -9,7 +9,7 @@ Rules kept here:
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -24,20 +24,16 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-class Received(NamedTuple):
-    """What came in, before anybody said whether it is a message."""
+def parse(kind: type[Any], data: bytes) -> Any:  # noqa: ANN401 - any of the messages
+    """The message.
 
-    message: Any
-    size: int
-    problem: str | None = None
-
-
-def parsed(kind: type[Any], data: bytes) -> Received:
-    """Parse; never raises, because grpc would answer with a status that blames the server."""
+    Raises:
+        InvalidInputError: the bytes are none.
+    """
     try:
-        return Received(kind.FromString(data), len(data))
+        return kind.FromString(data)
     except DecodeError as error:
-        return Received(None, len(data), f"malformed {kind.__name__}: {error}")
+        raise InvalidInputError(f"malformed {kind.__name__}: {error}") from error
 
 
 def serialized(message: Any) -> bytes:  # noqa: ANN401 - any of the messages
@@ -46,30 +42,19 @@ def serialized(message: Any) -> bytes:  # noqa: ANN401 - any of the messages
     return data
 
 
-def checked(received: Received) -> Any:  # noqa: ANN401 - any of the messages
-    """The message, or the error of what is none."""
-    if received.problem is not None:
-        raise InvalidInputError(received.problem)
-    return received.message
-
-
 async def answered(
     call: Callable[[Any], Awaitable[_T]],
-    received: Received,
+    kind: type[Any],
+    data: bytes,
     context: Any,  # noqa: ANN401 - grpc has no types
 ) -> _T:
     """The call's answer, or its error's status."""
     try:
-        return await call(checked(received))
-    except Exception as error:  # noqa: BLE001 - an answer is due, whatever failed
-        await refuse(context, error)
-
-
-async def refuse(context: Any, error: Exception) -> NoReturn:  # noqa: ANN401 - grpc has no types
-    """End the call with the error's status."""
-    code, message = told(error)
-    await context.abort(getattr(grpc.StatusCode, code), message)
-    raise AssertionError("abort() raises")
+        return await call(parse(kind, data))
+    except Exception as error:
+        code, message = told(error)
+        await context.abort(getattr(grpc.StatusCode, code), message)
+        raise AssertionError("abort() raises") from error
 
 
 def told(error: Exception) -> tuple[str, str]:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import os
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -50,7 +48,6 @@ class GrpcServer:
             counts as a body.
         ready: whether ``ServerReady`` says yes; without it, whether the table has a model.
         access: who may use the address; the Unix socket has its permissions instead.
-        threads: for models that run long; 0 for as many as the machine has cores.
     """
 
     def __init__(
@@ -64,7 +61,6 @@ class GrpcServer:
         limits: Limits | None = None,
         ready: Callable[[], bool] | None = None,
         access: Access | None = None,
-        threads: int = 0,
     ) -> None:
         if host is None and uds is None:
             raise ConfigurationError("a server needs an address or a Unix socket to listen on")
@@ -80,9 +76,8 @@ class GrpcServer:
         self._socket = None if uds is None else SocketFile(uds, uds_mode)
         self._limits = limits or Limits()
         self._ready = ready or (lambda: any(True for _ in extensions.table))
-        self._threads = threads or os.cpu_count() or 1
-        self._pool: ThreadPoolExecutor | None = None
         self._servers: list[grpc.aio.Server] = []
+        self._open = False
         self._endpoint = ""
 
     @property
@@ -97,10 +92,10 @@ class GrpcServer:
             ConflictError: the port or the socket is in use.
             ConfigurationError: the address or the socket's path can't be listened on.
         """
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="edgefleet-grpc")
         self._extensions.enter()
+        self._open = True
         try:
-            await self._listen(self._pool)
+            await self._listen()
         except BaseException:
             await self.stop(0.0)
             raise
@@ -112,21 +107,20 @@ class GrpcServer:
         await asyncio.gather(*(server.stop(drain_s) for server in servers))
         if self._socket is not None:
             self._socket.remove()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        if self._open:
+            self._open = False
             self._extensions.leave()
 
-    async def _listen(self, pool: ThreadPoolExecutor) -> None:
+    async def _listen(self) -> None:
         if self._socket is not None:
-            server = self._made(pool, self._extensions)
+            server = self._made(self._extensions)
             self._socket.listen_by(partial(_bind, server))
             self._endpoint = f"unix:{self._socket.path}"
             await server.start()
         if self._host is not None:
             local = is_loopback(self._host)
             extensions = self._extensions if local else self._extensions.afar
-            server = self._made(pool, extensions, self._interceptors)
+            server = self._made(extensions, self._interceptors)
             host = f"[{self._host}]" if ":" in self._host else self._host
             port = _bind(server, f"{host}:{self._port}", self._credentials)
             self._endpoint = f"{host}:{port}"
@@ -134,12 +128,11 @@ class GrpcServer:
 
     def _made(
         self,
-        pool: ThreadPoolExecutor,
         extensions: Extensions,
         interceptors: tuple[TokenInterceptor, ...] = (),
     ) -> grpc.aio.Server:
         limits = self._limits
-        service = GrpcService(extensions, ready=self._ready, limits=limits, pool=pool)
+        service = GrpcService(extensions, ready=self._ready, limits=limits)
         server = grpc.aio.server(
             interceptors=interceptors,
             maximum_concurrent_rpcs=limits.max_connections,

@@ -2,52 +2,36 @@
 
 Rules kept here:
 
-- The same models, leases, limits and extensions as REST; a short run stays on the event loop.
-- Each call answers, or ends with the status of its error; on a stream an error is one message, and
-  the stream goes on. What failed inside is logged and told as "internal error".
-- The answers of a stream come in the order of its requests.
+- The same models, limits and extensions as REST; inference goes the way of
+  `edgefleet_runtime.serve.grpc.inference`.
+- Each call answers, or ends with the status of its error. What failed inside is logged and told as
+  "internal error".
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from edgefleet.errors import NotFoundError, ThrottledError
+from edgefleet.errors import NotFoundError
 from edgefleet_runtime import __version__
 from edgefleet_runtime.serve.extensions.cuda_memory import CudaRegion
 from edgefleet_runtime.serve.extensions.describe import configuration_of, platform_of
-from edgefleet_runtime.serve.extensions.placement import run_placed
 from edgefleet_runtime.serve.extensions.repository import load_request, unload_dependents
 from edgefleet_runtime.serve.extensions.shared_memory import Region
 from edgefleet_runtime.serve.grpc import inference_pb2 as pb
-from edgefleet_runtime.serve.grpc.calls import (
-    Received,
-    answered,
-    checked,
-    parsed,
-    refuse,
-    serialized,
-    told,
-)
-from edgefleet_runtime.serve.grpc.tensors import inputs_of, outputs_of, response_of, values_of
-from edgefleet_runtime.serve.lanes import INLINE_BODY_BYTES, INLINE_RUN_US
+from edgefleet_runtime.serve.grpc.calls import answered, serialized
+from edgefleet_runtime.serve.grpc.inference import GrpcRequests
+from edgefleet_runtime.serve.grpc.tensors import values_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from concurrent.futures import Executor
+    from collections.abc import Callable
 
     from edgefleet_runtime.serve.extensions.service import Extensions
     from edgefleet_runtime.serve.messages import Limits
 
-    _Answer = tuple[pb.ModelInferResponse, Callable[[], None] | None]
-
-_log = logging.getLogger(__name__)
 SERVICE = "inference.GRPCInferenceService"
 
 
@@ -58,20 +42,15 @@ class GrpcService:
         extensions: with the table of models; shared with REST.
         ready: whether the owner wants requests sent here.
         limits: how much is taken in.
-        pool: threads for what runs long.
     """
 
     def __init__(
-        self, extensions: Extensions, *, ready: Callable[[], bool], limits: Limits, pool: Executor
+        self, extensions: Extensions, *, ready: Callable[[], bool], limits: Limits
     ) -> None:
         self._extensions = extensions
         self._table = extensions.table
         self._ready = ready
-        self._limits = limits
-        self._pool = pool
-        self._pooled = 0  # requests in the pool, running or waiting
-        self._held = 0  # their bytes
-        self._loop = asyncio.get_running_loop()
+        self._requests = GrpcRequests(extensions, limits)
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """What a gRPC server takes."""
@@ -101,108 +80,14 @@ class GrpcService:
         }
         methods = {
             name: grpc.unary_unary_rpc_method_handler(
-                partial(answered, call), partial(parsed, kind), serialized
+                partial(answered, call, kind), None, serialized
             )
             for name, (kind, call) in calls.items()
         }
-        parse = partial(parsed, pb.ModelInferRequest)
-        methods["ModelInfer"] = grpc.unary_unary_rpc_method_handler(self._unary, parse, serialized)
-        methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-            self._stream, parse, serialized
-        )
+        infer = self._requests
+        methods["ModelInfer"] = grpc.unary_unary_rpc_method_handler(infer.unary)
+        methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(infer.stream)
         return grpc.method_handlers_generic_handler(SERVICE, methods)
-
-    # -- inference
-
-    async def _unary(self, received: Received, context: Any) -> pb.ModelInferResponse:  # noqa: ANN401
-        try:
-            return await self._infer(received)
-        except Exception as error:  # noqa: BLE001 - an answer is due, whatever failed
-            await refuse(context, error)
-
-    async def _stream(
-        self, requests: AsyncIterator[Received], _: object
-    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
-        async for received in requests:
-            try:
-                response = await self._infer(received)
-                # Models answer each request once: Triton marks the last answer to a request.
-                response.parameters["triton_final_response"].bool_param = True
-                answer = pb.ModelStreamInferResponse(infer_response=response)
-            except Exception as error:  # noqa: BLE001 - the stream outlives one request
-                known = pb.ModelInferResponse()
-                if received.message is not None:
-                    known.id = received.message.id
-                answer = pb.ModelStreamInferResponse(
-                    error_message=told(error)[1], infer_response=known
-                )
-            yield answer
-
-    async def _infer(self, received: Received) -> pb.ModelInferResponse:
-        request = checked(received)
-        run_us = self._table.get(request.model_name, request.model_version).recent_p50_us
-        if run_us is not None and run_us < INLINE_RUN_US and received.size <= INLINE_BODY_BYTES:
-            response, after = self._answer(request)
-        else:
-            response, after = await self._in_pool(request, received.size)
-        if after is not None:
-            self._loop.call_soon(after)
-        return response
-
-    async def _in_pool(self, request: pb.ModelInferRequest, size: int) -> _Answer:
-        limits = self._limits
-        if self._pooled >= limits.max_requests or self._held + size > limits.max_held_bytes:
-            raise ThrottledError(
-                f"{self._pooled} requests of {self._held} bytes are being answered",
-                cure="try again later",
-            )
-        self._pooled += 1
-        self._held += size
-        future = self._loop.run_in_executor(self._pool, self._answer, request)
-        future.add_done_callback(partial(self._left_pool, size))
-        # A caller that gives up doesn't take its request out of the pool, so it counts until then.
-        return await asyncio.shield(future)
-
-    def _left_pool(self, size: int, future: asyncio.Future[_Answer]) -> None:
-        self._pooled -= 1
-        self._held -= size
-        if not future.cancelled():
-            future.exception()  # seen, also when the caller is gone
-
-    def _answer(self, request: pb.ModelInferRequest) -> _Answer:
-        """Decode, run, encode; on whichever thread."""
-        memory = self._extensions.memory
-        inputs = inputs_of(request, memory)
-        wanted = outputs_of(request)
-        began = time.perf_counter()
-        with self._table.lease(request.model_name, request.model_version) as served:
-            try:
-                if self._extensions.regions is None:
-                    outputs, run_us = served.infer(inputs, tuple(wanted) if wanted else None)
-                else:
-                    outputs, run_us = run_placed(
-                        served,
-                        inputs,
-                        tuple(wanted) if wanted else None,
-                        wanted or {},
-                        self._extensions.regions,
-                        watched=bool(self._table.observers),
-                    )
-                response = response_of(served, request, outputs, wanted, memory)
-            except Exception:
-                served.requests.failed()
-                raise
-        served.requests.answered((time.perf_counter() - began) * 1e6)
-        if not self._table.observers:
-            return response, None
-        return response, partial(self._observe, served, outputs, run_us, request.id or None)
-
-    def _observe(self, *seen: Any) -> None:  # noqa: ANN401 - passed on as it is
-        for observer in tuple(self._table.observers):
-            try:
-                observer(*seen)
-            except Exception:  # noqa: BLE001 - the answer is given, and others watch too
-                _log.exception("an observer of inferences failed")
 
     # -- what is here
 

@@ -1,10 +1,9 @@
-"""Tensors of gRPC messages as arrays, and back.
+"""Tensors of gRPC messages as arrays.
 
 Rules kept here:
 
 - Inputs are all raw (``raw_input_contents``) or all typed (``contents``), as the protocol wants it.
   A tensor in shared memory has neither.
-- Answers are raw, as Triton's are: a client in Python would turn typed ones into lists.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ import numpy as np
 
 from edgefleet.errors import InvalidInputError, LimitExceededError
 from edgefleet.protocol.inference_header import MAX_NAME_CHARACTERS, MAX_TENSORS
-from edgefleet.protocol.tensors import count_of, datatype_of, dtype_of, from_bytes, to_bytes
-from edgefleet_runtime.serve.extensions.placement import REGION, Placement, placement_of, put, take
-from edgefleet_runtime.serve.grpc.inference_pb2 import ModelInferRequest, ModelInferResponse
+from edgefleet.protocol.tensors import count_of, dtype_of, from_bytes
+from edgefleet_runtime.serve.extensions.placement import Placement, placement_of, take
+from edgefleet_runtime.serve.grpc.inference_pb2 import ModelInferRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgefleet_runtime.serve.extensions.memory import SharedMemory
-    from edgefleet_runtime.serve.table import ServedModel
 
     Memory = Callable[[], SharedMemory]
     """Gives the shared memory, or raises where it is off."""
@@ -97,37 +95,6 @@ def outputs_of(request: ModelInferRequest) -> dict[str, Placement | None] | None
             placement = placement_of(parameters, where)
         wanted[output.name] = placement
     return wanted or None
-
-
-def response_of(
-    served: ServedModel,
-    request: ModelInferRequest,
-    outputs: Mapping[str, Any],
-    places: Mapping[str, Placement | None] | None,
-    memory: Memory,
-) -> ModelInferResponse:
-    """The answer, after what goes to shared memory has been laid there.
-
-    Raises:
-        EdgeFleetError: an output can't be carried, or doesn't fit its place.
-    """
-    response = ModelInferResponse(
-        model_name=served.name, model_version=served.version, id=request.id
-    )
-    for name, array in outputs.items():
-        tensor = response.outputs.add(
-            name=name, datatype=datatype_of(array.dtype), shape=array.shape
-        )
-        placement = None if places is None else places.get(name)
-        if placement is None:
-            response.raw_output_contents.append(bytes(to_bytes(array, name=name)))
-            continue
-        for key, value in put(memory(), placement, array, name=name).items():
-            if key == REGION:
-                tensor.parameters[key].string_param = str(value)
-            else:
-                tensor.parameters[key].int64_param = int(value)
-    return response
 
 
 def values_of(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,348 @@
+"""Inference requests over REST as tickets, and their answers.
+
+Clients repeat request line, headers and JSON header byte for byte as long as names, shapes and
+wanted outputs stay the same. Rules kept here:
+
+- Where tensors lie is remembered under the bytes of the JSON header, only from a request that was
+  read, checked, run and answered in full. The next one with that header and as many bytes behind it
+  needs none of that again.
+- That is for tensors in raw bytes of fixed-size elements, both ways; all else is read each time.
+- An answer that may be compressed is made the long way, as every other extension is.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from edgefleet.errors import InvalidInputError
+from edgefleet.protocol.inference import (
+    BINARY,
+    HEADER_LENGTH,
+    JSON,
+    Encoded,
+    decode_request,
+    encode_response,
+)
+from edgefleet.protocol.inference_header import split_request
+from edgefleet.protocol.tensors import dtype_of, to_bytes
+from edgefleet_runtime.serve.extensions.wire import MARK
+from edgefleet_runtime.serve.failures import failed
+from edgefleet_runtime.serve.lane import INLINE_BODY_BYTES
+from edgefleet_runtime.serve.messages import Pending, Prepared, Response, Template, decompressed
+from edgefleet_runtime.serve.plan import (
+    HEEDED,
+    NO_FIXED_BYTES,
+    Joined,
+    Plan,
+    ReadPlan,
+    Slice,
+    SlicedPlan,
+    Writer,
+)
+from edgefleet_runtime.serve.ticket import Ticket
+from edgefleet_runtime.serve.trace import trace_of, traced
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+    from edgefleet.protocol.bundle import Interface
+    from edgefleet.protocol.inference import InferRequest
+    from edgefleet_runtime.serve.extensions.service import Extensions
+    from edgefleet_runtime.serve.extensions.wire import Wire
+    from edgefleet_runtime.serve.messages import Request
+    from edgefleet_runtime.serve.plan import Arrays
+    from edgefleet_runtime.serve.table import ServedModel
+
+    Answer = Response | Prepared
+
+MAX_HEADER_BYTES = 4096  # of JSON headers that are remembered
+MAX_PLANS = 64  # of one model
+MAX_TEMPLATES = 16  # answers of different shape that one plan prepares
+_KNOWN = HEEDED | {"binary_data_output"}  # others may change what a request means
+
+
+class Memo(NamedTuple):
+    """What the head of an inference request says."""
+
+    name: str
+    version: str | None
+    header_length: int
+
+
+class RestPlan(SlicedPlan[Any]):
+    """How requests with one JSON header lie in their bodies.
+
+    Attributes:
+        body_bytes: of the whole body.
+    """
+
+    __slots__ = ("body_bytes",)
+
+    def __init__(self, asked: InferRequest, body: bytes, header_length: int) -> None:
+        header, _ = split_request(body, header_length)
+        self.body_bytes = len(body)
+        inputs = []
+        start = header_length
+        for tensor in header.inputs:
+            stop = start + int(tensor.parameters["binary_data_size"])
+            inputs.append(Slice(tensor.name, dtype_of(tensor.datatype), tensor.shape, start, stop))
+            start = stop
+        super().__init__(
+            inputs,
+            wanted=tuple(asked.outputs or ()) or None,
+            request_id=asked.id,
+            parameters=asked.parameters,
+            writer=_Prepares(asked),
+        )
+
+
+class RestRequests:
+    """Takes in inference requests over REST; used on the event loop's thread.
+
+    Args:
+        extensions: with the models and their lanes.
+    """
+
+    def __init__(self, extensions: Extensions) -> None:
+        self.extensions = extensions
+        self._table = extensions.table
+        self._lanes = extensions.lanes
+        self._plans: dict[ServedModel, dict[bytes, RestPlan]] = {}
+
+    def known(self, request: Request, memo: Memo) -> Pending[Answer] | Answer | None:
+        """Take in a request that is like one answered before; None when it isn't like any.
+
+        Raises:
+            NotFoundError: the model is not served.
+        """
+        began = time.perf_counter()
+        served = self._table.get(memo.name, memo.version)
+        plans = self._plans.get(served)
+        if plans is None:
+            return None
+        body = request.body
+        plan = plans.get(body[: memo.header_length])
+        if plan is None or plan.body_bytes != len(body):
+            return None
+        ticket = RestTicket(self, request, body, began)
+        ticket.name, ticket.version, _ = memo
+        if b"traceparent" in request.headers:
+            ticket.trace = trace_of(request.headers)
+        ticket.follow(plan)
+        return self._lanes.lane(served).submit(ticket)
+
+    def take(self, request: Request, name: str, version: str | None) -> Pending[Answer] | Answer:
+        """Answer a request, now or later.
+
+        Raises:
+            NotFoundError: the model is not served.
+        """
+        began = time.perf_counter()
+        headers, body = request.headers, request.body
+        served = self._table.get(name, version)
+        ticket = RestTicket(self, request, body, began)
+        ticket.name, ticket.version = name, version
+        ticket.trace = trace_of(headers)
+        try:
+            header_length = header_length_of(headers)
+        except InvalidInputError as error:
+            return self._lanes.lane(served).refuse(ticket, error)
+        plain = b"content-encoding" not in headers
+        if plain and header_length is not None and b"accept-encoding" not in headers:
+            memo = Memo(name, version, header_length)
+            answer = self.known(request, memo)
+            if request.head is not None:
+                request.head.memo = memo
+            if answer is not None:
+                return answer
+        light = plain and len(body) <= INLINE_BODY_BYTES
+        if light and MARK in body:  # there is more to read than the body
+            light = self._lanes.lane(served).is_short
+        return self._lanes.take(ticket, served, light=light)
+
+    def learn(
+        self, asked: InferRequest, body: bytes, header_length: int, served: ServedModel
+    ) -> None:
+        """Remember where the tensors of a request were that was answered.
+
+        Args:
+            asked: the request, decoded.
+            body: what it was decoded from.
+            header_length: of its JSON header.
+            served: what answered it.
+        """
+        if header_length > MAX_HEADER_BYTES:
+            return
+        plan = plan_of(asked, body, header_length, served.model.interface)
+        if plan is None:
+            return
+        plans = self._plans.get(served)
+        if plans is None:
+            present = set(map(id, self._table))
+            self._plans = {m: known for m, known in self._plans.items() if id(m) in present}
+            plans = self._plans[served] = {}
+        if len(plans) >= MAX_PLANS:
+            plans.clear()
+        self._lanes.intern(plan)
+        plans[body[:header_length]] = plan
+
+
+class RestTicket(Ticket["Answer"]):
+    """A request over REST, whose source is a `Request`."""
+
+    front: RestRequests
+    source: Request
+
+    def told(self, error: Exception) -> Response:
+        limits = self.front.extensions.lanes.limits
+        return failed(self.name, error, limits)
+
+    def traced(self, answer: Answer) -> Response:
+        return traced(answer.response() if isinstance(answer, Prepared) else answer, self.trace)
+
+    def _read(self, served: ServedModel) -> Plan[Answer]:
+        extensions, headers, body = self.front.extensions, self.source.headers, self.data
+        encoding = headers.get(b"content-encoding")
+        if encoding is not None:
+            limit = extensions.lanes.limits.max_body_bytes
+            body = decompressed(body, encoding.decode("latin-1"), max_bytes=limit)
+        length = header_length_of(headers)
+        interface = served.model.interface
+        wire = extensions.wire_for(self.source, body, length, interface)
+        asked = (wire.decode if wire else decode_request)(body, length)
+        if length is not None and encoding is None and wire is None:
+            self.lesson = partial(self.front.learn, asked, body, length)
+        made = ReadPlan if wire is None else wire.planned
+        return made(
+            asked.inputs,
+            wanted=tuple(asked.outputs or ()) or None,
+            request_id=asked.id,
+            parameters=asked.parameters,
+            writer=_Encodes(asked, wire),
+        )
+
+
+class _Encodes(Writer["Answer"]):
+    """Makes one answer, in the form that its request asks for."""
+
+    __slots__ = ("_asked", "_wire")
+
+    def __init__(self, asked: InferRequest, wire: Wire | None) -> None:
+        self._asked = asked
+        self._wire = wire
+
+    def answer(self, served: ServedModel, outputs: Arrays) -> Answer:
+        name, version, asked, wire = served.name, served.version, self._asked, self._wire
+        if wire is None:
+            return _response(encode_response(name, version, outputs, request=asked))
+        return wire.finish(_response(wire.encode(name, version, outputs, asked)))
+
+
+class _Prepares(Writer["Answer"]):
+    """Makes answers in raw bytes from what is the same in all of them."""
+
+    __slots__ = ("_asked", "_templates")
+
+    def __init__(self, asked: InferRequest) -> None:
+        self._asked = asked
+        self._templates: dict[Hashable, Template] = {}
+
+    def answer(self, served: ServedModel, outputs: Arrays) -> Answer:
+        if len(outputs) == 1:
+            (only,) = outputs.values()
+            data = only.tobytes() if only.nbytes < 1 << 16 else to_bytes(only, name="output")
+            return Prepared(self._template(served, only.shape, outputs), data)
+        data = b"".join(to_bytes(array, name=key) for key, array in outputs.items())
+        shapes = tuple(array.shape for array in outputs.values())
+        return Prepared(self._template(served, shapes, outputs), data)
+
+    def part(self, served: ServedModel, joined: Joined, start: int, stop: int) -> Answer:
+        columns = joined.columns
+        if columns is None:
+            return super().part(served, joined, start, stop)
+        rows = stop - start
+        if joined.writer is self and joined.each == rows:
+            template: Template = joined.head
+        else:
+            shapes = tuple((rows, *column.row) for column in columns)
+            key = shapes[0] if len(shapes) == 1 else shapes
+            template = self._template(served, key, joined.rows(start, stop))
+            joined.writer, joined.each, joined.head = self, rows, template
+        if len(columns) == 1:
+            _, data, size = columns[0]
+            return Prepared(template, data[start * size : stop * size])
+        pieces = [data[start * size : stop * size] for _, data, size in columns]
+        return Prepared(template, b"".join(pieces))
+
+    def _template(self, served: ServedModel, shapes: Hashable, outputs: Arrays) -> Template:
+        """The answer up to its data.
+
+        Args:
+            served: the model.
+            shapes: of the outputs; the template is remembered under it.
+            outputs: arrays of those shapes.
+        """
+        template = self._templates.get(shapes)
+        if template is None:
+            asked = self._asked
+            encoded = encode_response(served.name, served.version, outputs, request=asked)
+            like = _response(encoded)
+            like.body = encoded.parts[:1]
+            template = Template(like, sum(map(len, encoded.parts[1:])))
+            if len(self._templates) >= MAX_TEMPLATES:
+                self._templates.clear()
+            self._templates[shapes] = template
+        return template
+
+
+def plan_of(
+    asked: InferRequest, body: bytes, header_length: int, interface: Interface
+) -> RestPlan | None:
+    """The plan of a request that was answered; None where each must be read by itself.
+
+    Args:
+        asked: the request, decoded.
+        body: what it was decoded from.
+        header_length: of its JSON header.
+        interface: of the model that answered it.
+    """
+    if sys.byteorder != "little":
+        return None
+    wanted = tuple(asked.outputs or ())
+    specs = [spec for spec in interface.outputs if not wanted or spec.name in wanted]
+    if any(spec.datatype in NO_FIXED_BYTES or not asked.sends_binary(spec.name) for spec in specs):
+        return None
+    header, _ = split_request(body, header_length)
+    if not _KNOWN.issuperset(header.parameters):
+        return None
+    if any(tensor.parameters.keys() - {"binary_data"} for tensor in header.outputs):
+        return None
+    for tensor in header.inputs:
+        if tensor.datatype in NO_FIXED_BYTES or tensor.parameters.keys() != {"binary_data_size"}:
+            return None
+    return RestPlan(asked, body, header_length) if header.inputs else None
+
+
+def header_length_of(headers: Mapping[bytes, bytes]) -> int | None:
+    """Where the JSON header of a body ends; None when the body is JSON and nothing else.
+
+    Raises:
+        InvalidInputError: the client says it, but not as a number.
+    """
+    given = headers.get(b"inference-header-content-length")
+    if given is None:
+        return None
+    if not (given.isdigit() and len(given) < 20):
+        msg = f"{HEADER_LENGTH} is no whole number: {given[:40].decode('latin-1')!r}"
+        raise InvalidInputError(msg)
+    return int(given)
+
+
+def _response(encoded: Encoded) -> Response:
+    if encoded.header_length is None:
+        return Response(200, encoded.parts, content_type=JSON)
+    told = ((HEADER_LENGTH, str(encoded.header_length)),)
+    return Response(200, encoded.parts, content_type=BINARY, headers=told)
