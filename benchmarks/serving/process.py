@@ -101,7 +101,7 @@ def in_process(bench: Bench) -> list[Figure]:
                 "µs",
                 raw,
                 bound,
-                note="not used on the CPU",
+                note="bound once, the same buffers in every run",
             ),
         ]
     return found
