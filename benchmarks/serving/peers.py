@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument(
         "--python", default=sys.executable, help="of the environments (default: %(default)s)"
     )
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     unknown = [name for name in given.names if name not in PEERS]
     if unknown:
         sys.exit(f"error: no peer {unknown[0]!r}\n  cure: one of {', '.join(PEERS)}")
