@@ -120,7 +120,7 @@ def guard(command: Sequence[str]) -> int:
     threading.Thread(target=watch, daemon=True).start()
     ended = process.wait()
     end_group(process)
-    while left := _children():
+    while left := children_of("self"):
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -128,10 +128,15 @@ def guard(command: Sequence[str]) -> int:
     return ended
 
 
-def _children() -> list[int]:
-    """Processes whose parent this one is now (Linux; elsewhere none)."""
-    lists = Path("/proc/self/task").glob("*/children")
-    return [int(pid) for found in lists for pid in found.read_text().split()]
+def children_of(pid: int | str) -> list[int]:
+    """Processes whose parent is this one now (Linux; elsewhere none)."""
+    lists = Path("/proc", str(pid), "task").glob("*/children")
+    return [int(child) for found in lists for child in found.read_text().split()]
+
+
+def below(pid: int) -> list[int]:
+    """Those, and theirs, and so on."""
+    return [one for child in children_of(pid) for one in (child, *below(child))]
 
 
 if __name__ == "__main__":

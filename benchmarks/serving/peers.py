@@ -18,12 +18,13 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.serving.children import guarded, started
+from benchmarks.serving.children import below, guarded, started
 from benchmarks.serving.load import Spot, check_grpc, check_rest
 from benchmarks.serving.under_test import UnderTest
 
@@ -90,8 +91,7 @@ def serving(name: str, folder: Path, subject: Subject, work: Path) -> Iterator[U
         RuntimeError: it doesn't start or doesn't answer right; its log is in the message.
     """
     ports = _free_ports(3)
-    place = work / f"peer-{name}-{subject.name}"
-    place.mkdir()
+    place = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=work))
     log = place / "log"
     command = _command(name, _python(folder, name), subject, ports, place)
     request = subject.binary if PEERS[name].binary else subject.json
@@ -107,7 +107,7 @@ def serving(name: str, folder: Path, subject: Subject, work: Path) -> Iterator[U
         except Exception as error:
             tail = log.read_text(errors="replace")[-2000:]
             raise RuntimeError(f"{name}: {error}\n{tail}") from error
-        yield UnderTest(rest, calls, child.pid, ready_s, request)
+        yield UnderTest(rest, calls, below(child.pid), ready_s, request)
 
 
 def _command(name: str, python: Path, subject: Subject, ports: list[int], place: Path) -> list[str]:
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument(
         "--python", default=sys.executable, help="of the environments (default: %(default)s)"
     )
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     unknown = [name for name in given.names if name not in PEERS]
     if unknown:
         sys.exit(f"error: no peer {unknown[0]!r}\n  cure: one of {', '.join(PEERS)}")

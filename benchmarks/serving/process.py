@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.serving import load, models
+from benchmarks.serving import load, models, peers
 from benchmarks.serving.figures import Figure, Goal
 from benchmarks.serving.raw import p50_us, session_of
 from benchmarks.serving.under_test import UnderTest, serving, serving_alone
@@ -34,6 +35,9 @@ def footprint(bench: Bench) -> list[Figure]:
     }
     ready: dict[str, list[float]] = defaultdict(list)
     memory: dict[str, list[float]] = defaultdict(list)
+    if bench.peers_folder is not None:
+        for name in peers.installed(bench.peers_folder):
+            starts[name] = partial(peers.serving, name, bench.peers_folder, subject, bench.folder)
     for start in starts.values():  # compiles modules, fills the page cache
         with start():
             pass
@@ -46,6 +50,7 @@ def footprint(bench: Bench) -> list[Figure]:
                 if server.calls is not None:
                     load.calls(server.grpc, subject, bench.folder, clients=1, requests=ASKED)
                 memory[kind].append(server.pss_bytes() / MB)
+    others = [kind for kind in starts if kind.partition("+")[0] not in {"floor", "ours"}]
     found = []
     for suffix, more in (("", ""), ("+grpc", ", gRPC")):
         floor, ours = f"floor{suffix}", f"ours{suffix}"
@@ -58,6 +63,7 @@ def footprint(bench: Bench) -> list[Figure]:
                 memory[ours],
                 Goal(12),
                 difference=True,
+                peers={} if suffix else {name: memory[name] for name in others},
                 note=note,
             ),
             Figure(
@@ -66,6 +72,7 @@ def footprint(bench: Bench) -> list[Figure]:
                 ready[floor],
                 ready[ours],
                 Goal(1.3),
+                peers={} if suffix else {name: ready[name] for name in others},
                 note=note,
             ),
         ]
@@ -101,7 +108,7 @@ def in_process(bench: Bench) -> list[Figure]:
                 "µs",
                 raw,
                 bound,
-                note="not used on the CPU",
+                note="bound once, the same buffers in every run",
             ),
         ]
     return found

@@ -26,14 +26,14 @@ class UnderTest(NamedTuple):
     Attributes:
         spot: where it speaks REST; None where it doesn't.
         calls: where it speaks gRPC; likewise.
-        pid: of its process.
+        pids: of its processes.
         ready_s: from the start of its process to the end of its first right answer.
         request: what it is asked over REST.
     """
 
     spot: Spot | None
     calls: Spot | None
-    pid: int
+    pids: list[int]
     ready_s: float
     request: Request
 
@@ -50,11 +50,10 @@ class UnderTest(NamedTuple):
         return self.calls
 
     def pss_bytes(self) -> int:
-        """Memory of its process, what it shares counted by its part (Linux)."""
-        for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-        raise RuntimeError("no Pss in smaps_rollup")
+        """Memory of its processes, what they share counted by their parts (Linux)."""
+        rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.pids]
+        lines = [line for rollup in rollups for line in rollup.splitlines()]
+        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
 @contextmanager
@@ -71,7 +70,7 @@ def serving(kind: str, subject: Subject, uds: Path | None = None) -> Iterator[Un
         if calls is not None:
             check_grpc(calls, subject)
         ready_s = time.perf_counter() - began
-        yield UnderTest(rest, calls, child.pid, ready_s, subject.binary)
+        yield UnderTest(rest, calls, [child.pid], ready_s, subject.binary)
 
 
 @contextmanager
@@ -83,4 +82,4 @@ def serving_alone(subject: Subject) -> Iterator[UnderTest]:
         rest = Spot(int(child.said.rpartition(":")[2]))
         check_rest(rest, subject.binary, subject)
         ready_s = time.perf_counter() - began
-        yield UnderTest(rest, None, child.pid, ready_s, subject.binary)
+        yield UnderTest(rest, None, [child.pid], ready_s, subject.binary)
