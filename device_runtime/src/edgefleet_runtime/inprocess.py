@@ -48,6 +48,7 @@ class Runtime:
         providers: execution providers wanted, the best first; empty for the engine's own choice.
         strict: refuse when the first provider wanted is not the one in use.
         threads: for one run; 0 finds out.
+        throughput: give runs at the same time one thread each; takes the memory of models twice.
         engine_cache: folder that keeps what engines build of models for the next start.
         provider_options: of the first provider wanted, by its vendor's names.
         memory_max_bytes: of a GPU that one model may take; 0 for all.
@@ -72,6 +73,7 @@ class Runtime:
         providers: Sequence[str] = (),
         strict: bool = False,
         threads: int = 0,
+        throughput: bool = False,
         engine_cache: str | os.PathLike[str] | None = None,
         provider_options: Mapping[str, str] | None = None,
         memory_max_bytes: int = 0,
@@ -81,6 +83,7 @@ class Runtime:
             providers=tuple(providers),
             strict=strict,
             threads=threads,
+            throughput=throughput,
             engine_cache=None if engine_cache is None else Path(engine_cache),
             provider_options=tuple((provider_options or {}).items()),
             memory_max_bytes=memory_max_bytes,

@@ -39,6 +39,12 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         "model, TensorRT, driver and GPU; and the graphs that ONNX Runtime optimizes for this CPU",
     )
     parser.add_argument(
+        "--throughput",
+        action="store_true",
+        help="give requests that run at the same time one thread each, on the CPU; each model "
+        "takes its memory twice then",
+    )
+    parser.add_argument(
         "--provider-option",
         action="append",
         default=[],
@@ -87,6 +93,7 @@ def engine_options(arguments: argparse.Namespace) -> EngineOptions:
         providers=providers_of(arguments.device),
         strict=arguments.strict,
         threads=arguments.threads,
+        throughput=arguments.throughput,
         engine_cache=arguments.engine_cache,
         provider_options=tuple(pairs(arguments.provider_option, "--provider-option").items()),
         memory_max_bytes=arguments.gpu_memory,

@@ -30,6 +30,8 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
         providers: execution providers wanted, the best first; empty means the engine's own choice.
         strict: refuse when the first provider wanted is not the one in use.
         threads: threads for one run; 0 leaves it to the engine.
+        throughput: give runs that go on at the same time one thread each, through a second session,
+            which takes the model's memory again; a run alone still gets its `threads`.
         engine_cache: folder for what an engine builds from a model, to be found at the next start;
             None to build anew.
         provider_options: further options of the first provider wanted, by the names that its
@@ -44,6 +46,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     providers: tuple[str, ...] = ()
     strict: bool = False
     threads: int = 0
+    throughput: bool = False
     engine_cache: Path | None = None
     provider_options: tuple[tuple[str, str], ...] = ()
     memory_max_bytes: int = 0
