@@ -46,6 +46,15 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
         yield channel
 
 
+def test_contents_that_stand_elsewhere_than_clients_put_them_are_found(
+    channel: grpc.Channel,
+) -> None:
+    at = GOOD.index(b"\x3a\x08")
+    moved = GOOD[at:] + GOOD[:at]
+    for _ in range(10):
+        assert refusal(channel, moved) is None
+
+
 lengths = st.integers(-(2**63), 2**63 - 1) | st.integers(0, 4)
 tensors: st.SearchStrategy[dict[str, Any]] = st.builds(
     dict,

@@ -6,8 +6,10 @@ import gzip
 import json
 import socket
 import struct
+import uuid
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
@@ -20,18 +22,21 @@ from device_runtime.tests.serve.grpc_serving import serving_grpc
 from device_runtime.tests.serving import WAIT_S, FakeModel, Gate, served, table_of
 from device_runtime.tests.support import eventually
 from edgefleet.errors import InferenceError
+from edgefleet.protocol.bundle import Interface, TensorSpec
 from edgefleet.protocol.inference import decode_response, encode_request
 from edgefleet_runtime.serve import trial
+from edgefleet_runtime.serve.extensions.shared_memory import SystemRegions
 from edgefleet_runtime.serve.grpc import inference_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from device_runtime.tests.serving import Reply, Running
+    from edgefleet.protocol.bundle import Datatype
     from edgefleet_runtime.serve.table import ServedModel
 
 SERVICE = "/inference.GRPCInferenceService/"
-MAX_ROWS = 8
+MAX_ROWS = 12
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -109,6 +114,25 @@ def binary(rig: Rig, values: list[float]) -> list[float] | str:
     return read(rig.running.ask("POST", "/v2/models/m/infer", body, headers))
 
 
+def shared(rig: Rig, values: list[float]) -> list[float] | str:
+    """A request whose input lies in a region of its own."""
+    data = np.array(values, np.float32).tobytes()
+    name = f"edgefleet-{uuid.uuid4().hex}"
+    with Path("/dev/shm", name).open("xb") as region:
+        region.write(data)
+    try:
+        at = f"/v2/systemsharedmemory/region/{name}"
+        key = json.dumps({"key": f"/{name}", "offset": 0, "byte_size": len(data)})
+        assert rig.running.ask("POST", f"{at}/register", key).status == 200
+        where = {"shared_memory_region": name, "shared_memory_byte_size": len(data)}
+        tensor = {"name": "x", "shape": [len(values)], "datatype": "FP32", "parameters": where}
+        answer = rest(rig, json.dumps({"inputs": [tensor]}).encode())
+        assert rig.running.ask("POST", f"{at}/unregister").status == 200
+        return answer
+    finally:
+        Path("/dev/shm", name).unlink()
+
+
 def message(values: list[float], *, typed: bool = False) -> bytes:
     request = pb.ModelInferRequest(model_name="m")
     tensor = request.inputs.add(name="x", datatype="FP32", shape=[len(values)])
@@ -153,6 +177,8 @@ FORMS: dict[str, Callable[[Rig, list[float]], list[float] | str]] = {
     "typed grpc": lambda rig, x: unary(rig, message(x, typed=True)),
     "stream": lambda rig, x: stream(rig, message(x)),
 }
+if SystemRegions.supported():
+    FORMS = {"shared memory": shared, **FORMS}
 one_request = st.tuples(
     st.sampled_from(list(FORMS)), st.lists(st.integers(-1, 5).map(float), min_size=1, max_size=3)
 )
@@ -189,10 +215,9 @@ def test_mixed_requests_that_queue_get_their_own_rows_and_failures(
 
 
 def test_requests_of_all_forms_run_in_one_batch(rig: Rig) -> None:
-    forms = [*FORMS][:MAX_ROWS]
-    answers = ask_all(rig, [(form, [float(n)]) for n, form in enumerate(forms)])
-    assert answers == [[n + 1.0] for n in range(len(forms))]
-    assert rig.model.runs == [MAX_ROWS]
+    answers = ask_all(rig, [(form, [float(n)]) for n, form in enumerate(FORMS)])
+    assert answers == [[n + 1.0] for n in range(len(FORMS))]
+    assert rig.model.runs == [len(FORMS)]
 
 
 def test_a_call_is_counted_timed_and_told_to_observers_with_its_trace(rig: Rig) -> None:
@@ -284,3 +309,66 @@ def test_a_connection_that_is_reset_takes_its_request_out_of_the_queue(rig: Rig)
         assert holder.result(WAIT_S).status == 200
     assert rig.model.runs == []
     assert [service.held.bytes for service in rig.running.server._services] == [0]
+
+
+class Echo(Model):
+    """``x`` to ``y``, of any datatype."""
+
+    def __init__(self, datatype: Datatype) -> None:
+        super().__init__()
+        self.interface = Interface(
+            inputs=(TensorSpec(name="x", datatype=datatype, shape=(-1,)),),
+            outputs=(TensorSpec(name="y", datatype=datatype, shape=(-1,)),),
+        )
+
+    def infer(
+        self, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        self.runs.append(len(inputs["x"]))
+        self.during()
+        return {"y": inputs["x"]}
+
+
+@pytest.mark.parametrize(
+    "datatype,values,raw",
+    [
+        ("BOOL", [[True], [False], [True, False]], b"\1\0"),
+        ("BYTES", [["a"], ["bc"], ["", "d"]], b"\0\0\0\0\1\0\0\0d"),
+    ],
+)
+def test_text_and_truth_values_run_together_too(
+    datatype: Datatype, values: list[list[Any]], raw: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "max_rows", lambda *_: MAX_ROWS)
+    model, gate = Echo(datatype), Gate()
+    entry = served(model)
+
+    def ask(x: list[Any]) -> Any:
+        tensor = {"name": "x", "shape": [len(x)], "datatype": datatype, "data": x}
+        body = json.dumps({"inputs": [tensor]})
+        return running.ask("POST", "/v2/models/m/infer", body).json["outputs"][0]["data"]
+
+    with (
+        serving_grpc(table_of(entry), threads=2) as (running, address),
+        grpc.insecure_channel(address) as channel,
+        ThreadPoolExecutor(4) as clients,
+    ):
+        lane = running.server.extensions.lanes.lane(entry)
+        assert ask(values[0]) == values[0]
+        eventually(lambda: lane.max_rows == MAX_ROWS)
+        entry.recent_p50_us = 50_000.0
+        model.during = gate
+        first = clients.submit(ask, values[0])
+        gate.wait_for_run()
+        model.runs.clear()
+        pending = [clients.submit(ask, x) for x in values[:2]]
+        request = pb.ModelInferRequest(model_name="m", raw_input_contents=[raw])
+        request.inputs.add(name="x", datatype=datatype, shape=[2])
+        call = channel.unary_unary(SERVICE + "ModelInfer")
+        last = call.future(request.SerializeToString(), timeout=WAIT_S)
+        eventually(lambda: len(lane._queue) == 3)
+        gate.open.set()
+        assert [future.result(WAIT_S) for future in (first, *pending)] == [values[0], *values[:2]]
+        answer = pb.ModelInferResponse.FromString(last.result(WAIT_S))
+    assert list(answer.raw_output_contents) == [raw]
+    assert model.runs == [4]

@@ -211,7 +211,10 @@ class Lane:
         if not ticket.ok:
             return
         if ticket.lesson is not None:
-            ticket.lesson(self.served)
+            try:
+                ticket.lesson(self.served)
+            except Exception:  # noqa: BLE001 - the answers of a whole batch are still due
+                _log.exception("what a request to %s taught was not kept", self.served.name)
         if not self._tried and ticket.plan.rows:
             self._tried = True
             self._door.pool.submit(self._try, ticket)

@@ -13,6 +13,8 @@ from __future__ import annotations
 import sys
 from typing import NamedTuple
 
+from google.protobuf.message import DecodeError
+
 from edgefleet.protocol.tensors import dtype_of
 from edgefleet_runtime.serve.grpc.answers import RawWriter, Reply, varint
 from edgefleet_runtime.serve.grpc.inference_pb2 import ModelInferRequest
@@ -93,5 +95,8 @@ def plan_of(data: bytes, request: ModelInferRequest) -> MessagePlan | None:
     rest.CopyFrom(request)
     del rest.raw_input_contents[:]
     plan = MessagePlan(request, data, inputs[::-1], marks)
-    alike = ModelInferRequest.FromString(data[:at]) == rest
+    try:
+        alike = ModelInferRequest.FromString(data[:at]) == rest
+    except DecodeError:  # the contents stand somewhere else
+        return None
     return plan if alike and plan.fits(data) else None
