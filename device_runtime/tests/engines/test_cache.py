@@ -22,7 +22,8 @@ from edgefleet.errors import (
     UnsupportedError,
 )
 from edgefleet_runtime.cli import main
-from edgefleet_runtime.engines.cache import MANIFEST, EngineCache, Parts
+from edgefleet_runtime.engines.cache import MANIFEST, EngineCache
+from edgefleet_runtime.engines.parts import Parts
 from edgefleet_runtime.engines.transfer import export_engine, import_engine
 
 if TYPE_CHECKING:

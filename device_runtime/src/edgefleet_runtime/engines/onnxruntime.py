@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgefleet_runtime.engines.building import Tell
-    from edgefleet_runtime.engines.cache import Parts
+    from edgefleet_runtime.engines.parts import Parts
 
 _log = logging.getLogger(__name__)
 
