@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from edgefleet.errors import InvalidModelError
 from edgefleet_runtime.engines.base import Engine, EngineOptions, LoadedModel
 from edgefleet_runtime.engines.building import CanBuild
-from edgefleet_runtime.engines.cache import Parts
 from edgefleet_runtime.engines.discovery import GROUP
 from edgefleet_runtime.engines.onnxruntime import OnnxRuntimeEngine
+from edgefleet_runtime.engines.parts import Parts
 
 if TYPE_CHECKING:
     from edgefleet_runtime.engines.building import Tell

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -9,6 +10,8 @@ import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from device_runtime.tests.building_simulator import DRIVER, NAME, install
@@ -22,7 +25,8 @@ from edgefleet.errors import (
     UnsupportedError,
 )
 from edgefleet_runtime.cli import main
-from edgefleet_runtime.engines.cache import MANIFEST, EngineCache, Parts
+from edgefleet_runtime.engines.cache import MANIFEST, EngineCache
+from edgefleet_runtime.engines.parts import Parts
 from edgefleet_runtime.engines.transfer import export_engine, import_engine
 
 if TYPE_CHECKING:
@@ -294,3 +298,25 @@ def test_the_command_names_no_engine_that_is_not_there(
     arguments = ["engines", "export", "abc", str(tmp_path / "f"), "--root", str(tmp_path)]
     assert main(arguments) == 1
     assert "engines list" in capsys.readouterr().err
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_whatever_bytes_an_exported_engine_has_it_is_taken_whole_or_refused(
+    exported: Path, other: EngineCache, data: st.DataObject
+) -> None:
+    content = bytearray(exported.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(content)))
+    file = exported.with_name("mutated.tar")
+    file.write_bytes(content[:cut] if data.draw(st.booleans()) else content)
+    with contextlib.suppress(EdgeFleetError):
+        take(other, file)
+    for key in other.entries():
+        assert other.find(key) is not None
+        other.remove(key)
+    assert not other.root.exists() or list(other.root.iterdir()) == []

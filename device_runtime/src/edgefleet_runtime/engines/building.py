@@ -8,14 +8,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, final
 
-from edgefleet_runtime.engines.cache import EngineCache
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from edgefleet_runtime.engines.base import EngineOptions
-    from edgefleet_runtime.engines.cache import Parts
+    from edgefleet_runtime.engines.parts import Parts
 
     Tell = Callable[[float], object]
     """Called with the share that is done, 0 to 1, by a builder that knows it."""
@@ -54,6 +52,8 @@ class CanBuild(ABC):
         parts = self.parts(entry, options)
         if parts is None or options.engine_cache is None:
             return None
+        from edgefleet_runtime.engines.cache import EngineCache  # noqa: PLC0415 - few keep any
+
         return EngineCache(options.engine_cache).find(parts.key)
 
     @final
@@ -69,6 +69,8 @@ class CanBuild(ABC):
         parts = self.parts(entry, options)
         if found is not None or parts is None or options.engine_cache is None:
             return found
+        from edgefleet_runtime.engines.cache import EngineCache  # noqa: PLC0415 - few keep any
+
         with EngineCache(options.engine_cache).building(parts) as folder:
             self.build_into(folder, entry, options, tell)
         return options.engine_cache / parts.key

@@ -25,6 +25,7 @@ import msgspec
 
 from edgefleet.errors import DocumentError, NotFoundError
 from edgefleet.protocol.documents import Document, decode, encode
+from edgefleet_runtime.engines.parts import Parts
 from edgefleet_runtime.faults import point
 from edgefleet_runtime.store import eviction
 from edgefleet_runtime.store.durable import sync_folder, write_durably
@@ -42,29 +43,6 @@ MAX_BYTES = 4 << 30  # of all entries of a device, unless told otherwise
 KEY = re.compile(r"\A[0-9a-f]{64}\Z")
 FILE_NAME = re.compile(r"\A[A-Za-z0-9_][A-Za-z0-9._+-]{0,200}\Z")
 _BUILDING = ".building-"
-
-
-class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a built engine depends on.
-
-    Attributes:
-        builder: name of the engine that builds and loads it, such as ``onnxruntime``.
-        provider: execution provider that it is for.
-        model: digest of the model's files.
-        options: of the provider.
-        machine: versions and hardware, by name.
-    """
-
-    builder: str
-    provider: str
-    model: str
-    options: dict[str, str]
-    machine: dict[str, str]
-
-    @property
-    def key(self) -> str:
-        """The entry's name: 64 hexadecimal digits."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
 
 
 class EntryFile(msgspec.Struct, frozen=True, kw_only=True):

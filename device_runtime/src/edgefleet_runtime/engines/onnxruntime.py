@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 
     from edgefleet_runtime.engines.base import Bound
     from edgefleet_runtime.engines.building import Tell
-    from edgefleet_runtime.engines.cache import Parts
+    from edgefleet_runtime.engines.parts import Parts
 
 _log = logging.getLogger(__name__)
 

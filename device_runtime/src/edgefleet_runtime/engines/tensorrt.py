@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgefleet_runtime.engines.cache import Parts
+from edgefleet_runtime.engines.parts import Parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

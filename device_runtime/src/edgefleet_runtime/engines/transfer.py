@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from edgefleet.errors import (
     ConflictError,
     DocumentError,
+    EdgeFleetError,
     IntegrityError,
     LimitExceededError,
     NotFoundError,
@@ -98,7 +99,9 @@ def import_engine(
             return _import(cache, tar, machine_of, max_bytes)
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no file {source}") from error
-    except tarfile.TarError as error:
+    except EdgeFleetError:
+        raise
+    except (tarfile.TarError, ValueError, EOFError) as error:  # headers may hold anything
         raise DocumentError(
             f"{source.name} is no exported engine: {error}", cure="export it again"
         ) from error

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from edgefleet.protocol.report import SelfTest
     from edgefleet_runtime.engines.base import Engine
-    from edgefleet_runtime.engines.cache import Parts
+    from edgefleet_runtime.engines.parts import Parts
     from edgefleet_runtime.reconciler.acquire import Acquired, Part
     from edgefleet_runtime.reconciler.machine import Key
     from edgefleet_runtime.store.blobs import BlobStore
