@@ -29,6 +29,7 @@ from edgefleet_runtime.reconciler.memory import MemoryFile
 from edgefleet_runtime.reconciler.rack import Rack
 from edgefleet_runtime.reconciler.slot import Workbench
 from edgefleet_runtime.report import host
+from edgefleet_runtime.serve.edgemanager.extra import edge_manager_server_type
 from edgefleet_runtime.serve.grpc.extra import grpc_server_type
 from edgefleet_runtime.serve.server import Server
 from edgefleet_runtime.serve.table import ModelTable
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from edgefleet.protocol.report import Report
     from edgefleet_runtime.config import NodeConfig
     from edgefleet_runtime.engines.base import Engine
+    from edgefleet_runtime.serve.edgemanager.server import EdgeManagerServer
     from edgefleet_runtime.serve.grpc.server import GrpcServer
 
 _log = logging.getLogger(__name__)
@@ -75,6 +77,8 @@ class Node:
             figures=lambda: device_families(store, self._spool, fetcher, self._driver.state),
         )
         self._grpc = self._grpc_server()
+        if config.edge_manager_uds is not None:
+            edge_manager_server_type()  # a missing extra is told before anything is touched
         self._lock = RootLock(config.root)  # before anything in the folder is touched
         store = BlobStore(config.root, config.store_max_bytes)
         limit = config.fetch_max_bytes_per_s
@@ -100,6 +104,7 @@ class Node:
             device=config.device,
             max_bytes=config.spool_max_bytes,
         )
+        self._agent = _agent_server(config, table, self._spool)
         table.observers.append(self._spool.intake.observe)
         self._driver = Driver(
             device=config.device,
@@ -123,6 +128,10 @@ class Node:
             pid=os.getpid(),
         )
 
+    @property
+    def _servers(self) -> tuple[Server | GrpcServer | EdgeManagerServer, ...]:
+        return tuple(each for each in (self._server, self._grpc, self._agent) if each is not None)
+
     def _grpc_server(self) -> GrpcServer | None:
         config = self._config
         if config.grpc_host is None and config.grpc_uds is None:
@@ -145,13 +154,12 @@ class Node:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await self._server.start()
-        if self._grpc is not None:
-            try:
-                await self._grpc.start()
-            except BaseException:
-                await self._server.stop(0.0)
-                raise
+        try:
+            for server in self._servers:
+                await server.start()
+        except BaseException:
+            await asyncio.gather(*(server.stop(0.0) for server in self._servers))
+            raise
         if self._config.exit_with_parent:
             watch = threading.Thread(target=watch_parent, args=(loop, stop), daemon=True)
             watch.start()
@@ -182,8 +190,7 @@ class Node:
     async def _stop(self) -> bool:
         _log.info("stopping")
         self._worker.stop()
-        servers = (self._server, self._grpc) if self._grpc else (self._server,)
-        await asyncio.gather(*(server.stop(DRAIN_S) for server in servers))
+        await asyncio.gather(*(server.stop(DRAIN_S) for server in self._servers))
         ended = await asyncio.to_thread(self._worker.join, JOIN_S)
         ended = await asyncio.to_thread(self._spool.stop, FLUSH_S) and ended
         self._channel.close()
@@ -199,6 +206,25 @@ class Node:
         """Wait, and break work off as `_check` does: the channel tells of a change only once."""
         if self._channel.wait(seconds):
             raise CancelledError("something changed meanwhile", retryable=True)
+
+
+def _agent_server(config: NodeConfig, table: ModelTable, spool: Spool) -> EdgeManagerServer | None:
+    """Edge Manager's API over what the fleet delivers, if it is asked for."""
+    if config.edge_manager_uds is None:
+        return None
+    server = edge_manager_server_type()
+    from edgefleet_runtime.serve.edgemanager.captures import Captures  # noqa: PLC0415 - the extra
+    from edgefleet_runtime.serve.edgemanager.models import FixedModels  # noqa: PLC0415
+    from edgefleet_runtime.spool.recorders import SpoolRecorder  # noqa: PLC0415
+
+    return server(
+        table,
+        config.edge_manager_uds,
+        models=FixedModels(
+            table, "what runs here is the fleet's to change: fleet.deploy(…), fleet.remove(…)"
+        ),
+        captures=Captures(SpoolRecorder(spool)),
+    )
 
 
 def _external(config: NodeConfig) -> Engine | None:

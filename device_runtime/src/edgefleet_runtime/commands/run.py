@@ -11,6 +11,7 @@ from edgefleet.errors import InvalidInputError
 from edgefleet_runtime.access_options import access_settings, add_access
 from edgefleet_runtime.commands.common import address
 from edgefleet_runtime.commands.fleet import add_fleet, fleet_settings
+from edgefleet_runtime.edge_manager_options import add_edge_manager
 
 if TYPE_CHECKING:
     import argparse
@@ -34,6 +35,7 @@ def add(run: argparse.ArgumentParser) -> None:
         help="where on this machine to serve gRPC as well, or unix:PATH; needs the extra [grpc]",
     )
     add_access(run)
+    add_edge_manager(run)
     run.add_argument(
         "--healthy-after",
         type=float,
@@ -66,6 +68,7 @@ def _run(arguments: argparse.Namespace) -> int:
         "uds": arguments.uds,
         "grpc_uds": Path(socket).absolute() if over_socket else None,
         "healthy_after_s": arguments.healthy_after,
+        "edge_manager_uds": arguments.edge_manager_uds and arguments.edge_manager_uds.absolute(),
     }
     config = checked(
         {

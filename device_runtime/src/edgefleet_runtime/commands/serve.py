@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgefleet.errors import InvalidInputError
 from edgefleet_runtime.access_options import access_settings, add_access
 from edgefleet_runtime.commands.common import add_device, address, pairs
+from edgefleet_runtime.edge_manager_options import add_edge_manager_folders, edge_manager_config
 
 if TYPE_CHECKING:
     import argparse
@@ -45,6 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--uds", type=Path, metavar="PATH", help="serve on a Unix socket as well")
     add_access(parser)
+    add_edge_manager_folders(parser)
     parser.add_argument(
         "--exit-with-parent",
         action="store_true",
@@ -80,9 +82,11 @@ def _run(arguments: argparse.Namespace) -> int:
         port=port,
         uds=arguments.uds,
         access=convert(access_settings(arguments), Access),
+        edge_manager=edge_manager_config(arguments),
         exit_with_parent=arguments.exit_with_parent,
     )
-    if not (config.models or config.bundles or config.repository):
+    asked = config.edge_manager is not None and config.edge_manager.models
+    if not (config.models or config.bundles or config.repository or asked):
         raise InvalidInputError(
             "there is nothing to serve",
             cure="name a model: --model NAME=FILE.onnx, --bundle DIR or --model-repository DIR",

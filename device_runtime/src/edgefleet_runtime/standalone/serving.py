@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgefleet.errors import ConflictError
+from edgefleet_runtime.edge_manager_options import EdgeManagerConfig
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.parent import watch_parent
 from edgefleet_runtime.serve.access import Access
 from edgefleet_runtime.serve.server import Server
 from edgefleet_runtime.serve.table import ModelTable
+from edgefleet_runtime.standalone.agent import edge_manager_server
 from edgefleet_runtime.standalone.loading import load_bundle, load_file
 from edgefleet_runtime.standalone.repository import ModelRepository
 
@@ -44,6 +46,7 @@ class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True):
         port: 0 for one that is free.
         uds: path of a Unix socket to serve on as well.
         access: who may use that address.
+        edge_manager: what clients of Edge Manager's agent are offered; None for nothing.
         exit_with_parent: stop when standard input ends.
     """
 
@@ -55,6 +58,7 @@ class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8000
     uds: Path | None = None
     access: Access = Access()
+    edge_manager: EdgeManagerConfig | None = None
     exit_with_parent: bool = False
 
 
@@ -109,19 +113,28 @@ async def serve(config: StandaloneConfig, *, announce: Callable[[str], None]) ->
     table = ModelTable()
     with ExitStack() as stack:
         work = Path()
-        if config.bundles:
+        if config.bundles or config.edge_manager:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefleet-")))
         fill(table, config, work)
         for model in table:
             on, nodes = ", ".join(model.model.providers), dict(model.model.nodes)
             _log.info("%s:%s runs on %s %s", model.name, model.version, on, nodes or "")
         server = Server(table, config.host, config.port, uds=config.uds, access=config.access)
-        await server.start()
+        agent = None
+        if config.edge_manager is not None:
+            agent = edge_manager_server(config.edge_manager, table, config.options, work)
+        servers = tuple(each for each in (server, agent) if each is not None)
+        try:
+            for each in servers:
+                await each.start()
+        except BaseException:
+            await asyncio.gather(*(each.stop(0.0) for each in servers))
+            raise
         if config.exit_with_parent:
             threading.Thread(target=watch_parent, args=(loop, stop), daemon=True).start()
         announce(server.endpoint)
         await stop.wait()
-        await server.stop(DRAIN_S)
+        await asyncio.gather(*(each.stop(DRAIN_S) for each in servers))
         for model in table.swap({}):
             model.retire()
 
