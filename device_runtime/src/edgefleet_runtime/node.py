@@ -22,6 +22,7 @@ from edgefleet_runtime.engines.discovery import engine_for
 from edgefleet_runtime.engines.installed import installed_engines
 from edgefleet_runtime.figures import device_families
 from edgefleet_runtime.lock import RootLock
+from edgefleet_runtime.otlp.extra import otlp_export
 from edgefleet_runtime.parent import watch_parent
 from edgefleet_runtime.reconciler.acquire import Acquirer
 from edgefleet_runtime.reconciler.driver import Driver
@@ -74,7 +75,13 @@ class Node:
             uds=config.uds,
             access=config.access,
             ready=lambda: self._worker.ready,
-            figures=lambda: device_families(store, self._spool, fetcher, self._driver.state),
+            figures=lambda: (
+                *device_families(store, self._spool, fetcher, self._driver.state),
+                *(self._otlp.families() if self._otlp else ()),
+            ),
+        )
+        self._otlp = (
+            None if config.otlp is None else otlp_export(config.otlp, instance=config.device)
         )
         self._grpc = self._grpc_server()
         if config.edge_manager_uds is not None:
@@ -106,6 +113,8 @@ class Node:
         )
         self._agent = _agent_server(config, table, self._spool)
         table.observers.append(self._spool.intake.observe)
+        if self._otlp is not None:
+            table.observers.append(self._otlp.observe)
         self._driver = Driver(
             device=config.device,
             fleet=config.fleet,
@@ -165,6 +174,8 @@ class Node:
             watch.start()
         self._spool.start()
         self._worker.start()
+        if self._otlp is not None:
+            self._otlp.start(self._server.families)
         await stop.wait()
         return await self._stop()
 
@@ -191,7 +202,11 @@ class Node:
         _log.info("stopping")
         self._worker.stop()
         await asyncio.gather(*(server.stop(DRAIN_S) for server in self._servers))
-        ended = await asyncio.to_thread(self._worker.join, JOIN_S)
+        joining = asyncio.to_thread(self._worker.join, JOIN_S)
+        if self._otlp is not None:
+            ended, _ = await asyncio.gather(joining, asyncio.to_thread(self._otlp.stop, JOIN_S))
+        else:
+            ended = await joining
         ended = await asyncio.to_thread(self._spool.stop, FLUSH_S) and ended
         self._channel.close()
         self._lock.release()

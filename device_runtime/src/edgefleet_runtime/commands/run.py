@@ -12,6 +12,7 @@ from edgefleet_runtime.access_options import access_settings, add_access
 from edgefleet_runtime.commands.common import address
 from edgefleet_runtime.commands.fleet import add_fleet, fleet_settings
 from edgefleet_runtime.edge_manager_options import add_edge_manager
+from edgefleet_runtime.otlp.extra import add_otlp
 
 if TYPE_CHECKING:
     import argparse
@@ -36,6 +37,7 @@ def add(run: argparse.ArgumentParser) -> None:
     )
     add_access(run)
     add_edge_manager(run)
+    add_otlp(run)
     run.add_argument(
         "--healthy-after",
         type=float,
@@ -79,6 +81,7 @@ def _run(arguments: argparse.Namespace) -> int:
             "grpc_host": grpc_host,
             "grpc_port": grpc_port,
             "access": access_settings(arguments),
+            "otlp": arguments.otlp,
             "exit_with_parent": arguments.exit_with_parent,
         }
     )

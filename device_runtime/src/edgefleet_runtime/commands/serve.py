@@ -9,6 +9,7 @@ from edgefleet.errors import InvalidInputError
 from edgefleet_runtime.access_options import access_settings, add_access
 from edgefleet_runtime.commands.common import add_device, address, pairs
 from edgefleet_runtime.edge_manager_options import add_edge_manager_folders, edge_manager_config
+from edgefleet_runtime.otlp.extra import add_otlp
 
 if TYPE_CHECKING:
     import argparse
@@ -47,6 +48,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--uds", type=Path, metavar="PATH", help="serve on a Unix socket as well")
     add_access(parser)
     add_edge_manager_folders(parser)
+    add_otlp(parser)
     parser.add_argument(
         "--exit-with-parent",
         action="store_true",
@@ -83,6 +85,7 @@ def _run(arguments: argparse.Namespace) -> int:
         uds=arguments.uds,
         access=convert(access_settings(arguments), Access),
         edge_manager=edge_manager_config(arguments),
+        otlp=arguments.otlp,
         exit_with_parent=arguments.exit_with_parent,
     )
     asked = config.edge_manager is not None and config.edge_manager.models

@@ -96,6 +96,8 @@ class Server:
         self._ready = ready or (lambda: any(True for _ in table))
         self._threads = threads or os.cpu_count() or 1
         self._metrics = Metrics(table, figures)
+        self.families = self._metrics.families
+        """Gives the figures that ``/metrics`` tells, for other ways to tell them."""
         remote = host is not None and not is_loopback(host)
         shared = SystemRegions.supported() and not remote
         regions = SystemRegions(max_bytes=self._limits.max_body_bytes) if shared else None

@@ -16,6 +16,7 @@ import msgspec
 from edgefleet.errors import ConflictError
 from edgefleet_runtime.edge_manager_options import EdgeManagerConfig
 from edgefleet_runtime.engines.base import EngineOptions
+from edgefleet_runtime.otlp.extra import otlp_export
 from edgefleet_runtime.parent import watch_parent
 from edgefleet_runtime.serve.access import Access
 from edgefleet_runtime.serve.server import Server
@@ -27,11 +28,13 @@ from edgefleet_runtime.standalone.repository import ModelRepository
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from edgefleet_runtime.serve.edgemanager.server import EdgeManagerServer
     from edgefleet_runtime.serve.table import ServedModel
 
 _log = logging.getLogger(__name__)
 
 DRAIN_S = 8.0
+OTLP_S = 2.0  # for the last metrics and traces
 
 
 class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +50,8 @@ class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True):
         uds: path of a Unix socket to serve on as well.
         access: who may use that address.
         edge_manager: what clients of Edge Manager's agent are offered; None for nothing.
+        otlp: address of a collector for metrics and traces; empty for the one that the environment
+            names, None for none.
         exit_with_parent: stop when standard input ends.
     """
 
@@ -59,6 +64,7 @@ class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True):
     uds: Path | None = None
     access: Access = Access()
     edge_manager: EdgeManagerConfig | None = None
+    otlp: str | None = None
     exit_with_parent: bool = False
 
 
@@ -116,27 +122,49 @@ async def serve(config: StandaloneConfig, *, announce: Callable[[str], None]) ->
         if config.bundles or config.edge_manager:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgefleet-")))
         fill(table, config, work)
-        for model in table:
-            on, nodes = ", ".join(model.model.providers), dict(model.model.nodes)
-            _log.info("%s:%s runs on %s %s", model.name, model.version, on, nodes or "")
-        server = Server(table, config.host, config.port, uds=config.uds, access=config.access)
+        _tell(table)
+        otlp = None if config.otlp is None else otlp_export(config.otlp)
+        server = Server(
+            table,
+            config.host,
+            config.port,
+            uds=config.uds,
+            access=config.access,
+            figures=None if otlp is None else otlp.families,
+        )
         agent = None
         if config.edge_manager is not None:
             agent = edge_manager_server(config.edge_manager, table, config.options, work)
         servers = tuple(each for each in (server, agent) if each is not None)
-        try:
-            for each in servers:
-                await each.start()
-        except BaseException:
-            await asyncio.gather(*(each.stop(0.0) for each in servers))
-            raise
+        await _start(servers)
         if config.exit_with_parent:
             threading.Thread(target=watch_parent, args=(loop, stop), daemon=True).start()
+        if otlp is not None:
+            table.observers.append(otlp.observe)
+            otlp.start(server.families)
         announce(server.endpoint)
         await stop.wait()
         await asyncio.gather(*(each.stop(DRAIN_S) for each in servers))
+        if otlp is not None:
+            await asyncio.to_thread(otlp.stop, OTLP_S)
         for model in table.swap({}):
             model.retire()
+
+
+async def _start(servers: tuple[Server | EdgeManagerServer, ...]) -> None:
+    """Start all of them, or none."""
+    try:
+        for server in servers:
+            await server.start()
+    except BaseException:
+        await asyncio.gather(*(server.stop(0.0) for server in servers))
+        raise
+
+
+def _tell(table: ModelTable) -> None:
+    for model in table:
+        on, nodes = ", ".join(model.model.providers), dict(model.model.nodes)
+        _log.info("%s:%s runs on %s %s", model.name, model.version, on, nodes or "")
 
 
 def _taken(name: str) -> ConflictError:
