@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from device_runtime.tests.node.device import Device, publish
 from device_runtime.tests.onnx_models import plus
 from device_runtime.tests.otlp.collector import Collector, collecting
 from device_runtime.tests.serving import FakeModel, served, serving, table_of
 from device_runtime.tests.standalone.test_serve import infer
 from device_runtime.tests.standalone.test_serve import serving as process
-from device_runtime.tests.support import eventually
+from device_runtime.tests.support import Repository, eventually
 from edgefleet.errors import InvalidInputError
 from edgefleet_runtime.cli import main
 from edgefleet_runtime.otlp import export as module
@@ -222,6 +223,21 @@ def test_a_server_sends_what_it_tells_at_metrics_too(collector: Collector, tmp_p
     (point,) = told["nv_inference_count"].sum.data_points
     assert point.as_int == 1
     assert "edgefleet_otlp_dropped_total" in told
+
+
+def test_a_device_sends_its_figures_under_its_name(collector: Collector, tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "fleet")
+    release = repository.release({"digits": publish(repository, 3)})
+    repository.point(release)
+    with Device(tmp_path / "cam-07", repository, "--otlp", collector.address) as device:
+        device.active(release)
+        assert device.process is not None
+        device.process.terminate()
+        assert device.ended() == 0
+    (about,) = collector.metrics()["edgefleet_release_info"].gauge.data_points
+    assert attributes(about)["release"] == release
+    resource = attributes(collector.messages[-1].resource_metrics[0].resource)
+    assert resource["service.instance.id"] == "cam-07"
 
 
 @pytest.mark.parametrize("url", ["collector:4318", "ftp://c", "http://", "http://[", "http://c:0"])
