@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,23 @@ def address(text: str) -> tuple[str | None, int]:
             f"not an address to serve on: {text!r}", cure="write HOST:PORT, such as 127.0.0.1:8080"
         )
     return host.strip("[]"), int(port)
+
+
+def duration(text: str) -> float:
+    """A number of seconds above 0, for an option's ``type``.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    from argparse import ArgumentTypeError
+
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ArgumentTypeError(f"not a number of seconds above 0: {text[:40]!r}")
+    return value
 
 
 def pairs(items: Iterable[str], option: str) -> dict[str, str]:

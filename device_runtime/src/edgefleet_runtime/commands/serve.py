@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgefleet.errors import InvalidInputError
 from edgefleet_runtime.access_options import access_settings, add_access
 from edgefleet_runtime.commands.common import add_device, address, pairs
-from edgefleet_runtime.edge_manager_options import add_edge_manager_folders, edge_manager_config
+from edgefleet_runtime.edge_manager_options import add_edge_manager_folders
 from edgefleet_runtime.otlp.extra import add_otlp
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from edgefleet_runtime.engines.devices import providers_of
     from edgefleet_runtime.serve.access import Access
     from edgefleet_runtime.serve.loop import run
+    from edgefleet_runtime.standalone.agent import edge_manager_config
     from edgefleet_runtime.standalone.serving import StandaloneConfig, serve
 
     host, port = address(arguments.http)

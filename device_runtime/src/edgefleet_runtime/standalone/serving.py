@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgefleet.errors import ConflictError
-from edgefleet_runtime.edge_manager_options import EdgeManagerConfig
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.otlp.extra import otlp_export
 from edgefleet_runtime.parent import watch_parent
 from edgefleet_runtime.serve.access import Access
 from edgefleet_runtime.serve.server import Server
 from edgefleet_runtime.serve.table import ModelTable
-from edgefleet_runtime.standalone.agent import edge_manager_server
+from edgefleet_runtime.standalone.agent import EdgeManagerConfig, edge_manager_server
 from edgefleet_runtime.standalone.loading import load_bundle, load_file
 from edgefleet_runtime.standalone.repository import ModelRepository
 
