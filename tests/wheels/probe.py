@@ -22,7 +22,12 @@ import sys
 from pathlib import Path
 
 # Where the module's name is not the distribution's.
-MODULE_OF = {"grpcio": "grpc", "protobuf": "google", "scikit-learn": "sklearn"}
+MODULE_OF = {
+    "grpcio": "grpc",
+    "opentelemetry-sdk": "opentelemetry",
+    "protobuf": "google",
+    "scikit-learn": "sklearn",
+}
 
 
 def modules_of_extras(distribution: importlib.metadata.Distribution) -> set[str]:

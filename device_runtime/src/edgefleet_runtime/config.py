@@ -44,6 +44,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         grpc_host: address to serve gRPC on; None for none.
         grpc_port: 0 for one that is free.
         grpc_uds: path of a Unix socket to serve gRPC on as well.
+        edge_manager_uds: path of a Unix socket for clients of Edge Manager's agent; None for none.
+        otlp: address of a collector for metrics and traces; empty for the one that the environment
+            names, None for none.
         labels: facts about the device, in place of those detected.
         store_max_bytes: cap of models on the disk.
         spool_max_bytes: cap of unsent telemetry on the disk.
@@ -73,6 +76,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     grpc_host: str | None = None
     grpc_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     grpc_uds: Path | None = None
+    edge_manager_uds: Path | None = None
+    otlp: str | None = None
     labels: dict[str, str] = {}
     store_max_bytes: PositiveInt = STORE_MAX_BYTES
     spool_max_bytes: Annotated[int, msgspec.Meta(ge=MIN_SPOOL_BYTES)] = SPOOL_MAX_BYTES

@@ -26,6 +26,7 @@ from edgefleet_runtime.engines.discovery import engine_for
 from edgefleet_runtime.engines.installed import installed_engines
 from edgefleet_runtime.figures import device_families
 from edgefleet_runtime.lock import RootLock
+from edgefleet_runtime.otlp.extra import otlp_export
 from edgefleet_runtime.parent import watch_parent
 from edgefleet_runtime.reconciler.acquire import Acquirer
 from edgefleet_runtime.reconciler.candidates import ranked
@@ -37,6 +38,7 @@ from edgefleet_runtime.reconciler.slot import Workbench
 from edgefleet_runtime.reconciler.timings import TimingsFile, fingerprint
 from edgefleet_runtime.reconciler.trial import Trial
 from edgefleet_runtime.report import host
+from edgefleet_runtime.serve.edgemanager.extra import edge_manager_server_type
 from edgefleet_runtime.serve.grpc.extra import grpc_server_type
 from edgefleet_runtime.serve.server import Server
 from edgefleet_runtime.serve.table import ModelTable
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from edgefleet.protocol.report import Report
     from edgefleet_runtime.config import NodeConfig
     from edgefleet_runtime.engines.base import Engine
+    from edgefleet_runtime.serve.edgemanager.server import EdgeManagerServer
     from edgefleet_runtime.serve.grpc.server import GrpcServer
 
 _log = logging.getLogger(__name__)
@@ -82,9 +85,17 @@ class Node:
             batching=config.batching,
             limits=config.limits,
             ready=lambda: self._worker.ready,
-            figures=lambda: device_families(store, self._spool, fetcher, self._driver.state),
+            figures=lambda: (
+                *device_families(store, self._spool, fetcher, self._driver.state),
+                *(self._otlp.families() if self._otlp else ()),
+            ),
+        )
+        self._otlp = (
+            None if config.otlp is None else otlp_export(config.otlp, instance=config.device)
         )
         self._grpc = self._grpc_server()
+        if config.edge_manager_uds is not None:
+            edge_manager_server_type()  # a missing extra is told before anything is touched
         self._lock = RootLock(config.root)  # before anything in the folder is touched
         store = BlobStore(config.root, config.store_max_bytes)
         limit = config.fetch_max_bytes_per_s
@@ -113,7 +124,10 @@ class Node:
             device=config.device,
             max_bytes=config.spool_max_bytes,
         )
+        self._agent = _agent_server(config, table, self._spool)
         table.observers.append(self._spool.intake.observe)
+        if self._otlp is not None:
+            table.observers.append(self._otlp.observe)
         engines_folder = config.root / ENGINES
         rack = Rack(
             store,
@@ -164,6 +178,10 @@ class Node:
             pid=os.getpid(),
         )
 
+    @property
+    def _servers(self) -> tuple[Server | GrpcServer | EdgeManagerServer, ...]:
+        return tuple(each for each in (self._server, self._grpc, self._agent) if each is not None)
+
     def _grpc_server(self) -> GrpcServer | None:
         config = self._config
         if config.grpc_host is None and config.grpc_uds is None:
@@ -188,18 +206,19 @@ class Node:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await self._server.start()
-        if self._grpc is not None:
-            try:
-                await self._grpc.start()
-            except BaseException:
-                await self._server.stop(0.0)
-                raise
+        try:
+            for server in self._servers:
+                await server.start()
+        except BaseException:
+            await asyncio.gather(*(server.stop(0.0) for server in self._servers))
+            raise
         if self._config.exit_with_parent:
             watch = threading.Thread(target=watch_parent, args=(loop, stop), daemon=True)
             watch.start()
         self._spool.start()
         self._worker.start()
+        if self._otlp is not None:
+            self._otlp.start(self._server.families)
         await stop.wait()
         return await self._stop()
 
@@ -225,9 +244,12 @@ class Node:
     async def _stop(self) -> bool:
         _log.info("stopping")
         self._worker.stop()
-        servers = (self._server, self._grpc) if self._grpc else (self._server,)
-        await asyncio.gather(*(server.stop(DRAIN_S) for server in servers))
-        ended = await asyncio.to_thread(self._worker.join, JOIN_S)
+        await asyncio.gather(*(server.stop(DRAIN_S) for server in self._servers))
+        joining = asyncio.to_thread(self._worker.join, JOIN_S)
+        if self._otlp is not None:
+            ended, _ = await asyncio.gather(joining, asyncio.to_thread(self._otlp.stop, JOIN_S))
+        else:
+            ended = await joining
         ended = await asyncio.to_thread(self._spool.stop, FLUSH_S) and ended
         self._channel.close()
         self._lock.release()
@@ -242,6 +264,25 @@ class Node:
         """Wait, and break work off as `_check` does: the channel tells of a change only once."""
         if self._channel.wait(seconds):
             raise CancelledError("something changed meanwhile", retryable=True)
+
+
+def _agent_server(config: NodeConfig, table: ModelTable, spool: Spool) -> EdgeManagerServer | None:
+    """Edge Manager's API over what the fleet delivers, if it is asked for."""
+    if config.edge_manager_uds is None:
+        return None
+    server = edge_manager_server_type()
+    from edgefleet_runtime.serve.edgemanager.captures import Captures  # noqa: PLC0415 - the extra
+    from edgefleet_runtime.serve.edgemanager.models import FixedModels  # noqa: PLC0415
+    from edgefleet_runtime.spool.recorders import SpoolRecorder  # noqa: PLC0415
+
+    return server(
+        table,
+        config.edge_manager_uds,
+        models=FixedModels(
+            table, "what runs here is the fleet's to change: fleet.deploy(…), fleet.remove(…)"
+        ),
+        captures=Captures(SpoolRecorder(spool)),
+    )
 
 
 def _external(config: NodeConfig) -> Engine | None:

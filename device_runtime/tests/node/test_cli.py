@@ -15,6 +15,7 @@ from edgefleet_runtime.lock import RootLock
 
 RUN = ["run", "--root", "r", "--device", "cam-07", "--channel", "file"]
 OPTIONS = ["-o", "pointer=p", "-o", "outbox=o"]
+ONCE = "once --root r --device cam-07 --channel file -o pointer=p -o outbox=o"
 
 
 @pytest.mark.parametrize(
@@ -102,3 +103,22 @@ def test_a_folder_is_free_again_when_its_runtime_has_ended(tmp_path: Path) -> No
 def test_wrong_settings_are_named() -> None:
     with pytest.raises(InvalidInputError, match=r"port"):
         checked({"root": Path("r"), "device": "cam-07", "channel": "file", "port": -1})
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "soon"])
+@pytest.mark.parametrize("command", ["bench m.onnx --seconds", f"{ONCE} --timeout"])
+def test_a_duration_is_a_number_above_zero(
+    command: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command.split(), text])
+    assert ended.value.code == 2
+    assert "seconds above 0" in capsys.readouterr().err
+
+
+def test_a_device_that_nobody_told_anything_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(ONCE.split()) == 0
+    assert "asked for nothing yet; runs nothing" in capsys.readouterr().out

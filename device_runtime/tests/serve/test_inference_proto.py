@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_runtime.tools.generate_inference_pb2 import FOLDER, NAME, described, generated
+from device_runtime.tools.generate_pb2 import INFERENCE, described, generated
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-OURS = f"{NAME}.proto"
 # Of these messages we serve some fields; of all others, all.
 PARTLY = {
     "ModelConfig",
@@ -46,8 +45,8 @@ def fields_of(message: Any, prefix: str = "") -> dict[str, dict[str, tuple[Any, 
     return found
 
 
-def messages_of(folder: Path, name: str) -> dict[str, dict[str, tuple[Any, ...]]]:
-    files = described(folder, name).file
+def messages_of(source: Path) -> dict[str, dict[str, tuple[Any, ...]]]:
+    files = described(source).file
     assert {file.package for file in files} == {"inference"}
     return {
         key: fields
@@ -57,7 +56,7 @@ def messages_of(folder: Path, name: str) -> dict[str, dict[str, tuple[Any, ...]]
     }
 
 
-def methods_of(folder: Path, name: str) -> dict[str, tuple[Any, ...]]:
+def methods_of(source: Path) -> dict[str, tuple[Any, ...]]:
     return {
         method.name: (
             method.input_type,
@@ -65,7 +64,7 @@ def methods_of(folder: Path, name: str) -> dict[str, tuple[Any, ...]]:
             method.client_streaming,
             method.server_streaming,
         )
-        for file in described(folder, name).file
+        for file in described(source).file
         for service in file.service
         for method in service.method
         if service.name == "GRPCInferenceService"
@@ -74,12 +73,12 @@ def methods_of(folder: Path, name: str) -> dict[str, tuple[Any, ...]]:
 
 @pytest.fixture(scope="module")
 def ours() -> dict[str, dict[str, tuple[Any, ...]]]:
-    return messages_of(FOLDER, NAME)
+    return messages_of(INFERENCE)
 
 
 def test_each_field_is_tritons(ours: Any, contracts: Path) -> None:
-    triton = messages_of(contracts / "triton", "grpc_service")
-    oip = messages_of(contracts / "oip", "open_inference_grpc")
+    triton = messages_of(contracts / "triton" / "grpc_service.proto")
+    oip = messages_of(contracts / "oip" / "open_inference_grpc.proto")
     assert len(ours) > 50
     for message, fields in ours.items():
         published = {**triton.get(message, {}), **oip.get(message, {})}
@@ -88,28 +87,26 @@ def test_each_field_is_tritons(ours: Any, contracts: Path) -> None:
 
 
 def test_the_whole_of_open_inference_protocol_is_here(ours: Any, contracts: Path) -> None:
-    for message, fields in messages_of(contracts / "oip", "open_inference_grpc").items():
+    for message, fields in messages_of(contracts / "oip" / "open_inference_grpc.proto").items():
         assert ours[message] == {**ours[message], **fields}
 
 
 def test_each_method_is_tritons_and_what_lacks_is_known(contracts: Path) -> None:
-    mine = methods_of(FOLDER, NAME)
-    triton = methods_of(contracts / "triton", "grpc_service")
+    mine = methods_of(INFERENCE)
+    triton = methods_of(contracts / "triton" / "grpc_service.proto")
     assert mine.items() <= triton.items()
-    assert methods_of(contracts / "oip", "open_inference_grpc").items() <= mine.items()
+    assert methods_of(contracts / "oip" / "open_inference_grpc.proto").items() <= mine.items()
     assert all(name.startswith(ABSENT) for name in triton.keys() - mine.keys())
 
 
 def test_the_types_of_elements_are_tritons(contracts: Path) -> None:
-    def elements(folder: Path, name: str) -> dict[str, int]:
-        kinds = [k for f in described(folder, name).file for k in f.enum_type]
+    def elements(source: Path) -> dict[str, int]:
+        kinds = [k for f in described(source).file for k in f.enum_type]
         return {v.name: v.number for k in kinds if k.name == "DataType" for v in k.value}
 
-    assert elements(FOLDER, NAME) == elements(contracts / "triton", "model_config") != {}
+    assert elements(INFERENCE) == elements(contracts / "triton" / "model_config.proto") != {}
 
 
 def test_generating_again_gives_the_same() -> None:
-    for name, text in generated().items():
-        assert (FOLDER / name).read_text(encoding="utf-8") == text, (
-            "run device_runtime/tools/generate_inference_pb2.py"
-        )
+    for path, text in generated(INFERENCE).items():
+        assert path.read_text(encoding="utf-8") == text, "run device_runtime/tools/generate_pb2.py"

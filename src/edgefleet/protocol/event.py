@@ -166,11 +166,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def new_event(
-    data: EventData, *, time: datetime | None = None, subject: str | None = None
+    data: EventData,
+    *,
+    time: datetime | None = None,
+    subject: str | None = None,
+    identity: str | None = None,
 ) -> Event:
-    """An event with a fresh id, as a device writes it."""
+    """An event as a device writes it, with a fresh id unless one is given."""
     return Event(
-        id=uuid.uuid4().hex,
+        id=identity or uuid.uuid4().hex,
         source=DETACHED_SOURCE,
         type=PREFIX + _NAME_OF[type(data)],
         time=time or datetime.now(UTC),

@@ -74,7 +74,7 @@ class Channel(ABC):
 
     @abstractmethod
     def upload(self, name: str, path: Path) -> None:
-        """Deliver a segment.
+        """Deliver a segment, or a file of a sample (``samples/sha256/…``).
 
         Args:
             name: its path below the device's own prefix. The same name may come again with the

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import InvalidInputError
-from edgefleet_runtime.commands.common import pairs
+from edgefleet_runtime.commands.common import duration, pairs
 
 if TYPE_CHECKING:
     import argparse
@@ -45,7 +45,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seconds",
-        type=float,
+        type=duration,
         default=1.0,
         help="how long each setting is measured (default: %(default)g)",
     )
@@ -77,7 +77,7 @@ def _run(arguments: argparse.Namespace) -> int:
     advice = advise(figures)
     if arguments.json:
         found = {"model": str(path), **seen, "figures": figures, "advice": advice}
-        print(json.dumps(msgspec.to_builtins(found), indent=2))
+        print(json.dumps(msgspec.to_builtins(found), indent=2, ensure_ascii=False))
     else:
         print("\nwhat to set", *(f"  {line}" for line in advice.lines), sep="\n")
     return 0

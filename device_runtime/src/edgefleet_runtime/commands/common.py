@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -133,6 +134,23 @@ def told(settings: dict[str, object], kind: type[_T]) -> _T:
         return convert(settings, kind)
     except ValidationError as error:
         raise InvalidInputError(f"wrong settings: {error}", cure="see --help") from error
+
+
+def duration(text: str) -> float:
+    """A number of seconds above 0, for an option's ``type``.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    from argparse import ArgumentTypeError
+
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ArgumentTypeError(f"not a number of seconds above 0: {text[:40]!r}")
+    return value
 
 
 def pairs(items: Iterable[str], option: str) -> dict[str, str]:

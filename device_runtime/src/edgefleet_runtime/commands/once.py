@@ -6,6 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from edgefleet_runtime.commands.common import duration
 from edgefleet_runtime.commands.fleet import add_fleet, fleet_settings
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_fleet(parser)
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=duration,
         default=300.0,
         metavar="SECONDS",
         help="how long to work; what still runs then is broken off (default: %(default)g)",
@@ -46,7 +47,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(json.loads(report.encoded()), indent=2))
     else:
-        print(f"{report.state}; runs {report.running or 'nothing'}", flush=True)
+        asked = "" if report.wanted else ", the fleet has asked for nothing yet"
+        print(f"{report.state}{asked}; runs {report.running or 'nothing'}", flush=True)
     for error in report.errors:
         print(f"error: {error}", file=sys.stderr)
     if report.state == "rejected":

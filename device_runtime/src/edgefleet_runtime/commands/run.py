@@ -10,6 +10,8 @@ from edgefleet_runtime.access_options import access_settings, add_access
 from edgefleet_runtime.batching_options import add_batching, batching_settings, limit_settings
 from edgefleet_runtime.commands.fleet import add_fleet, fleet_settings
 from edgefleet_runtime.commands.listening import add_listening, listening
+from edgefleet_runtime.edge_manager_options import add_edge_manager
+from edgefleet_runtime.otlp.extra import add_otlp
 
 if TYPE_CHECKING:
     import argparse
@@ -21,6 +23,8 @@ def add(run: argparse.ArgumentParser) -> None:
     add_listening(run, http="127.0.0.1:0")
     add_access(run)
     add_batching(run)
+    add_edge_manager(run)
+    add_otlp(run)
     run.add_argument(
         "--healthy-after",
         type=float,
@@ -57,6 +61,7 @@ def _run(arguments: argparse.Namespace) -> int:
         "healthy_after_s": arguments.healthy_after,
         "trial_bytes": arguments.trial_bytes,
         "engine_cache_max_bytes": arguments.engine_cache_max_bytes,
+        "edge_manager_uds": arguments.edge_manager_uds and arguments.edge_manager_uds.absolute(),
     }
     config = checked(
         {
@@ -66,6 +71,7 @@ def _run(arguments: argparse.Namespace) -> int:
             "access": access_settings(arguments),
             "batching": batching_settings(arguments),
             "limits": limit_settings(arguments),
+            "otlp": arguments.otlp,
             "exit_with_parent": arguments.exit_with_parent,
         }
     )

@@ -17,6 +17,8 @@ from edgefleet_runtime.access_options import access_settings, add_access
 from edgefleet_runtime.batching_options import add_batching, batching_settings, limit_settings
 from edgefleet_runtime.commands.common import add_device, engine_options, pairs, told
 from edgefleet_runtime.commands.listening import add_listening, listening
+from edgefleet_runtime.edge_manager_options import add_edge_manager_folders
+from edgefleet_runtime.otlp.extra import add_otlp
 
 if TYPE_CHECKING:
     import argparse
@@ -45,6 +47,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_listening(parser, http="127.0.0.1:8000")
     add_access(parser)
     add_batching(parser)
+    add_edge_manager_folders(parser)
+    add_otlp(parser)
     parser.add_argument(
         "--exit-with-parent",
         action="store_true",
@@ -95,6 +99,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from edgefleet_runtime.serve.loop import run
     from edgefleet_runtime.serve.messages import Limits
     from edgefleet_runtime.serve.queueing import BatchLimits
+    from edgefleet_runtime.standalone.agent import edge_manager_config
     from edgefleet_runtime.standalone.serving import StandaloneConfig, serve
 
     models = {name: Path(path) for name, path in _distinct(arguments.model, "--model").items()}
@@ -117,6 +122,8 @@ def _run(arguments: argparse.Namespace) -> int:
         access=convert(access_settings(arguments), Access),
         batching=told(batching_settings(arguments), BatchLimits),
         limits=told(limit_settings(arguments), Limits),
+        edge_manager=edge_manager_config(arguments),
+        otlp=arguments.otlp,
         exit_with_parent=arguments.exit_with_parent,
     )
     run(serve(config, announce=lambda line: print(line, flush=True)))

@@ -52,11 +52,15 @@ class Metrics:
         """The figures of now, gathered beside the event loop, for they may need the disk."""
         return asyncio.get_running_loop().run_in_executor(None, self._response)
 
-    def _response(self) -> Response:
+    def families(self) -> list[Family]:
+        """The figures of now, whoever asks; looks at the disk where the source does."""
         families = [*model_families(self._table), *process_families()]
         if self._source is not None:
             families += self._source()
-        return Response(200, (render(families),), content_type=CONTENT_TYPE)
+        return families
+
+    def _response(self) -> Response:
+        return Response(200, (render(self.families()),), content_type=CONTENT_TYPE)
 
 
 def model_families(table: ModelTable) -> Iterator[Family]:

@@ -166,7 +166,7 @@ class Runner:
         run_us: float,
     ) -> None:
         seen = (served, outputs, run_us, ticket.plan.id, ticket.trace)
-        answer.after = partial(_observe, self._table.observers, *seen)
+        answer.after = partial(observe, self._table.observers, *seen)
 
 
 def _joined(batch: Tickets, total: int) -> dict[str, NDArray[Any]]:
@@ -191,7 +191,7 @@ def _failed(served: ServedModel, ticket: Ticket[Any], error: Exception) -> Any: 
     return answer if ticket.trace is None else ticket.traced(answer)
 
 
-def _observe(observers: Sequence[Observer], *seen: Any) -> None:  # noqa: ANN401 - an observer's
+def observe(observers: Sequence[Observer], *seen: Any) -> None:  # noqa: ANN401 - an observer's
     """Tell those who watch what was answered."""
     for observer in tuple(observers):
         try:

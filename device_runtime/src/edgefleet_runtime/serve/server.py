@@ -100,6 +100,8 @@ class Server:
         self._limits = limits or Limits()
         self._ready = ready or (lambda: any(True for _ in table))
         self._metrics = Metrics(table, figures)
+        self.families = self._metrics.families
+        """Gives the figures that ``/metrics`` tells, for other ways to tell them."""
         regions = None
         if SystemRegions.supported():
             most = self._limits.max_body_bytes

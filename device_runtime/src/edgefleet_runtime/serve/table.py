@@ -15,7 +15,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from edgefleet.errors import NotFoundError
+from edgefleet.errors import AlreadyExistsError, NotFoundError
 from edgefleet_runtime.serve.meter import RequestMeter
 
 if TYPE_CHECKING:
@@ -243,6 +243,7 @@ class ModelTable:
 
     def __init__(self) -> None:
         self._models: dict[str, ServedModel] = {}
+        self._changing = threading.Lock()
         self.observers: list[Observer] = []
 
     def __iter__(self) -> Iterator[ServedModel]:
@@ -294,9 +295,29 @@ class ModelTable:
         Returns:
             The models that left, for the caller to retire.
         """
-        old, self._models = self._models, dict(models)
+        with self._changing:
+            old, self._models = self._models, dict(models)
         kept = set(map(id, models.values()))
         return tuple(model for model in old.values() if id(model) not in kept)
+
+    def add(self, model: ServedModel) -> None:
+        """Serve one model more, whoever changes the table at the same time.
+
+        Raises:
+            AlreadyExistsError: its name is taken.
+        """
+        with self._changing:
+            if model.name in self._models:
+                raise AlreadyExistsError(f"model {model.name!r} is loaded already")
+            self._models = {**self._models, model.name: model}
+
+    def remove(self, model: ServedModel) -> bool:
+        """Serve this model no longer, for the caller to retire; False when it has left already."""
+        with self._changing:
+            if self._models.get(model.name) is not model:
+                return False
+            self._models = {name: m for name, m in self._models.items() if m is not model}
+            return True
 
 
 class TableLease:

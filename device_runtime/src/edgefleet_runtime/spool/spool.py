@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from edgefleet_runtime.faults import point
 from edgefleet_runtime.retry import RetryTimer
 from edgefleet_runtime.spool.hot import HotQueue
 from edgefleet_runtime.spool.intake import Intake
+from edgefleet_runtime.spool.samples import SampleFiles
 from edgefleet_runtime.spool.segments import SegmentFiles
 from edgefleet_runtime.spool.summary import summarize
 from edgefleet_runtime.store.durable import write_durably
@@ -45,7 +47,7 @@ class Spool:
         root: folder for what must survive.
         channel: takes hot events and segments.
         device: the device's name.
-        max_bytes: cap of the segments on this disk; a release may ask for less.
+        max_bytes: cap of segments and samples on this disk; a release may ask for less.
         clock: monotonic seconds.
     """
 
@@ -65,12 +67,16 @@ class Spool:
         self._clock = clock
         self._max_bytes = max_bytes
         self._files = SegmentFiles(root, device=device, max_bytes=max_bytes, clock=clock)
+        self.samples = SampleFiles(root, max_bytes // 2)
+        self._cap = max_bytes
+        self._kept: deque[tuple[Event, Callable[[bool], None]]] = deque()
         self._hot = HotQueue(root / "hot.ndjson")
         self._count_path = root / COUNT_FILE
         self.dropped = self._dropped_before()
         self._told_at: float | None = None
         self._told = self.dropped
         self._hot_retry, self._cold_retry = RetryTimer(clock), RetryTimer(clock)
+        self._sample_retry = RetryTimer(clock)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
 
@@ -79,19 +85,29 @@ class Spool:
     def follow(self, release: Release) -> None:
         """Record from now on what a release's policy asks for."""
         self.intake.policy = release.telemetry
-        self._files.max_bytes = min(
-            release.settings.spool_max_bytes or self._max_bytes, self._max_bytes
-        )
+        self._cap = min(release.settings.spool_max_bytes or self._max_bytes, self._max_bytes)
+        self.samples.max_bytes = self._cap // 2
+        self._share()
 
     def tell(self, data: EventData) -> None:
         """Send a hot event soon; it survives a crash until the channel has taken it."""
         self._hot.put(new_event(data))
         self.intake.wake()
 
+    def keep(self, event: Event, done: Callable[[bool], None]) -> None:
+        """Record an event that somebody asked for, whatever the policy says.
+
+        Args:
+            event: not a hot one.
+            done: called once, in the spool's thread: True when it outlives the process.
+        """
+        self._kept.append((event, done))
+        self.intake.wake()
+
     @property
     def pending(self) -> bool:
         """Whether something waits for the channel to take it."""
-        return bool(self._hot.waiting() or self._files.closed())
+        return bool(self._hot.waiting() or self._files.closed() or self.samples.waiting())
 
     def start(self) -> None:
         """Begin to work in a thread of its own."""
@@ -135,10 +151,12 @@ class Spool:
             self._lose(self._files.close_due(self.intake.policy))
         except OSError as error:
             _log.warning("spool: %s", error)
+        self._share()
         self._lose(self._files.trim())
         self._tell_loss()
-        self.used_bytes = self._files.used_bytes()
+        self._measure()
         self._send_hot()
+        self._upload_samples()
         self._upload()
 
     def finish(self) -> None:
@@ -148,23 +166,37 @@ class Spool:
             self._lose(self._files.close_all())
         except OSError as error:
             _log.warning("spool: %s", error)
+        self._share()
         self._lose(self._files.trim())
-        self._hot_retry.reset()
-        self._cold_retry.reset()
+        for timer in (self._hot_retry, self._sample_retry, self._cold_retry):
+            timer.reset()
         self._send_hot()
+        self._upload_samples()
         self._upload()
 
     def _record(self) -> None:
         answers, dropped = self.intake.take()
         self._lose(dropped)
-        if not answers:
+        kept = [self._kept.popleft() for _ in range(len(self._kept))]
+        if not answers and not kept:
             return
-        events = [_event(answer) for answer in answers]
+        events = [_event(answer) for answer in answers] + [event for event, _ in kept]
+        recorded = True
         try:
             self._lose(self._files.append(events))
         except OSError as error:
             _log.warning("spool: %d events lost: %s", len(events), error)
             self._lose(len(events))
+            recorded = False
+        for _, done in kept:
+            done(recorded)
+
+    def _share(self) -> None:
+        """Let segments have what samples leave of the cap."""
+        self._files.max_bytes = max(self._cap - self.samples.used_bytes, self._cap // 2)
+
+    def _measure(self) -> None:
+        self.used_bytes = self._files.used_bytes() + self.samples.used_bytes
 
     def _send_hot(self) -> None:
         waiting = self._hot.waiting()
@@ -179,6 +211,20 @@ class Spool:
             self._hot.sent(len(waiting))
             self._hot_retry.reset()
 
+    def _upload_samples(self) -> None:
+        """Deliver the files of samples: ahead of the segments, whose events name them."""
+        if self._sample_retry.due_in_s():
+            return
+        for path in self.samples.waiting():
+            try:
+                self._channel.upload(self.samples.name_of(path), path)
+            except EdgeFleetError as error:
+                _log.info("samples wait: %s", error.message)
+                self._sample_retry.wait()
+                return
+            self.samples.remove(path)
+            self._sample_retry.reset()
+
     def _upload(self) -> None:
         if self._cold_retry.due_in_s():
             return
@@ -192,7 +238,7 @@ class Spool:
             point("spool.uploaded")
             self._files.remove(segment)
             self._cold_retry.reset()
-        self.used_bytes = self._files.used_bytes()
+        self._measure()
 
     # --------------------------------------------------------------------------------- accounting
 

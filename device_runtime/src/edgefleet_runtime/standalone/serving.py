@@ -13,6 +13,7 @@ import msgspec
 
 from edgefleet.errors import ConflictError, InvalidInputError
 from edgefleet_runtime.engines.base import EngineOptions
+from edgefleet_runtime.otlp.extra import otlp_export
 from edgefleet_runtime.parent import watch_parent
 from edgefleet_runtime.serve.access import Access
 from edgefleet_runtime.serve.grpc.extra import grpc_server_type
@@ -20,6 +21,7 @@ from edgefleet_runtime.serve.messages import Limits
 from edgefleet_runtime.serve.queueing import BatchLimits
 from edgefleet_runtime.serve.server import Server
 from edgefleet_runtime.serve.table import ModelTable
+from edgefleet_runtime.standalone.agent import EdgeManagerConfig, edge_manager_server
 from edgefleet_runtime.standalone.control import RepositoryControl
 from edgefleet_runtime.standalone.loading import load_bundle, load_file
 from edgefleet_runtime.standalone.scratch import Scratch
@@ -27,13 +29,16 @@ from edgefleet_runtime.standalone.scratch import Scratch
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from edgefleet_runtime.serve.edgemanager.server import EdgeManagerServer
     from edgefleet_runtime.serve.grpc.server import GrpcServer
+    from edgefleet_runtime.serve.metrics import Source
     from edgefleet_runtime.serve.table import ServedModel
     from edgefleet_runtime.standalone.repository import ModelRepository
 
 _log = logging.getLogger(__name__)
 
 DRAIN_S = 8.0
+OTLP_S = 2.0  # for the last metrics and traces
 
 
 class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +62,9 @@ class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True):
         access: who may use those addresses.
         batching: how large batches may become.
         limits: what is accepted before requests are refused.
+        edge_manager: what clients of Edge Manager's agent are offered; None for nothing.
+        otlp: address of a collector for metrics and traces; empty for the one that the environment
+            names, None for none.
         exit_with_parent: stop when standard input ends.
     """
 
@@ -76,11 +84,14 @@ class StandaloneConfig(msgspec.Struct, frozen=True, kw_only=True):
     access: Access = Access()
     batching: BatchLimits = BatchLimits()
     limits: Limits = Limits()
+    edge_manager: EdgeManagerConfig | None = None
+    otlp: str | None = None
     exit_with_parent: bool = False
 
     def __post_init__(self) -> None:
         """Refuse to serve nothing, and what is said about a repository that there isn't."""
-        if not (self.models or self.bundles or self.repository):
+        asked = self.edge_manager is not None and self.edge_manager.models
+        if not (self.models or self.bundles or self.repository or asked):
             raise InvalidInputError(
                 "there is nothing to serve",
                 cure="name a model: --model NAME=FILE.onnx, --bundle DIR or --model-repository DIR",
@@ -153,9 +164,7 @@ async def serve(config: StandaloneConfig, *, announce: Callable[[str], None]) ->
     table = ModelTable()
     with Scratch() as scratch:
         repository = fill(table, config, scratch)
-        for model in table:
-            on, nodes = ", ".join(model.model.providers), dict(model.model.nodes)
-            _log.info("%s:%s runs on %s %s", model.name, model.version, on, nodes or "")
+        _tell(table)
         control = None
         if repository is not None:
             control = RepositoryControl(
@@ -164,51 +173,91 @@ async def serve(config: StandaloneConfig, *, announce: Callable[[str], None]) ->
                 scratch=scratch if config.allow_overrides else None,
                 fixed=frozenset({*config.models, *config.bundles}),
             )
-        server, *others = servers = _servers(config, table, control)
+        otlp = None if config.otlp is None else otlp_export(config.otlp)
+        server = _server(config, table, control, None if otlp is None else otlp.families)
+        others = _others(config, server, scratch)
+        servers = (server, *others.values())
+        await _start(servers)
         try:
-            for each in servers:
-                await each.start()
             if config.exit_with_parent:
                 threading.Thread(target=watch_parent, args=(loop, stop), daemon=True).start()
+            if otlp is not None:
+                table.observers.append(otlp.observe)
+                otlp.start(server.families)
             announce(f"serving on {server.endpoint}")
-            for other in others:
-                announce(f"serving gRPC on {other.endpoint}")
+            for what, other in others.items():
+                announce(f"serving {what} on {other.endpoint}")
             await stop.wait()
         finally:
             await asyncio.gather(*(each.stop(DRAIN_S) for each in servers))
+        if otlp is not None:
+            await asyncio.to_thread(otlp.stop, OTLP_S)
         for model in table.swap({}):
             model.retire()
 
 
-def _servers(
-    config: StandaloneConfig, table: ModelTable, control: RepositoryControl | None
-) -> list[Server | GrpcServer]:
-    """The REST server, and the gRPC server if the configuration names one."""
+def _always() -> bool:
+    """Ready: what was asked for is loaded before anybody listens."""
+    return True
 
-    def ready() -> bool:
-        return True  # what was asked for is loaded before anybody listens
 
-    server = Server(
+def _server(
+    config: StandaloneConfig,
+    table: ModelTable,
+    control: RepositoryControl | None,
+    figures: Source | None,
+) -> Server:
+    return Server(
         table,
         config.host,
         config.port,
         uds=config.uds,
         access=config.access,
-        ready=ready,
+        ready=_always,
         control=control,
         remote_control=config.model_control,
+        figures=figures,
+        batching=config.batching,
+        limits=config.limits,
     )
-    if config.grpc_host is None and config.grpc_uds is None:
-        return [server]
-    grpc_server = grpc_server_type()(
-        server.extensions,
-        config.grpc_host,
-        config.grpc_port,
-        uds=config.grpc_uds,
-        access=config.access,
-        ready=ready,
-    )
-    return [server, grpc_server]
+
+
+def _others(
+    config: StandaloneConfig, server: Server, scratch: Scratch
+) -> dict[str, GrpcServer | EdgeManagerServer]:
+    """The servers beside it, by what they speak."""
+    others: dict[str, GrpcServer | EdgeManagerServer] = {}
+    if config.grpc_host is not None or config.grpc_uds is not None:
+        others["gRPC"] = grpc_server_type()(
+            server.extensions,
+            config.grpc_host,
+            config.grpc_port,
+            uds=config.grpc_uds,
+            access=config.access,
+            limits=config.limits,
+            ready=_always,
+        )
+    if config.edge_manager is not None:
+        others["Edge Manager's agent API"] = edge_manager_server(
+            config.edge_manager, server.extensions.table, config.options, scratch.folder()
+        )
+    return others
+
+
+async def _start(servers: tuple[Server | GrpcServer | EdgeManagerServer, ...]) -> None:
+    """Start all of them, or none."""
+    try:
+        for server in servers:
+            await server.start()
+    except BaseException:
+        await asyncio.gather(*(server.stop(0.0) for server in servers))
+        raise
+
+
+def _tell(table: ModelTable) -> None:
+    for model in table:
+        on, nodes = ", ".join(model.model.providers), dict(model.model.nodes)
+        _log.info("%s:%s runs on %s %s", model.name, model.version, on, nodes or "")
 
 
 def _taken(name: str) -> ConflictError:

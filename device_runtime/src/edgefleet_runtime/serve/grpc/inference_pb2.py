@@ -1,8 +1,8 @@
-"""Messages of inference.proto. Made by device_runtime/tools/generate_inference_pb2.py; edit the proto."""
+"""Messages of inference.proto. Made by device_runtime/tools/generate_pb2.py; edit the proto."""
 
 from google.protobuf import descriptor_pool, message_factory
 
-# tritonclient has the same names in the default pool, and both may be in one process.
+# Clients have the same names in the default pool, and both may be in one process.
 _pool = descriptor_pool.DescriptorPool()
 _pool.AddSerializedFile(
     b'\n\x0finference.proto\x12\tinference"\x13\n\x11ServerLiveRequest"(\n\x12ServerLiveResponse\x12\x12\n\x04live\x18'
@@ -190,3 +190,18 @@ CudaSharedMemoryRegisterRequest = message_factory.GetMessageClass(_pool.FindMess
 CudaSharedMemoryRegisterResponse = message_factory.GetMessageClass(_pool.FindMessageTypeByName("inference.CudaSharedMemoryRegisterResponse"))
 CudaSharedMemoryUnregisterRequest = message_factory.GetMessageClass(_pool.FindMessageTypeByName("inference.CudaSharedMemoryUnregisterRequest"))
 CudaSharedMemoryUnregisterResponse = message_factory.GetMessageClass(_pool.FindMessageTypeByName("inference.CudaSharedMemoryUnregisterResponse"))
+TYPE_INVALID = 0
+TYPE_BOOL = 1
+TYPE_UINT8 = 2
+TYPE_UINT16 = 3
+TYPE_UINT32 = 4
+TYPE_UINT64 = 5
+TYPE_INT8 = 6
+TYPE_INT16 = 7
+TYPE_INT32 = 8
+TYPE_INT64 = 9
+TYPE_FP16 = 10
+TYPE_FP32 = 11
+TYPE_FP64 = 12
+TYPE_STRING = 13
+TYPE_BF16 = 14

@@ -1,0 +1,1 @@
+"""Metrics and traces to an OpenTelemetry collector over OTLP/HTTP; needs the extra ``[otlp]``."""

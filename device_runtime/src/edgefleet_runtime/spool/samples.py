@@ -1,0 +1,84 @@
+"""The files of samples that an application captured, in a capped folder, until they are delivered.
+
+Rules kept here:
+
+- A file is named by its digest and is whole when it has its name. It is kept before the event that
+  names it, and offered to the channel before.
+- What doesn't fit under the cap is refused. Nothing kept earlier goes for it: a sample is kept
+  because somebody asked for this very one.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from edgefleet.errors import StorageFullError
+from edgefleet.protocol.digest import digest_of
+from edgefleet.protocol.files import translate_full
+from edgefleet_runtime.store.durable import write_durably
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FOLDER = "samples"
+_ALGORITHM = "sha256"
+
+
+class SampleFiles:
+    """Files below a folder; any thread may call it.
+
+    Args:
+        root: the folder; made when the first file comes.
+        max_bytes: cap of all files together.
+    """
+
+    def __init__(self, root: Path, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._folder = root / FOLDER / _ALGORITHM
+        self._lock = threading.Lock()
+        for torn in self._folder.glob(".*.partial"):
+            torn.unlink()
+        self.used_bytes = sum(path.stat().st_size for path in self.waiting())
+
+    def put(self, data: bytes) -> str:
+        """Keep a file; returns its digest.
+
+        Raises:
+            StorageFullError: no room under the cap or on the disk.
+        """
+        digest = digest_of(data)
+        path = self._folder / digest.partition(":")[2]
+        with self._lock:
+            if path.exists():
+                return digest
+            if self.used_bytes + len(data) > self.max_bytes:
+                raise StorageFullError(
+                    f"{len(data)} bytes don't fit: samples take {self.used_bytes} of "
+                    f"{self.max_bytes} bytes",
+                    cure="wait until some were delivered, or give them more room",
+                )
+            with translate_full(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(path, data)
+            self.used_bytes += len(data)
+        return digest
+
+    def waiting(self) -> list[Path]:
+        """All files, the oldest first."""
+        try:
+            found = [path for path in self._folder.iterdir() if not path.name.startswith(".")]
+        except FileNotFoundError:
+            return []
+        return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+    def name_of(self, path: Path) -> str:
+        """Where a file goes, below the device's own prefix."""
+        return f"{FOLDER}/{_ALGORITHM}/{path.name}"
+
+    def remove(self, path: Path) -> None:
+        """Forget a file, which the channel has taken."""
+        with self._lock:
+            size = path.stat().st_size
+            path.unlink()
+            self.used_bytes -= size
