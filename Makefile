@@ -18,7 +18,7 @@ DOCS_STAMP := $(VENV)/.made-docs
 OTHERS := $(patsubst %/,%,$(dir $(wildcard device_runtime/pyproject.toml providers/*/pyproject.toml examples/*/pyproject.toml)))
 PROJECTS := pyproject.toml $(OTHERS:%=%/pyproject.toml)
 comma := ,
-EDITABLE := -e '.[analysis,demo,local,onnx,optimize,testing]' \
+EDITABLE := -e '.[analysis,cli,demo,local,onnx,optimize,testing]' \
 	$(foreach d,$(OTHERS),-e './$(d)$(if $(filter device_runtime,$(d)),[cpu$(comma)grpc$(comma)otlp],)')
 BUILD_TOOLS := 'pip>=25.1' hatchling editables
 PIP_QUIET := -m pip --quiet --disable-pip-version-check

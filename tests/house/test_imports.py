@@ -62,4 +62,4 @@ def test_each_module_of_the_protocol_can_be_imported_first(module: str) -> None:
 
 def test_documents_can_be_read_without_a_decompressor() -> None:
     light = ["documents", "pointer", "release", "report", "event", "bundle", "layout", "target"]
-    assert "zstandard" not in pulled_in(*(f"edgefleet.protocol.{name}" for name in light))
+    assert "backports.zstd" not in pulled_in(*(f"edgefleet.protocol.{name}" for name in light))

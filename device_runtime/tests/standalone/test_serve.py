@@ -266,7 +266,7 @@ def test_the_start_loads_no_pydantic_and_no_fleet(tmp_path: Path) -> None:
         "from edgefleet_runtime.standalone.serving import StandaloneConfig, fill\n"
         "table = ModelTable()\n"
         f"fill(table, StandaloneConfig(models={{'m': Path({str(file)!r})}}), Scratch())\n"
-        "wrong = ('pydantic', 'google', 'zstandard', 'edgefleet.protocol.pointer',"
+        "wrong = ('pydantic', 'google', 'backports.zstd', 'edgefleet.protocol.pointer',"
         " 'edgefleet.protocol.release', 'edgefleet.protocol.report', 'edgefleet.protocol.event',"
         " 'edgefleet_runtime.node', 'edgefleet_runtime.reconciler', 'edgefleet_runtime.spool',"
         " 'edgefleet_runtime.store', 'edgefleet_runtime.channels')\n"

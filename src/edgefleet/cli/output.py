@@ -62,10 +62,18 @@ _COLOURS = {
 
 
 def _draw(columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    try:
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError as error:
+        from edgefleet.errors import MissingExtraError
+
+        raise MissingExtraError(
+            "tables need rich",
+            cure="install it with: pip install 'edgefleet[cli]', or ask for --json",
+        ) from error
 
     table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
     if caption:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def someone_looks() -> bool:
-    """Whether standard error is a terminal or this is a notebook."""
+    """Whether standard error is a terminal or this is a notebook, and there is what shows it."""
+    if find_spec("rich") is None:  # the extra [cli]
+        return False
     if "ipykernel" in sys.modules:
         return True
     return sys.stderr is not None and sys.stderr.isatty()

@@ -8,11 +8,11 @@ BigQuery, Trino and Spark read such folders as they are.
 from __future__ import annotations
 
 import re
+import sys
 from datetime import date
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
-import zstandard
 
 from edgefleet.errors import DocumentError, IntegrityError
 from edgefleet.protocol.documents import encode
@@ -20,6 +20,11 @@ from edgefleet.protocol.event import MAX_BYTES as MAX_EVENT_BYTES
 from edgefleet.protocol.event import read_event
 from edgefleet.protocol.files import naming
 from edgefleet.protocol.names import DEVICE_PATTERN, MAX_MODEL_CHARACTERS, MODEL_PATTERN
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,9 +38,14 @@ _PATH = re.compile(
     r"\Adevices/(?P<device>[^/]+)/segments/date=(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})"
     r"/model=(?P<model>[^/]+)/(?P<id>[0-9a-z\-]{1,80})\.ndjson\.zst\Z"
 )
-_LEVEL = 3  # zstd's default; higher levels cost a Pi more than they save
-_MAX_WINDOW = 8 << 20  # bytes; RFC 8878, 3.1.1.1.2: what every decoder should support
-_FEED = 256  # compressed bytes taken at once: zstd makes at most 32 KiB of each byte, so 8 MiB
+_WRITING: dict[int, int] = {
+    zstd.CompressionParameter.compression_level: 3,  # higher ones cost a Pi more than they save
+    zstd.CompressionParameter.checksum_flag: 1,
+}
+# 8 MiB; RFC 8878, 3.1.1.1.2: what every decoder should support
+_READING: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
+_FEED = 256  # compressed bytes taken at once
+_PIECE = 8 << 20  # bytes given at once
 
 
 class SegmentName(msgspec.Struct, frozen=True, kw_only=True, order=True):
@@ -76,15 +86,14 @@ def parse_segment_path(path: str) -> SegmentName | None:
 def write_segment(events: Iterable[Event], to: BinaryIO) -> int:
     """Write events as one segment and return how many there were. ``to`` stays open."""
     count = 0
-    with zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).stream_writer(
-        to, closefd=False
-    ) as stream:
-        for event in events:
-            line = encode(event, max_bytes=MAX_EVENT_BYTES)
-            if b"\n" in line:  # data is kept as its writer formatted it, but a line is a line
-                line = msgspec.json.format(line, indent=-1)
-            stream.write(line + b"\n")
-            count += 1
+    compressor = zstd.ZstdCompressor(options=_WRITING)
+    for event in events:
+        line = encode(event, max_bytes=MAX_EVENT_BYTES)
+        if b"\n" in line:  # data is kept as its writer formatted it, but a line is a line
+            line = msgspec.json.format(line, indent=-1)
+        to.write(compressor.compress(line + b"\n"))
+        count += 1
+    to.write(compressor.flush())
     return count
 
 
@@ -118,16 +127,17 @@ def _lines(stream: BinaryIO, name: str) -> Iterator[bytes]:
 
 
 def _decompressed(stream: BinaryIO, name: str) -> Iterator[bytes]:
-    # Not zstandard's stream_reader: it takes the end of the file for the end of the frame.
-    decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-    frame, data = decompressor.decompressobj(), b""
+    # Not ZstdFile: a file may end within a frame and be taken for whole.
+    frame, data = zstd.ZstdDecompressor(options=_READING), b""
     complete = False
     while data := data or stream.read(_FEED):
         if complete:
-            frame, complete = decompressor.decompressobj(), False
+            frame, complete = zstd.ZstdDecompressor(options=_READING), False
         try:
-            yield frame.decompress(data)
-        except zstandard.ZstdError as error:
+            yield frame.decompress(data, _PIECE)
+            while not (frame.eof or frame.needs_input):
+                yield frame.decompress(b"", _PIECE)
+        except zstd.ZstdError as error:
             msg = f"{name} is damaged: {error}"
             raise IntegrityError(msg, cure=_DAMAGED) from error
         complete, data = frame.eof, frame.unused_data
