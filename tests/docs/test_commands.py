@@ -11,7 +11,7 @@ from edgefleet_runtime.cli import main
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```(?:sh|ini)\n(.*?)```", re.DOTALL)
-TYPED = re.compile(r"edgefleet-runtime (\w+)((?: +[^\s#&|]+)*)")
+TYPED = re.compile(r"edgefleet-runtime (engines \w+|\w+)((?: +[^\s#&|]+)*)")
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
 
@@ -37,7 +37,7 @@ def test_pages_tell_commands() -> None:
 def test_commands_and_options_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command, options in typed(page):
         with pytest.raises(SystemExit) as ended:
-            main([command, "--help"])
+            main([*command.split(), "--help"])
         known = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
         assert ended.value.code == 0
         assert known >= set(options), f"{page.name}: {command}"

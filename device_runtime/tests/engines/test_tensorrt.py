@@ -141,6 +141,11 @@ def wanted(tmp_path: Path) -> tuple[Path, EngineOptions]:
     return tmp_path / "model" / "m.onnx", options
 
 
+def asked_for(jetson: Jetson) -> list[list[str]]:
+    """The providers of each session that was opened, without their options."""
+    return [[one if isinstance(one, str) else one[0] for one in each] for each in jetson.asked]
+
+
 def test_an_engine_is_built_once_and_loaded_from_its_entry(jetson: Jetson, tmp_path: Path) -> None:
     for _ in range(2):
         OnnxRuntimeEngine().load(*wanted(tmp_path))
@@ -165,8 +170,7 @@ def test_while_an_engine_is_built_the_next_best_provider_serves(
 ) -> None:
     engine, (entry, options) = OnnxRuntimeEngine(), wanted(tmp_path)
     engine.load(entry, engine.interim(options))
-    (asked,) = jetson.asked
-    assert [one if isinstance(one, str) else one[0] for one in asked] == [CUDA, CPU]
+    assert asked_for(jetson) == [[CUDA, CPU]]
     assert engine.interim(replace(options, providers=())).providers == (CUDA, CPU)
 
 
@@ -175,5 +179,5 @@ def test_where_the_machine_cannot_be_told_nothing_is_kept(
 ) -> None:
     monkeypatch.setattr(onnxruntime, "fingerprint", lambda _: None)
     OnnxRuntimeEngine().load(*wanted(tmp_path))
-    assert jetson.asked == [[TENSORRT, CUDA, CPU]]
+    assert asked_for(jetson) == [[TENSORRT, CUDA, CPU]]
     assert not (tmp_path / "cache").exists()

@@ -68,7 +68,6 @@ class FolderModels:
         try:
             if (place / _BUNDLE).is_file():
                 laid_out = self._work / uuid.uuid4().hex
-                laid_out.mkdir()
                 served = load_bundle(name, place, laid_out, self._options)
             else:
                 served = load_file(name, _file_of(place), self._options)

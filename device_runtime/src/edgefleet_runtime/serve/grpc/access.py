@@ -98,7 +98,7 @@ def _unread(handler: Any) -> Any:  # noqa: ANN401 - grpc has no types
     """Answers a call that takes nothing, whatever its caller sends."""
 
     async def answer(_: object, context: Any) -> AsyncIterator[Any]:  # noqa: ANN401 - likewise
-        yield await handler.unary_unary(handler.request_deserializer(b""), context)
+        yield await handler.unary_unary(b"", context)
 
     return grpc.stream_stream_rpc_method_handler(
         answer, response_serializer=handler.response_serializer
