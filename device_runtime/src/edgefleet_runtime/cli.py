@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import EdgeFleetError
 from edgefleet_runtime import __version__
-from edgefleet_runtime.commands import bench, doctor, engines, once, run, serve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,19 +30,20 @@ examples:
 exit codes: 0 stopped in order; 1 could not run (standard error says why, and the cure); 2 usage;
 'once' has more, see its --help
 """
-_COMMANDS = (
-    ("serve", serve, "serve model files, bundles or a Triton repository, without a fleet"),
-    ("run", run, "serve what the fleet delivers, until stopped"),
-    ("once", once, "look at the fleet once, do what it asks for, report and end"),
-    ("bench", bench, "measure a model on this device, and tell what to set"),
-    ("engines", engines, "list, export and import engines that were built from models"),
-    ("doctor", doctor, "what works on this device, and what to do"),
-)
+_COMMANDS = {
+    "serve": "serve model files, bundles or a Triton repository, without a fleet",
+    "run": "serve what the fleet delivers, until stopped",
+    "once": "look at the fleet once, do what it asks for, report and end",
+    "bench": "measure a model on this device, and tell what to set",
+    "engines": "list, export and import engines that were built from models",
+    "doctor": "what works on this device, and what to do",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    arguments = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    arguments = _parser(next((word for word in given if word in _COMMANDS), "")).parse_args(given)
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.DEBUG if arguments.verbose else logging.INFO,
@@ -58,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(chosen: str) -> argparse.ArgumentParser:
+    """The parser of all commands, which knows the options of the chosen one."""
     parser = argparse.ArgumentParser(
         prog="edgefleet-runtime",
         description=_ABOUT,
@@ -68,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edgefleet-runtime {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="log every step")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for name, command, about in _COMMANDS:
-        command.add(commands.add_parser(name, help=about, description=command.__doc__))
+    for name, about in _COMMANDS.items():
+        parser_of_one = commands.add_parser(name, help=about)
+        if name == chosen:
+            command = import_module(f"edgefleet_runtime.commands.{name}")
+            parser_of_one.description = command.__doc__
+            command.add(parser_of_one)
     return parser

@@ -144,7 +144,7 @@ def test_the_runtime_is_taken_from_nvidias_wheel(
         raise OSError(f"{name}: no such file")
 
     monkeypatch.setattr(ctypes, "CDLL", load)
-    monkeypatch.setattr("edgefleet_runtime.engines.cuda.distribution", installed)
+    monkeypatch.setattr("importlib.metadata.distribution", installed)
     found = find_cuda(machine(tmp_path))
     assert found is not None
     assert found.device_count() == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,7 @@ def test_a_machine_is_told_by_its_driver_and_cards(
         name, version = "tensorrt-cu13", "10.13"
 
     assert fingerprint("1.31.1", root=tmp_path) is None
-    monkeypatch.setattr(tensorrt, "distributions", lambda: [Package])
+    monkeypatch.setattr(metadata, "distributions", lambda: [Package])
     assert fingerprint("1.31.1", root=tmp_path) is None, "without a driver"
     driver = tmp_path / "proc/driver/nvidia"
     (driver / "gpus/0000:01:00.0").mkdir(parents=True)

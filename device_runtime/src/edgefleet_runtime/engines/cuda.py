@@ -13,7 +13,6 @@ from __future__ import annotations
 import ctypes
 import logging
 import re
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -84,6 +83,11 @@ def find_cuda(root: Path = Path("/")) -> LoadedCuda | None:
 
 
 def _in_wheels() -> Iterator[Path]:
+    from importlib.metadata import (  # noqa: PLC0415 - slow, and only where a GPU is
+        PackageNotFoundError,
+        distribution,
+    )
+
     for wheel in _WHEELS:
         try:
             files = distribution(wheel).files or ()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +41,8 @@ def fingerprint(onnxruntime: str, *, root: Path = Path("/")) -> Fingerprint | No
         onnxruntime: its version.
         root: where ``/proc`` lies.
     """
+    from importlib.metadata import distributions  # noqa: PLC0415 - slow, and only for TensorRT
+
     names = ("tensorrt-cu13", "tensorrt-cu12", "tensorrt")
     found = {d.name.lower(): d.version for d in distributions() if d.name}
     tensorrt = next((f"{name} {found[name]}" for name in names if name in found), "")

@@ -22,7 +22,6 @@ from edgefleet_runtime.serve.queueing import BatchLimits
 from edgefleet_runtime.serve.server import Server
 from edgefleet_runtime.serve.table import ModelTable
 from edgefleet_runtime.standalone.agent import EdgeManagerConfig, edge_manager_server
-from edgefleet_runtime.standalone.control import RepositoryControl
 from edgefleet_runtime.standalone.loading import load_bundle, load_file
 from edgefleet_runtime.standalone.scratch import Scratch
 
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from edgefleet_runtime.serve.grpc.server import GrpcServer
     from edgefleet_runtime.serve.metrics import Source
     from edgefleet_runtime.serve.table import ServedModel
+    from edgefleet_runtime.standalone.control import RepositoryControl
     from edgefleet_runtime.standalone.repository import ModelRepository
 
 _log = logging.getLogger(__name__)
@@ -165,14 +165,7 @@ async def serve(config: StandaloneConfig, *, announce: Callable[[str], None]) ->
     with Scratch() as scratch:
         repository = fill(table, config, scratch)
         _tell(table)
-        control = None
-        if repository is not None:
-            control = RepositoryControl(
-                repository,
-                table,
-                scratch=scratch if config.allow_overrides else None,
-                fixed=frozenset({*config.models, *config.bundles}),
-            )
+        control = None if repository is None else _control(config, repository, table, scratch)
         otlp = None if config.otlp is None else otlp_export(config.otlp)
         server = _server(config, table, control, None if otlp is None else otlp.families)
         others = _others(config, server, scratch)
@@ -194,6 +187,21 @@ async def serve(config: StandaloneConfig, *, announce: Callable[[str], None]) ->
             await asyncio.to_thread(otlp.stop, OTLP_S)
         for model in table.swap({}):
             model.retire()
+
+
+def _control(
+    config: StandaloneConfig, repository: ModelRepository, table: ModelTable, scratch: Scratch
+) -> RepositoryControl:
+    from edgefleet_runtime.standalone.control import (  # noqa: PLC0415 - for a repository alone
+        RepositoryControl,
+    )
+
+    return RepositoryControl(
+        repository,
+        table,
+        scratch=scratch if config.allow_overrides else None,
+        fixed=frozenset({*config.models, *config.bundles}),
+    )
 
 
 def _always() -> bool:
