@@ -75,7 +75,7 @@ class JsonMount:
         return answer_json(start, 200, answer)
 
 
-class _Handler(MotoRequestHandler):  # type: ignore[misc] - moto's is untyped where it matters
+class _Handler(MotoRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # answers leave in one piece: otherwise each call costs some 40 ms
     disable_nagle_algorithm = True
