@@ -82,6 +82,16 @@ def test_a_script_runs_unchanged_against_it(tmp_path: Path) -> None:
     assert done.stdout == "()\n"
 
 
+def test_the_operators_own_configuration_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with mock("aws", "local", state=tmp_path / "state") as session, session.connect() as fleet:
+        assert fleet.registry.list() == ()
+
+
 def test_it_tells_what_it_saw(cloud: AwsMock, clients: Clients, settings: AwsSettings) -> None:
     clients.s3.put_object(Bucket=settings.bucket, Key=f"{settings.prefix}/x", Body=b"")
     last = list(cloud.seen())[-1].split(" ", 1)[1]
