@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import io
 import itertools
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import BinaryIO
 
 import pytest
@@ -82,6 +86,34 @@ def test_an_upload_whose_connection_was_lost_goes_on_with_what_is_missing(
     assert _count(cloud, "CreateMultipartUpload", settings) == 1
     with blobs.open(DESCRIPTOR.digest) as stream:
         assert digest_of(stream.read(len(DATA))) == DESCRIPTOR.digest
+
+
+def test_an_operator_that_is_killed_leaves_nothing_visible_and_can_be_followed(
+    cloud: AwsMock, blobs: S3BlobStore, settings: AwsSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "blob").write_bytes(DATA)
+    work = f"""
+import os, signal, sys
+from edgefleet.protocol.bundle import Descriptor
+from edgefleet_aws.blobs import S3BlobStore
+from edgefleet_aws.clients import Clients
+from edgefleet_aws.settings import AwsSettings
+settings = AwsSettings.model_validate_json(sys.argv[1])
+told = []
+def die(count):
+    told.append(count)
+    if len(told) == {PARTS}:
+        os.kill(os.getpid(), signal.SIGKILL)
+descriptor = Descriptor(media_type="", digest={DESCRIPTOR.digest!r}, size={len(DATA)})
+S3BlobStore(Clients(settings), settings).put(descriptor, lambda: open("blob", "rb"), progress=die)
+"""
+    command = [sys.executable, "-c", work, settings.model_dump_json()]
+    done = subprocess.run(command, cwd=tmp_path, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert blobs.size(DESCRIPTOR.digest) is None
+    assert blobs.put(DESCRIPTOR, _source)
+    assert _count(cloud, "CreateMultipartUpload", settings) == 1
+    assert _count(cloud, "UploadPart", settings) >= PARTS
 
 
 def test_a_part_that_holds_other_bytes_is_sent_again(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,30 @@ def test_a_push_that_ended_before_its_package_was_made_is_whole_and_gets_one_lat
     cloud.rules.add(Rule("sagemaker.CreateModelPackage", fault=fault))
     with pytest.raises(UnavailableError):
         registry.push(bundle, "digits")
+    assert [version.version for version in registry.versions("digits")] == ["1"]
     assert registry.push(bundle, "digits").version == "1"
-    registry.approve("digits:1", by="ada")
     package = _package(clients, settings)
-    assert (package["ModelPackageVersion"], package["ModelApprovalStatus"]) == (1, "Approved")
+    assert package["ModelPackageVersion"] == 1
+    assert package["ModelPackageDescription"] == f"digits:1 {bundle.digest}"
+
+
+def test_a_push_whose_answer_was_lost_is_one_version(
+    cloud: AwsMock,
+    make_settings: Callable[..., AwsSettings],
+    make_clients: Callable[[AwsSettings], Clients],
+    tmp_path: Path,
+) -> None:
+    settings = make_settings(max_attempts=2)
+    clients = make_clients(settings)
+    registry = SageMakerRegistry(clients, settings)
+    bundle = samples.bundle(tmp_path)
+    for descriptor in bundle.blobs():
+        registry.blobs.put(descriptor, partial(bundle.open, descriptor))
+    cloud.rules.add(Rule("s3.PutObject", cut_answer_at=0))
+    cloud.rules.add(Rule("sagemaker.CreateModelPackage", cut_answer_at=0))
+    assert registry.push(bundle, "digits").version == "1"
+    assert len(registry.versions("digits")) == 1
+    assert _package(clients, settings)["ModelPackageVersion"] == 1
 
 
 def test_deleting_a_version_deletes_its_package(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_JSON_BYTES = 16 << 20
 _CREDENTIAL = re.compile(r"Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/")
 # Signing name -> boto3's name of the service, where they differ.
-_SERVICES = {"execute-api": "iot", "iotdata": "iot-data"}
+_SERVICES = {"execute-api": "iot", "iotdata": "iot-data", "greengrass": "greengrassv2"}
 
 
 class Fault(Exception):  # noqa: N818 - AWS's word
