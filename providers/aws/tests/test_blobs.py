@@ -166,6 +166,17 @@ def test_a_blob_that_another_operator_stored_meanwhile_is_left_as_it_is(
     assert _uploads(clients, settings) == []
 
 
+@pytest.mark.parametrize("data", [DATA, b"small"], ids=["parts", "whole"])
+def test_what_somebody_else_wrote_in_a_blobs_place_is_told(
+    data: bytes, blobs: S3BlobStore, clients: Clients, settings: AwsSettings
+) -> None:
+    descriptor = Descriptor(media_type="", digest=digest_of(data), size=len(data))
+    key = f"{settings.prefix}/{blob_path(descriptor.digest)}"
+    clients.s3.put_object(Bucket=settings.bucket, Key=key, Body=b"half")
+    with pytest.raises(IntegrityError, match=f"delete s3://{settings.bucket}/{key}"):
+        blobs.put(descriptor, lambda: io.BytesIO(data))
+
+
 def test_wrong_content_ends_the_upload(
     blobs: S3BlobStore, clients: Clients, settings: AwsSettings
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgefleet.errors import UnavailableError
+from edgefleet.errors import AccessDeniedError, UnavailableError
 from edgefleet.interfaces.values import ApprovalState
 from edgefleet.protocol.names import MODEL_PATTERN
 from edgefleet.testing.kit import samples
@@ -157,6 +157,26 @@ def test_a_version_whose_package_somebody_deleted_stays_and_can_be_deleted(
     assert registry.get("digits:1").approval.state is ApprovalState.PENDING
     registry.delete("digits:1")
     assert registry.versions("digits") == ()
+
+
+@pytest.mark.parametrize("call", ["get", "versions", "alias", "delete", "approve"])
+def test_whatever_is_called_says_which_action_is_missing(
+    call: str, registry: SageMakerRegistry, cloud: AwsMock, tmp_path: Path
+) -> None:
+    registry.push(samples.bundle(tmp_path), "digits")
+    said = "User: ada is not authorized to perform: sagemaker:ListModelPackages on resource: x"
+    fault = Fault("AccessDeniedException", said)
+    # an alias asks twice: for the version, and whether the name is taken
+    cloud.rules.add(Rule("sagemaker.ListModelPackages", skip=call == "alias", fault=fault))
+    calls: dict[str, Callable[[], object]] = {
+        "get": lambda: registry.get("digits:1"),
+        "versions": lambda: registry.versions("digits"),
+        "alias": lambda: registry.alias("digits:1", "1"),
+        "delete": lambda: registry.delete("digits:1"),
+        "approve": lambda: registry.approve("digits:1", by="ada"),
+    }
+    with pytest.raises(AccessDeniedError, match="do sagemaker:ListModelPackages"):
+        calls[call]()
 
 
 def test_more_than_sagemaker_takes_is_kept_all_the_same(

@@ -130,6 +130,7 @@ class S3BlobStore(BlobStore):
             with source() as stream:
                 data = b"".join(checked_chunks(stream, descriptor))
             self._put_whole(descriptor, data)
+            self._check_size(descriptor)
             if progress is not None:
                 progress(len(data))
             return
@@ -140,6 +141,7 @@ class S3BlobStore(BlobStore):
             )
             with source() as stream:
                 if upload.send(stream, descriptor, told):
+                    self._check_size(descriptor)
                     return
             if self._size(descriptor.digest) == descriptor.size:  # whoever ended it completed it
                 told.up_to(descriptor.size)
@@ -148,6 +150,16 @@ class S3BlobStore(BlobStore):
             f"uploads of blob {descriptor.digest} kept being ended by somebody else",
             cure="look for a lifecycle rule that ends uploads too soon, then push again",
         )
+
+    def _check_size(self, descriptor: Descriptor) -> None:
+        """What was there before us wasn't written by us: it must have the right size at least."""
+        there = self._size(descriptor.digest)
+        if there != descriptor.size:
+            raise IntegrityError(
+                f"blob {descriptor.digest} has {there} bytes in S3 and should have "
+                f"{descriptor.size}: something else wrote it",
+                cure=f"delete {self._sources[0]}/{blob_path(descriptor.digest)} and push again",
+            )
 
     def _size_of_parts(self, descriptor: Descriptor) -> int:
         least = -(-descriptor.size // MAX_PARTS)

@@ -103,8 +103,12 @@ class SageMakerRegistry(DocumentRegistry):
 
     def _delete(self, name: str, version: str) -> None:
         arn = self._packages(name).get(version, {}).get("ModelPackageArn")
-        if arn is not None:
-            self._clients.sagemaker.delete_model_package(ModelPackageName=arn)
+        try:
+            if arn is not None:
+                self._clients.sagemaker.delete_model_package(ModelPackageName=arn)
+        except Exception as error:
+            if code_of(error) not in _ABSENT:  # else somebody was first
+                raise
         super()._delete(name, version)
 
     # Reading: the record, and what a person decided in SageMaker
