@@ -133,6 +133,19 @@ def test_a_part_that_holds_other_bytes_is_sent_again(
         assert b"".join(iter(lambda: stream.read(MIB), b"")) == DATA
 
 
+def test_a_store_that_lists_no_checksums_goes_on_by_the_parts_tags(
+    cloud: AwsMock, blobs: S3BlobStore, clients: Clients, settings: AwsSettings
+) -> None:
+    place = {"Bucket": settings.bucket, "Key": f"{settings.prefix}/{blob_path(DESCRIPTOR.digest)}"}
+    upload = clients.s3.create_multipart_upload(**place)["UploadId"]
+    for number, data in ((1, DATA[: 5 * MIB]), (2, noise(5 * MIB, 8))):
+        clients.s3.upload_part(**place, UploadId=upload, PartNumber=number, Body=data)
+    blobs.put(DESCRIPTOR, _source)
+    assert _count(cloud, "UploadPart", settings) == 2 + PARTS - 1
+    with blobs.open(DESCRIPTOR.digest) as stream:
+        assert b"".join(iter(lambda: stream.read(MIB), b"")) == DATA
+
+
 def test_an_upload_that_somebody_ended_is_begun_anew(
     blobs: S3BlobStore, clients: Clients, settings: AwsSettings
 ) -> None:

@@ -214,18 +214,18 @@ class _Upload:
         self._part_bytes = part_bytes
         self._slots = threading.Semaphore(SENDERS)
         begun = self._begun()
-        self._id = begun or str(
-            self._s3.create_multipart_upload(**at, ChecksumAlgorithm="SHA256")["UploadId"]
-        )
+        upload = begun or self._s3.create_multipart_upload(**at, ChecksumAlgorithm="SHA256")
+        self._id = str(upload["UploadId"])
+        # One that was begun with checksums must name them all at its completion.
+        self._checked = begun is None or begun.get("ChecksumAlgorithm") == "SHA256"
         self._there = {part.number: part for part in self._parts()} if begun else {}
 
-    def _begun(self) -> str | None:
+    def _begun(self) -> dict[str, Any] | None:
         pages = self._s3.get_paginator("list_multipart_uploads").paginate(
             Bucket=self._at["Bucket"], Prefix=self._at["Key"]
         )
         begun = [one for page in pages for one in page.get("Uploads", ())]
-        newest = max(begun, key=lambda one: (one["Initiated"], one["UploadId"]), default=None)
-        return None if newest is None else str(newest["UploadId"])
+        return max(begun, key=lambda one: (one["Initiated"], one["UploadId"]), default=None)
 
     def _parts(self) -> Iterator[_Part]:
         try:
@@ -283,14 +283,11 @@ class _Upload:
             there = self._there.get(number)
             if there is not None and there.holds(data, checksum):
                 return there
+            guard = {"ChecksumSHA256": checksum} if self._checked else {}
             reply = self._s3.upload_part(
-                **self._at,
-                UploadId=self._id,
-                PartNumber=number,
-                Body=data,
-                ChecksumSHA256=checksum,
+                **self._at, UploadId=self._id, PartNumber=number, Body=data, **guard
             )
-            return _Part(number, reply["ETag"], len(data), reply.get("ChecksumSHA256"))
+            return _Part(number, reply["ETag"], len(data), checksum if self._checked else None)
         finally:
             self._slots.release()
 
