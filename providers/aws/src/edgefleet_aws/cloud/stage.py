@@ -1,0 +1,109 @@
+"""What stands in the mock cloud before anybody calls, and what is swept away after."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import botocore.session
+from botocore.config import Config
+
+from edgefleet_aws.cloud.objects import Objects
+from edgefleet_aws.cloud.packages import ModelPackages
+from edgefleet_aws.cloud.server import CloudServer, JsonMount
+from edgefleet_aws.cloud.training import TrainingJobs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from edgefleet_aws.cloud.rules import Rules
+
+
+class Stage:
+    """The mock cloud as a whole: its server, what is mounted there, its first bucket.
+
+    Args:
+        rules: faults to inject.
+        folder: for what training jobs work with.
+        region: of the mock's own clients.
+    """
+
+    def __init__(self, rules: Rules, folder: Path, *, region: str) -> None:
+        self._server = CloudServer(rules)
+        self._region = region
+        self._jobs = TrainingJobs(folder, self._client)
+        self._bucket: str | None = None
+        packages = ModelPackages()
+        self._server.mounts["sagemaker"] = JsonMount(
+            {**packages.operations, **self._jobs.operations}
+        )
+        self._server.mounts["logs"] = JsonMount({})
+        self._server.mounts["s3"] = Objects()
+
+    @property
+    def running(self) -> bool:
+        """Whether the cloud can be called."""
+        return self._server.running
+
+    @property
+    def url(self) -> str:
+        """Where it can be called."""
+        return self._server.url
+
+    def seen(self) -> Iterator[str]:
+        """A line a call, oldest first."""
+        return self._server.seen()
+
+    def _client(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no types
+        # Nothing of the operator's own configuration: a profile that is named there may not exist.
+        core = botocore.session.Session(
+            session_vars={
+                "profile": (None, None, None, None),
+                "config_file": (None, None, os.devnull, None),
+                "credentials_file": (None, None, os.devnull, None),
+            }
+        )
+        core.set_credentials("mock", "mock")
+        return boto3.session.Session(botocore_session=core).client(
+            service,
+            region_name=self._region,
+            endpoint_url=self._server.url,
+            config=Config(proxies={"http": None}),
+        )
+
+    def open(self, bucket: str) -> None:
+        """Listen, and make the bucket."""
+        self._server.start()
+        s3 = self._client("s3")
+        s3.create_bucket(Bucket=bucket)
+        s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(_mirrored(bucket)))
+        self._bucket = bucket
+
+    def close(self) -> None:
+        """End what runs, empty and remove the bucket, stop listening; may be called twice."""
+        self._jobs.close()
+        if self._bucket is not None:
+            self._remove_bucket()
+        self._server.stop()
+
+    def _remove_bucket(self) -> None:
+        s3, bucket, self._bucket = self._client("s3"), self._bucket, None
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+            found = [{"Key": item["Key"]} for item in page.get("Contents", ())]
+            if found:
+                s3.delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
+        s3.delete_bucket(Bucket=bucket)
+
+
+def _mirrored(bucket: str) -> dict[str, Any]:
+    """A policy that stands for a mirror in front of the bucket: anyone may read blobs, no more."""
+    reading = {
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": "s3:GetObject",
+        "Resource": f"arn:aws:s3:::{bucket}/*/blobs/*",
+    }
+    return {"Version": "2012-10-17", "Statement": [reading]}
