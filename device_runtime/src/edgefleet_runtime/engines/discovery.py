@@ -2,14 +2,17 @@
 
 A package that brings an engine names its `Engine` class in the group
 ``edgefleet_runtime.engines``. An engine that fails to import is logged and passed over: it harms
-only who needs it. Our own are asked first: reading every package's metadata takes longer than the
-rest of a small server's start.
+only who needs it. Where no other package brings engines, ours are found without
+`importlib.metadata`, which takes 20 ms, a tenth of a small server's start.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import MissingExtraError, PluginImportError, UnsupportedError
@@ -51,7 +54,7 @@ def engine_named(name: str) -> Engine | None:
 def engine_for(model_format: str) -> Engine:
     """An engine that opens files of this format and whose library is installed.
 
-    Of several, our own, else the first by name.
+    Of several, the first by name.
 
     Raises:
         MissingExtraError: an engine knows the format and its library is not installed.
@@ -59,7 +62,7 @@ def engine_for(model_format: str) -> Engine:
         UnsupportedError: no installed engine knows it.
     """
     ours = _OURS.get(model_format)
-    if ours is not None:
+    if ours is not None and not _others_bring_engines():
         own: type[Engine] = getattr(import_module(ours[0]), ours[1])
         if own.available():
             return own()
@@ -86,6 +89,24 @@ def engine_for(model_format: str) -> Engine:
     known = ", ".join(engine_names()) or "none"
     msg = f"no installed engine opens {model_format!r} files; installed: {known}"
     raise UnsupportedError(msg, cure=_CURE)
+
+
+def _others_bring_engines() -> bool:
+    """Whether the metadata of another installed wheel names the group."""
+    for folder in filter(os.path.isdir, sys.path):
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                ours = entry.name.startswith("edgefleet_runtime-")
+                if entry.name.endswith(".dist-info") and not ours and _names_engines(entry.path):
+                    return True
+    return False
+
+
+def _names_engines(metadata: str) -> bool:
+    try:
+        return GROUP.encode() in Path(metadata, "entry_points.txt").read_bytes()
+    except OSError:
+        return False
 
 
 def _points() -> Iterable[EntryPoint]:
