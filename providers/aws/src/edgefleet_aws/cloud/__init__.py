@@ -1,0 +1,1 @@
+"""What the mock of AWS is made of."""
