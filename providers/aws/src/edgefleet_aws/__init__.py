@@ -1,0 +1,1 @@
+"""AWS behind EdgeFleet's interfaces: S3 and SageMaker."""

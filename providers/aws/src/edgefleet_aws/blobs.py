@@ -1,0 +1,315 @@
+"""The blob store: bytes by digest in S3 or any store that speaks its protocol.
+
+Rules kept here:
+
+- A blob appears when it is whole and its bytes have hashed to its name, and never before: S3 shows
+  an object when its one request, or the completion of its parts, has succeeded. Nobody overwrites
+  it (``If-None-Match: *``).
+- Larger blobs go in parts. An upload that was interrupted goes on: parts whose SHA-256 is what the
+  source holds are not sent again. S3's checksum of the whole is one of parts' checksums, so it
+  guards parts only; the digest is ours.
+- At most ``SENDERS + 1`` parts are in memory.
+
+Uploads that nobody goes on with keep their parts, and cost: give the bucket a lifecycle rule that
+ends them (``AbortIncompleteMultipartUpload``, README).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+
+from edgefleet.errors import EdgeFleetError, IntegrityError, NotFoundError, UnavailableError
+from edgefleet.interfaces.blobs import BlobStore
+from edgefleet.protocol.digest import blob_path
+from edgefleet.protocol.layout import checked_chunks
+from edgefleet_aws.errors import code_of, translate
+from edgefleet_aws.reading import ObjectStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
+    from edgefleet.protocol.bundle import Descriptor
+    from edgefleet_aws.clients import Clients
+    from edgefleet_aws.settings import AwsSettings
+
+    Progress = Callable[[int], object]
+
+SENDERS = 4  # parts under way at once
+MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+MAX_TRIES = 3  # of an upload that somebody else ended meanwhile
+_MIB = 1 << 20
+_THERE = {"PreconditionFailed"}
+_ENDED = {"NoSuchUpload"}
+
+
+class _Part(NamedTuple):
+    """A part that S3 holds, as a completion names it."""
+
+    number: int
+    tag: str
+    size: int
+    checksum: str | None
+
+    def named(self) -> dict[str, Any]:
+        named: dict[str, Any] = {"PartNumber": self.number, "ETag": self.tag}
+        return named if self.checksum is None else {**named, "ChecksumSHA256": self.checksum}
+
+
+class S3BlobStore(BlobStore):
+    """Blobs below ``s3://BUCKET/PREFIX/blobs/sha256/``.
+
+    Args:
+        clients: to reach S3 with; closed with the store.
+        settings: bucket, prefix, size of parts.
+    """
+
+    provider = "aws"
+
+    def __init__(self, clients: Clients, settings: AwsSettings) -> None:
+        self._clients = clients
+        self._bucket = settings.bucket
+        self._prefix = settings.prefix
+        self._part_bytes = settings.part_bytes
+        self._sources = (settings.root,)
+
+    def close(self) -> None:
+        self._clients.close()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return self._sources
+
+    def _translate(self, error: Exception) -> EdgeFleetError | None:
+        return translate(error)
+
+    def _at(self, digest: str) -> dict[str, object]:
+        return {"Bucket": self._bucket, "Key": f"{self._prefix}/{blob_path(digest)}"}
+
+    def _size(self, digest: str) -> int | None:
+        try:
+            reply = self._clients.s3.head_object(**self._at(digest))
+        except Exception as error:
+            if code_of(error) == "404":
+                return None
+            raise
+        return int(reply["ContentLength"])
+
+    def _open(self, digest: str, offset: int) -> BinaryIO:
+        try:
+            stream = ObjectStream(self._clients.s3, self._at(digest), offset)
+        except Exception as error:
+            if code_of(error) == "NoSuchKey":
+                raise NotFoundError(
+                    f"blob {digest} is not in the registry",
+                    cure="push the bundle again, missing blobs are sent",
+                ) from error
+            raise
+        return cast("BinaryIO", stream)
+
+    def _put(
+        self,
+        descriptor: Descriptor,
+        source: Callable[[], BinaryIO],
+        progress: Progress | None,
+    ) -> None:
+        if descriptor.size <= self._part_bytes:
+            with source() as stream:
+                data = b"".join(checked_chunks(stream, descriptor))
+            self._put_whole(descriptor, data)
+            if progress is not None:
+                progress(len(data))
+            return
+        told = _Told(progress)
+        for _ in range(MAX_TRIES):
+            upload = _Upload(
+                self._clients, self._at(descriptor.digest), self._size_of_parts(descriptor)
+            )
+            with source() as stream:
+                if upload.send(stream, descriptor, told):
+                    return
+            if self._size(descriptor.digest) == descriptor.size:  # whoever ended it completed it
+                told.up_to(descriptor.size)
+                return
+        raise UnavailableError(
+            f"uploads of blob {descriptor.digest} kept being ended by somebody else",
+            cure="look for a lifecycle rule that ends uploads too soon, then push again",
+        )
+
+    def _size_of_parts(self, descriptor: Descriptor) -> int:
+        least = -(-descriptor.size // MAX_PARTS)
+        return max(self._part_bytes, -(-least // _MIB) * _MIB)
+
+    def _put_whole(self, descriptor: Descriptor, data: bytes) -> None:
+        with contextlib.suppress(_There), _already_there():
+            self._clients.s3.put_object(
+                **self._at(descriptor.digest),
+                Body=data,
+                IfNoneMatch="*",
+                ChecksumSHA256=_sha256(data),
+            )
+
+
+class _There(Exception):  # noqa: N818 - no failure: the blob is there
+    """Somebody else has stored it meanwhile."""
+
+
+@contextlib.contextmanager
+def _already_there() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if code_of(error) in _THERE:
+            raise _There from error
+        raise
+
+
+class _Told:
+    """Progress of a blob that may be sent more than once: told up to its size, never beyond."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress, self._told = progress, 0
+
+    def up_to(self, total: int) -> None:
+        if self._progress is not None and total > self._told:
+            self._progress(total - self._told)
+        self._told = max(self._told, total)
+
+
+class _Upload:
+    """One upload in parts: a new one, or the newest that was begun for the same blob.
+
+    Two that go on with the same upload send the same bytes under the same numbers; one completes
+    it, and the other finds the blob there.
+    """
+
+    def __init__(self, clients: Clients, at: dict[str, object], part_bytes: int) -> None:
+        self._s3 = clients.s3
+        self._at = at
+        self._part_bytes = part_bytes
+        self._slots = threading.Semaphore(SENDERS)
+        begun = self._begun()
+        self._id = begun or str(
+            self._s3.create_multipart_upload(**at, ChecksumAlgorithm="SHA256")["UploadId"]
+        )
+        self._there = {part.number: part for part in self._parts()} if begun else {}
+
+    def _begun(self) -> str | None:
+        pages = self._s3.get_paginator("list_multipart_uploads").paginate(
+            Bucket=self._at["Bucket"], Prefix=self._at["Key"]
+        )
+        begun = [one for page in pages for one in page.get("Uploads", ())]
+        newest = max(begun, key=lambda one: (one["Initiated"], one["UploadId"]), default=None)
+        return None if newest is None else str(newest["UploadId"])
+
+    def _parts(self) -> Iterator[_Part]:
+        try:
+            for page in self._s3.get_paginator("list_parts").paginate(
+                **self._at, UploadId=self._id
+            ):
+                for part in page.get("Parts", ()):
+                    yield _Part(
+                        part["PartNumber"], part["ETag"], part["Size"], part.get("ChecksumSHA256")
+                    )
+        except Exception as error:
+            if code_of(error) not in _ENDED:
+                raise
+
+    def send(self, stream: BinaryIO, descriptor: Descriptor, told: _Told) -> bool:
+        """Send what is missing and complete the upload; False where somebody ended it.
+
+        Raises:
+            IntegrityError: the source holds other bytes; the upload is given up.
+        """
+        try:
+            parts = self._send_parts(stream, descriptor, told)
+            with contextlib.suppress(_There), _already_there():
+                self._complete(parts)
+                return True
+        except IntegrityError:
+            self._give_up()
+            raise
+        except Exception as error:
+            if code_of(error) in _ENDED:
+                return False
+            raise
+        self._give_up()
+        return True
+
+    def _send_parts(self, stream: BinaryIO, descriptor: Descriptor, told: _Told) -> list[_Part]:
+        sent: list[Future[_Part]] = []
+        done = 0
+        with ThreadPoolExecutor(SENDERS, thread_name_prefix="edgefleet-upload") as pool:
+            try:
+                for number, data in enumerate(_in_parts(stream, descriptor, self._part_bytes), 1):
+                    self._slots.acquire()
+                    _raise_first(sent)
+                    sent.append(pool.submit(self._send, number, data))
+                    done += len(data)
+                    told.up_to(done)
+                return [one.result() for one in sent]
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def _send(self, number: int, data: bytes) -> _Part:
+        try:
+            checksum = _sha256(data)
+            there = self._there.get(number)
+            if there is not None and (there.size, there.checksum) == (len(data), checksum):
+                return there
+            reply = self._s3.upload_part(
+                **self._at,
+                UploadId=self._id,
+                PartNumber=number,
+                Body=data,
+                ChecksumSHA256=checksum,
+            )
+            return _Part(number, reply["ETag"], len(data), reply.get("ChecksumSHA256"))
+        finally:
+            self._slots.release()
+
+    def _complete(self, parts: list[_Part]) -> None:
+        self._s3.complete_multipart_upload(
+            **self._at,
+            UploadId=self._id,
+            MultipartUpload={"Parts": [part.named() for part in parts]},
+            IfNoneMatch="*",
+        )
+
+    def _give_up(self) -> None:
+        try:
+            self._s3.abort_multipart_upload(**self._at, UploadId=self._id)
+        except Exception as error:
+            if code_of(error) not in _ENDED:
+                raise
+
+
+def _in_parts(stream: BinaryIO, descriptor: Descriptor, part_bytes: int) -> Iterator[bytes]:
+    """The source's bytes in parts of one size, the last one shorter; checked to the end.
+
+    The last part is given when the whole has hashed to its digest.
+    """
+    held = bytearray()
+    for chunk in checked_chunks(stream, descriptor):
+        held += chunk
+        while len(held) > part_bytes:
+            yield bytes(held[:part_bytes])
+            del held[:part_bytes]
+    yield bytes(held)
+
+
+def _raise_first(sent: list[Future[_Part]]) -> None:
+    """Raise the error of a part that has failed already."""
+    for one in sent:
+        if one.done() and (error := one.exception()) is not None:
+            raise error
+
+
+def _sha256(data: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(data).digest()).decode("ascii")

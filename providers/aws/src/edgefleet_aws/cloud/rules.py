@@ -1,0 +1,92 @@
+"""Faults on demand: the next calls of an operation are throttled, refused, or cut off."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgefleet_aws.cloud.calls import Call, Fault, answer_fault
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication
+
+
+@dataclass
+class Rule:
+    """What happens to some calls.
+
+    Attributes:
+        operation: ``service.Operation``, such as ``s3.PutObject``.
+        times: for how many calls; None for all.
+        skip: how many calls go through before.
+        fault: answer this.
+        cut_request_at: drop the connection when so many bytes of the request's body were read.
+        cut_answer_at: drop the connection after so many bytes of the answer's body.
+    """
+
+    operation: str
+    times: int | None = 1
+    skip: int = 0
+    fault: Fault | None = None
+    cut_request_at: int | None = None
+    cut_answer_at: int | None = None
+
+    def answer(self, call: Call, start: StartResponse, app: WSGIApplication) -> Iterable[bytes]:
+        """Do it to one call; ``app`` would have answered it."""
+        if self.fault is not None:
+            _swallow(call)
+            return answer_fault(call, start, self.fault)
+        if self.cut_request_at is not None:
+            call.environ["wsgi.input"].read(self.cut_request_at)
+            raise ConnectionResetError("cut by a rule")
+        return _cut(app(call.environ, start), self.cut_answer_at or 0)
+
+
+class Rules:
+    """Rules in force; each call takes the first that fits."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rules: list[Rule] = []
+
+    def add(self, rule: Rule) -> None:
+        """Have a rule in force from now on."""
+        with self._lock:
+            self._rules.append(rule)
+
+    def clear(self) -> None:
+        """Have none in force."""
+        with self._lock:
+            self._rules.clear()
+
+    def take(self, call: Call) -> Rule | None:
+        """The rule for this call, which counts it; None when it goes through."""
+        name = f"{call.service}.{call.operation}"
+        with self._lock:
+            for rule in self._rules:
+                if rule.operation != name or rule.times == 0:
+                    continue
+                if rule.skip:
+                    rule.skip -= 1
+                    continue
+                if rule.times is not None:
+                    rule.times -= 1
+                return rule
+        return None
+
+
+def _swallow(call: Call) -> None:
+    """Read the rest of a request, so that the next one on its connection is understood."""
+    left = int(call.environ.get("CONTENT_LENGTH") or 0)
+    while left > 0 and (data := call.environ["wsgi.input"].read(min(left, 1 << 16))):
+        left -= len(data)
+
+
+def _cut(answer: Iterable[bytes], left: int) -> Iterator[bytes]:
+    for data in answer:
+        yield data[:left]
+        left -= len(data)
+        if left <= 0:
+            raise ConnectionResetError("cut by a rule")

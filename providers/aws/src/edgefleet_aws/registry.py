@@ -1,0 +1,253 @@
+"""The registry: bytes and records in S3, and a SageMaker model package beside each version.
+
+Rules kept here (docs/adr/0008):
+
+- A version's record is a document in S3, created if absent: of two pushers one wins, whatever else fails.
+- A model's packages lie in one group, ``PREFIX-NAME``. A package follows its record: it is made after it,
+  and made again where it is missing when the version is pushed or changed.
+- Approval counts wherever it was given. A decision made here stands in the record, and in the
+  package's status and metadata; a status that no decision of ours explains was set by a person in
+  SageMaker, and holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from edgefleet.errors import EdgeFleetError
+from edgefleet.interfaces.document_registry import DocumentRegistry
+from edgefleet.interfaces.values import Approval, ApprovalState
+from edgefleet.protocol.digest import blob_path
+from edgefleet_aws.blobs import S3BlobStore
+from edgefleet_aws.errors import code_of, translate
+from edgefleet_aws.state import S3StateStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from edgefleet.interfaces.values import ModelVersion
+    from edgefleet_aws.clients import Clients
+    from edgefleet_aws.settings import AwsSettings
+
+_STATES = {
+    ApprovalState.PENDING: "PendingManualApproval",
+    ApprovalState.APPROVED: "Approved",
+    ApprovalState.REJECTED: "Rejected",
+}
+_OURS = {theirs: ours for ours, theirs in _STATES.items()}
+_MARK = re.compile(r"-x[0-9a-f]{10}$")
+MAX_GROUP = 63  # characters of a group's name, botocore's model of SageMaker
+MAX_ENTRIES = 50  # metadata properties of a package, their keys and values
+MAX_KEY = 128
+MAX_VALUE = 256
+MAX_REASON = 1024
+MAX_PAGE = 100
+# What a key or value may be made of: [\p{L}\p{Z}\p{N}_.:/=+\-@], which Python spells otherwise.
+_TAKEN = re.compile(r"[\w \u00a0.:/=+\-@]+")
+_DECIDED = "edgefleet:decided"
+_DECISION = "edgefleet:decision"
+_ABSENT = {"ValidationException", "ResourceNotFound"}
+
+
+class SageMakerRegistry(DocumentRegistry):
+    """Model versions in S3 and SageMaker.
+
+    Args:
+        clients: to reach AWS with; closed with the registry.
+        settings: bucket and prefix.
+    """
+
+    def __init__(self, clients: Clients, settings: AwsSettings) -> None:
+        super().__init__(
+            S3BlobStore(clients, settings), S3StateStore(clients, settings), provider="aws"
+        )
+        self._clients = clients
+        self._prefix = settings.prefix
+        self._root = settings.root
+
+    def close(self) -> None:
+        self._clients.close()
+
+    def _translate(self, error: Exception) -> EdgeFleetError | None:
+        return translate(error)
+
+    # Records first, packages after them
+
+    def _create(self, record: ModelVersion) -> None:
+        super()._create(record)
+        self._show(record)
+
+    def _update(
+        self, name: str, version: str, change: Callable[[ModelVersion], ModelVersion]
+    ) -> ModelVersion:
+        def on_what_holds(record: ModelVersion) -> ModelVersion:
+            return change(self._with_decision(record, self._package(record)))
+
+        changed = super()._update(name, version, on_what_holds)
+        while True:
+            self._show(changed)
+            now = super()._get(name, version)
+            if now is None or now == changed:  # else somebody changed it meanwhile: show that
+                return changed
+            changed = now
+
+    def _delete(self, name: str, version: str) -> None:
+        arn = self._packages(name).get(version, {}).get("ModelPackageArn")
+        if arn is not None:
+            self._clients.sagemaker.delete_model_package(ModelPackageName=arn)
+        super()._delete(name, version)
+
+    # Reading: the record, and what a person decided in SageMaker
+
+    def _get(self, name: str, version: str) -> ModelVersion | None:
+        record = super()._get(name, version)
+        return None if record is None else self._with_decision(record, self._package(record))
+
+    def _versions(self, name: str) -> Iterator[ModelVersion]:
+        records = list(super()._versions(name))
+        shown = self._packages(name) if records else {}
+        for record in records:
+            yield self._with_decision(record, shown.get(record.version))
+
+    def _with_decision(self, record: ModelVersion, package: dict[str, Any] | None) -> ModelVersion:
+        status = _OURS.get((package or {}).get("ModelApprovalStatus", ""), record.approval.state)
+        if package is None or status is record.approval.state:
+            return record
+        full = self._clients.sagemaker.describe_model_package(
+            ModelPackageName=package["ModelPackageArn"]
+        )
+        metadata = full.get("CustomerMetadataProperties", {})
+        if metadata.get(_DECISION) == full.get("ModelApprovalStatus"):
+            return record  # a decision of ours that a later one has overtaken in the record
+        who = full.get("LastModifiedBy", {})
+        approval = Approval(
+            state=_OURS[full["ModelApprovalStatus"]],
+            by=who.get("UserProfileName") or who.get("IamIdentity", {}).get("Arn") or "SageMaker",
+            at=full.get("LastModifiedTime"),
+            reason=full.get("ApprovalDescription"),
+        )
+        return record.model_copy(update={"approval": approval})
+
+    # Packages
+
+    def _package(self, record: ModelVersion) -> dict[str, Any] | None:
+        return self._packages(record.name).get(record.version)
+
+    def _packages(self, name: str) -> dict[str, dict[str, Any]]:
+        """Version -> summary of its package."""
+        pages = self._clients.sagemaker.get_paginator("list_model_packages").paginate(
+            ModelPackageGroupName=group_name(self._prefix, name),
+            PaginationConfig={"PageSize": MAX_PAGE},
+        )
+        found = {}
+        try:
+            for page in pages:
+                for package in page["ModelPackageSummaryList"]:
+                    told = str(package.get("ModelPackageDescription", ""))
+                    reference, _, _ = told.partition(" ")
+                    found[reference.partition(":")[2]] = dict(package)
+        except Exception as error:
+            if code_of(error) not in _ABSENT:
+                raise
+            return {}  # no group yet
+        return found
+
+    def _show(self, record: ModelVersion) -> None:
+        """Have a package tell what the record says, made now where there is none."""
+        metadata = _metadata(record)
+        package = self._package(record)
+        if package is None:
+            self._make(record, metadata)
+            return
+        full = self._clients.sagemaker.describe_model_package(
+            ModelPackageName=package["ModelPackageArn"]
+        )
+        stale = set(full.get("CustomerMetadataProperties", {})) - set(metadata)
+        self._clients.sagemaker.update_model_package(
+            ModelPackageArn=package["ModelPackageArn"],
+            ModelApprovalStatus=_STATES[record.approval.state],
+            ApprovalDescription=_said(record.approval),
+            CustomerMetadataProperties=metadata,
+            **({"CustomerMetadataPropertiesToRemove": sorted(stale)} if stale else {}),
+        )
+
+    def _make(self, record: ModelVersion, metadata: dict[str, str]) -> None:
+        group = group_name(self._prefix, record.name)
+        request = {
+            "ModelPackageGroupName": group,
+            "ModelPackageDescription": f"{record.reference} {record.digest}",
+            "ModelApprovalStatus": _STATES[record.approval.state],
+            "CustomerMetadataProperties": metadata,
+            "SourceUri": f"{self._root}/{blob_path(record.digest)}",
+        }
+        # The same request again, whoever finds the package missing, makes no second one.
+        request["ClientToken"] = hashlib.sha256(repr(request).encode()).hexdigest()[:36]
+        try:
+            self._clients.sagemaker.create_model_package(**request)
+        except Exception as error:
+            if code_of(error) not in _ABSENT:
+                raise
+            self._make_group(group, record.name)
+            self._clients.sagemaker.create_model_package(**request)
+
+    def _make_group(self, group: str, name: str) -> None:
+        try:
+            self._clients.sagemaker.create_model_package_group(
+                ModelPackageGroupName=group,
+                ModelPackageGroupDescription=f"EdgeFleet model {name} of {self._root}",
+                Tags=[{"Key": "edgefleet:prefix", "Value": self._prefix}],
+            )
+        except Exception as error:
+            if code_of(error) != "ValidationException" or "already exists" not in str(error):
+                raise
+
+
+def group_name(prefix: str, name: str) -> str:
+    """The model package group of a model: ``PREFIX-NAME`` where SageMaker's pattern takes that.
+
+    Dashes of the prefix are doubled, so that two fleets never share a group. A name with a dot or
+    an underscore, or one that is too long, is changed and marked with ``-x`` and ten digits of its hash.
+    """
+    plain = f"{prefix.replace('-', '--')}-{name}"
+    if len(plain) <= MAX_GROUP and not re.search(r"[._]", name) and not _MARK.search(plain):
+        return plain
+    mark = "-x" + hashlib.sha256(plain.encode()).hexdigest()[:10]
+    return re.sub(r"[._]", "-", plain)[: MAX_GROUP - len(mark)].rstrip("-") + mark
+
+
+def _metadata(record: ModelVersion) -> dict[str, str]:
+    """What a package's metadata show of a record: as much as SageMaker takes."""
+    approval = record.approval
+    first = {
+        "edgefleet:version": record.version,
+        "edgefleet:digest": record.digest,
+        _DECISION: _STATES[approval.state],
+        _DECIDED: _moment(approval.at),
+        "edgefleet:variants": " ".join(variant.name for variant in record.variants),
+    }
+    rest = {
+        **{f"metric:{key}": f"{value:g}" for key, value in sorted(record.metrics.items())},
+        **{f"lineage:{key}": value for key, value in sorted(record.lineage.items())},
+        **{f"label:{key}": value for key, value in sorted(record.labels.items())},
+    }
+    shown = {key: text for key, text in (first | rest).items() if _fits(key, text)}
+    return dict(list(shown.items())[:MAX_ENTRIES])
+
+
+def _fits(key: str, text: str) -> bool:
+    if not 0 < len(text) <= MAX_VALUE or len(key) > MAX_KEY:
+        return False
+    return bool(_TAKEN.fullmatch(key) and _TAKEN.fullmatch(text))
+
+
+def _moment(at: datetime | None) -> str:
+    return "" if at is None else at.isoformat()
+
+
+def _said(approval: Approval) -> str:
+    """Who decided, and why, in one line."""
+    told = ": ".join(part for part in (approval.by, approval.reason) if part)
+    return " ".join(told.split())[:MAX_REASON]

@@ -1,0 +1,60 @@
+"""Settings of the AWS provider. Imports no vendor SDK: naming a provider must cost nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from edgefleet.plugins.provider import ProviderSettings
+
+MIB = 1 << 20
+_BUCKET = r"^[a-z0-9](?:[a-z0-9.-]{1,61}[a-z0-9])$"  # S3 user guide, "General purpose bucket naming rules"
+_ROLE = r"^arn:aws[a-z\-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+$"  # SageMaker's RoleArn
+
+
+class AwsSettings(ProviderSettings):
+    """What ``[profiles.<name>.aws]`` may hold. Credentials are boto3's affair, never a setting.
+
+    Attributes:
+        bucket: S3 bucket of the fleet; everything lies below ``prefix`` in it.
+        region: of the bucket and of SageMaker; None for what boto3 finds in its own configuration.
+        credentials_profile: profile of the AWS configuration files; None for boto3's own choice.
+        endpoint_url: address of an S3-compatible store, such as MinIO in a plant; None for AWS.
+        part_mib: size of the parts that large blobs are sent in, in MiB.
+        max_attempts: tries of each call, the first included; waits between them grow, with jitter.
+        training_role: ARN of the role that training jobs run under; needed for training only.
+        training_image: address of the image that scripts run in; needed for training only. Any
+            image with Python 3.9 or newer and pip, such as one of AWS's Deep Learning Containers.
+        training_instance: machine type of runs that name none and ask for no GPU.
+        training_volume_gib: disk of each training machine, in GiB.
+        training_spot: use spare capacity: cheaper, and SageMaker may interrupt a run.
+        max_machines: most machines that one run may ask for.
+        max_runtime_s: runs that name no limit are ended after so many seconds.
+        cache: where outputs of runs are kept on this machine; relative to the profile file.
+    """
+
+    bucket: str = Field(pattern=_BUCKET)
+    region: str | None = Field(default=None, pattern=r"^[a-z0-9-]{4,32}$")
+    credentials_profile: str | None = None
+    endpoint_url: str | None = Field(default=None, pattern=r"^https?://[^\s/]+(?:/.*)?$")
+    part_mib: int = Field(default=8, ge=5, le=512)  # S3 takes no smaller part than 5 MiB
+    max_attempts: int = Field(default=8, ge=1, le=20)
+    training_role: str | None = Field(default=None, pattern=_ROLE)
+    training_image: str | None = Field(default=None, min_length=1, max_length=255)
+    training_instance: str = "ml.m5.xlarge"
+    training_volume_gib: int = Field(default=30, ge=1, le=16_384)
+    training_spot: bool = False
+    max_machines: int = Field(default=8, ge=1)
+    max_runtime_s: int = Field(default=86_400, ge=1, le=2_419_200)  # SageMaker's most is 28 days
+    cache: Path = Path(".edgefleet/aws")
+
+    @property
+    def root(self) -> str:
+        """Where everything of the fleet lies: ``s3://BUCKET/PREFIX``."""
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    @property
+    def part_bytes(self) -> int:
+        """Size of the parts that large blobs are sent in, in bytes."""
+        return self.part_mib * MIB

@@ -1,0 +1,103 @@
+"""The state store: one S3 object a document, changed by conditional writes.
+
+Rules kept here:
+
+- S3 compares, never we: ``If-None-Match: *`` to create, ``If-Match`` to replace and to delete
+  (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html).
+- The tag of a document is its ETag. The same bytes written again may have the same tag, so a
+  document that changed and changed back counts as unchanged.
+- A write whose answer was lost and that was repeated by boto3 may report a conflict with itself:
+  whoever reads again and repeats loses nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from edgefleet.errors import ConflictError, EdgeFleetError
+from edgefleet.interfaces.state import StateStore, Stored
+from edgefleet_aws.errors import code_of, translate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edgefleet_aws.clients import Clients
+    from edgefleet_aws.settings import AwsSettings
+
+_CHANGED = {"PreconditionFailed", "ConditionalRequestConflict"}
+_MISSING = {"NoSuchKey", "404"}
+_LONGEST_PAUSE_S = 0.2  # about what a read and a write take
+
+
+class S3StateStore(StateStore):
+    """Documents below ``s3://BUCKET/PREFIX/state/``, for any number of operators.
+
+    Args:
+        clients: to reach S3 with; closed with the store.
+        settings: bucket and prefix.
+    """
+
+    provider = "aws"
+
+    def __init__(self, clients: Clients, settings: AwsSettings) -> None:
+        self._clients = clients
+        self._bucket = settings.bucket
+        self._root = f"{settings.prefix}/state/"
+
+    def close(self) -> None:
+        self._clients.close()
+
+    def _translate(self, error: Exception) -> EdgeFleetError | None:
+        return translate(error)
+
+    def _pause(self, share: float) -> None:
+        time.sleep(share * _LONGEST_PAUSE_S)
+
+    def _read(self, key: str) -> Stored | None:
+        try:
+            reply = self._clients.s3.get_object(Bucket=self._bucket, Key=self._root + key)
+        except Exception as error:
+            if code_of(error) in _MISSING:
+                return None
+            raise
+        with reply["Body"] as body:
+            return Stored(data=body.read(), tag=reply["ETag"])
+
+    def _write(self, key: str, data: bytes, expect: str | None) -> str:
+        condition = {"IfNoneMatch": "*"} if expect is None else {"IfMatch": expect}
+        try:
+            reply = self._clients.s3.put_object(
+                Bucket=self._bucket, Key=self._root + key, Body=data, **condition
+            )
+        except Exception as error:
+            _raise_conflict(key, error)
+            raise
+        return str(reply["ETag"])
+
+    def _delete(self, key: str, expect: str) -> None:
+        try:
+            # A missing object would be deleted with success where a store doesn't compare.
+            self._clients.s3.head_object(Bucket=self._bucket, Key=self._root + key)
+            self._clients.s3.delete_object(
+                Bucket=self._bucket, Key=self._root + key, IfMatch=expect
+            )
+        except Exception as error:
+            _raise_conflict(key, error)
+            raise
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        pages = self._clients.s3.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=self._bucket, Prefix=self._root + prefix):
+            for item in page.get("Contents", ()):
+                yield str(item["Key"]).removeprefix(self._root)
+
+
+def _raise_conflict(key: str, error: Exception) -> None:
+    """Raise what a refused condition means; nothing for other errors."""
+    code = code_of(error)
+    if code in _CHANGED | _MISSING:
+        what = "is gone" if code in _MISSING else "exists already, or was changed by somebody else"
+        raise ConflictError(
+            f"state document {key!r} {what}", cure="read it again and repeat"
+        ) from error
