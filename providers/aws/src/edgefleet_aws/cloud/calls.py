@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_JSON_BYTES = 16 << 20
 _CREDENTIAL = re.compile(r"Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/")
 # Signing name -> boto3's name of the service, where they differ.
-_SERVICES = {"execute-api": "iot", "iotdata": "iot-data"}
+_SERVICES = {"execute-api": "iot", "greengrass": "greengrassv2", "iotdata": "iot-data"}
 
 
 class Fault(Exception):  # noqa: N818 - AWS's word
@@ -29,11 +29,13 @@ class Fault(Exception):  # noqa: N818 - AWS's word
         code: as the vendor writes it.
         message: for people.
         status: of HTTP.
+        members: what the answer says beside the message.
     """
 
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
+    def __init__(self, code: str, message: str, status: int = 400, **members: object) -> None:
         super().__init__(f"{code}: {message}")
         self.code, self.message, self.status = code, message, status
+        self.members = members
 
 
 @dataclass
@@ -160,7 +162,7 @@ def answer_json(
 def answer_fault(call: Call, start: StartResponse, fault: Fault) -> Iterable[bytes]:
     """Answer no, in the protocol of the called service."""
     if call.service != "s3":
-        said = {"__type": fault.code, "message": fault.message}
+        said = {"__type": fault.code, "message": fault.message, **fault.members}
         return answer_json(start, fault.status, said, fault=fault.code)
     body = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'

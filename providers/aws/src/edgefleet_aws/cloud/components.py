@@ -10,7 +10,6 @@ Rules kept here, each in ``mock_rules.md``:
 from __future__ import annotations
 
 import base64
-import binascii
 import datetime as dt
 import hashlib
 import json
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from edgefleet_aws.cloud.rest_json import ServiceError
+from edgefleet_aws.cloud.calls import Fault
+from edgefleet_aws.cloud.rest_json import invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,26 +49,26 @@ def read_recipe(data: bytes) -> dict[str, Any]:
     """A recipe in JSON or YAML, checked as far as the service checks it.
 
     Raises:
-        ServiceError: it is none.
+        Fault: it is none.
     """
     if len(data) > MAX_RECIPE:
-        raise _invalid(f"the recipe has {len(data)} bytes, {MAX_RECIPE} are allowed")
+        raise invalid(f"the recipe has {len(data)} bytes, {MAX_RECIPE} are allowed")
     try:
         recipe = yaml.safe_load(data)  # JSON is YAML too
     except yaml.YAMLError as error:
-        raise _invalid(f"the recipe can't be read: {error}") from error
+        raise invalid(f"the recipe can't be read: {error}") from error
     if not isinstance(recipe, dict):
-        raise _invalid("the recipe is no object")
+        raise invalid("the recipe is no object")
     if recipe.get("RecipeFormatVersion") != "2020-01-25":
-        raise _invalid("RecipeFormatVersion is not 2020-01-25")
+        raise invalid("RecipeFormatVersion is not 2020-01-25")
     name, version = recipe.get("ComponentName"), recipe.get("ComponentVersion")
     if not (isinstance(name, str) and _NAME.fullmatch(name) and len(name) <= 128):
-        raise _invalid(f"ComponentName {name!r} is unusable")
+        raise invalid(f"ComponentName {name!r} is unusable")
     if not (isinstance(version, str) and _VERSION.fullmatch(version) and len(version) <= 64):
-        raise _invalid(f"ComponentVersion {version!r} is no version number")
+        raise invalid(f"ComponentVersion {version!r} is no version number")
     manifests = recipe.get("Manifests")
     if not (isinstance(manifests, list) and manifests):
-        raise _invalid("the recipe has no Manifests")
+        raise invalid("the recipe has no Manifests")
     return recipe
 
 
@@ -114,17 +114,14 @@ class Components:
 
     def _create(self, request: Mapping[str, Any]) -> dict[str, Any]:
         if "inlineRecipe" not in request:
-            raise _invalid("the mock takes inline recipes only")
-        try:
-            data = base64.b64decode(request["inlineRecipe"], validate=True)
-        except binascii.Error as error:
-            raise _invalid("inlineRecipe is no base64") from error
-        recipe = read_recipe(data)
+            raise invalid("the mock takes inline recipes only")
+        recipe = read_recipe(request["inlineRecipe"])
         name, version = recipe["ComponentName"], recipe["ComponentVersion"]
         if self.get(name, version) is not None:
-            raise ServiceError(
+            raise Fault(
                 "ConflictException",
                 f"Component [{name} : {version}] for account already exists",
+                409,
                 resourceId=self.arn(name, version),
                 resourceType="ComponentVersion",
             )
@@ -152,7 +149,7 @@ class Components:
                 uri = artifact.get("Uri", artifact.get("URI", ""))
                 data = self._artifact(uri)
                 if data is None:
-                    raise _invalid(
+                    raise invalid(
                         f"Cannot validate artifact {uri}: it doesn't exist, or can't be read"
                     )
                 digests[uri] = base64.b64encode(hashlib.sha256(data).digest()).decode()
@@ -221,7 +218,7 @@ class Components:
         """The version of that ARN.
 
         Raises:
-            ServiceError: there is none.
+            Fault: there is none.
         """
         name, _, version = arn.rpartition(":components:")[2].partition(":versions:")
         component = self.get(name, version)
@@ -230,10 +227,11 @@ class Components:
         return component
 
     @staticmethod
-    def _missing(arn: str) -> ServiceError:
-        return ServiceError(
+    def _missing(arn: str) -> Fault:
+        return Fault(
             "ResourceNotFoundException",
             f"{arn} not found",
+            404,
             resourceId=arn,
             resourceType="ComponentVersion",
         )
@@ -251,7 +249,7 @@ def paged(
     """A page of a listing, with the token of the next."""
     start = request.get("nextToken", "0")
     if not start.isdigit():
-        raise _invalid("nextToken is none that was given")
+        raise invalid("nextToken is none that was given")
     begin, count = int(start), int(request.get("maxResults", size))
     more = begin + count < len(items)
     return {
@@ -266,7 +264,3 @@ def _platforms(recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
         for manifest in recipe["Manifests"]
         if isinstance(manifest.get("Platform"), dict)
     ]
-
-
-def _invalid(message: str) -> ServiceError:
-    return ServiceError("ValidationException", message, reason="FIELD_VALIDATION_FAILED")

@@ -16,8 +16,9 @@ import json
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edgefleet_aws.cloud.calls import Fault
 from edgefleet_aws.cloud.components import paged
-from edgefleet_aws.cloud.rest_json import ServiceError
+from edgefleet_aws.cloud.rest_json import invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -164,9 +165,10 @@ class Deployments:
     def _create(self, request: Mapping[str, Any]) -> dict[str, Any]:
         target = request["targetArn"]
         if not self._things.exists(target):
-            raise ServiceError(
+            raise Fault(
                 "ResourceNotFoundException",
                 f"Target {target} doesn't exist",
+                404,
                 resourceId=target,
                 resourceType="ThingGroup" if ":thinggroup/" in target else "Thing",
             )
@@ -229,9 +231,10 @@ class Deployments:
     def _cancel(self, request: Mapping[str, Any]) -> dict[str, Any]:
         deployment = self._one(request["deploymentId"])
         if deployment.status != "ACTIVE":
-            raise ServiceError(
+            raise Fault(
                 "ConflictException",
                 f"Deployment {deployment.id} is {deployment.status}",
+                409,
                 resourceId=deployment.id,
                 resourceType="Deployment",
             )
@@ -247,9 +250,10 @@ class Deployments:
     def _delete(self, request: Mapping[str, Any]) -> None:
         deployment = self._one(request["deploymentId"])
         if deployment.status == "ACTIVE":
-            raise ServiceError(
+            raise Fault(
                 "ConflictException",
                 f"Deployment {deployment.id} is active; cancel it first",
+                409,
                 resourceId=deployment.id,
                 resourceType="Deployment",
             )
@@ -279,9 +283,10 @@ class Deployments:
     def _one(self, number: str) -> Deployment:
         found = self._found.get(number)
         if found is None:
-            raise ServiceError(
+            raise Fault(
                 "ResourceNotFoundException",
                 f"Deployment {number} doesn't exist",
+                404,
                 resourceId=number,
                 resourceType="Deployment",
             )
@@ -300,9 +305,5 @@ def _check_update(name: str, update: Mapping[str, Any]) -> None:
         raise _unusable(name, "is no object")
 
 
-def _unusable(name: str, why: str) -> ServiceError:
-    return ServiceError(
-        "ValidationException",
-        f"configurationUpdate.merge of {name} {why}",
-        reason="FIELD_VALIDATION_FAILED",
-    )
+def _unusable(name: str, why: str) -> Fault:
+    return invalid(f"configurationUpdate.merge of {name} {why}")
