@@ -76,7 +76,7 @@ class S3BlobStore(BlobStore):
         self._bucket = settings.bucket
         self._prefix = settings.prefix
         self._part_bytes = settings.part_bytes
-        self._sources = (settings.root,)
+        self._sources = (settings.root, *settings.mirrors)
 
     def close(self) -> None:
         self._clients.close()

@@ -1,9 +1,11 @@
 """Runs first in a training container and gives the user's script what every trainer gives it.
 
-Sent along with each job, so it needs nothing but Python 3.9 and its standard library. SageMaker lays
-out the container as https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html
-says: channels in ``/opt/ml/input/data``, what ``/opt/ml/model`` holds is kept, ``/opt/ml/output/failure``
-tells why a job failed. This file lies in the channel ``code``, and finds all others from there.
+Sent along with each job, so it needs nothing but Python 3.9 and its standard library. How SageMaker
+lays out a container is told in
+https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html.
+Channels lie in ``/opt/ml/input/data``, what ``/opt/ml/model`` holds is kept, and
+``/opt/ml/output/failure`` tells why a job failed. This file lies in the channel ``code``, and finds
+all others from there.
 """
 
 from __future__ import annotations

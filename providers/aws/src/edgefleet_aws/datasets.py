@@ -1,7 +1,7 @@
 """Training data in S3: sent once, found again by the digest of what they hold.
 
-Files lie below ``PREFIX/training/data/<digest>/``, where the digest is over names and contents. A folder
-that was sent before is not sent again; one whose sending was interrupted goes on file by file.
+Files lie below ``PREFIX/training/data/<digest>/``, where the digest is over names and contents. A
+folder that was sent before is not sent again; an interrupted one goes on file by file.
 """
 
 from __future__ import annotations

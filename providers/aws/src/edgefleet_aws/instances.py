@@ -1,7 +1,7 @@
 """Machine types that a run's resources are held against.
 
-Figures as in https://aws.amazon.com/sagemaker/ai/pricing/ ("training"); November 2026. A type that isn't
-here can be asked for by name, but not together with figures that can't be checked.
+Figures as in https://aws.amazon.com/sagemaker/ai/pricing/ ("training"). A type that isn't here can
+be asked for by name, but not together with figures that can't be checked.
 """
 
 from __future__ import annotations

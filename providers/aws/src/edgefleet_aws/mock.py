@@ -15,6 +15,7 @@ from edgefleet.plugins.provider import Role
 from edgefleet.testing.mock import MockCloud
 from edgefleet_aws.cloud.server import CloudServer
 from edgefleet_aws.cloud.stage import Stage
+from edgefleet_aws.settings import AwsSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,7 +65,7 @@ class AwsMock(MockCloud):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What every AWS SDK and tool reads: the address, throw-away keys, no other configuration."""
+        """What every AWS SDK and tool reads: address, throw-away keys, no other configuration."""
         return self.environment_at(self._server.url)
 
     def environment_at(self, url: str) -> dict[str, str]:
@@ -84,10 +85,13 @@ class AwsMock(MockCloud):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The bucket, and what training needs."""
+        """The bucket, what training needs, and a mirror for devices that don't speak S3."""
         return {
             "bucket": self.bucket,
             "region": REGION,
+            "mirrors": [
+                f"{self._server.url}/{self.bucket}/{AwsSettings.model_fields['prefix'].default}"
+            ],
             "training_role": TRAINING_ROLE,
             "training_image": TRAINING_IMAGE,
             "cache": str((self.state / "cache").absolute()),

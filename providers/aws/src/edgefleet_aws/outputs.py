@@ -10,7 +10,7 @@ import io
 import shutil
 import tarfile
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from edgefleet.errors import IntegrityError, InvalidInputError, LimitExceededError
@@ -46,7 +46,7 @@ def fetch(s3: S3, address: str, folder: Path) -> None:
                 raise
         else:  # a job that left nothing has no archive
             with io.BufferedReader(stream, 1 << 20) as buffered:
-                _unpack(buffered, fresh, address)
+                _unpack(cast("BinaryIO", buffered), fresh, address)
         try:
             fresh.rename(folder)
         except OSError:
@@ -54,7 +54,7 @@ def fetch(s3: S3, address: str, folder: Path) -> None:
                 raise
 
 
-def _unpack(stream: io.BufferedReader, to: Path, address: str) -> None:
+def _unpack(stream: BinaryIO, to: Path, address: str) -> None:
     total = count = 0
     try:
         with tarfile.open(fileobj=stream, mode="r|gz") as archive:

@@ -2,9 +2,10 @@
 
 Rules kept here (docs/adr/0008):
 
-- A version's record is a document in S3, created if absent: of two pushers one wins, whatever else fails.
-- A model's packages lie in one group, ``PREFIX-NAME``. A package follows its record: it is made after it,
-  and made again where it is missing when the version is pushed or changed.
+- A version's record is a document in S3, created if absent: of two pushers one wins, whatever else
+  fails.
+- A model's packages lie in one group, ``PREFIX-NAME``. A package follows its record: it is made
+  after it, and made where it is missing when the version is changed or deleted.
 - Approval counts wherever it was given. A decision made here stands in the record, and in the
   package's status and metadata; a status that no decision of ours explains was set by a person in
   SageMaker, and holds.
@@ -209,7 +210,8 @@ def group_name(prefix: str, name: str) -> str:
     """The model package group of a model: ``PREFIX-NAME`` where SageMaker's pattern takes that.
 
     Dashes of the prefix are doubled, so that two fleets never share a group. A name with a dot or
-    an underscore, or one that is too long, is changed and marked with ``-x`` and ten digits of its hash.
+    an underscore, or one that is too long, is changed and marked with ``-x`` and ten digits of its
+    hash.
     """
     plain = f"{prefix.replace('-', '--')}-{name}"
     if len(plain) <= MAX_GROUP and not re.search(r"[._]", name) and not _MARK.search(plain):

@@ -1,8 +1,8 @@
 """A run's output as bytes by offset, over CloudWatch Logs, which knows lines and tokens only.
 
 A training job's machines each write a stream; the first machine's is the run's output. A line is an
-event; CloudWatch keeps no empty ones. Pages start at tokens: the byte that each page seen so far starts
-at is remembered, so that following a log asks only for what is new.
+event; CloudWatch keeps no empty ones. Pages start at tokens: where each page seen so far starts, in
+bytes, is remembered, so that following a log asks only for what is new.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class RunLog:
         self._tokens: list[str | None] = [None]  # and the token that gives it
 
     def read(self, offset: int) -> bytes:
-        """What was printed from an offset in bytes on: what is left of one page; empty for nothing."""
+        """What was printed from an offset in bytes on, to the end of a page; empty for nothing."""
         with self._lock:
             stream = self._stream or self._find()
             if stream is None:

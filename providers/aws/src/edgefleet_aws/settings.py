@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from edgefleet.plugins.provider import ProviderSettings
+from edgefleet.protocol.pointer import check_source
 
 MIB = 1 << 20
-_BUCKET = r"^[a-z0-9](?:[a-z0-9.-]{1,61}[a-z0-9])$"  # S3 user guide, "General purpose bucket naming rules"
+# S3 user guide, "General purpose bucket naming rules"
+_BUCKET = r"^[a-z0-9](?:[a-z0-9.-]{1,61}[a-z0-9])$"
 _ROLE = r"^arn:aws[a-z\-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+$"  # SageMaker's RoleArn
 
 
@@ -21,6 +23,8 @@ class AwsSettings(ProviderSettings):
         region: of the bucket and of SageMaker; None for what boto3 finds in its own configuration.
         credentials_profile: profile of the AWS configuration files; None for boto3's own choice.
         endpoint_url: address of an S3-compatible store, such as MinIO in a plant; None for AWS.
+        mirrors: more addresses below which devices find ``blobs/sha256/<hex>``, such as a CDN's or
+            a plant's cache. They travel in pointers, so they carry no secret.
         part_mib: size of the parts that large blobs are sent in, in MiB.
         max_attempts: tries of each call, the first included; waits between them grow, with jitter.
         training_role: ARN of the role that training jobs run under; needed for training only.
@@ -38,6 +42,7 @@ class AwsSettings(ProviderSettings):
     region: str | None = Field(default=None, pattern=r"^[a-z0-9-]{4,32}$")
     credentials_profile: str | None = None
     endpoint_url: str | None = Field(default=None, pattern=r"^https?://[^\s/]+(?:/.*)?$")
+    mirrors: tuple[str, ...] = ()
     part_mib: int = Field(default=8, ge=5, le=512)  # S3 takes no smaller part than 5 MiB
     max_attempts: int = Field(default=8, ge=1, le=20)
     training_role: str | None = Field(default=None, pattern=_ROLE)
@@ -48,6 +53,11 @@ class AwsSettings(ProviderSettings):
     max_machines: int = Field(default=8, ge=1)
     max_runtime_s: int = Field(default=86_400, ge=1, le=2_419_200)  # SageMaker's most is 28 days
     cache: Path = Path(".edgefleet/aws")
+
+    @field_validator("mirrors")
+    @classmethod
+    def _are_addresses(cls, mirrors: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_source(mirror) for mirror in mirrors)
 
     @property
     def root(self) -> str:

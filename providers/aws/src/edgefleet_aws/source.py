@@ -1,4 +1,4 @@
-"""The archive of a script's folder that goes along with a training job: the same for the same files.
+"""The archive of a script's folder that goes along with a job: the same for the same files.
 
 What is left out: hidden files and folders, Python's caches, links. What is too large is refused:
 data belong in ``data``, which is sent once and not with every job.

@@ -5,8 +5,8 @@ Rules kept here:
 - What can't be given or doesn't fit SageMaker's limits is refused before anything is sent.
 - The script's folder, a small entry script and an order go along in the channel ``code``; the image
   needs nothing of EdgeFleet. Parameters are hyperparameters, each value as JSON.
-- A run's id is the job's name. Its end tells whose fleet it is, because jobs of an account share one
-  name space; its random part makes a repeated request harmless.
+- A run's id is the job's name. Its end tells whose fleet it is, because jobs of an account share
+  one name space; its random part makes a repeated request harmless.
 """
 
 from __future__ import annotations

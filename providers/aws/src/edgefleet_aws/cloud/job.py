@@ -1,9 +1,9 @@
 """One training job: downloads, runs its container's entry point as a child process, uploads.
 
 What stands for the container's ``/opt/ml`` is a folder; the image isn't pulled, and the command's
-``python3`` is this Python. Everything else is as in
-https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html: channels, the file of
-hyperparameters, ``failure``, what is kept, SIGTERM and then SIGKILL.
+``python3`` is this Python. Everything else, channels, the file of hyperparameters, ``failure``,
+what is kept, SIGTERM and then SIGKILL, is as in
+https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
-"""A container's output into CloudWatch Logs, as SageMaker's agent puts it there: a line an event."""
+"""A container's output in CloudWatch Logs, as SageMaker's agent puts it there: a line an event."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from edgefleet_aws.run_log import GROUP
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Iterator
 
 # Limits of PutLogEvents: https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
@@ -31,10 +32,10 @@ class JobLog:
         self._client, self._stream = client, stream
         self._made = False
 
-    def pump(self, output: IO[bytes]) -> None:
+    def pump(self, output: io.BufferedReader) -> None:
         """Put everything that is printed, until nobody is left who could print more."""
         rest = b""
-        while data := output.read1(_READ):  # type: ignore[attr-defined] - a pipe of Popen has it
+        while data := output.read1(_READ):
             *lines, rest = (rest + data).split(b"\n")
             while len(rest) > MAX_EVENT:
                 lines.append(rest[:MAX_EVENT])

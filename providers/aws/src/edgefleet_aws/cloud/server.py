@@ -75,10 +75,21 @@ class JsonMount:
         return answer_json(start, 200, answer)
 
 
-class _Handler(MotoRequestHandler):  # type: ignore[misc] - moto's is untyped where it matters
+class _Handler(MotoRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # answers leave in one piece: otherwise each call costs some 40 ms
     disable_nagle_algorithm = True
+
+    def handle_expect_100(self) -> bool:
+        return True  # werkzeug's own answer, below, is enough
+
+    def run_wsgi(self) -> None:
+        if self.headers.get("Expect", "").lower() == "100-continue":
+            # It must leave at once: botocore waits a second for it.
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.wfile.flush()
+            del self.headers["Expect"]
+        super().run_wsgi()
 
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - werkzeug's name
         """Nothing: the journal tells what was called."""
@@ -166,5 +177,5 @@ class CloudServer:
                 return answer_fault(call, start, fault)
             if answer is not None:
                 return answer
-        answer = self._moto(environ, start)
-        return answer
+        answered: Iterable[bytes] = self._moto(environ, start)
+        return answered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -37,7 +38,7 @@ class Stage:
         self._jobs = TrainingJobs(folder, self._client)
         self._bucket: str | None = None
         packages = ModelPackages()
-        server.mounts["sagemaker"] = JsonMount(packages.operations | self._jobs.operations)
+        server.mounts["sagemaker"] = JsonMount({**packages.operations, **self._jobs.operations})
         server.mounts["logs"] = JsonMount({})
 
     def _client(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no types
@@ -52,7 +53,9 @@ class Stage:
     def open(self, bucket: str) -> None:
         """Make the bucket; no error when it is there."""
         if self._bucket is None:
-            self._client("s3").create_bucket(Bucket=bucket)
+            s3 = self._client("s3")
+            s3.create_bucket(Bucket=bucket)
+            s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(_mirrored(bucket)))
             self._bucket = bucket
 
     def close(self) -> None:
@@ -66,3 +69,14 @@ class Stage:
             if found:
                 s3.delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
         s3.delete_bucket(Bucket=bucket)
+
+
+def _mirrored(bucket: str) -> dict[str, Any]:
+    """A policy that stands for a mirror in front of the bucket: anyone may read blobs, no more."""
+    reading = {
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": "s3:GetObject",
+        "Resource": f"arn:aws:s3:::{bucket}/*/blobs/*",
+    }
+    return {"Version": "2012-10-17", "Statement": [reading]}

@@ -25,7 +25,7 @@ class ModelError(ValueError):
     """A request or an answer that isn't what the vendor's model says."""
 
 
-class _Findings(ValidationErrors):  # type: ignore[misc] - botocore has no types
+class _Findings(ValidationErrors):  # type: ignore[misc]  # botocore has no types
     def _format_error(self, error: tuple[str, str, dict[str, Any]]) -> str:
         reason, name, more = error
         if reason in _MARKS:
