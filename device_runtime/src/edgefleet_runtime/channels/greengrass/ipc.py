@@ -164,7 +164,7 @@ class Nucleus:
                 lost = self._lost
 
                 class Handler(LifecycleHandler):  # type: ignore[misc] # the SDK has no types
-                    def on_disconnect(self, reason: Exception | None) -> None:  # noqa: ARG002
+                    def on_disconnect(self, reason: Exception | None) -> None:
                         lost()
 
                 self._client = greengrass.connect(
@@ -184,10 +184,10 @@ class Nucleus:
 
 def _watcher(client: Any, changed: Callable[[], None], lost: Callable[[], None]) -> object:  # noqa: ANN401
     class Watcher(client.SubscribeToConfigurationUpdateStreamHandler):  # type: ignore[misc]
-        def on_stream_event(self, event: object) -> None:  # noqa: ARG002 - only that there is one
+        def on_stream_event(self, event: object) -> None:
             changed()
 
-        def on_stream_error(self, error: Exception) -> bool:  # noqa: ARG002 - closing tells it
+        def on_stream_error(self, error: Exception) -> bool:
             return True
 
         def on_stream_closed(self) -> None:

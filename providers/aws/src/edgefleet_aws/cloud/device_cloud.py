@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from edgefleet_aws.cloud.components import Component, Components
+    from edgefleet_aws.cloud.core_device import CoreFacts
     from edgefleet_aws.cloud.deployments import Deployment, Deployments
-    from edgefleet_aws.cloud.nucleus import CoreFacts
 
     Cancel = Callable[[], None]
     Received = Callable[[str, bytes], None]
@@ -56,7 +56,7 @@ class Known(NamedTuple):
 
 
 class DeviceCloud:
-    """The device's side of the mock cloud; see `edgefleet_aws.cloud.nucleus.Cloud`.
+    """The device's side of the mock cloud; see `edgefleet_aws.cloud.core_device.Cloud`.
 
     Args:
         region: of everything.
@@ -196,7 +196,7 @@ class DeviceCloud:
         groups = backend.list_thing_groups_for_thing(thing)
         targets = [group["groupArn"] for group in groups]
         return [
-            json.loads(policy.document)
+            _document(policy.document)
             for target in targets
             for policy in backend.list_attached_policies(target)
         ]
@@ -234,8 +234,15 @@ class DeviceCloud:
         iam = iam_backends[ACCOUNT]["aws"]
         role = iam.get_role(alias.role_arn.rpartition("/")[2])
         documents = [json.loads(text) for text in role.policies.values()]
-        documents += [json.loads(one.document) for one in role.managed_policies.values()]
+        for managed in role.managed_policies.values():
+            newest = next(one for one in managed.versions if one.is_default)
+            documents.append(_document(newest.document))
         return allows(documents, action, resource, {"credentials-iot:ThingName": thing})
+
+
+def _document(text: Any) -> Mapping[str, Any]:  # noqa: ANN401 - moto keeps what it was sent
+    found: Mapping[str, Any] = json.loads(text) if isinstance(text, str) else text
+    return found
 
 
 def _filter_of(sql: str) -> str:

@@ -20,20 +20,18 @@ import contextlib
 import hashlib
 import io
 import json
-import logging
-import os
 import platform
-import secrets
 import shutil
-import signal
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import EdgeFleetError
 from edgefleet.protocol.files import write_whole
 from edgefleet_aws.cloud import recipes
+from edgefleet_aws.cloud.component_process import TRIES, ComponentProcess
+from edgefleet_aws.cloud.core_device import Cloud, CoreFacts
 from edgefleet_aws.cloud.ipc import IpcServer
 from edgefleet_aws.cloud.recipes import Kind, RefusedError
 from edgefleet_aws.cloud.token_exchange import TokenExchange
@@ -47,75 +45,10 @@ if TYPE_CHECKING:
 
     Cancel = Callable[[], None]
 
-_log = logging.getLogger(__name__)
-
 POLL_S = 0.5  # between looks for deployments; a nucleus is told over MQTT
-INSTALL_S = 600.0
-STOP_S = 10.0  # from SIGTERM to SIGKILL
-TRIES = 3
 VERSIONS = {Kind.CLASSIC: "2.16.0", Kind.LITE: "2.3.0"}
 TOKEN_EXCHANGE = "aws.greengrass.TokenExchangeService"  # noqa: S105 - a component's name
 _BUILT_IN = frozenset({TOKEN_EXCHANGE, "aws.greengrass.Nucleus", "aws.greengrass.NucleusLite"})
-
-
-class Cloud(Protocol):
-    """What a device reaches with its certificate."""
-
-    region: str
-
-    def wanted(self, thing: str) -> list[Deployment]:
-        """Deployments to carry out."""
-
-    def report(self, thing: str, deployment: Deployment, status: str, reason: str = "") -> None:
-        """Tell how far one is."""
-
-    def component(self, name: str, version: str) -> Component | None:
-        """A component's version."""
-
-    def artifact(self, address: str) -> bytes | None:
-        """The bytes at an ``s3://`` address, read with the device's role."""
-
-    def publish(self, thing: str, topic: str, payload: bytes) -> None:
-        """Publish as the device."""
-
-    def subscribe(
-        self, thing: str, topic_filter: str, received: Callable[[str, bytes], None]
-    ) -> Cancel:
-        """Receive as the device."""
-
-    def keys(self, thing: str) -> Mapping[str, str]:
-        """Credentials of the role behind the device's role alias."""
-
-    def is_up(self, thing: str, facts: CoreFacts) -> None:
-        """Hear of the device."""
-
-
-class CoreFacts(NamedTuple):
-    """What a nucleus tells of its device.
-
-    Attributes:
-        components: name -> version and lifecycle state.
-    """
-
-    version: str
-    runtime: str
-    architecture: str
-    healthy: bool
-    components: Mapping[str, tuple[str, str]]
-
-
-class _Running:
-    """A component's process, and how often it was started since it was last well."""
-
-    def __init__(self, name: str, version: str, lifecycle: Mapping[str, Any]) -> None:
-        self.name = name
-        self.version = version
-        self.lifecycle = lifecycle
-        self.token = secrets.token_hex(16)
-        self.process: asyncio.subprocess.Process | None = None
-        self.tries = 0
-        self.state = "NEW"
-        self.starts = 0
 
 
 class Nucleus:
@@ -142,7 +75,7 @@ class Nucleus:
         self._root = root
         self._cloud = cloud
         self._environment = dict(environment)
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, ComponentProcess] = {}
         self._configuration: dict[str, dict[str, Any]] = {}
         self._installed: dict[str, str] = {}
         self._done: list[str] = []
@@ -163,7 +96,36 @@ class Nucleus:
     def process_id(self, component: str) -> int | None:
         """Process id of a component; None while it doesn't run."""
         one = self._running.get(component)
-        return one.process.pid if one is not None and one.process is not None else None
+        return None if one is None else one.pid
+
+    def environment(self, component: str) -> dict[str, str]:
+        """What a component's process is told by the nucleus.
+
+        Raises:
+            KeyError: it isn't installed here.
+        """
+        return {**self._environment_of_components(), "SVCUID": self._running[component].token}
+
+    @property
+    def socket(self) -> Path:
+        """Of the IPC.
+
+        Raises:
+            RefusedError: the device is off.
+        """
+        if self._ipc is None:
+            raise RefusedError("the device is off")
+        return self._ipc.path
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to carry out."""
+        return all(one.id in self._done for one in self._cloud.wanted(self.thing))
+
+    def lose_subscriptions(self) -> None:
+        """Forget what components subscribed to, and say nothing, as a revision may."""
+        if self._ipc is not None:
+            self._ipc.lose_subscriptions()
 
     def wake(self) -> None:
         """Look for deployments now; on the event loop's thread."""
@@ -192,10 +154,11 @@ class Nucleus:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        await asyncio.gather(*(self._end(one, cut=cut) for one in self._running.values()))
+        await asyncio.gather(*(one.end(cut=cut) for one in self._running.values()))
         self._running.clear()
-        if self._ipc is not None:
-            await self._ipc.stop()
+        ipc, self._ipc = self._ipc, None
+        if ipc is not None:
+            await ipc.stop()
         await self._exchange.stop()
         if self._sockets is not None:
             shutil.rmtree(self._sockets, ignore_errors=True)
@@ -215,18 +178,7 @@ class Nucleus:
     async def _mind(self) -> None:
         """Start again what has died."""
         for one in tuple(self._running.values()):
-            process = one.process
-            if process is None or process.returncode is None:
-                continue
-            one.process = None
-            one.tries += 1
-            if process.returncode == 0:
-                one.state = "FINISHED"
-            elif one.tries >= TRIES:
-                one.state = "BROKEN"
-            else:
-                _log.info("%s on %s ended with %s", one.name, self.thing, process.returncode)
-                await self._spawn(one)
+            await one.mind()
 
     # -- deployments
 
@@ -357,7 +309,10 @@ class Nucleus:
     ) -> None:
         for name in self._running.keys() - installed.keys():
             await self._remove(name)
+        told = self._changes(configuration)
         self._configuration, self._installed = configuration, installed
+        for name, path in told:
+            self._call_watchers(name, path)
         for name, version in installed.items():
             component = self._cloud.component(name, version)
             one = self._running.get(name)
@@ -371,96 +326,38 @@ class Nucleus:
         manifest = recipes.manifest_for(
             component.recipe, self.kind, architecture=_architecture(), name=component.name
         )
-        lifecycle = self._filled(component, manifest.lifecycle)
-        one = _Running(component.name, component.version, lifecycle)
+        one = ComponentProcess(
+            component.name,
+            component.version,
+            self._filled(component, manifest.lifecycle),
+            root=self._root,
+            environment=self._environment_of_components(),
+        )
         self._running[component.name] = one
-        self._folder("work", component).mkdir(parents=True, exist_ok=True)
-        await self._install(one)
-        await self._spawn(one)
+        await one.install()
+        await one.start()
 
-    async def _install(self, one: _Running) -> None:
-        found = recipes.script_of(one.lifecycle, "install")
-        mark = self._root / "work" / one.name / ".installed"
-        wanted = hashlib.sha256(f"{one.version}\0{found}".encode()).hexdigest()
-        if found is None or (mark.exists() and mark.read_text() == wanted):
-            one.state = "INSTALLED"
-            return
-        script, limit = found
-        process = await self._shell(one, script)
-        try:
-            code = await asyncio.wait_for(process.wait(), limit or INSTALL_S)
-        except TimeoutError as error:
-            _signal(process, signal.SIGKILL)
-            raise RefusedError(f"INSTALL_TIMEOUT: {one.name}") from error
-        if code != 0:
-            one.state = "ERRORED"
-            raise RefusedError(f"INSTALL_ERROR: {one.name} ended with {code}: {self.log(one.name)}")
-        write_whole(mark, wanted.encode())
-        one.state = "INSTALLED"
-
-    async def _spawn(self, one: _Running) -> None:
-        found = recipes.script_of(one.lifecycle, "run")
-        if found is None:
-            one.state = "FINISHED"
-            return
-        one.process = await self._shell(one, found[0])
-        one.starts += 1
-        one.state = "RUNNING"
-
-    async def _shell(self, one: _Running, script: str) -> asyncio.subprocess.Process:
-        if self._ipc is None:
-            raise RefusedError("the device is off")
-        log = self._root / "logs" / f"{one.name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        environment = {
+    def _environment_of_components(self) -> dict[str, str]:
+        return {
             **self._environment,
-            **recipes.environment_of(one.lifecycle),
             "AWS_IOT_THING_NAME": self.thing,
             "AWS_REGION": self._cloud.region,
             "AWS_DEFAULT_REGION": self._cloud.region,
             "GGC_VERSION": VERSIONS[self.kind],
-            "SVCUID": one.token,
-            "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT": str(self._ipc.path),
+            "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT": str(self.socket),
             "AWS_CONTAINER_CREDENTIALS_FULL_URI": self._exchange.address,
             "AWS_CONTAINER_AUTHORIZATION_TOKEN": self._exchange.token,
         }
-        with log.open("ab") as output:
-            # A recipe's script is shell by Greengrass's own definition.
-            return await asyncio.create_subprocess_exec(
-                "/bin/sh",
-                "-c",
-                script,
-                cwd=self._root / "work" / one.name,
-                env=environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
 
     async def _remove(self, name: str) -> None:
         one = self._running.pop(name, None)
         if one is not None:
-            await self._end(one)
-
-    async def _end(self, one: _Running, *, cut: bool = False) -> None:
-        process, one.process = one.process, None
-        if process is None or process.returncode is not None:
-            return
-        _signal(process, signal.SIGKILL if cut else signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.wait(), STOP_S)
-        except TimeoutError:
-            _signal(process, signal.SIGKILL)
-            await process.wait()
+            await one.end()
 
     def log(self, component: str, last: int = 20) -> list[str]:
         """The newest lines that a component printed."""
-        try:
-            text = (self._root / "logs" / f"{component}.log").read_text(errors="replace")
-        except FileNotFoundError:
-            return []
-        return text.splitlines()[-last:]
+        one = self._running.get(component)
+        return [] if one is None else one.log(last)
 
     def _filled(self, component: Component, lifecycle: Mapping[str, Any]) -> dict[str, Any]:
         """A lifecycle with its variables filled in.
@@ -580,11 +477,6 @@ def _policy(deployment: Deployment) -> str:
 def _architecture() -> str:
     machine = platform.machine()
     return {"x86_64": "amd64", "arm64": "aarch64"}.get(machine, machine)
-
-
-def _signal(process: asyncio.subprocess.Process, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
 
 
 def _walked(value: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401 - JSON

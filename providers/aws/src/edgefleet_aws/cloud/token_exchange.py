@@ -65,11 +65,10 @@ class TokenExchange:
         writer.close()
 
     def _answer(self, head: str) -> tuple[str, Mapping[str, str]]:
-        fields = dict(
-            (part.strip().lower() for part in line.split(":", 1))
-            for line in head.split("\r\n")[1:]
-            if ":" in line
-        )
+        fields = {}
+        for line in head.split("\r\n")[1:]:
+            name, _, value = line.partition(":")
+            fields[name.strip().lower()] = value.strip()
         if not hmac.compare_digest(fields.get("authorization", ""), self.token):
             return "403 Forbidden", {"message": "the token is wrong"}
         try:
