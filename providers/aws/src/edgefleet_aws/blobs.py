@@ -5,7 +5,7 @@ Rules kept here:
 - A blob appears when it is whole and its bytes have hashed to its name, and never before: S3 shows
   an object when its one request, or the completion of its parts, has succeeded. Nobody overwrites
   it (``If-None-Match: *``).
-- Larger blobs go in parts. An upload that was interrupted goes on: parts whose SHA-256 is what the
+- Larger blobs go in parts. An upload that was interrupted goes on: parts whose checksum is what the
   source holds are not sent again. S3's checksum of the whole is one of parts' checksums, so it
   guards parts only; the digest is ours.
 - At most ``SENDERS + 1`` parts are in memory.
@@ -55,6 +55,14 @@ class _Part(NamedTuple):
     tag: str
     size: int
     checksum: str | None
+
+    def holds(self, data: bytes, checksum: str) -> bool:
+        """Whether these are its bytes. Stores that list no SHA-256 have a part's MD5 as its tag."""
+        if self.size != len(data):
+            return False
+        if self.checksum is not None:
+            return self.checksum == checksum
+        return self.tag.strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest()
 
     def named(self) -> dict[str, Any]:
         named: dict[str, Any] = {"PartNumber": self.number, "ETag": self.tag}
@@ -261,7 +269,7 @@ class _Upload:
         try:
             checksum = _sha256(data)
             there = self._there.get(number)
-            if there is not None and (there.size, there.checksum) == (len(data), checksum):
+            if there is not None and there.holds(data, checksum):
                 return there
             reply = self._s3.upload_part(
                 **self._at,

@@ -69,7 +69,7 @@ def _unpack(archive: Path, to: Path) -> None:
 def _install(requirements: list[str]) -> None:
     if requirements:
         pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
-        if subprocess.run([*pip, *requirements], check=False).returncode:
+        if subprocess.run([*pip, "--", *requirements], check=False).returncode:
             raise _RefusedError(f"pip could not install {' '.join(requirements)}")
 
 

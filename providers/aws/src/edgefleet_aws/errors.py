@@ -95,6 +95,7 @@ _LOCAL: tuple[tuple[type[Exception], type[EdgeFleetError], str], ...] = (
     (vendor.ProfileNotFound, ConfigurationError, "correct `credentials_profile` of the profile"),
     (vendor.NoRegionError, ConfigurationError, "set `region` in the profile, or AWS_REGION"),
     (vendor.ParamValidationError, InvalidInputError, "change what the message names"),
+    (vendor.ConnectionError, UnavailableError, "check the network, then repeat the call"),
     (vendor.HTTPClientError, UnavailableError, "check the network, then repeat the call"),
     (vendor.IncompleteReadError, UnavailableError, "check the network, then repeat the call"),
 )
@@ -133,7 +134,9 @@ def code_of(error: Exception) -> str:
 
 
 def _answer(error: Exception) -> dict[str, Any]:
-    found: dict[str, Any] = getattr(error, "response", {}).get("Error", {})
+    if not isinstance(error, vendor.ClientError):
+        return {}
+    found: dict[str, Any] = error.response.get("Error", {})
     return found
 
 

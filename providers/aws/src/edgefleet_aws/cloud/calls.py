@@ -75,6 +75,12 @@ class Call:
             raise Fault("SerializationException", "not an object")
         return found
 
+    def swallow(self) -> None:
+        """Read the rest of the body, so that the next request on its connection is understood."""
+        left = int(self.environ.get("CONTENT_LENGTH") or 0)
+        while left > 0 and (data := self.environ["wsgi.input"].read(min(left, 1 << 16))):
+            left -= len(data)
+
 
 def read_call(environ: WSGIEnvironment) -> Call:
     """What a request asks for."""
@@ -161,6 +167,7 @@ def answer_json(
 
 def answer_fault(call: Call, start: StartResponse, fault: Fault) -> Iterable[bytes]:
     """Answer no, in the protocol of the called service."""
+    call.swallow()
     if call.service != "s3":
         said = {"__type": fault.code, "message": fault.message, **fault.members}
         return answer_json(start, fault.status, said, fault=fault.code)

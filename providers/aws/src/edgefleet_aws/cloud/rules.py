@@ -36,7 +36,6 @@ class Rule:
     def answer(self, call: Call, start: StartResponse, app: WSGIApplication) -> Iterable[bytes]:
         """Do it to one call; ``app`` would have answered it."""
         if self.fault is not None:
-            _swallow(call)
             return answer_fault(call, start, self.fault)
         if self.cut_request_at is not None:
             call.environ["wsgi.input"].read(self.cut_request_at)
@@ -75,13 +74,6 @@ class Rules:
                     rule.times -= 1
                 return rule
         return None
-
-
-def _swallow(call: Call) -> None:
-    """Read the rest of a request, so that the next one on its connection is understood."""
-    left = int(call.environ.get("CONTENT_LENGTH") or 0)
-    while left > 0 and (data := call.environ["wsgi.input"].read(min(left, 1 << 16))):
-        left -= len(data)
 
 
 def _cut(answer: Iterable[bytes], left: int) -> Iterator[bytes]:

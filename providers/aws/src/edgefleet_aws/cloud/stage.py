@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
+from edgefleet_aws.cloud.objects import Objects
 from edgefleet_aws.cloud.packages import ModelPackages
 from edgefleet_aws.cloud.server import JsonMount
 from edgefleet_aws.cloud.training import TrainingJobs
@@ -40,6 +41,7 @@ class Stage:
         packages = ModelPackages()
         server.mounts["sagemaker"] = JsonMount({**packages.operations, **self._jobs.operations})
         server.mounts["logs"] = JsonMount({})
+        server.mounts["s3"] = Objects()
 
     def _client(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no types
         told = self._environment(self._server.url)

@@ -16,8 +16,18 @@ from botocore.session import get_session
 from botocore.validate import ParamValidator, ValidationErrors
 
 _MARKS = {"enum", "pattern", "max"}
+# What Java's expressions have and Python's haven't: Unicode categories, POSIX classes, an end
+# anchor with a count, a range from a class, characters written as two surrogates.
 _CATEGORY = re.compile(r"\\p\{([A-Z])[a-z]?\}")
-# In SageMaker's model: an end anchor with a count, which only Java's expressions take.
+_RESPELLED = (
+    (r"\p{Alnum}", "a-zA-Z0-9"),
+    (r"\p{Upper}", "A-Z"),
+    (r"\p{Digit}", "0-9"),
+    (r"\p{Graph}", r"\x21-\x7e"),
+    (r"\p{Cntrl}", r"\x00-\x1f\x7f"),
+    (r"\w-_", r"\w\-"),
+    (r"\uD800\uDC00-\uDBFF\uDFFF", r"\U00010000-\U0010FFFF"),
+)
 _COUNTED_END = re.compile(r"\$\{\d+,\d+\}")
 
 
@@ -83,6 +93,8 @@ class StrictValidator(ParamValidator):  # type: ignore[misc]
 def compiled(pattern: str) -> re.Pattern[str]:
     """A pattern of a service model as Python writes it."""
     spelled = _CATEGORY.sub(lambda found: _characters()[found.group(1)], pattern)
+    for theirs, ours in _RESPELLED:
+        spelled = spelled.replace(theirs, ours)
     return re.compile(_COUNTED_END.sub("", spelled))
 
 
