@@ -47,6 +47,7 @@ class HttpSource(Source):
             token; they are sent to the address's own host only.
         context: TLS settings; None verifies against the system's certificates.
         timeout_s: longest wait for the next byte.
+        refusal: what a refusal means here; given the answer and what was asked for.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class HttpSource(Source):
         headers: Callable[[str], Mapping[str, str]] = lambda _: {},
         context: ssl.SSLContext | None = None,
         timeout_s: float = TIMEOUT_S,
+        refusal: Callable[[urllib.error.HTTPError, str], EdgeFleetError] | None = None,
     ) -> None:
         self.address = address
         self._base = address.rstrip("/")
         self._headers = headers
         self._timeout_s = timeout_s
+        self._refusal = refusal or _refusal
         self._opener = urllib.request.build_opener(
             _CarefulRedirects(), urllib.request.HTTPSHandler(context=context)
         )
@@ -81,7 +84,7 @@ class HttpSource(Source):
             with error:
                 if error.code == 416 and offset:  # nothing lies beyond: let the store see it whole
                     return self.open(digest, 0)
-                raise refusal_of(error.code, error.headers, where) from error
+                raise self._refusal(error, where) from error
         except EdgeFleetError:
             raise
         except (OSError, http.client.HTTPException) as error:
@@ -137,6 +140,10 @@ class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
         if urlsplit(newurl).scheme not in allowed:
             raise UnavailableError(f"{req.host} redirects away from {req.type}", retryable=False)
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+
+
+def _refusal(error: urllib.error.HTTPError, where: str) -> EdgeFleetError:
+    return refusal_of(error.code, error.headers, where)
 
 
 def refusal_of(status: int, headers: Message, where: str) -> EdgeFleetError:

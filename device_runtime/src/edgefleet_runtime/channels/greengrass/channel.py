@@ -11,6 +11,7 @@ Rules kept here:
   the few fields that fleet indexing can search.
 - Segments and blobs go to and from S3 with the role's keys from token exchange. What the role may
   write is its policy's affair: only below ``devices/<thing>/``.
+- Operators' requests come on the device's topic ``…/invoke``; answers are objects in S3.
 - A nucleus that is away, and keys that ended, lose nothing: the runtime repeats.
 """
 
@@ -29,6 +30,7 @@ from edgefleet.errors import (
     AccessDeniedError,
     AccessExpiredError,
     ConfigurationError,
+    DocumentError,
     EdgeFleetError,
     UnavailableError,
 )
@@ -37,6 +39,7 @@ from edgefleet.protocol.names import check_name, check_path
 from edgefleet.protocol.report import AccessReport
 from edgefleet_runtime.channels.base import Channel
 from edgefleet_runtime.channels.greengrass.credentials import TokenExchange
+from edgefleet_runtime.channels.greengrass.invoke import Invoker
 from edgefleet_runtime.channels.greengrass.ipc import Nucleus
 from edgefleet_runtime.channels.greengrass.s3 import Bucket
 from edgefleet_runtime.channels.greengrass.settings import (
@@ -47,10 +50,11 @@ from edgefleet_runtime.channels.greengrass.settings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from edgefleet.protocol.event import Event
+    from edgefleet_runtime.channels.requests import Reply, Request
     from edgefleet_runtime.store.sources import Source
 
 _log = logging.getLogger(__name__)
@@ -58,6 +62,7 @@ _log = logging.getLogger(__name__)
 READ_AGAIN_S = 60.0
 THING_VARIABLE = "AWS_IOT_THING_NAME"
 MAX_MESSAGE = 128 << 10  # bytes of an MQTT message that IoT Core takes
+_START, _END = b'{"events":[', b"]}"  # of a message of hot events
 _INDEXED = ("fleet", "epoch", "number", "state", "running", "runtime")
 
 
@@ -79,6 +84,8 @@ class GreengrassChannel(Channel):
         self._watching = False
         self._read_at = 0.0
         self._settings = Settings()
+        self._invoker: Invoker | None = None
+        self._listening = False
         self._exchange = TokenExchange.from_environment()
         self._nucleus = Nucleus.from_environment(lost=self._lost)
 
@@ -128,7 +135,7 @@ class GreengrassChannel(Channel):
     def _lost(self) -> None:
         """The connection or the subscription ended: read and subscribe again."""
         with self._lock:
-            self._watching = False
+            self._watching = self._listening = False
         self._woken.set()
 
     def _current(self) -> Settings:
@@ -146,7 +153,29 @@ class GreengrassChannel(Channel):
         configuration = self._nucleus.configuration(COMPONENT)
         if configuration is not None:
             self._settings = read_settings(configuration)
+        self._listen()
         return self._settings
+
+    def _listen(self) -> None:
+        """Hear operators' requests; without them the device does all else."""
+        prefix = self._settings.prefix
+        if self._invoker is None or not prefix:
+            return
+        with self._lock:
+            listening, self._listening = self._listening, True
+        if listening:
+            return
+        try:
+            topic = f"{prefix}/devices/{self._device}/invoke"
+            self._nucleus.subscribe(topic, self._invoker.received)
+        except EdgeFleetError as error:
+            with self._lock:
+                self._listening = False
+            _log.info("operators' requests can't come: %s", error.message)
+
+    def serve(self, ask: Callable[[Request], Reply]) -> None:
+        self._invoker = Invoker(ask, self.upload)
+        self._woken.set()
 
     # -- going
 
@@ -179,7 +208,9 @@ class GreengrassChannel(Channel):
     def _bucket(self, settings: Settings) -> Bucket:
         if not (settings.bucket and settings.region):
             raise UnavailableError(f"{COMPONENT} isn't deployed here, or names no bucket")
-        endpoint = settings.endpoint or None
+        # AWS's own tools look for an address in the same places.
+        of_environment = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        endpoint = settings.endpoint or of_environment or None
         return Bucket(settings.bucket, settings.region, self._exchange, endpoint=endpoint)
 
     def close(self) -> None:
@@ -188,27 +219,31 @@ class GreengrassChannel(Channel):
 
 
 def shadow_update(report: bytes) -> bytes:
-    """The update of a shadow that replaces the report in it, whatever was there."""
-    content: dict[str, Any] = msgspec.json.decode(report)
+    """The update of a shadow that replaces the report in it, whatever was there.
+
+    Raises:
+        DocumentError: the report is no JSON object.
+    """
+    try:
+        content: dict[str, Any] = msgspec.json.decode(report, type=dict)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise DocumentError(f"a report that makes no sense isn't sent: {error}") from error
     indexed = {key: content.get(key) for key in _INDEXED}
     reported = {**indexed, "report": [msgspec.Raw(report)]}
     return msgspec.json.encode({"state": {"reported": reported}})
 
 
 def packed(events: Sequence[Event]) -> list[bytes]:
-    """Events as CloudEvents batches, each of which a message can carry.
-
-    https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md, batch.
-    """
+    """Events as messages that IoT Core takes: ``{"events": [CloudEvents in JSON, …]}``."""
     messages: list[bytes] = []
     batch: list[bytes] = []
-    size = 2
+    size = room = MAX_MESSAGE - len(_START) - len(_END)
     for data in map(encode, events):
-        if batch and size + len(data) + 1 > MAX_MESSAGE:
-            messages.append(b"[" + b",".join(batch) + b"]")
-            batch, size = [], 2
+        if batch and size < len(data) + 1:
+            messages.append(_START + b",".join(batch) + _END)
+            batch, size = [], room
         batch.append(data)
-        size += len(data) + 1
+        size -= len(data) + 1
     if batch:
-        messages.append(b"[" + b",".join(batch) + b"]")
+        messages.append(_START + b",".join(batch) + _END)
     return messages

@@ -124,6 +124,17 @@ class Nucleus:
         )
         self._call("publish_to_iot_core", request)
 
+    def subscribe(self, topic: str, received: Callable[[bytes], None]) -> None:
+        """Call back with each message on a topic of IoT Core, until the connection ends.
+
+        Raises:
+            AccessDeniedError: the component's recipe doesn't allow the topic.
+            UnavailableError: the nucleus doesn't answer.
+        """
+        request = self._model.SubscribeToIoTCoreRequest(topic_name=topic, qos=AT_LEAST_ONCE)
+        handler = _receiver(self._client_module, received, self._lost)
+        self._call("subscribe_to_iot_core", request, handler)
+
     def close(self) -> None:
         """Disconnect; later calls fail."""
         with self._lock:
@@ -194,3 +205,17 @@ def _watcher(client: Any, changed: Callable[[], None], lost: Callable[[], None])
             lost()
 
     return Watcher()
+
+
+def _receiver(client: Any, received: Callable[[bytes], None], lost: Callable[[], None]) -> object:  # noqa: ANN401
+    class Receiver(client.SubscribeToIoTCoreStreamHandler):  # type: ignore[misc]
+        def on_stream_event(self, event: Any) -> None:  # noqa: ANN401
+            received(event.message.payload or b"")
+
+        def on_stream_error(self, error: Exception) -> bool:
+            return True
+
+        def on_stream_closed(self) -> None:
+            lost()
+
+    return Receiver()

@@ -7,12 +7,19 @@ the signing is the AWS Common Runtime's. boto3 would cost a device 100 MB.
 from __future__ import annotations
 
 import http.client
+import re
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from edgefleet.errors import EdgeFleetError, InvalidInputError, UnavailableError
+from edgefleet.errors import (
+    AccessDeniedError,
+    AccessExpiredError,
+    EdgeFleetError,
+    InvalidInputError,
+    UnavailableError,
+)
 from edgefleet_runtime.store.http import TIMEOUT_S, HttpSource, refusal_of
 
 if TYPE_CHECKING:
@@ -22,6 +29,15 @@ if TYPE_CHECKING:
     from edgefleet_runtime.channels.greengrass.credentials import TokenExchange
 
 _UNSIGNED = "UNSIGNED-PAYLOAD"  # the transport is TLS, and blobs are checked by their digests
+
+MAX_ANSWER = 64 << 10  # bytes of a refusal that are read
+_CODE = re.compile(rb"<Code>([A-Za-z]{1,80})</Code>")
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+_ENDED = {
+    "ExpiredToken": "let token exchange renew the keys: the nucleus must reach AWS",
+    "InvalidToken": "let token exchange renew the keys: the nucleus must reach AWS",
+    "RequestTimeTooSkewed": "set the device's clock",
+}
 
 
 class Bucket:
@@ -56,7 +72,7 @@ class Bucket:
         """Blobs below an ``s3://`` address of this bucket."""
         below = urlsplit(address).path.strip("/")
         url = f"{self._base}/{quote(below)}" if below else self._base
-        found = HttpSource(url, headers=lambda url: self._signed("GET", url))
+        found = HttpSource(url, headers=lambda url: self._signed("GET", url), refusal=self._refused)
         found.address = address
         return found
 
@@ -82,13 +98,20 @@ class Bucket:
                     return
             except urllib.error.HTTPError as error:
                 with error:
-                    raise self._refused(refusal_of(error.code, error.headers, where)) from error
+                    raise self._refused(error, where) from error
             except (OSError, http.client.HTTPException) as error:
                 raise UnavailableError(f"{where}: {error}") from error
 
-    def _refused(self, error: EdgeFleetError) -> EdgeFleetError:
+    def _refused(self, error: urllib.error.HTTPError, where: str) -> EdgeFleetError:
+        """What S3 means, which tells keys that ended apart from keys that may not."""
         self._exchange.forget()
-        return error
+        found = _CODE.search(error.read(MAX_ANSWER))
+        code = found[1].decode() if found else ""
+        if code in _ENDED:
+            return AccessExpiredError(f"{where}: {code}", cure=_ENDED[code])
+        if code == "AccessDenied":
+            return AccessDeniedError(f"{where}: {code}", cure="check the role's policy")
+        return refusal_of(error.code, error.headers, where)
 
     def _signed(self, method: str, url: str) -> Mapping[str, str]:
         """Headers that let a request pass."""

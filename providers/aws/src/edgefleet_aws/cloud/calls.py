@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-MAX_JSON_BYTES = 16 << 20
+MAX_BODY_BYTES = 16 << 20
 _CREDENTIAL = re.compile(r"Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/")
 # Signing name -> boto3's name of the service, where they differ.
 _SERVICES = {"execute-api": "iot", "greengrass": "greengrassv2", "iotdata": "iot-data"}
@@ -62,18 +62,26 @@ class Call:
         Raises:
             Fault: it is no JSON object.
         """
-        length = int(self.environ.get("CONTENT_LENGTH") or 0)
-        if length > MAX_JSON_BYTES:
-            raise Fault("RequestEntityTooLargeException", f"{length} bytes", 413)
-        data = self.environ["wsgi.input"].read(length)
-        self.environ["wsgi.input"] = io.BytesIO(data)
         try:
-            found = json.loads(data or b"{}")
+            found = json.loads(self.body() or b"{}")
         except ValueError as error:
             raise Fault("SerializationException", str(error)) from error
         if not isinstance(found, dict):
             raise Fault("SerializationException", "not an object")
         return found
+
+    def body(self) -> bytes:
+        """The whole body; it can be read again afterwards.
+
+        Raises:
+            Fault: it is too long.
+        """
+        length = int(self.environ.get("CONTENT_LENGTH") or 0)
+        if length > MAX_BODY_BYTES:
+            raise Fault("RequestEntityTooLargeException", f"{length} bytes", 413)
+        data: bytes = self.environ["wsgi.input"].read(length)
+        self.environ["wsgi.input"] = io.BytesIO(data)
+        return data
 
     def swallow(self) -> None:
         """Read the rest of the body, so that the next request on its connection is understood."""

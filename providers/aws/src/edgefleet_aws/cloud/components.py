@@ -101,6 +101,10 @@ class Components:
         """A version."""
         return self._found.get(name, {}).get(version)
 
+    def clear(self) -> None:
+        """Forget them all."""
+        self._found.clear()
+
     def operations(self) -> dict[str, Any]:
         """The service's operations on components."""
         return {

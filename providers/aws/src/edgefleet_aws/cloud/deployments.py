@@ -119,6 +119,11 @@ class Deployments:
         self._latest: dict[str, Deployment] = {}
         self._tokens: dict[str, str] = {}
 
+    def clear(self) -> None:
+        """Forget them all."""
+        for kept in (self._found, self._latest, self._tokens):
+            kept.clear()
+
     def operations(self) -> dict[str, Any]:
         """The service's operations on deployments."""
         return {

@@ -93,6 +93,11 @@ class Nucleus:
         """Lifecycle state of each component."""
         return {name: one.state for name, one in self._running.items()}
 
+    @property
+    def on(self) -> bool:
+        """Whether it has power."""
+        return self._task is not None
+
     def process_id(self, component: str) -> int | None:
         """Process id of a component; None while it doesn't run."""
         one = self._running.get(component)

@@ -76,7 +76,8 @@ def _request(operation: Any, call: Call) -> dict[str, Any]:  # noqa: ANN401 - bo
     shape = operation.input_shape
     if shape is None:
         return {}
-    content = call.json()
+    payload = shape.serialization.get("payload")
+    content = {} if payload else call.json()
     found = _path(operation).fullmatch(call.path)
     uri = {} if found is None else found.groupdict()
     query = parse_qs(str(call.environ.get("QUERY_STRING", "")), keep_blank_values=True)
@@ -93,6 +94,8 @@ def _request(operation: Any, call: Call) -> dict[str, Any]:  # noqa: ANN401 - bo
             request[member] = call.environ[header]
         elif place is None and name in content:
             request[member] = _read(kind, content.pop(name))
+    if payload:
+        request[payload] = call.body()
     return {**content, **request}  # what is unknown is refused with the rest
 
 

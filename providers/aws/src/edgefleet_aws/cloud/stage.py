@@ -36,14 +36,15 @@ class Stage:
     ) -> None:
         self._server = server
         self._environment = environment
-        self._jobs = TrainingJobs(folder, self._client)
+        self._jobs = TrainingJobs(folder, self.client)
         self._bucket: str | None = None
         packages = ModelPackages()
         server.mounts["sagemaker"] = JsonMount({**packages.operations, **self._jobs.operations})
         server.mounts["logs"] = JsonMount({})
         server.mounts["s3"] = Objects()
 
-    def _client(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no types
+    def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no types
+        """A client of the mock itself, whatever the environment says."""
         told = self._environment(self._server.url)
         session = boto3.session.Session(
             aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
@@ -55,7 +56,7 @@ class Stage:
     def open(self, bucket: str) -> None:
         """Make the bucket; no error when it is there."""
         if self._bucket is None:
-            s3 = self._client("s3")
+            s3 = self.client("s3")
             s3.create_bucket(Bucket=bucket)
             s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(_mirrored(bucket)))
             self._bucket = bucket
@@ -65,7 +66,7 @@ class Stage:
         self._jobs.close()
         if self._bucket is None:
             return
-        s3, bucket, self._bucket = self._client("s3"), self._bucket, None
+        s3, bucket, self._bucket = self.client("s3"), self._bucket, None
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
             found = [{"Key": item["Key"]} for item in page.get("Contents", ())]
             if found:
