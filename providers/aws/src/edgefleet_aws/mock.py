@@ -9,6 +9,7 @@ What the cloud holds lives in memory and is gone when it stops.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import secrets
 import sys
@@ -143,11 +144,18 @@ class AwsMock(MockCloud):
             self.install()
         with closing(self._deployer()) as deployer:
             deployer.enroll(name, group=group, labels=labels)
-        self.power_on(name)
+        self.power_on(name, labels=labels)
 
-    def power_on(self, name: str) -> None:
-        """Give an enrolled device a nucleus, and wait until that has done what is wanted of it."""
-        self.greengrass.site.add(name, self.nuclei[next(self._turn) % len(self.nuclei)])
+    def power_on(self, name: str, *, labels: Mapping[str, str] | None = None) -> None:
+        """Give an enrolled device a nucleus, and wait until that has done what is wanted of it.
+
+        Args:
+            name: the device's.
+            labels: what its hardware is, in place of this machine's.
+        """
+        kind = self.nuclei[next(self._turn) % len(self.nuclei)]
+        variables = {"EDGEFLEET_LABELS": json.dumps(labels)} if labels else {}
+        self.greengrass.site.add(name, kind, variables)
         self.greengrass.site.settle(name)
 
     def kill_device(self, name: str) -> None:

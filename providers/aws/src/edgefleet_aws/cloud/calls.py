@@ -8,7 +8,7 @@ import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, quote, unquote
+from urllib.parse import parse_qs, quote
 
 from edgefleet_aws.cloud.strictness import service_model
 
@@ -98,8 +98,16 @@ def read_call(environ: WSGIEnvironment) -> Call:
     # WSGI gives bytes as Latin-1 (PEP 3333).
     path = str(environ.get("PATH_INFO", "/")).encode("latin-1").decode("utf-8", "replace")
     target = str(environ.get("HTTP_X_AMZ_TARGET", ""))
-    operation = target.rpartition(".")[2] if target else _operation(service, path, environ)
+    operation = (
+        target.rpartition(".")[2] if target else _operation(service, raw_path(environ), environ)
+    )
     return Call(service, region, operation, path, environ)
+
+
+def raw_path(environ: WSGIEnvironment) -> str:
+    """The path as it was sent: one member of a request may have slashes, then written as %2F."""
+    sent = str(environ.get("RAW_URI") or quote(str(environ.get("PATH_INFO", "/")), safe="/%"))
+    return sent.partition("?")[0]
 
 
 def _operation(service: str, path: str, environ: WSGIEnvironment) -> str:
@@ -116,7 +124,7 @@ def _operation(service: str, path: str, environ: WSGIEnvironment) -> str:
         if route.method == environ.get("REQUEST_METHOD")
         and route.query <= query
         and all(_variable(header) in environ for header in route.headers)
-        and route.path.fullmatch(quote(unquote(path), safe="/"))
+        and route.path.fullmatch(path)
     ]
     best = max(fitting, key=lambda route: (len(route.query), len(route.headers)), default=None)
     return "" if best is None else best.operation

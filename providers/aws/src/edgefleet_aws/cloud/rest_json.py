@@ -10,9 +10,9 @@ import base64
 import datetime as dt
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
-from edgefleet_aws.cloud.calls import Call, Fault, answer_json
+from edgefleet_aws.cloud.calls import Call, Fault, answer_json, raw_path
 from edgefleet_aws.cloud.strictness import (
     ModelError,
     check_answer,
@@ -78,8 +78,8 @@ def _request(operation: Any, call: Call) -> dict[str, Any]:  # noqa: ANN401 - bo
         return {}
     payload = shape.serialization.get("payload")
     content = {} if payload else call.json()
-    found = _path(operation).fullmatch(call.path)
-    uri = {} if found is None else found.groupdict()
+    found = _path(operation).fullmatch(raw_path(call.environ))
+    uri = {} if found is None else {key: unquote(one) for key, one in found.groupdict().items()}
     query = parse_qs(str(call.environ.get("QUERY_STRING", "")), keep_blank_values=True)
     request: dict[str, Any] = {}
     for member, kind in shape.members.items():

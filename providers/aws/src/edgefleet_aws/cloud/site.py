@@ -41,11 +41,18 @@ class Site:
         self._thread: threading.Thread | None = None
         self._devices: dict[str, Nucleus] = {}
 
-    def add(self, thing: str, kind: Kind) -> None:
-        """Put a device there and power it on; no error when it is there."""
+    def add(self, thing: str, kind: Kind, variables: Mapping[str, str]) -> None:
+        """Put a device there and power it on; no error when it is there.
+
+        Args:
+            thing: its name.
+            kind: of its nucleus.
+            variables: of its own environment.
+        """
         if thing not in self._devices:
-            folder = self._root / thing
-            self._devices[thing] = Nucleus(thing, kind, folder, self._cloud, self._environment())
+            environment = {**self._environment(), **variables}
+            nucleus = Nucleus(thing, kind, self._root / thing, self._cloud, environment)
+            self._devices[thing] = nucleus
             self._call(self._devices[thing].start())
 
     def power_on(self, thing: str) -> None:
