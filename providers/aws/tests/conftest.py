@@ -40,7 +40,9 @@ def make_settings(cloud: AwsMock, tmp_path: Path) -> Callable[..., AwsSettings]:
     """Makes settings of a fleet that no other test has."""
 
     def make(**changes: Any) -> AwsSettings:
-        fresh = {"prefix": f"t{next(_numbers)}", "cache": tmp_path / "cache"}
+        prefix = f"t{next(_numbers)}"
+        mirrors = [f"{cloud.environment['AWS_ENDPOINT_URL']}/{cloud.bucket}/{prefix}"]
+        fresh = {"prefix": prefix, "mirrors": mirrors, "cache": tmp_path / "cache"}
         return AwsSettings(**{**cloud.settings, **fresh, **changes})
 
     return make

@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import io
 import itertools
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import BinaryIO
 
 import pytest
@@ -84,6 +88,34 @@ def test_an_upload_whose_connection_was_lost_goes_on_with_what_is_missing(
         assert digest_of(stream.read(len(DATA))) == DESCRIPTOR.digest
 
 
+def test_an_operator_that_is_killed_leaves_nothing_visible_and_can_be_followed(
+    cloud: AwsMock, blobs: S3BlobStore, settings: AwsSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "blob").write_bytes(DATA)
+    work = f"""
+import os, signal, sys
+from edgefleet.protocol.bundle import Descriptor
+from edgefleet_aws.blobs import S3BlobStore
+from edgefleet_aws.clients import Clients
+from edgefleet_aws.settings import AwsSettings
+settings = AwsSettings.model_validate_json(sys.argv[1])
+told = []
+def die(count):
+    told.append(count)
+    if len(told) == {PARTS}:
+        os.kill(os.getpid(), signal.SIGKILL)
+descriptor = Descriptor(media_type="", digest={DESCRIPTOR.digest!r}, size={len(DATA)})
+S3BlobStore(Clients(settings), settings).put(descriptor, lambda: open("blob", "rb"), progress=die)
+"""
+    command = [sys.executable, "-c", work, settings.model_dump_json()]
+    done = subprocess.run(command, cwd=tmp_path, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert blobs.size(DESCRIPTOR.digest) is None
+    assert blobs.put(DESCRIPTOR, _source)
+    assert _count(cloud, "CreateMultipartUpload", settings) == 1
+    assert _count(cloud, "UploadPart", settings) >= PARTS
+
+
 def test_a_part_that_holds_other_bytes_is_sent_again(
     blobs: S3BlobStore, clients: Clients, settings: AwsSettings
 ) -> None:
@@ -97,6 +129,19 @@ def test_a_part_that_holds_other_bytes_is_sent_again(
         ChecksumAlgorithm="SHA256",
     )
     blobs.put(DESCRIPTOR, _source)
+    with blobs.open(DESCRIPTOR.digest) as stream:
+        assert b"".join(iter(lambda: stream.read(MIB), b"")) == DATA
+
+
+def test_a_store_that_lists_no_checksums_goes_on_by_the_parts_tags(
+    cloud: AwsMock, blobs: S3BlobStore, clients: Clients, settings: AwsSettings
+) -> None:
+    place = {"Bucket": settings.bucket, "Key": f"{settings.prefix}/{blob_path(DESCRIPTOR.digest)}"}
+    upload = clients.s3.create_multipart_upload(**place)["UploadId"]
+    for number, data in ((1, DATA[: 5 * MIB]), (2, noise(5 * MIB, 8))):
+        clients.s3.upload_part(**place, UploadId=upload, PartNumber=number, Body=data)
+    blobs.put(DESCRIPTOR, _source)
+    assert _count(cloud, "UploadPart", settings) == 2 + PARTS - 1
     with blobs.open(DESCRIPTOR.digest) as stream:
         assert b"".join(iter(lambda: stream.read(MIB), b"")) == DATA
 
@@ -132,6 +177,17 @@ def test_a_blob_that_another_operator_stored_meanwhile_is_left_as_it_is(
     blobs.put(DESCRIPTOR, overtaken)
     assert "-" not in clients.s3.head_object(**place)["ETag"]  # of parts it would have one
     assert _uploads(clients, settings) == []
+
+
+@pytest.mark.parametrize("data", [DATA, b"small"], ids=["parts", "whole"])
+def test_what_somebody_else_wrote_in_a_blobs_place_is_told(
+    data: bytes, blobs: S3BlobStore, clients: Clients, settings: AwsSettings
+) -> None:
+    descriptor = Descriptor(media_type="", digest=digest_of(data), size=len(data))
+    key = f"{settings.prefix}/{blob_path(descriptor.digest)}"
+    clients.s3.put_object(Bucket=settings.bucket, Key=key, Body=b"half")
+    with pytest.raises(IntegrityError, match=f"delete s3://{settings.bucket}/{key}"):
+        blobs.put(descriptor, lambda: io.BytesIO(data))
 
 
 def test_wrong_content_ends_the_upload(

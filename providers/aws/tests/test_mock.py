@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import subprocess
 import sys
@@ -80,6 +82,16 @@ def test_a_script_runs_unchanged_against_it(tmp_path: Path) -> None:
             check=True,
         )
     assert done.stdout == "()\n"
+
+
+def test_the_operators_own_configuration_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with mock("aws", "local", state=tmp_path / "state") as session, session.connect() as fleet:
+        assert fleet.registry.list() == ()
 
 
 def test_it_tells_what_it_saw(cloud: AwsMock, clients: Clients, settings: AwsSettings) -> None:
@@ -166,6 +178,20 @@ def test_every_pattern_of_a_service_can_be_checked(service: str) -> None:
 def test_a_pattern_means_what_it_means_in_java(pattern: str, fits: str, fails: str) -> None:
     assert compiled(pattern).fullmatch(fits)
     assert not compiled(pattern).fullmatch(fails)
+
+
+def test_completing_an_upload_without_its_checksums_is_refused(
+    clients: Clients, settings: AwsSettings
+) -> None:
+    place = {"Bucket": settings.bucket, "Key": f"{settings.prefix}/x"}
+    upload = clients.s3.create_multipart_upload(**place, ChecksumAlgorithm="SHA256")["UploadId"]
+    request = {**place, "UploadId": upload}
+    part = clients.s3.upload_part(**request, PartNumber=1, Body=b"x", ChecksumAlgorithm="SHA256")
+    named = {"PartNumber": 1, "ETag": part["ETag"]}
+    complete = clients.s3.complete_multipart_upload
+    assert _refused(complete, **request, MultipartUpload={"Parts": [named]}) == "InvalidRequest"
+    named["ChecksumSHA256"] = base64.b64encode(hashlib.sha256(b"x").digest()).decode()
+    complete(**request, MultipartUpload={"Parts": [named]})
 
 
 def test_a_client_token_makes_a_package_once(unchecked: Any) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgefleet.errors import UnavailableError
+from edgefleet.errors import AccessDeniedError, UnavailableError
 from edgefleet.interfaces.values import ApprovalState
 from edgefleet.protocol.names import MODEL_PATTERN
 from edgefleet.testing.kit import samples
@@ -112,10 +113,30 @@ def test_a_push_that_ended_before_its_package_was_made_is_whole_and_gets_one_lat
     cloud.rules.add(Rule("sagemaker.CreateModelPackage", fault=fault))
     with pytest.raises(UnavailableError):
         registry.push(bundle, "digits")
+    assert [version.version for version in registry.versions("digits")] == ["1"]
     assert registry.push(bundle, "digits").version == "1"
-    registry.approve("digits:1", by="ada")
     package = _package(clients, settings)
-    assert (package["ModelPackageVersion"], package["ModelApprovalStatus"]) == (1, "Approved")
+    assert package["ModelPackageVersion"] == 1
+    assert package["ModelPackageDescription"] == f"digits:1 {bundle.digest}"
+
+
+def test_a_push_whose_answer_was_lost_is_one_version(
+    cloud: AwsMock,
+    make_settings: Callable[..., AwsSettings],
+    make_clients: Callable[[AwsSettings], Clients],
+    tmp_path: Path,
+) -> None:
+    settings = make_settings(max_attempts=2)
+    clients = make_clients(settings)
+    registry = SageMakerRegistry(clients, settings)
+    bundle = samples.bundle(tmp_path)
+    for descriptor in bundle.blobs():
+        registry.blobs.put(descriptor, partial(bundle.open, descriptor))
+    cloud.rules.add(Rule("s3.PutObject", cut_answer_at=0))
+    cloud.rules.add(Rule("sagemaker.CreateModelPackage", cut_answer_at=0))
+    assert registry.push(bundle, "digits").version == "1"
+    assert len(registry.versions("digits")) == 1
+    assert _package(clients, settings)["ModelPackageVersion"] == 1
 
 
 def test_deleting_a_version_deletes_its_package(
@@ -136,6 +157,26 @@ def test_a_version_whose_package_somebody_deleted_stays_and_can_be_deleted(
     assert registry.get("digits:1").approval.state is ApprovalState.PENDING
     registry.delete("digits:1")
     assert registry.versions("digits") == ()
+
+
+@pytest.mark.parametrize("call", ["get", "versions", "alias", "delete", "approve"])
+def test_whatever_is_called_says_which_action_is_missing(
+    call: str, registry: SageMakerRegistry, cloud: AwsMock, tmp_path: Path
+) -> None:
+    registry.push(samples.bundle(tmp_path), "digits")
+    said = "User: ada is not authorized to perform: sagemaker:ListModelPackages on resource: x"
+    fault = Fault("AccessDeniedException", said)
+    # an alias asks twice: for the version, and whether the name is taken
+    cloud.rules.add(Rule("sagemaker.ListModelPackages", skip=call == "alias", fault=fault))
+    calls: dict[str, Callable[[], object]] = {
+        "get": lambda: registry.get("digits:1"),
+        "versions": lambda: registry.versions("digits"),
+        "alias": lambda: registry.alias("digits:1", "1"),
+        "delete": lambda: registry.delete("digits:1"),
+        "approve": lambda: registry.approve("digits:1", by="ada"),
+    }
+    with pytest.raises(AccessDeniedError, match="do sagemaker:ListModelPackages"):
+        calls[call]()
 
 
 def test_more_than_sagemaker_takes_is_kept_all_the_same(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgefleet.errors import (
+    AccessDeniedError,
     ConfigurationError,
     IntegrityError,
     InvalidInputError,
@@ -18,6 +19,8 @@ from edgefleet.errors import (
 from edgefleet.interfaces.training import Resources, RunState, TrainingJob
 from edgefleet_aws import outputs, source
 from edgefleet_aws.clients import Clients
+from edgefleet_aws.cloud.calls import Fault
+from edgefleet_aws.cloud.rules import Rule
 from edgefleet_aws.instances import choose
 from edgefleet_aws.mock import AwsMock
 from edgefleet_aws.settings import AwsSettings
@@ -129,6 +132,24 @@ def test_spot_training_is_asked_for(
     told = clients.sagemaker.describe_training_job(TrainingJobName=run.id)
     assert told["EnableManagedSpotTraining"]
     assert told["StoppingCondition"]["MaxWaitTimeInSeconds"] == 2 * settings.max_runtime_s
+
+
+def test_an_answer_that_was_lost_makes_no_second_run(
+    cloud: AwsMock, trainer: SageMakerTrainer, script: Path
+) -> None:
+    cloud.rules.add(Rule("sagemaker.CreateTrainingJob", cut_answer_at=0))
+    run = trainer.submit(TrainingJob(script=script))
+    assert [status.id for status in trainer.list()] == [run.id]
+    run.wait(timeout_s=TIMEOUT_S)
+
+
+def test_data_that_may_not_be_sent_name_the_action(
+    cloud: AwsMock, trainer: SageMakerTrainer, script: Path
+) -> None:
+    cloud.rules.add(Rule("s3.PutObject", fault=Fault("AccessDenied", "no", 403)))
+    with pytest.raises(AccessDeniedError, match="s3:PutObject"):
+        trainer.submit(TrainingJob(script=script, data=script))
+    assert trainer.list() == ()
 
 
 @pytest.mark.parametrize("missing", ["training_role", "training_image"])

@@ -211,7 +211,9 @@ class Registry(Service):
         """Point an alias, such as ``production``, to a version; moves it if it exists."""
         check_name("alias", alias)
         version = self.get(reference)
-        if self._get(version.name, alias) is not None:
+        with self._boundary("alias"):
+            taken = self._get(version.name, alias) is not None
+        if taken:
             msg = f"{version.name}:{alias} is a version"
             raise InvalidInputError(msg, cure="choose another alias")
         with self._boundary("alias"):

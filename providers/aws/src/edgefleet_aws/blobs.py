@@ -130,6 +130,7 @@ class S3BlobStore(BlobStore):
             with source() as stream:
                 data = b"".join(checked_chunks(stream, descriptor))
             self._put_whole(descriptor, data)
+            self._check_size(descriptor)
             if progress is not None:
                 progress(len(data))
             return
@@ -140,6 +141,7 @@ class S3BlobStore(BlobStore):
             )
             with source() as stream:
                 if upload.send(stream, descriptor, told):
+                    self._check_size(descriptor)
                     return
             if self._size(descriptor.digest) == descriptor.size:  # whoever ended it completed it
                 told.up_to(descriptor.size)
@@ -148,6 +150,16 @@ class S3BlobStore(BlobStore):
             f"uploads of blob {descriptor.digest} kept being ended by somebody else",
             cure="look for a lifecycle rule that ends uploads too soon, then push again",
         )
+
+    def _check_size(self, descriptor: Descriptor) -> None:
+        """What was there before us wasn't written by us: it must have the right size at least."""
+        there = self._size(descriptor.digest)
+        if there != descriptor.size:
+            raise IntegrityError(
+                f"blob {descriptor.digest} has {there} bytes in S3 and should have "
+                f"{descriptor.size}: something else wrote it",
+                cure=f"delete {self._sources[0]}/{blob_path(descriptor.digest)} and push again",
+            )
 
     def _size_of_parts(self, descriptor: Descriptor) -> int:
         least = -(-descriptor.size // MAX_PARTS)
@@ -202,18 +214,18 @@ class _Upload:
         self._part_bytes = part_bytes
         self._slots = threading.Semaphore(SENDERS)
         begun = self._begun()
-        self._id = begun or str(
-            self._s3.create_multipart_upload(**at, ChecksumAlgorithm="SHA256")["UploadId"]
-        )
+        upload = begun or self._s3.create_multipart_upload(**at, ChecksumAlgorithm="SHA256")
+        self._id = str(upload["UploadId"])
+        # One that was begun with checksums must name them all at its completion.
+        self._checked = begun is None or begun.get("ChecksumAlgorithm") == "SHA256"
         self._there = {part.number: part for part in self._parts()} if begun else {}
 
-    def _begun(self) -> str | None:
+    def _begun(self) -> dict[str, Any] | None:
         pages = self._s3.get_paginator("list_multipart_uploads").paginate(
             Bucket=self._at["Bucket"], Prefix=self._at["Key"]
         )
         begun = [one for page in pages for one in page.get("Uploads", ())]
-        newest = max(begun, key=lambda one: (one["Initiated"], one["UploadId"]), default=None)
-        return None if newest is None else str(newest["UploadId"])
+        return max(begun, key=lambda one: (one["Initiated"], one["UploadId"]), default=None)
 
     def _parts(self) -> Iterator[_Part]:
         try:
@@ -271,14 +283,11 @@ class _Upload:
             there = self._there.get(number)
             if there is not None and there.holds(data, checksum):
                 return there
+            guard = {"ChecksumSHA256": checksum} if self._checked else {}
             reply = self._s3.upload_part(
-                **self._at,
-                UploadId=self._id,
-                PartNumber=number,
-                Body=data,
-                ChecksumSHA256=checksum,
+                **self._at, UploadId=self._id, PartNumber=number, Body=data, **guard
             )
-            return _Part(number, reply["ETag"], len(data), reply.get("ChecksumSHA256"))
+            return _Part(number, reply["ETag"], len(data), checksum if self._checked else None)
         finally:
             self._slots.release()
 

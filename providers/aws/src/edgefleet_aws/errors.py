@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from boto3.exceptions import S3UploadFailedError
 from botocore import exceptions as vendor
 
 from edgefleet.errors import (
@@ -131,6 +132,8 @@ _NAMED_ACTION = re.compile(r"not authorized to perform: ([a-z0-9-]+:[A-Za-z0-9]+
 
 def translate(error: Exception) -> EdgeFleetError | None:
     """The error of ours that an error of boto3 means; None for others."""
+    if isinstance(error, S3UploadFailedError) and isinstance(error.__context__, Exception):
+        return translate(error.__context__)  # boto3 wraps what a service answered
     if isinstance(error, vendor.ClientError):
         return _of_service(error)
     for theirs, ours, cure in _LOCAL:

@@ -8,36 +8,22 @@ What the cloud holds lives in memory and is gone when it stops.
 
 from __future__ import annotations
 
-import itertools
-import json
 import os
 import secrets
-import sys
-from contextlib import closing
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from edgefleet.errors import ConfigurationError, MissingExtraError
 from edgefleet.plugins.provider import Role
 from edgefleet.testing.mock import MockCloud
-from edgefleet_aws.clients import Clients
-from edgefleet_aws.cloud.greengrass import Greengrass
-from edgefleet_aws.cloud.recipes import Kind
-from edgefleet_aws.cloud.server import CloudServer
-from edgefleet_aws.cloud.stacks import Stacks
-from edgefleet_aws.cloud.stage import Stage
-from edgefleet_aws.deployer import GreengrassDeployer
-from edgefleet_aws.install import prepare_devices
-from edgefleet_aws.names import Names
-from edgefleet_aws.recipes import run_lifecycle, runtime_recipe
+from edgefleet_aws.cloud.rules import Rules
 from edgefleet_aws.settings import AwsSettings
-from edgefleet_aws.state import S3StateStore
-from edgefleet_aws.template import template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from edgefleet_aws.cloud.rules import Rules
+    from edgefleet_aws.cloud.fleet import DeviceFleet
+    from edgefleet_aws.cloud.stage import Stage
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"  # moto's
@@ -50,7 +36,7 @@ class AwsMock(MockCloud):
 
     Attributes:
         bucket: the bucket that is there when it has started.
-        nuclei: kinds of the devices' nuclei, by turns.
+        rules: faults to inject.
     """
 
     name: ClassVar[str] = "aws"
@@ -59,41 +45,52 @@ class AwsMock(MockCloud):
     def __init__(self, state: Path) -> None:
         super().__init__(state)
         self.bucket = f"edgefleet-mock-{secrets.token_hex(4)}"
-        self._server = CloudServer()
-        self._stage = Stage(self._server, state / "training", self.environment_at)
-        self.nuclei: tuple[Kind, ...] = (Kind.CLASSIC, Kind.LITE)
-        self.greengrass = Greengrass(self._server, REGION, state / "devices", self._on_devices)
-        self._installed: AwsSettings | None = None
-        self._turn = itertools.count()
-
-    @property
-    def rules(self) -> Rules:
-        """Faults to inject."""
-        return self._server.rules
+        self.rules = Rules()
+        self._stage: Stage | None = None
+        self._fleet: DeviceFleet | None = None
 
     def start(self) -> None:
-        """Listen on loopback; no error when it does already."""
+        """Listen on loopback; no error when it does already.
+
+        Raises:
+            MissingExtraError: what the mock is made of isn't installed.
+        """
+        if self._stage is not None and self._stage.running:
+            return
+        try:
+            from edgefleet_aws.cloud.fleet import DeviceFleet  # noqa: PLC0415 - likewise
+            from edgefleet_aws.cloud.stage import Stage  # noqa: PLC0415 - the extra may be missing
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(
+                f"the mock of AWS needs {error.name}, which isn't installed",
+                cure="pip install 'edgefleet-aws[mock]'",
+            ) from error
         self.state.mkdir(parents=True, exist_ok=True)
         (self.state / "aws-config").write_text("[default]\n", encoding="utf-8")
         (self.state / "aws-credentials").write_text("[default]\n", encoding="utf-8")
-        self._server.start()
+        self._stage = Stage(self.rules, self.state / "training", region=REGION)
         self._stage.open(self.bucket)
+        self._fleet = DeviceFleet(self._stage, REGION, self.state / "devices")
 
     def stop(self) -> None:
         """End training jobs and devices, and stop listening; nothing is left running."""
-        self.remove_devices()
-        self._stage.close()
-        self._server.stop()
+        self.rules.clear()
+        if self._fleet is not None:
+            self._fleet.remove()
+        if self._stage is not None:
+            self._stage.close()
+
+    @property
+    def _url(self) -> str:
+        if self._stage is None or not self._stage.running:
+            raise ConfigurationError("the mock of AWS isn't running", cure="start it first")
+        return self._stage.url
 
     @property
     def environment(self) -> dict[str, str]:
         """What every AWS SDK and tool reads: address, throw-away keys, no other configuration."""
-        return self.environment_at(self._server.url)
-
-    def environment_at(self, url: str) -> dict[str, str]:
-        """The same for an address."""
         return {
-            "AWS_ENDPOINT_URL": url,
+            "AWS_ENDPOINT_URL": self._url,
             "AWS_ACCESS_KEY_ID": "mock",
             "AWS_SECRET_ACCESS_KEY": "mock",
             "AWS_SESSION_TOKEN": "mock",
@@ -103,6 +100,10 @@ class AwsMock(MockCloud):
             "AWS_CONFIG_FILE": str((self.state / "aws-config").absolute()),
             "AWS_SHARED_CREDENTIALS_FILE": str((self.state / "aws-credentials").absolute()),
             "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL_S3": self._url,
+            "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
+            "NO_PROXY": _without_proxy(),
+            "no_proxy": _without_proxy(),
         }
 
     @property
@@ -111,89 +112,41 @@ class AwsMock(MockCloud):
         return {
             "bucket": self.bucket,
             "region": REGION,
-            "mirrors": [
-                f"{self._server.url}/{self.bucket}/{AwsSettings.model_fields['prefix'].default}"
-            ],
+            "mirrors": [f"{self._url}/{self.bucket}/{AwsSettings.model_fields['prefix'].default}"],
             "training_role": TRAINING_ROLE,
             "training_image": TRAINING_IMAGE,
             "cache": str((self.state / "cache").absolute()),
         }
 
-    def install(
-        self, settings: AwsSettings | None = None, *, lifecycle: Mapping[str, Any] | None = None
-    ) -> None:
-        """Prepare a fleet's side of Greengrass, as ``edgefleet install`` does.
+    @property
+    def fleet(self) -> DeviceFleet:
+        """The devices.
 
-        Args:
-            settings: of the fleet; None for the one of the generated profile.
-            lifecycle: of the runtime's component; None runs the runtime with this Python.
+        Raises:
+            ConfigurationError: the mock isn't running.
         """
-        settings = settings or AwsSettings(**self.settings)
-        names = Names(settings)
-        self.greengrass.devices.role_alias = names.devices
-        Stacks(REGION).apply(template(settings))
-        version = metadata.version("edgefleet-runtime")
-        scripts = run_lifecycle(sys.executable) if lifecycle is None else dict(lifecycle)
-        with closing(self._clients(settings)) as clients:
-            prepare_devices(clients, settings, runtime_recipe(names, version, scripts))
-        self._installed = settings
+        if self._fleet is None or not self._url:
+            raise ConfigurationError("the mock of AWS isn't running", cure="start it first")
+        return self._fleet
 
     def add_device(self, name: str, *, group: str, labels: Mapping[str, str] | None = None) -> None:
         """Enrol a device; its nucleus starts at once, and the runtime when that has deployed it."""
-        if self._installed is None:
-            self.install()
-        with closing(self._deployer()) as deployer:
-            deployer.enroll(name, group=group, labels=labels)
-        self.power_on(name, labels=labels)
-
-    def power_on(self, name: str, *, labels: Mapping[str, str] | None = None) -> None:
-        """Give an enrolled device a nucleus, and wait until that has done what is wanted of it.
-
-        Args:
-            name: the device's.
-            labels: what its hardware is, in place of this machine's.
-        """
-        kind = self.nuclei[next(self._turn) % len(self.nuclei)]
-        variables = {"EDGEFLEET_LABELS": json.dumps(labels)} if labels else {}
-        self.greengrass.site.add(name, kind, variables)
-        self.greengrass.site.settle(name)
+        self.fleet.add(AwsSettings(**self.settings), name, group=group, labels=labels or {})
 
     def kill_device(self, name: str) -> None:
         """Cut a device's power: nucleus and runtime are killed; its disk stays."""
-        self.greengrass.site.power_off(name)
+        self.fleet.greengrass.site.power_off(name)
 
     def start_device(self, name: str) -> None:
         """Give a device its power back."""
-        self.greengrass.site.power_on(name)
-
-    def remove_devices(self) -> None:
-        """Shut every device down, and forget devices, groups and deployments."""
-        self._installed = None
-        self.greengrass.stop()
-
-    def _deployer(self) -> GreengrassDeployer:
-        settings = self._installed or AwsSettings(**self.settings)
-        store = S3StateStore(self._clients(settings), settings)
-        return GreengrassDeployer(self._clients(settings), settings, state=lambda: store)
-
-    def _clients(self, settings: AwsSettings) -> Clients:
-        return _ClientsOf(self._stage, settings)
-
-    def _on_devices(self) -> dict[str, str]:
-        """What components find in their environment, beside what the nucleus tells them."""
-        return {"PATH": os.environ.get("PATH", os.defpath), "AWS_ENDPOINT_URL": self._server.url}
+        self.fleet.greengrass.site.power_on(name)
 
     def seen(self) -> Iterator[str]:
         """Every request: when, service and operation, path, status."""
-        yield from self._server.seen()
+        if self._stage is not None:
+            yield from self._stage.seen()
 
 
-class _ClientsOf(Clients):
-    """Clients of the mock itself, whatever the environment says."""
-
-    def __init__(self, stage: Stage, settings: AwsSettings) -> None:
-        super().__init__(settings)
-        self._stage = stage
-
-    def _make(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no types
-        return self._stage.client(service)
+def _without_proxy() -> str:
+    before = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    return "127.0.0.1" if not before else f"{before},127.0.0.1"

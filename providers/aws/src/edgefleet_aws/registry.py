@@ -5,7 +5,7 @@ Rules kept here (docs/adr/0008):
 - A version's record is a document in S3, created if absent: of two pushers one wins, whatever else
   fails.
 - A model's packages lie in one group, ``PREFIX-NAME``. A package follows its record: it is made
-  after it, and made where it is missing when the version is changed or deleted.
+  after it, and where it is missing, when the version is pushed again or changed.
 - Approval counts wherever it was given. A decision made here stands in the record, and in the
   package's status and metadata; a status that no decision of ours explains was set by a person in
   SageMaker, and holds.
@@ -18,7 +18,7 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.errors import EdgeFleetError
+from edgefleet.errors import AlreadyExistsError, EdgeFleetError
 from edgefleet.interfaces.document_registry import DocumentRegistry
 from edgefleet.interfaces.values import Approval, ApprovalState
 from edgefleet.protocol.digest import blob_path
@@ -78,7 +78,13 @@ class SageMakerRegistry(DocumentRegistry):
     # Records first, packages after them
 
     def _create(self, record: ModelVersion) -> None:
-        super()._create(record)
+        try:
+            super()._create(record)
+        except AlreadyExistsError:
+            there = super()._get(record.name, record.version)
+            if there is not None and there.digest == record.digest and not self._package(there):
+                self._show(there)  # a push that ended before it did
+            raise
         self._show(record)
 
     def _update(
@@ -97,8 +103,12 @@ class SageMakerRegistry(DocumentRegistry):
 
     def _delete(self, name: str, version: str) -> None:
         arn = self._packages(name).get(version, {}).get("ModelPackageArn")
-        if arn is not None:
-            self._clients.sagemaker.delete_model_package(ModelPackageName=arn)
+        try:
+            if arn is not None:
+                self._clients.sagemaker.delete_model_package(ModelPackageName=arn)
+        except Exception as error:
+            if code_of(error) not in _ABSENT:  # else somebody was first
+                raise
         super()._delete(name, version)
 
     # Reading: the record, and what a person decided in SageMaker

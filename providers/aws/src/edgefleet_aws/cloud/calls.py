@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote
+from xml.sax.saxutils import escape
 
 from edgefleet_aws.cloud.strictness import service_model
 
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-MAX_BODY_BYTES = 16 << 20
+MAX_DOCUMENT_BYTES = 16 << 20
 _CREDENTIAL = re.compile(r"Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/")
 # Signing name -> boto3's name of the service, where they differ.
-_SERVICES = {"execute-api": "iot", "greengrass": "greengrassv2", "iotdata": "iot-data"}
+_SERVICES = {"execute-api": "iot", "iotdata": "iot-data", "greengrass": "greengrassv2"}
 
 
 class Fault(Exception):  # noqa: N818 - AWS's word
@@ -56,8 +57,21 @@ class Call:
     path: str
     environ: WSGIEnvironment
 
+    def body(self) -> bytes:
+        """The body of a document's size; it can be read again afterwards.
+
+        Raises:
+            Fault: it is too large.
+        """
+        length = int(self.environ.get("CONTENT_LENGTH") or 0)
+        if length > MAX_DOCUMENT_BYTES:
+            raise Fault("RequestEntityTooLargeException", f"{length} bytes", 413)
+        data: bytes = self.environ["wsgi.input"].read(length)
+        self.environ["wsgi.input"] = io.BytesIO(data)
+        return data
+
     def json(self) -> dict[str, Any]:
-        """The body of a call of the JSON protocol; it can be read again afterwards.
+        """The body of a call of the JSON protocol.
 
         Raises:
             Fault: it is no JSON object.
@@ -69,19 +83,6 @@ class Call:
         if not isinstance(found, dict):
             raise Fault("SerializationException", "not an object")
         return found
-
-    def body(self) -> bytes:
-        """The whole body; it can be read again afterwards.
-
-        Raises:
-            Fault: it is too long.
-        """
-        length = int(self.environ.get("CONTENT_LENGTH") or 0)
-        if length > MAX_BODY_BYTES:
-            raise Fault("RequestEntityTooLargeException", f"{length} bytes", 413)
-        data: bytes = self.environ["wsgi.input"].read(length)
-        self.environ["wsgi.input"] = io.BytesIO(data)
-        return data
 
     def swallow(self) -> None:
         """Read the rest of the body, so that the next request on its connection is understood."""
@@ -187,10 +188,14 @@ def answer_fault(call: Call, start: StartResponse, fault: Fault) -> Iterable[byt
     if call.service != "s3":
         said = {"__type": fault.code, "message": fault.message, **fault.members}
         return answer_json(start, fault.status, said, fault=fault.code)
-    body = (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f"<Error><Code>{fault.code}</Code><Message>{fault.message}</Message></Error>"
-    ).encode()
+    error = f"<Error><Code>{fault.code}</Code><Message>{escape(fault.message)}</Message></Error>"
+    answer = answer_xml(start, fault.status, error)
+    return [] if call.environ.get("REQUEST_METHOD") == "HEAD" else answer
+
+
+def answer_xml(start: StartResponse, status: int, element: str) -> Iterable[bytes]:
+    """Answer in S3's protocol."""
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n{element}'.encode()
     headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))]
-    start(f"{fault.status} Refused", headers)
-    return [] if call.environ.get("REQUEST_METHOD") == "HEAD" else [body]
+    start(f"{status} {'OK' if status < 300 else 'Refused'}", headers)
+    return [body]

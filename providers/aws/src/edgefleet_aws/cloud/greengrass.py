@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from edgefleet_aws.cloud.server import CloudServer
+    from edgefleet_aws.cloud.server import Mount
 
 
 class Greengrass:
     """What is mounted on the mock cloud for devices, and the devices themselves.
 
     Args:
-        server: where it is mounted.
+        mounts: where it is mounted, by boto3's names of services.
         region: of everything.
         folder: for the devices' disks.
         environment: of components on devices.
@@ -43,7 +43,7 @@ class Greengrass:
 
     def __init__(
         self,
-        server: CloudServer,
+        mounts: dict[str, Mount],
         region: str,
         folder: Path,
         environment: Callable[[], Mapping[str, str]],
@@ -65,15 +65,15 @@ class Greengrass:
         )
         self.site = Site(folder, self.devices, environment)
         cores = CoreDevices(self.devices.devices, _members(region))
-        server.mounts["greengrassv2"] = RestJsonMount(
+        mounts["greengrassv2"] = RestJsonMount(
             {
                 **self._components.operations(),
                 **self._deployments.operations(),
                 **cores.operations(),
             }
         )
-        server.mounts["iot-data"] = RestJsonMount({"Publish": self._publish}, whole=False)
-        server.mounts["s3"] = DeviceBucket(self.devices, server.mounts.get("s3"))
+        mounts["iot-data"] = RestJsonMount({"Publish": self._publish}, whole=False)
+        mounts["s3"] = DeviceBucket(self.devices, mounts.get("s3"))
 
     def _changed(self) -> None:
         self.site.wake()

@@ -23,7 +23,8 @@ class Rule:
         skip: how many calls go through before.
         fault: answer this.
         cut_request_at: drop the connection when so many bytes of the request's body were read.
-        cut_answer_at: drop the connection after so many bytes of the answer's body.
+        cut_answer_at: drop the connection after so many bytes of the answer's body; at 0 the
+            call is done, and nothing of its answer arrives.
     """
 
     operation: str
@@ -78,7 +79,8 @@ class Rules:
 
 def _cut(answer: Iterable[bytes], left: int) -> Iterator[bytes]:
     for data in answer:
-        yield data[:left]
+        if left > 0:
+            yield data[:left]
         left -= len(data)
         if left <= 0:
             raise ConnectionResetError("cut by a rule")

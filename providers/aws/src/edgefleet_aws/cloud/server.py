@@ -19,7 +19,6 @@ from moto.moto_server.werkzeug_app import (
 from werkzeug.serving import make_server
 
 from edgefleet_aws.cloud.calls import Call, Fault, answer_fault, answer_json, read_call
-from edgefleet_aws.cloud.rules import Rules
 from edgefleet_aws.cloud.strictness import (
     ModelError,
     check_answer,
@@ -30,6 +29,8 @@ from edgefleet_aws.cloud.strictness import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from wsgiref.types import StartResponse, WSGIEnvironment
+
+    from edgefleet_aws.cloud.rules import Rules
 
 MAX_LINES = 100_000  # of the journal
 
@@ -101,18 +102,25 @@ class _Handler(MotoRequestHandler):
 class CloudServer:
     """The mock cloud's front door; runs from `start` to `stop`.
 
-    Attributes:
+    Args:
         rules: faults to inject.
+
+    Attributes:
         mounts: service by boto3's name -> what answers for it before moto does.
     """
 
-    def __init__(self) -> None:
-        self.rules = Rules()
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
         self.mounts: dict[str, Mount] = {}
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._journal: deque[str] = deque(maxlen=MAX_LINES)
         self._server: Any = None
         self._thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it listens."""
+        return self._server is not None
 
     @property
     def url(self) -> str:
@@ -154,7 +162,7 @@ class CloudServer:
             self._note(came, call, status.split(" ", 1)[0])
             return start(status, headers) if info is None else start(status, headers, info)
 
-        rule = self.rules.take(call)
+        rule = self._rules.take(call)
         if rule is not None:
             if rule.fault is None:
                 self._note(came, call, "cut")

@@ -3,69 +3,100 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import botocore.session
+from botocore.config import Config
 
 from edgefleet_aws.cloud.objects import Objects
 from edgefleet_aws.cloud.packages import ModelPackages
-from edgefleet_aws.cloud.server import JsonMount
+from edgefleet_aws.cloud.server import CloudServer, JsonMount
 from edgefleet_aws.cloud.training import TrainingJobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from edgefleet_aws.cloud.server import CloudServer
+    from edgefleet_aws.cloud.rules import Rules
+    from edgefleet_aws.cloud.server import Mount
 
 
 class Stage:
-    """The cloud's own services and its first bucket.
+    """The mock cloud as a whole: its server, what is mounted there, its first bucket.
 
     Args:
-        server: where they are mounted.
+        rules: faults to inject.
         folder: for what training jobs work with.
-        environment: what a client at an address is told.
+        region: of the mock's own clients.
     """
 
-    def __init__(
-        self,
-        server: CloudServer,
-        folder: Path,
-        environment: Callable[[str], dict[str, str]],
-    ) -> None:
-        self._server = server
-        self._environment = environment
+    def __init__(self, rules: Rules, folder: Path, *, region: str) -> None:
+        self._server = CloudServer(rules)
+        self._region = region
         self._jobs = TrainingJobs(folder, self.client)
         self._bucket: str | None = None
         packages = ModelPackages()
-        server.mounts["sagemaker"] = JsonMount({**packages.operations, **self._jobs.operations})
-        server.mounts["logs"] = JsonMount({})
-        server.mounts["s3"] = Objects()
+        self._server.mounts["sagemaker"] = JsonMount(
+            {**packages.operations, **self._jobs.operations}
+        )
+        self._server.mounts["logs"] = JsonMount({})
+        self._server.mounts["s3"] = Objects()
+
+    @property
+    def mounts(self) -> dict[str, Mount]:
+        """Service by boto3's name -> what answers for it before moto does."""
+        return self._server.mounts
+
+    @property
+    def running(self) -> bool:
+        """Whether the cloud can be called."""
+        return self._server.running
+
+    @property
+    def url(self) -> str:
+        """Where it can be called."""
+        return self._server.url
+
+    def seen(self) -> Iterator[str]:
+        """A line a call, oldest first."""
+        return self._server.seen()
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no types
-        """A client of the mock itself, whatever the environment says."""
-        told = self._environment(self._server.url)
-        session = boto3.session.Session(
-            aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"],
-            region_name=told["AWS_REGION"],
+        """A client of the mock itself."""
+        # Nothing of the operator's own configuration: a profile that is named there may not exist.
+        core = botocore.session.Session(
+            session_vars={
+                "profile": (None, None, None, None),
+                "config_file": (None, None, os.devnull, None),
+                "credentials_file": (None, None, os.devnull, None),
+            }
         )
-        return session.client(service, endpoint_url=self._server.url)
+        core.set_credentials("mock", "mock")
+        return boto3.session.Session(botocore_session=core).client(
+            service,
+            region_name=self._region,
+            endpoint_url=self._server.url,
+            config=Config(proxies={"http": None}),
+        )
 
     def open(self, bucket: str) -> None:
-        """Make the bucket; no error when it is there."""
-        if self._bucket is None:
-            s3 = self.client("s3")
-            s3.create_bucket(Bucket=bucket)
-            s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(_mirrored(bucket)))
-            self._bucket = bucket
+        """Listen, and make the bucket."""
+        self._server.start()
+        s3 = self.client("s3")
+        s3.create_bucket(Bucket=bucket)
+        s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(_mirrored(bucket)))
+        self._bucket = bucket
 
     def close(self) -> None:
-        """End what runs, and empty and remove the bucket; may be called twice."""
+        """End what runs, empty and remove the bucket, stop listening; may be called twice."""
         self._jobs.close()
-        if self._bucket is None:
-            return
+        if self._bucket is not None:
+            self._remove_bucket()
+        self._server.stop()
+
+    def _remove_bucket(self) -> None:
         s3, bucket, self._bucket = self.client("s3"), self._bucket, None
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
             found = [{"Key": item["Key"]} for item in page.get("Contents", ())]
