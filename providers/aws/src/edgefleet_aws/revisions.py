@@ -56,7 +56,7 @@ def revised(
         name: of a first deployment.
         settings: the configuration of `RELEASE`.
     """
-    kept = {"deploymentName": name, "deploymentPolicies": _POLICIES}
+    kept: dict[str, Any] = {"deploymentName": name, "deploymentPolicies": _POLICIES}
     if there is not None:
         kept = {key: there[key] for key in KEPT if there.get(key)}
     ours = {

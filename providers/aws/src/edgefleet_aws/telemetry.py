@@ -6,6 +6,7 @@ device says in an event is attributed to that name.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from typing import TYPE_CHECKING, BinaryIO
@@ -64,7 +65,7 @@ class S3Telemetry(Telemetry):
 
     def _open_segment(self, name: SegmentName) -> BinaryIO:
         at: dict[str, object] = {"Bucket": self._bucket, "Key": f"{self._prefix}/{name.path}"}
-        return ObjectStream(self._clients.s3, at, 0)  # type: ignore[return-value] - a raw stream
+        return io.BufferedReader(ObjectStream(self._clients.s3, at, 0))
 
     def _hot(self, device: str | None) -> Iterator[tuple[str, Event]]:
         for name in self._devices() if device is None else (device,):

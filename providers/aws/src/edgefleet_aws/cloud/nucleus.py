@@ -193,7 +193,8 @@ class Nucleus:
         try:
             await self._apply(deployment)
         except (RefusedError, EdgeFleetError, OSError) as error:
-            if _policy(deployment) == "ROLLBACK":
+            # The light nucleus has no failure policy.
+            if self.kind is Kind.CLASSIC and _policy(deployment) == "ROLLBACK":
                 await self._roll_back(*before)
             self._cloud.report(self.thing, deployment, "FAILED", str(error)[:300])
         else:
