@@ -36,7 +36,7 @@ from edgefleet.protocol.pointer import read_pointer
 from edgefleet_aws import recipes, revisions
 from edgefleet_aws.errors import code_of, translate
 from edgefleet_aws.groups import ThingGroups, suppressed
-from edgefleet_aws.names import Names
+from edgefleet_aws.names import RELEASE, RELEASE_VERSION, Names
 from edgefleet_aws.shadows import Shadow, Shadows
 
 if TYPE_CHECKING:
@@ -168,6 +168,26 @@ class GreengrassDeployer(CanEnroll, CanInvoke, Deployer):
             same = revisions.pointer_of(place.deployment) == pointer
             action = Action.UNCHANGED if same else Action.UPDATE
         yield Rendered(path=f"deployment-{group}.json", content=content, action=action)
+        there = self._release_component_is_there(place.arn)
+        yield Rendered(
+            path=f"recipe-{RELEASE}.yaml",
+            content=recipes.encoded(recipes.release_recipe()),
+            action=Action.UNCHANGED if there else Action.CREATE,
+        )
+
+    def _release_component_is_there(self, thing_group: str) -> bool:
+        """Whether the empty component's version exists in the account of a thing group."""
+        _, partition, _, region, account, _ = thing_group.split(":", 5)
+        start = f"arn:{partition}:greengrass:{region}:{account}:components"
+        try:
+            self._clients.greengrass.describe_component(
+                arn=f"{start}:{RELEASE}:versions:{RELEASE_VERSION}"
+            )
+        except Exception as error:
+            if code_of(error) == "ResourceNotFoundException":
+                return False
+            raise
+        return True
 
     def _publish(self, group: str, pointer: Pointer) -> None:
         self._raise_highest(group, pointer)

@@ -87,8 +87,7 @@ class ThingGroups:
             ConflictError: somebody put it into another group at the same time.
         """
         thing = self._names.thing(device)
-        with suppressed(_EXISTS):
-            self._iot.create_thing(thingName=thing)
+        self._make_thing(thing)
         self._arns[group] = self._make(self._names.thing_group(group))
         self.make_fleet()
         for name in (self._names.fleet_group, self._names.thing_group(group)):
@@ -111,6 +110,16 @@ class ThingGroups:
     def _take_out(self, thing: str, name: str) -> None:
         with suppressed(_MISSING):
             self._iot.remove_thing_from_thing_group(thingGroupName=name, thingName=thing)
+
+    def _make_thing(self, thing: str) -> None:
+        """A thing that is there, such as a core device that is adopted, stays as it is."""
+        try:
+            self._iot.describe_thing(thingName=thing)
+        except Exception as error:
+            if code_of(error) != _MISSING:
+                raise
+            with suppressed(_EXISTS):
+                self._iot.create_thing(thingName=thing)
 
     def _make(self, name: str) -> str:
         try:

@@ -27,7 +27,7 @@ class Bench:
     """One core device, and who operates it."""
 
     def __init__(self, cloud: AwsMock, clients: Clients, settings: AwsSettings, kind: Kind) -> None:
-        self.greengrass = clients.greengrass
+        self.greengrass: Any = clients.greengrass
         self.cloud, self._clients, self._bucket = cloud, clients, settings.bucket
         self.site = cloud.fleet.greengrass.site
         self.target = clients.iot.create_thing(thingName=THING)["thingArn"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from edgefleet.errors import AccessDeniedError, UnavailableError
 from edgefleet_aws.cloud.recipes import Kind
+from edgefleet_runtime.channels.greengrass.channel import GreengrassChannel
 from edgefleet_runtime.channels.greengrass.ipc import SOCKET_VARIABLE, TOKEN_VARIABLE, Nucleus
+from edgefleet_runtime.channels.greengrass.settings import COMPONENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,3 +94,21 @@ def test_a_wrong_token_is_turned_away(bench: Bench, component: Component) -> Non
     with pytest.raises(UnavailableError):
         stranger.configuration("camera")
     stranger.close()
+
+
+@pytest.mark.usefixtures("component")
+def test_a_channel_reads_again_although_it_was_told_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = bench.component(COMPONENT)
+    bench.deploy({**faster(bench), **release})
+    for name, value in bench.nucleus.environment("camera").items():
+        monkeypatch.setenv(name, value)
+    channel = GreengrassChannel("cam-1", read_again_s=0.0)
+    assert channel.pointer() is None
+    bench.nucleus.lose_subscriptions()
+    update = {"configurationUpdate": {"merge": json.dumps({"pointer": "newer"})}}
+    bench.deploy({**faster(bench), COMPONENT: {**release[COMPONENT], **update}})
+    assert channel.wait(0)
+    assert channel.pointer() == b"newer"
+    channel.close()

@@ -56,7 +56,7 @@ class ComponentProcess:
         self.token = secrets.token_hex(16)
         self.state = "NEW"
         self._work = root / "work" / name
-        self._log = root / "logs" / f"{name}.log"
+        self._log = log_file(root, name)
         self._environment = {
             **environment,
             **recipes.environment_of(lifecycle),
@@ -133,11 +133,7 @@ class ComponentProcess:
 
     def log(self, last: int) -> list[str]:
         """The newest lines that it printed."""
-        try:
-            text = self._log.read_text(errors="replace")
-        except FileNotFoundError:
-            return []
-        return text.splitlines()[-last:]
+        return read_log(self._log, last)
 
     async def _shell(self, script: str) -> asyncio.subprocess.Process:
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -154,6 +150,20 @@ class ComponentProcess:
                 stderr=output,
                 start_new_session=True,
             )
+
+
+def log_file(root: Path, name: str) -> Path:
+    """Where a component's output goes."""
+    return root / "logs" / f"{name}.log"
+
+
+def read_log(path: Path, last: int) -> list[str]:
+    """The newest lines of a log; none where there is no log."""
+    try:
+        text = path.read_text(errors="replace")
+    except FileNotFoundError:
+        return []
+    return text.splitlines()[-last:]
 
 
 def _signal(process: asyncio.subprocess.Process, number: int) -> None:

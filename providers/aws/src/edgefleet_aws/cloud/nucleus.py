@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from edgefleet.errors import EdgeFleetError
 from edgefleet.protocol.files import write_whole
 from edgefleet_aws.cloud import recipes
-from edgefleet_aws.cloud.component_process import TRIES, ComponentProcess
+from edgefleet_aws.cloud.component_process import TRIES, ComponentProcess, log_file, read_log
 from edgefleet_aws.cloud.core_device import Cloud, CoreFacts
 from edgefleet_aws.cloud.ipc import IpcServer
 from edgefleet_aws.cloud.recipes import Kind, RefusedError
@@ -126,6 +126,11 @@ class Nucleus:
     def idle(self) -> bool:
         """Whether nothing is left to carry out."""
         return all(one.id in self._done for one in self._cloud.wanted(self.thing))
+
+    def drop_connections(self) -> None:
+        """Hang up on every component, as a nucleus does that starts anew; on the loop's thread."""
+        if self._ipc is not None:
+            self._ipc.drop()
 
     def lose_subscriptions(self) -> None:
         """Forget what components subscribed to, and say nothing, as a revision may."""
@@ -362,8 +367,7 @@ class Nucleus:
 
     def log(self, component: str, last: int = 20) -> list[str]:
         """The newest lines that a component printed."""
-        one = self._running.get(component)
-        return [] if one is None else one.log(last)
+        return read_log(log_file(self._root, component), last)
 
     def _filled(self, component: Component, lifecycle: Mapping[str, Any]) -> dict[str, Any]:
         """A lifecycle with its variables filled in.

@@ -65,6 +65,18 @@ class Site:
         """Pull a device's plug; no error when it was pulled before."""
         self._call(self.nucleus(thing).stop(cut=True))
 
+    def shut_down(self, thing: str) -> None:
+        """Stop a device in order; no error when it is off."""
+        self._call(self.nucleus(thing).stop())
+
+    def drop_connections(self, thing: str) -> None:
+        """Have a device's nucleus hang up on its components."""
+
+        async def drop() -> None:
+            self.nucleus(thing).drop_connections()
+
+        self._call(drop())
+
     def nucleus(self, thing: str) -> Nucleus:
         """A device.
 
