@@ -235,10 +235,10 @@ def test_a_component_version_with_other_content_is_refused(
     deployer: GreengrassDeployer, clients: Clients
 ) -> None:
     recipe = release_recipe()
-    publish_component(clients, recipe)
-    publish_component(clients, recipe)
+    publish_component(clients.greengrass, recipe)
+    publish_component(clients.greengrass, recipe)
     with pytest.raises(ConflictError, match=r"edgefleet.Release 1.0.0") as caught:
-        publish_component(clients, {**recipe, "ComponentDescription": "somebody else's"})
+        publish_component(clients.greengrass, {**recipe, "ComponentDescription": "somebody else's"})
     assert "another version" in str(caught.value)
 
 

@@ -46,8 +46,7 @@ def lowered(value: Any) -> Any:
         return value
     free = {"defaultconfiguration", "setenv"}
     return {
-        key.lower(): item if key.lower() in free else lowered(item)
-        for key, item in value.items()
+        key.lower(): item if key.lower() in free else lowered(item) for key, item in value.items()
     }
 
 

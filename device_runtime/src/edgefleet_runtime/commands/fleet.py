@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from edgefleet.errors import InvalidInputError
 from edgefleet_runtime.commands.common import pairs
@@ -105,9 +104,12 @@ def _given_labels() -> dict[str, str]:
     if not text:
         return {}
     try:
-        return msgspec.json.decode(text, type=dict[str, str])
-    except msgspec.DecodeError as error:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not (isinstance(found, dict) and all(isinstance(one, str) for one in found.values())):
         raise InvalidInputError(
-            f"{LABELS_VARIABLE} is no JSON object of texts: {error}",
+            f"{LABELS_VARIABLE} is no JSON object of texts",
             cure="""write it like '{"target": "jetson-orin"}'""",
-        ) from error
+        )
+    return found

@@ -19,9 +19,11 @@ import json
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgefleet.errors import (
+    ConfigurationError,
     ConflictError,
     DocumentError,
     EdgeFleetError,
@@ -29,13 +31,14 @@ from edgefleet.errors import (
     NotFoundError,
     UnavailableError,
 )
-from edgefleet.interfaces.abilities import CanEnroll, CanInvoke, Reply
+from edgefleet.interfaces.abilities import CanEnroll, CanInstall, CanInvoke, Reply
 from edgefleet.interfaces.deployer import Deployer
 from edgefleet.interfaces.values import Action, DeviceInfo, Group, Rendered
 from edgefleet.protocol.pointer import read_pointer
 from edgefleet_aws import recipes, revisions
 from edgefleet_aws.errors import code_of, translate
 from edgefleet_aws.groups import ThingGroups, suppressed
+from edgefleet_aws.install import Installation, latest
 from edgefleet_aws.names import RELEASE, RELEASE_VERSION, Names
 from edgefleet_aws.shadows import Shadow, Shadows
 
@@ -65,7 +68,7 @@ class _InPlace(NamedTuple):
         return None if self.deployment is None else str(self.deployment["deploymentId"])
 
 
-class GreengrassDeployer(CanEnroll, CanInvoke, Deployer):
+class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, Deployer):
     """Devices with a Greengrass V2 nucleus, of either kind.
 
     Args:
@@ -143,13 +146,7 @@ class GreengrassDeployer(CanEnroll, CanInvoke, Deployer):
 
     def _in_place(self, group: str) -> _InPlace:
         arn = self._things.arn(group)
-        listed = self._clients.greengrass.list_deployments(
-            targetArn=arn, historyFilter="LATEST_ONLY", maxResults=1
-        )
-        for one in listed.get("deployments", ()):
-            found = self._clients.greengrass.get_deployment(deploymentId=one["deploymentId"])
-            return _InPlace(arn, found)
-        return _InPlace(arn, None)
+        return _InPlace(arn, latest(self._clients.greengrass, arn))
 
     def _pointer(self, group: str) -> Pointer | None:
         return revisions.pointer_of(self._in_place(group).deployment)
@@ -256,6 +253,32 @@ class GreengrassDeployer(CanEnroll, CanInvoke, Deployer):
         """Take it out of our groups and delete its shadow; thing, nucleus and segments stay."""
         self._things.remove(device)
         self._shadows.forget(device)
+
+    # Installation
+
+    def _installation(self) -> Installation:
+        python = self._settings.runtime_python
+        if python is None:
+            raise ConfigurationError(
+                "the profile doesn't say which Python on the devices has the runtime",
+                cure="put edgefleet-runtime[cpu,greengrass] into the devices' image, and its "
+                "Python's path into `runtime_python`",
+            )
+        scripts = recipes.run_lifecycle(python)
+        version = metadata.version("edgefleet")
+        recipe = recipes.runtime_recipe(self._names, version, scripts)
+        return Installation(self._clients, self._settings, recipe)
+
+    def _install(self, group: str | None) -> None:
+        self._installation().install()
+        if group is not None:
+            self._things.make(group)
+
+    def _install_documents(self, group: str | None) -> Iterator[Rendered]:
+        yield from self._installation().documents()
+
+    def _uninstall(self) -> None:
+        self._installation().uninstall()
 
     # Requests
 

@@ -29,6 +29,7 @@ class ThingGroups:
 
     def __init__(self, clients: Clients, names: Names) -> None:
         self._iot = clients.iot
+        self._sts = clients.sts
         self._names = names
         self._arns: dict[str, str] = {}
 
@@ -80,6 +81,17 @@ class ThingGroups:
         """ARN of the thing group of all the fleet's devices, made where it is missing."""
         return self._make(self._names.fleet_group)
 
+    def fleet_arn(self) -> str:
+        """ARN that the fleet's thing group has, or will have."""
+        me = self._sts.get_caller_identity()
+        partition, account = str(me["Arn"]).split(":")[1], me["Account"]
+        region = self._iot.meta.region_name
+        return f"arn:{partition}:iot:{region}:{account}:thinggroup/{self._names.fleet_group}"
+
+    def make(self, group: str) -> None:
+        """Make a group's thing group where it is missing."""
+        self._arns[group] = self._make(self._names.thing_group(group))
+
     def add(self, device: str, group: str) -> None:
         """Put a device into a group; thing and group are made where they are missing.
 
@@ -88,7 +100,7 @@ class ThingGroups:
         """
         thing = self._names.thing(device)
         self._make_thing(thing)
-        self._arns[group] = self._make(self._names.thing_group(group))
+        self.make(group)
         self.make_fleet()
         for name in (self._names.fleet_group, self._names.thing_group(group)):
             self._iot.add_thing_to_thing_group(thingGroupName=name, thingName=thing)

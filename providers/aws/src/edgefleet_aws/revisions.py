@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import DocumentError
 from edgefleet.protocol.pointer import read_pointer
-from edgefleet_aws.names import RELEASE, RELEASE_VERSION, Names
+from edgefleet_aws.names import RELEASE, RELEASE_VERSION, RUNTIME, Names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 KEPT = ("deploymentName", "components", "deploymentPolicies", "iotJobConfiguration")
 """What GetDeployment tells of what CreateDeployment was given."""
+OURS = frozenset({RUNTIME, RELEASE})
 # A component of ours that fails takes nothing of others back with it.
 _POLICIES = {
     "failureHandlingPolicy": "DO_NOTHING",
@@ -65,6 +66,34 @@ def revised(
     }
     components = {**kept.get("components", {}), RELEASE: ours}
     return {"targetArn": target, **kept, "components": components}
+
+
+def base(
+    there: Mapping[str, Any] | None,
+    target: str,
+    name: str,
+    version: str,
+    settings: Mapping[str, str],
+) -> dict[str, Any]:
+    """The request that has every device of a fleet install the runtime; see `revised`.
+
+    Args:
+        there: the deployment in place; None for none.
+        target: ARN of the fleet's thing group.
+        name: of a first deployment.
+        version: of the runtime's component.
+        settings: the configuration of `RELEASE`.
+    """
+    request = revised(there, target, name, settings)
+    runtime = {**request["components"].get(RUNTIME, {}), "componentVersion": version}
+    return {**request, "components": {**request["components"], RUNTIME: runtime}}
+
+
+def without_ours(there: Mapping[str, Any], target: str) -> dict[str, Any]:
+    """The request that takes our components out and leaves everything else."""
+    kept = {key: there[key] for key in KEPT if there.get(key)}
+    others = {name: one for name, one in kept.get("components", {}).items() if name not in OURS}
+    return {"targetArn": target, **kept, "components": others}
 
 
 def pointer_of(deployment: Mapping[str, Any] | None) -> Pointer | None:

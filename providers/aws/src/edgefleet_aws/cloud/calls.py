@@ -98,11 +98,19 @@ def read_call(environ: WSGIEnvironment) -> Call:
     service = _SERVICES.get(name, name)
     # WSGI gives bytes as Latin-1 (PEP 3333).
     path = str(environ.get("PATH_INFO", "/")).encode("latin-1").decode("utf-8", "replace")
-    target = str(environ.get("HTTP_X_AMZ_TARGET", ""))
+    target = str(environ.get("HTTP_X_AMZ_TARGET", "")) or _action(environ)
     operation = (
         target.rpartition(".")[2] if target else _operation(service, raw_path(environ), environ)
     )
     return Call(service, region, operation, path, environ)
+
+
+def _action(environ: WSGIEnvironment) -> str:
+    """The operation of a call of the query protocol, whose body names it."""
+    if "x-www-form-urlencoded" not in str(environ.get("CONTENT_TYPE", "")):
+        return ""
+    body = Call("", "", "", "", environ).body().decode("utf-8", "replace")
+    return parse_qs(body).get("Action", [""])[0]
 
 
 def raw_path(environ: WSGIEnvironment) -> str:

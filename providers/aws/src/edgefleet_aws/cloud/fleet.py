@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 from edgefleet_aws.clients import Clients
 from edgefleet_aws.cloud.greengrass import Greengrass
 from edgefleet_aws.cloud.recipes import Kind
-from edgefleet_aws.cloud.stacks import Stacks
 from edgefleet_aws.deployer import GreengrassDeployer
-from edgefleet_aws.install import prepare_devices
+from edgefleet_aws.install import Installation
 from edgefleet_aws.names import Names
 from edgefleet_aws.recipes import run_lifecycle, runtime_recipe
 from edgefleet_aws.state import S3StateStore
-from edgefleet_aws.template import template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,11 +64,10 @@ class DeviceFleet:
             return
         names = Names(settings)
         self.greengrass.devices.role_alias = names.devices
-        Stacks(self._region).apply(template(settings))
         scripts = run_lifecycle(sys.executable) if lifecycle is None else dict(lifecycle)
         version = metadata.version("edgefleet-runtime")
         with closing(self._clients(settings)) as clients:
-            prepare_devices(clients, settings, runtime_recipe(names, version, scripts))
+            Installation(clients, settings, runtime_recipe(names, version, scripts)).install()
         self._installed = True
 
     def add(

@@ -11,6 +11,7 @@ from moto.iot.models import iot_backends
 from moto.iotdata.models import iotdata_backends
 from moto.s3.models import s3_backends
 
+from edgefleet_aws.cloud.cloudformation import CloudFormation
 from edgefleet_aws.cloud.components import Components
 from edgefleet_aws.cloud.core_devices import CoreDevices
 from edgefleet_aws.cloud.deployments import Deployments
@@ -19,6 +20,7 @@ from edgefleet_aws.cloud.device_cloud import DeviceCloud
 from edgefleet_aws.cloud.packages import ACCOUNT
 from edgefleet_aws.cloud.rest_json import RestJsonMount
 from edgefleet_aws.cloud.site import Site
+from edgefleet_aws.cloud.stacks import Stacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,6 +75,8 @@ class Greengrass:
             }
         )
         mounts["iot-data"] = RestJsonMount({"Publish": self._publish}, whole=False)
+        self._stacks = CloudFormation(Stacks(region), f"arn:aws:cloudformation:{region}:{ACCOUNT}")
+        mounts["cloudformation"] = self._stacks
         mounts["s3"] = DeviceBucket(self.devices, mounts.get("s3"))
 
     def _changed(self) -> None:
@@ -81,6 +85,7 @@ class Greengrass:
     def stop(self) -> None:
         """Shut devices down, and forget all that belongs to devices; may be called twice."""
         self.site.stop()
+        self._stacks.clear()
         self._components.clear()
         self._deployments.clear()
         self.devices.clear()

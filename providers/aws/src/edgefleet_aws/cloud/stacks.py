@@ -44,7 +44,7 @@ class Stacks:
         }
 
     def apply(self, template: Mapping[str, Any]) -> None:
-        """Make what a template names.
+        """Make what a template names, and change what is there and otherwise.
 
         Raises:
             NotImplementedError: a type of resource isn't known here.
@@ -54,6 +54,22 @@ class Stacks:
             if maker is None:
                 raise NotImplementedError(f"stacks with {resource['Type']}")
             maker(self._resolved(resource["Properties"]))
+
+    def remove(self, template: Mapping[str, Any]) -> None:
+        """Remove what a template names, the last first."""
+        for resource in reversed(template["Resources"].values()):
+            properties = resource["Properties"]
+            match resource["Type"]:
+                case "AWS::IAM::Role":
+                    for policy in properties["Policies"]:
+                        self._iam.delete_role_policy(properties["RoleName"], policy["PolicyName"])
+                    self._iam.delete_role(properties["RoleName"])
+                case "AWS::IoT::Policy":
+                    self._iot.delete_policy(properties["PolicyName"])
+                case "AWS::IoT::RoleAlias":
+                    self._iot.delete_role_alias(properties["RoleAlias"])
+                case "AWS::IoT::TopicRule":
+                    self._iot.delete_topic_rule(properties["RuleName"])
 
     def _resolved(self, value: Any) -> Any:  # noqa: ANN401 - JSON
         if isinstance(value, dict):
@@ -71,16 +87,24 @@ class Stacks:
     def _role(self, properties: Mapping[str, Any]) -> None:
         name = properties["RoleName"]
         trust = json.dumps(properties["AssumeRolePolicyDocument"])
+        if any(role.name == name for role in self._iam.get_roles()):
+            self._iam.delete_role_policy(name, properties["Policies"][0]["PolicyName"])
+            self._iam.delete_role(name)
         self._iam.create_role(name, trust, "/", None, "", [], None)
         for policy in properties["Policies"]:
             document = json.dumps(policy["PolicyDocument"])
             self._iam.put_role_policy(name, policy["PolicyName"], document)
 
     def _policy(self, properties: Mapping[str, Any]) -> None:
-        self._iot.create_policy(properties["PolicyName"], properties["PolicyDocument"])
+        name, document = properties["PolicyName"], properties["PolicyDocument"]
+        if name in self._iot.policies:  # it may be attached, and stays so
+            self._iot.policies[name].document = document
+        else:
+            self._iot.create_policy(name, document)
 
     def _role_alias(self, properties: Mapping[str, Any]) -> None:
-        self._iot.create_role_alias(properties["RoleAlias"], properties["RoleArn"])
+        if properties["RoleAlias"] not in self._iot.role_aliases:
+            self._iot.create_role_alias(properties["RoleAlias"], properties["RoleArn"])
 
     def _rule(self, properties: Mapping[str, Any]) -> None:
         payload = properties["TopicRulePayload"]
@@ -94,6 +118,7 @@ class Stacks:
             }
             for action in payload["Actions"]
         ]
+        self._iot.rules.pop(properties["RuleName"], None)
         self._iot.create_topic_rule(
             properties["RuleName"],
             payload["Sql"],
