@@ -257,3 +257,18 @@ def test_a_component_version_with_other_content_is_refused(
 def test_no_shadow_breaks_the_reader(data: bytes) -> None:
     shadow = read_shadow(data)
     assert (shadow.labels, shadow.report) == ({}, None)
+
+
+def test_calls_of_a_release_do_not_grow_with_the_number_of_devices(
+    deployer: GreengrassDeployer, cloud: AwsMock
+) -> None:
+    def calls(number: int) -> int:
+        before = len(list(cloud.seen()))
+        deployer.publish(GROUP, samples.pointer(number))
+        return len(list(cloud.seen())) - before
+
+    deployer.publish(GROUP, samples.pointer(1))
+    with_one = calls(2)
+    for number in range(2, 22):
+        deployer.enroll(f"cam-{number}", group=GROUP)
+    assert calls(3) == with_one
