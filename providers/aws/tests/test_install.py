@@ -111,11 +111,11 @@ def test_another_recipe_of_the_same_version_is_refused(make_deployer: MakeDeploy
         make_deployer("/usr/bin/python3").install()
 
 
-def test_without_a_python_on_the_devices_nothing_is_begun(
+def test_without_a_runtime_to_install_nothing_is_begun(
     make_deployer: MakeDeployer, cloud: AwsMock
 ) -> None:
     before = len(list(cloud.seen()))
-    with pytest.raises(ConfigurationError, match="which Python"):
+    with pytest.raises(ConfigurationError, match="get the runtime from"):
         make_deployer(None).install()
     assert len(list(cloud.seen())) == before
 

@@ -19,7 +19,9 @@ import json
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgefleet.errors import (
@@ -35,7 +37,7 @@ from edgefleet.interfaces.abilities import CanEnroll, CanInstall, CanInvoke, Rep
 from edgefleet.interfaces.deployer import Deployer
 from edgefleet.interfaces.values import Action, DeviceInfo, Group, Rendered
 from edgefleet.protocol.pointer import read_pointer
-from edgefleet_aws import recipes, revisions
+from edgefleet_aws import recipes, revisions, wheelhouse
 from edgefleet_aws.errors import code_of, translate
 from edgefleet_aws.groups import ThingGroups, suppressed
 from edgefleet_aws.install import Installation, latest
@@ -76,6 +78,7 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, Deployer):
         settings: bucket, prefix, region.
         name: of this deployer in the profile.
         state: gives the profile's state store.
+        base: folder that relative paths in settings start from.
     """
 
     provider = "aws"
@@ -87,11 +90,13 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, Deployer):
         *,
         name: str = "aws",
         state: Callable[[], StateStore],
+        base: Path = Path(),
     ) -> None:
         self.name = name
         self._clients = clients
         self._settings = settings
         self._state = state
+        self._base = base
         self._names = Names(settings)
         self._things = ThingGroups(clients, self._names)
         self._shadows = Shadows(clients)
@@ -256,29 +261,39 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, Deployer):
 
     # Installation
 
-    def _installation(self) -> Installation:
-        python = self._settings.runtime_python
-        if python is None:
-            raise ConfigurationError(
-                "the profile doesn't say which Python on the devices has the runtime",
-                cure="put edgefleet-runtime[cpu,greengrass] into the devices' image, and its "
-                "Python's path into `runtime_python`",
-            )
-        scripts = recipes.run_lifecycle(python)
+    @contextmanager
+    def _installation(self) -> Iterator[Installation]:
+        wheels, python = self._settings.runtime_wheels, self._settings.runtime_python
         version = metadata.version("edgefleet")
-        recipe = recipes.runtime_recipe(self._names, version, scripts)
-        return Installation(self._clients, self._settings, recipe)
+        if wheels is not None:
+            with wheelhouse.archive(self._base / wheels) as archive:
+                artifact = {"Uri": archive.address(self._settings), "Unarchive": "ZIP"}
+                recipe = recipes.runtime_recipe(
+                    self._names, version, archive.lifecycle(), (artifact,)
+                )
+                yield Installation(self._clients, self._settings, recipe, archive)
+        elif python is not None:
+            recipe = recipes.runtime_recipe(self._names, version, recipes.run_lifecycle(python))
+            yield Installation(self._clients, self._settings, recipe)
+        else:
+            raise ConfigurationError(
+                "the profile doesn't say where devices get the runtime from",
+                cure=f"pip wheel -w wheels '{wheelhouse.NEEDS}', and name the folder in "
+                "`runtime_wheels`; or name a Python on the devices in `runtime_python`",
+            )
 
     def _install(self, group: str | None) -> None:
-        self._installation().install()
+        with self._installation() as installation:
+            installation.install()
         if group is not None:
             self._things.make(group)
 
     def _install_documents(self, group: str | None) -> Iterator[Rendered]:
-        yield from self._installation().documents()
+        with self._installation() as installation:
+            yield from installation.documents()
 
     def _uninstall(self) -> None:
-        self._installation().uninstall()
+        Installation(self._clients, self._settings, {"ComponentVersion": ""}).uninstall()
 
     # Requests
 

@@ -17,12 +17,14 @@ from edgefleet_aws.errors import code_of
 from edgefleet_aws.groups import ThingGroups, suppressed
 from edgefleet_aws.names import Names
 from edgefleet_aws.recipes import encoded, release_recipe
+from edgefleet_aws.wheelhouse import upload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from edgefleet_aws.clients import Clients, Greengrass
     from edgefleet_aws.settings import AwsSettings
+    from edgefleet_aws.wheelhouse import Archive
 
 
 class Installation:
@@ -32,12 +34,20 @@ class Installation:
         clients: to reach AWS with.
         settings: of the fleet.
         runtime: recipe of the runtime's component.
+        archive: that this recipe names as its artifact; None for a recipe without.
     """
 
-    def __init__(self, clients: Clients, settings: AwsSettings, runtime: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        settings: AwsSettings,
+        runtime: Mapping[str, Any],
+        archive: Archive | None = None,
+    ) -> None:
         self._clients, self._settings = clients, settings
         self._names = Names(settings)
         self._things = ThingGroups(clients, self._names)
+        self._archive = archive
         self._recipes = (release_recipe(), dict(runtime))
         self._version = str(runtime["ComponentVersion"])
 
@@ -50,6 +60,8 @@ class Installation:
         stack.apply(self._clients.cloudformation, self._settings)
         target = self._things.make_fleet()
         self._clients.iot.attach_policy(policyName=self._names.devices, target=target)
+        if self._archive is not None:
+            upload(self._clients.s3, self._settings, self._archive)
         for recipe in self._recipes:
             publish_component(self._clients.greengrass, recipe)
         there = latest(self._clients.greengrass, target)

@@ -51,7 +51,11 @@ class AwsProvider(Provider):
         from edgefleet_aws.deployer import GreengrassDeployer
 
         return GreengrassDeployer(
-            Clients(settings), settings, name=context.name, state=context.state
+            Clients(settings),
+            settings,
+            name=context.name,
+            state=context.state,
+            base=context.base,
         )
 
     def telemetry(self, settings: AwsSettings, context: Context) -> S3Telemetry:

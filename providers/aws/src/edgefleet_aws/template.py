@@ -53,12 +53,14 @@ def template(settings: AwsSettings) -> dict[str, Any]:
 
 
 def device_statements(names: Names) -> list[dict[str, Any]]:
-    """What a device's keys may do: read the fleet's blobs, write below its own prefix."""
+    """What a device's keys may do: read blobs and components, write below its own prefix."""
     return [
         {
             "Effect": "Allow",
             "Action": "s3:GetObject",
-            "Resource": _sub(f"arn:${{AWS::Partition}}:s3:::{names.bucket}/{names.prefix}/blobs/*"),
+            "Resource": [
+                _object(names, f"{names.prefix}/{folder}/*") for folder in ("blobs", "components")
+            ],
         },
         {
             "Effect": "Allow",
