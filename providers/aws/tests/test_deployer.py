@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from edgefleet.errors import (
     AccessDeniedError,
@@ -16,6 +17,7 @@ from edgefleet.errors import (
     ThrottledError,
     UnavailableError,
 )
+from edgefleet.interfaces.values import Action
 from edgefleet.testing.kit import samples
 from edgefleet_aws.cloud.calls import Fault
 from edgefleet_aws.cloud.rules import Rule
@@ -79,6 +81,20 @@ class Target:
 @pytest.fixture
 def target(deployer: GreengrassDeployer, clients: Clients, settings: AwsSettings) -> Target:
     return Target(clients, settings)
+
+
+def test_the_first_release_of_all_makes_the_empty_component(
+    deployer: GreengrassDeployer, clients: Clients
+) -> None:
+    rendered = {one.path: one for one in deployer.render(GROUP, samples.pointer(1))}
+    recipe = rendered["recipe-edgefleet.Release-1.0.0.yaml"]
+    assert recipe.action is Action.CREATE
+    assert yaml.safe_load(recipe.content) == release_recipe()
+    deployer.publish(GROUP, samples.pointer(1))
+    pages = clients.greengrass.get_paginator("list_components").paginate(scope="PRIVATE")
+    names = [one["componentName"] for page in pages for one in page["components"]]
+    assert names == [RELEASE]
+    assert len(deployer.render(GROUP, samples.pointer(2))) == 1
 
 
 def test_a_foreign_component_survives_ten_releases_and_a_rollback(

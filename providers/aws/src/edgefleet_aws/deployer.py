@@ -170,12 +170,12 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, Deployer):
             same = revisions.pointer_of(place.deployment) == pointer
             action = Action.UNCHANGED if same else Action.UPDATE
         yield Rendered(path=f"deployment-{group}.json", content=content, action=action)
-        there = self._release_component_is_there(place.arn)
-        yield Rendered(
-            path=f"recipe-{RELEASE}.yaml",
-            content=recipes.encoded(recipes.release_recipe()),
-            action=Action.UNCHANGED if there else Action.CREATE,
-        )
+        if not self._release_component_is_there(place.arn):  # the first release of an account
+            yield Rendered(
+                path=f"recipe-{RELEASE}-{RELEASE_VERSION}.yaml",
+                content=recipes.encoded(recipes.release_recipe()),
+                action=Action.CREATE,
+            )
 
     def _release_component_is_there(self, thing_group: str) -> bool:
         """Whether the empty component's version exists in the account of a thing group."""

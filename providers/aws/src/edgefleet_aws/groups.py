@@ -28,14 +28,13 @@ class ThingGroups:
     """
 
     def __init__(self, clients: Clients, names: Names) -> None:
-        self._iot = clients.iot
-        self._sts = clients.sts
+        self._clients = clients  # made when they are asked for: they may lack a region
         self._names = names
         self._arns: dict[str, str] = {}
 
     def all(self) -> Iterator[str]:
         """Names of the fleet's groups."""
-        pages = self._iot.get_paginator("list_thing_groups")
+        pages = self._clients.iot.get_paginator("list_thing_groups")
         start = self._names.start_of_groups
         for page in pages.paginate(namePrefixFilter=start, PaginationConfig={"PageSize": _PAGE}):
             for found in page.get("thingGroups", ()):
@@ -47,13 +46,15 @@ class ThingGroups:
     def arn(self, group: str) -> str:
         """ARN of a group's thing group, which deployments are for."""
         if group not in self._arns:
-            reply = self._iot.describe_thing_group(thingGroupName=self._names.thing_group(group))
+            reply = self._clients.iot.describe_thing_group(
+                thingGroupName=self._names.thing_group(group)
+            )
             self._arns[group] = reply["thingGroupArn"]
         return self._arns[group]
 
     def devices(self, group: str) -> Iterator[str]:
         """Names of a group's devices; of a group that isn't there none."""
-        pages = self._iot.get_paginator("list_things_in_thing_group")
+        pages = self._clients.iot.get_paginator("list_things_in_thing_group")
         name = self._names.thing_group(group)
         try:
             for page in pages.paginate(thingGroupName=name, PaginationConfig={"PageSize": _PAGE}):
@@ -64,7 +65,7 @@ class ThingGroups:
 
     def of(self, device: str) -> list[str]:
         """The groups that a device is in: one, or none; more only while two enrol it at once."""
-        pages = self._iot.get_paginator("list_thing_groups_for_thing")
+        pages = self._clients.iot.get_paginator("list_thing_groups_for_thing")
         found = []
         try:
             for page in pages.paginate(thingName=self._names.thing(device)):
@@ -83,9 +84,9 @@ class ThingGroups:
 
     def fleet_arn(self) -> str:
         """ARN that the fleet's thing group has, or will have."""
-        me = self._sts.get_caller_identity()
+        me = self._clients.sts.get_caller_identity()
         partition, account = str(me["Arn"]).split(":")[1], me["Account"]
-        region = self._iot.meta.region_name
+        region = self._clients.iot.meta.region_name
         return f"arn:{partition}:iot:{region}:{account}:thinggroup/{self._names.fleet_group}"
 
     def make(self, group: str) -> None:
@@ -103,7 +104,7 @@ class ThingGroups:
         self.make(group)
         self.make_fleet()
         for name in (self._names.fleet_group, self._names.thing_group(group)):
-            self._iot.add_thing_to_thing_group(thingGroupName=name, thingName=thing)
+            self._clients.iot.add_thing_to_thing_group(thingGroupName=name, thingName=thing)
         others = [one for one in self.of(device) if one != group]
         if others:
             self._take_out(thing, self._names.thing_group(group))
@@ -121,25 +122,25 @@ class ThingGroups:
 
     def _take_out(self, thing: str, name: str) -> None:
         with suppressed(_MISSING):
-            self._iot.remove_thing_from_thing_group(thingGroupName=name, thingName=thing)
+            self._clients.iot.remove_thing_from_thing_group(thingGroupName=name, thingName=thing)
 
     def _make_thing(self, thing: str) -> None:
         """A thing that is there, such as a core device that is adopted, stays as it is."""
         try:
-            self._iot.describe_thing(thingName=thing)
+            self._clients.iot.describe_thing(thingName=thing)
         except Exception as error:
             if code_of(error) != _MISSING:
                 raise
             with suppressed(_EXISTS):
-                self._iot.create_thing(thingName=thing)
+                self._clients.iot.create_thing(thingName=thing)
 
     def _make(self, name: str) -> str:
         try:
-            return str(self._iot.create_thing_group(thingGroupName=name)["thingGroupArn"])
+            return str(self._clients.iot.create_thing_group(thingGroupName=name)["thingGroupArn"])
         except Exception as error:
             if code_of(error) != _EXISTS:  # with properties that somebody gave it
                 raise
-        return str(self._iot.describe_thing_group(thingGroupName=name)["thingGroupArn"])
+        return str(self._clients.iot.describe_thing_group(thingGroupName=name)["thingGroupArn"])
 
 
 @contextmanager

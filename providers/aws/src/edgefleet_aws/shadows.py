@@ -41,12 +41,12 @@ class Shadows:
     """The shadows of a fleet's things."""
 
     def __init__(self, clients: Clients) -> None:
-        self._data = clients.iot_data
+        self._clients = clients
 
     def read(self, thing: str) -> Shadow:
         """What a thing's shadow holds; nothing where there is none."""
         try:
-            reply = self._data.get_thing_shadow(thingName=thing, shadowName=SHADOW)
+            reply = self._clients.iot_data.get_thing_shadow(thingName=thing, shadowName=SHADOW)
         except Exception as error:
             if code_of(error) == _MISSING:
                 return Shadow({})
@@ -69,14 +69,14 @@ class Shadows:
                 cure="use fewer or shorter ones",
             )
         content = {"state": {"desired": {"labels": dict(labels)}}}
-        self._data.update_thing_shadow(
+        self._clients.iot_data.update_thing_shadow(
             thingName=thing, shadowName=SHADOW, payload=json.dumps(content).encode()
         )
 
     def forget(self, thing: str) -> None:
         """Delete a shadow; no error when there is none."""
         try:
-            self._data.delete_thing_shadow(thingName=thing, shadowName=SHADOW)
+            self._clients.iot_data.delete_thing_shadow(thingName=thing, shadowName=SHADOW)
         except Exception as error:
             if code_of(error) != _MISSING:
                 raise
