@@ -233,8 +233,9 @@ def test_an_answer_is_read_once_and_removed(
         body = json.dumps({"status": 200, "headers": {"a": "b"}, "body": "aGk="}).encode()
         clients.s3.put_object(Bucket=settings.bucket, Key=key, Body=body)
 
-    devices = cloud.fleet.greengrass.devices
-    vars(devices)["_receivers"].append((f"{settings.prefix}/devices/cam-1/invoke", answer))
+    cloud.fleet.install(settings)
+    topic = f"{settings.prefix}/devices/cam-1/invoke"
+    cloud.fleet.greengrass.devices.subscribe("cam-1", topic, answer)
     assert deployer.invoke("cam-1", "/v2") == (200, {"a": "b"}, b"hi")
     listed = clients.s3.get_paginator("list_objects_v2").paginate(
         Bucket=settings.bucket, Prefix=f"{settings.prefix}/devices/cam-1/replies/"

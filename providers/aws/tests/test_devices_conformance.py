@@ -24,7 +24,7 @@ from edgefleet_aws.deployer import GreengrassDeployer
 from edgefleet_aws.names import RUNTIME
 from edgefleet_aws.state import S3StateStore
 from edgefleet_aws.telemetry import S3Telemetry
-from edgefleet_runtime.channels.greengrass.channel import GreengrassChannel
+from edgefleet_runtime.channels.greengrass.channel import THING_VARIABLE, GreengrassChannel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -154,10 +154,14 @@ class TestDeployer(_Devices, DeployerConformance):
         self, devices: DeviceFleet, device_end: Callable[[str], DeviceEnd]
     ) -> Callable[[str, str, bytes], None]:
         def forge(by: str, victim: str, report: bytes) -> None:
-            thief = device_end(by)
-            assert isinstance(thief, PlayedDevice)
-            vars(thief.channel)["_device"] = victim  # a runtime that was tampered with
-            thief.send_report(report)
+            device_end(by)
+            told = devices.greengrass.site.nucleus(by).environment(RUNTIME)
+            with environment({**told, THING_VARIABLE: victim}):  # a runtime that was tampered with
+                forger = GreengrassChannel.from_options({}, device=victim)
+            try:
+                forger.send_report(report)
+            finally:
+                forger.close()
 
         return forge
 

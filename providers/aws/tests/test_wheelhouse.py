@@ -42,7 +42,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for source in (ROOT, ROOT / "device_runtime"):
         run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=source)
     pip = [sys.executable, "-m", "pip", "wheel", "--disable-pip-version-check"]
-    options = ["--only-binary=:all:", "-c", ROOT / "constraints.txt", "--find-links", folder]
+    options = ["--only-binary=:all:", "-c", ROOT / "constraints.txt", "-f", folder]
     run(*pip, *options, "-w", folder, NEEDS)
     return folder
 

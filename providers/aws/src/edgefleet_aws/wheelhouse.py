@@ -51,7 +51,7 @@ class Archive(NamedTuple):
         options = "--root {work:path}/state --device {iot:thingName} --channel greengrass"
         return {
             "install": {
-                "script": f"{pip} --find-links {wheels} --upgrade --target {site} '{NEEDS}'",
+                "script": f"{pip} -f {wheels} --upgrade --target {site} '{NEEDS}'",
                 "timeout": INSTALL_S,
             },
             "run": f"exec env PYTHONPATH={site} python3 -m edgefleet_runtime run {options}",
