@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from edgefleet.errors import CancelledError
 from edgefleet_runtime.channels.discovery import channel_named
+from edgefleet_runtime.channels.requests import asker
 from edgefleet_runtime.config import ENGINES, STOP_S
 from edgefleet_runtime.engines.build import Build
 from edgefleet_runtime.engines.builds import check_one_build
@@ -215,6 +216,7 @@ class Node:
         if self._config.exit_with_parent:
             watch = threading.Thread(target=watch_parent, args=(loop, stop), daemon=True)
             watch.start()
+        self._channel.serve(asker(lambda: self._server.endpoint))
         self._spool.start()
         self._worker.start()
         if self._otlp is not None:

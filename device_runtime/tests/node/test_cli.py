@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from edgefleet.errors import ConflictError, InvalidInputError
 from edgefleet_runtime import __version__
 from edgefleet_runtime.cli import main
+from edgefleet_runtime.commands.fleet import LABELS_VARIABLE, add_fleet, fleet_settings
 from edgefleet_runtime.config import checked
 from edgefleet_runtime.lock import RootLock
 
@@ -55,6 +57,19 @@ def test_a_wrong_start_is_refused_with_its_cure(
     assert said in error
     assert "cure: " in error
     assert "Traceback" not in error
+
+
+def test_labels_come_from_the_environment_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = argparse.ArgumentParser()
+    add_fleet(parser)
+    given = parser.parse_args([*RUN[1:], "--label", "target=x86-cpu"])
+    monkeypatch.setenv(LABELS_VARIABLE, '{"site": "A 1", "target": "jetson-orin"}')
+    assert fleet_settings(given)["labels"] == {"site": "A 1", "target": "x86-cpu"}
+    monkeypatch.setenv(LABELS_VARIABLE, '{"site": 3}')
+    assert main([*RUN, *OPTIONS]) == 1
+    assert LABELS_VARIABLE in capsys.readouterr().err
 
 
 def test_doctor_tells_what_works_here(capsys: pytest.CaptureFixture[str]) -> None:

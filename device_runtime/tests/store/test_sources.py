@@ -155,7 +155,7 @@ def test_access_is_sent_to_its_own_host_and_no_other(server: Server) -> None:
         thread.start()
         server.status = 302
         server.location = f"{other.address}/{blob_path(DIGEST)}"
-        source = HttpSource(server.address, headers=lambda: {"Authorization": "Bearer secret"})
+        source = HttpSource(server.address, headers=lambda _url: {"Authorization": "Bearer secret"})
         assert read(source) == (0, DATA)
         other.shutdown()
         thread.join()

@@ -15,7 +15,6 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from edgefleet.errors import UnsupportedError
 from edgefleet.testing.mock import mock
 from edgefleet_aws.clients import Clients
 from edgefleet_aws.cloud.rules import Rule
@@ -98,11 +97,6 @@ def test_it_tells_what_it_saw(cloud: AwsMock, clients: Clients, settings: AwsSet
     clients.s3.put_object(Bucket=settings.bucket, Key=f"{settings.prefix}/x", Body=b"")
     last = list(cloud.seen())[-1].split(" ", 1)[1]
     assert last == f"s3.PutObject /{settings.bucket}/{settings.prefix}/x 200"
-
-
-def test_it_holds_no_devices(cloud: AwsMock) -> None:
-    with pytest.raises(UnsupportedError, match="aws,local"):
-        cloud.add_device("cam-1", group="line-3")
 
 
 def test_a_mirror_gives_blobs_and_nothing_else(

@@ -15,7 +15,8 @@ from edgefleet.protocol.documents import Document, decode, encode
 from edgefleet.protocol.names import ModelName
 from edgefleet.protocol.release import Role
 
-MAX_BYTES = 8 << 10  # bytes; an IoT Core shadow holds 8 KB
+# Bytes. An IoT Core shadow holds 8 KB, and beside the report its summary and the labels (1 KB).
+MAX_BYTES = 7 << 10
 MAX_TEXT = 300  # characters of a reason or an error
 MAX_SHORT_TEXT = 60  # and where the report would be too long
 

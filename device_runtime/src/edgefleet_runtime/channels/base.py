@@ -16,11 +16,12 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from edgefleet.protocol.event import Event
     from edgefleet.protocol.report import AccessReport
+    from edgefleet_runtime.channels.requests import Reply, Request
     from edgefleet_runtime.store.sources import Source
 
 
@@ -86,6 +87,14 @@ class Channel(ABC):
         """A source for addresses that need this channel's access; None leaves it to the runtime."""
         del address
         return None
+
+    def serve(self, ask: Callable[[Request], Reply]) -> None:
+        """Carry operators' requests from now on, where this channel can: called once.
+
+        Args:
+            ask: asks the runtime's server; takes as long as that does.
+        """
+        del ask
 
     @abstractmethod
     def close(self) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgefleet.errors import InvalidInputError
 from edgefleet_runtime.commands.common import pairs
 
 if TYPE_CHECKING:
     import argparse
+
+LABELS_VARIABLE = "EDGEFLEET_LABELS"
 
 
 def add_fleet(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +42,8 @@ def add_fleet(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a fact about the device in place of the one detected, such as target=jetson-orin",
+        help="a fact about the device in place of the one detected, such as target=jetson-orin; "
+        f"{LABELS_VARIABLE} may hold some too, as a JSON object",
     )
     parser.add_argument(
         "--store-max-bytes", type=int, help="cap of models on the disk (default 8 GiB)"
@@ -88,5 +94,22 @@ def fleet_settings(arguments: argparse.Namespace) -> dict[str, object]:
         "device": arguments.device,
         "channel": arguments.channel,
         "channel_options": pairs(arguments.option, "-o"),
-        "labels": pairs(arguments.label, "--label"),
+        "labels": {**_given_labels(), **pairs(arguments.label, "--label")},
     }
+
+
+def _given_labels() -> dict[str, str]:
+    """Labels from the machine's own environment: the recipe of a fleet is the same for all."""
+    text = os.environ.get(LABELS_VARIABLE)
+    if not text:
+        return {}
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not (isinstance(found, dict) and all(isinstance(one, str) for one in found.values())):
+        raise InvalidInputError(
+            f"{LABELS_VARIABLE} is no JSON object of texts",
+            cure="""write it like '{"target": "jetson-orin"}'""",
+        )
+    return found

@@ -43,45 +43,48 @@ class HttpSource(Source):
 
     Args:
         address: such as ``https://host/fleet``.
-        headers: called before each request for headers of access, such as a bearer token; they are
-            sent to the address's own host only.
+        headers: called with the URL before each request for headers of access, such as a bearer
+            token; they are sent to the address's own host only.
         context: TLS settings; None verifies against the system's certificates.
         timeout_s: longest wait for the next byte.
+        refusal: what a refusal means here; given the answer and what was asked for.
     """
 
     def __init__(
         self,
         address: str,
         *,
-        headers: Callable[[], Mapping[str, str]] = dict,
+        headers: Callable[[str], Mapping[str, str]] = lambda _: {},
         context: ssl.SSLContext | None = None,
         timeout_s: float = TIMEOUT_S,
+        refusal: Callable[[urllib.error.HTTPError, str], EdgeFleetError] | None = None,
     ) -> None:
         self.address = address
+        self._base = address.rstrip("/")
         self._headers = headers
         self._timeout_s = timeout_s
+        self._refusal = refusal or _refusal
         self._opener = urllib.request.build_opener(
             _CarefulRedirects(), urllib.request.HTTPSHandler(context=context)
         )
 
     def open(self, digest: str, offset: int) -> BlobStream:
-        request = urllib.request.Request(  # noqa: S310 - the pointer's rules allow only http(s) here
-            f"{self.address.rstrip('/')}/{blob_path(digest)}"
-        )
+        url = f"{self._base}/{blob_path(digest)}"
+        request = urllib.request.Request(url)  # noqa: S310 - the pointer's rules allow only http(s)
         request.add_header("Accept-Encoding", "identity")
         if offset:
             request.add_header("Range", f"bytes={offset}-")
-        for name, value in self._headers().items():
+        for name, value in self._headers(url).items():
             # "Unredirected": urllib itself leaves these out when it follows a redirect.
             request.add_unredirected_header(name, value)
-        where = f"{urlsplit(self.address).netloc}, blob {short(digest)}"
+        where = f"{urlsplit(url).netloc}, blob {short(digest)}"
         try:
             reply = self._opener.open(request, timeout=self._timeout_s)
         except urllib.error.HTTPError as error:
             with error:
                 if error.code == 416 and offset:  # nothing lies beyond: let the store see it whole
                     return self.open(digest, 0)
-                raise _refusal(error.code, error.headers, where) from error
+                raise self._refusal(error, where) from error
         except EdgeFleetError:
             raise
         except (OSError, http.client.HTTPException) as error:
@@ -139,7 +142,12 @@ class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
 
 
-def _refusal(status: int, headers: Message, where: str) -> EdgeFleetError:
+def _refusal(error: urllib.error.HTTPError, where: str) -> EdgeFleetError:
+    return refusal_of(error.code, error.headers, where)
+
+
+def refusal_of(status: int, headers: Message, where: str) -> EdgeFleetError:
+    """What a server's refusal means."""
     said = f"{where}: HTTP {status}"
     if status in (404, 410):
         return NotFoundError(said)

@@ -81,6 +81,56 @@ class Logs(_Client, Protocol):
     def get_log_events(self, **request: object) -> Reply: ...
 
 
+class Iot(_Client, Protocol):
+    """The slice of the AWS IoT client that we use."""
+
+    def add_thing_to_thing_group(self, **request: object) -> Reply: ...
+    def attach_policy(self, **request: object) -> Reply: ...
+    def create_thing(self, **request: object) -> Reply: ...
+    def create_thing_group(self, **request: object) -> Reply: ...
+    def detach_policy(self, **request: object) -> Reply: ...
+    def describe_thing(self, **request: object) -> Reply: ...
+    def describe_thing_group(self, **request: object) -> Reply: ...
+    def remove_thing_from_thing_group(self, **request: object) -> Reply: ...
+
+
+class IotData(_Client, Protocol):
+    """The slice of the AWS IoT data client that we use."""
+
+    def delete_thing_shadow(self, **request: object) -> Reply: ...
+    def get_thing_shadow(self, **request: object) -> Reply: ...
+    def publish(self, **request: object) -> Reply: ...
+    def update_thing_shadow(self, **request: object) -> Reply: ...
+
+
+class Greengrass(_Client, Protocol):
+    """The slice of the Greengrass V2 client that we use."""
+
+    def create_component_version(self, **request: object) -> Reply: ...
+    def create_deployment(self, **request: object) -> Reply: ...
+    def describe_component(self, **request: object) -> Reply: ...
+    def get_component(self, **request: object) -> Reply: ...
+    def get_core_device(self, **request: object) -> Reply: ...
+    def get_deployment(self, **request: object) -> Reply: ...
+    def list_deployments(self, **request: object) -> Reply: ...
+    def list_effective_deployments(self, **request: object) -> Reply: ...
+
+
+class Sts(_Client, Protocol):
+    """The slice of the STS client that we use."""
+
+    def get_caller_identity(self, **request: object) -> Reply: ...
+
+
+class CloudFormation(_Client, Protocol):
+    """The slice of the CloudFormation client that we use."""
+
+    def create_stack(self, **request: object) -> Reply: ...
+    def delete_stack(self, **request: object) -> Reply: ...
+    def describe_stacks(self, **request: object) -> Reply: ...
+    def update_stack(self, **request: object) -> Reply: ...
+
+
 class Clients:
     """boto3 clients, made when they are first asked for. Safe to share between threads.
 
@@ -112,6 +162,31 @@ class Clients:
     def logs(self) -> Logs:
         """CloudWatch Logs."""
         return cast("Logs", self.get("logs"))
+
+    @property
+    def iot(self) -> Iot:
+        """AWS IoT's things and groups."""
+        return cast("Iot", self.get("iot"))
+
+    @property
+    def iot_data(self) -> IotData:
+        """AWS IoT's shadows and messages."""
+        return cast("IotData", self.get("iot-data"))
+
+    @property
+    def greengrass(self) -> Greengrass:
+        """Greengrass V2."""
+        return cast("Greengrass", self.get("greengrassv2"))
+
+    @property
+    def sts(self) -> Sts:
+        """Who we are."""
+        return cast("Sts", self.get("sts"))
+
+    @property
+    def cloudformation(self) -> CloudFormation:
+        """CloudFormation."""
+        return cast("CloudFormation", self.get("cloudformation"))
 
     def get(self, service: str) -> _Client:
         """The client of a service by boto3's name for it."""

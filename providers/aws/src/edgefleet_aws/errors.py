@@ -77,14 +77,25 @@ _MEANING: dict[str, tuple[type[EdgeFleetError], str]] = {
     "OperationAborted": (ConflictError, _READ_AGAIN),
     "ConflictException": (ConflictError, _READ_AGAIN),
     "ResourceInUse": (ConflictError, _READ_AGAIN),
+    "ResourceAlreadyExistsException": (ConflictError, _READ_AGAIN),
+    "LimitExceededException": (LimitExceededError, _QUOTA),
+    "ServiceQuotaExceededException": (LimitExceededError, _QUOTA),
     "ResourceLimitExceeded": (LimitExceededError, _QUOTA),
     "EntityTooLarge": (LimitExceededError, "send less"),
     "ValidationException": (InvalidInputError, "change what the message names"),
     "InvalidParameterException": (InvalidInputError, "change what the message names"),
+    "InvalidRequestException": (InvalidInputError, "change what the message names"),
     "InvalidRequest": (InvalidInputError, "change what the message names"),
     "InvalidArgument": (InvalidInputError, "change what the message names"),
 }
-_DENIED = {"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "403", "Forbidden"}
+_DENIED = {
+    "AccessDenied",
+    "AccessDeniedException",
+    "UnauthorizedException",
+    "AllAccessDisabled",
+    "403",
+    "Forbidden",
+}
 
 # boto3's own errors, first match first.
 _LOCAL: tuple[tuple[type[Exception], type[EdgeFleetError], str], ...] = (

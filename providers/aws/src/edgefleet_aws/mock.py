@@ -1,7 +1,8 @@
-"""The mock of AWS: one loopback port that serves S3, SageMaker, CloudWatch Logs, IAM and STS.
+"""The mock of AWS: one loopback port that serves S3, SageMaker, IoT Core, Greengrass and the rest.
 
 moto answers most of it; `cloud` holds requests and answers to botocore's service models, mends what
-moto does otherwise than AWS, and really runs training jobs. See ``mock_rules.md`` for each rule.
+moto does otherwise than AWS, and really runs training jobs and devices: each has a stand-in for one
+of the two nuclei, which runs the real runtime. See ``mock_rules.md`` for each rule.
 What the cloud holds lives in memory and is gone when it stops.
 """
 
@@ -9,9 +10,9 @@ from __future__ import annotations
 
 import os
 import secrets
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgefleet.errors import ConfigurationError, MissingExtraError, UnsupportedError
+from edgefleet.errors import ConfigurationError, MissingExtraError
 from edgefleet.plugins.provider import Role
 from edgefleet.testing.mock import MockCloud
 from edgefleet_aws.cloud.rules import Rules
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from edgefleet_aws.cloud.fleet import DeviceFleet
     from edgefleet_aws.cloud.stage import Stage
 
 REGION = "us-east-1"
@@ -30,7 +32,7 @@ TRAINING_IMAGE = "mock/python:3"  # never pulled: scripts run with this Python
 
 
 class AwsMock(MockCloud):
-    """AWS on this machine, without devices.
+    """AWS on this machine.
 
     Attributes:
         bucket: the bucket that is there when it has started.
@@ -38,13 +40,14 @@ class AwsMock(MockCloud):
     """
 
     name: ClassVar[str] = "aws"
-    roles: ClassVar[frozenset[Role]] = frozenset({Role.REGISTRY, Role.STATE, Role.TRAINER})
+    roles: ClassVar[frozenset[Role]] = frozenset(Role)
 
     def __init__(self, state: Path) -> None:
         super().__init__(state)
         self.bucket = f"edgefleet-mock-{secrets.token_hex(4)}"
         self.rules = Rules()
         self._stage: Stage | None = None
+        self._fleet: DeviceFleet | None = None
 
     def start(self) -> None:
         """Listen on loopback; no error when it does already.
@@ -55,6 +58,7 @@ class AwsMock(MockCloud):
         if self._stage is not None and self._stage.running:
             return
         try:
+            from edgefleet_aws.cloud.fleet import DeviceFleet  # noqa: PLC0415 - likewise
             from edgefleet_aws.cloud.stage import Stage  # noqa: PLC0415 - the extra may be missing
         except ModuleNotFoundError as error:
             raise MissingExtraError(
@@ -66,10 +70,13 @@ class AwsMock(MockCloud):
         (self.state / "aws-credentials").write_text("[default]\n", encoding="utf-8")
         self._stage = Stage(self.rules, self.state / "training", region=REGION)
         self._stage.open(self.bucket)
+        self._fleet = DeviceFleet(self._stage, REGION, self.state / "devices")
 
     def stop(self) -> None:
-        """End training jobs and stop listening; nothing is left running."""
+        """End training jobs and devices, and stop listening; nothing is left running."""
         self.rules.clear()
+        if self._fleet is not None:
+            self._fleet.remove()
         if self._stage is not None:
             self._stage.close()
 
@@ -111,17 +118,28 @@ class AwsMock(MockCloud):
             "cache": str((self.state / "cache").absolute()),
         }
 
+    @property
+    def fleet(self) -> DeviceFleet:
+        """The devices.
+
+        Raises:
+            ConfigurationError: the mock isn't running.
+        """
+        if self._fleet is None or not self._url:
+            raise ConfigurationError("the mock of AWS isn't running", cure="start it first")
+        return self._fleet
+
     def add_device(self, name: str, *, group: str, labels: Mapping[str, str] | None = None) -> None:
-        """Refused: this mock holds no devices."""
-        _no_devices()
+        """Enrol a device; its nucleus starts at once, and the runtime when that has deployed it."""
+        self.fleet.add(AwsSettings(**self.settings), name, group=group, labels=labels or {})
 
     def kill_device(self, name: str) -> None:
-        """Refused: this mock holds no devices."""
-        _no_devices()
+        """Cut a device's power: nucleus and runtime are killed; its disk stays."""
+        self.fleet.greengrass.site.power_off(name)
 
     def start_device(self, name: str) -> None:
-        """Refused: this mock holds no devices."""
-        _no_devices()
+        """Give a device its power back."""
+        self.fleet.greengrass.site.power_on(name)
 
     def seen(self) -> Iterator[str]:
         """Every request: when, service and operation, path, status."""
@@ -132,11 +150,3 @@ class AwsMock(MockCloud):
 def _without_proxy() -> str:
     before = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
     return "127.0.0.1" if not before else f"{before},127.0.0.1"
-
-
-def _no_devices() -> NoReturn:
-    raise UnsupportedError(
-        "the mock of AWS holds no devices",
-        cure="name a mock that does beside it: edgefleet mock aws,local",
-        provider="aws",
-    )

@@ -11,16 +11,18 @@ from edgefleet.plugins.provider import Context, Provider, Role
 from edgefleet_aws.settings import AwsSettings
 
 if TYPE_CHECKING:
+    from edgefleet_aws.deployer import GreengrassDeployer
     from edgefleet_aws.registry import SageMakerRegistry
     from edgefleet_aws.state import S3StateStore
+    from edgefleet_aws.telemetry import S3Telemetry
     from edgefleet_aws.trainer import SageMakerTrainer
 
 
 class AwsProvider(Provider):
-    """Registry and state in S3 and SageMaker, training on SageMaker."""
+    """Models in S3 and SageMaker, training there, devices with Greengrass V2."""
 
     name: ClassVar[str] = "aws"
-    roles: ClassVar[frozenset[Role]] = frozenset({Role.REGISTRY, Role.STATE, Role.TRAINER})
+    roles: ClassVar[frozenset[Role]] = frozenset(Role)
 
     @property
     def settings_type(self) -> type[AwsSettings]:
@@ -43,6 +45,24 @@ class AwsProvider(Provider):
         from edgefleet_aws.trainer import SageMakerTrainer
 
         return SageMakerTrainer(Clients(settings), settings, base=context.base)
+
+    def deployer(self, settings: AwsSettings, context: Context) -> GreengrassDeployer:
+        from edgefleet_aws.clients import Clients
+        from edgefleet_aws.deployer import GreengrassDeployer
+
+        return GreengrassDeployer(
+            Clients(settings),
+            settings,
+            name=context.name,
+            state=context.state,
+            base=context.base,
+        )
+
+    def telemetry(self, settings: AwsSettings, context: Context) -> S3Telemetry:
+        from edgefleet_aws.clients import Clients
+        from edgefleet_aws.telemetry import S3Telemetry
+
+        return S3Telemetry(Clients(settings), settings)
 
 
 @hookimpl

@@ -35,6 +35,11 @@ class AwsSettings(ProviderSettings):
         training_spot: use spare capacity: cheaper, and SageMaker may interrupt a run.
         max_machines: most machines that one run may ask for.
         max_runtime_s: runs that name no limit are ended after so many seconds.
+        runtime_python: path of the Python on devices that has the runtime installed, such as
+            ``/opt/edgefleet/bin/python``; for ``edgefleet install``, in place of
+            ``runtime_wheels``.
+        runtime_wheels: folder of wheels of the runtime and all that it needs, for every kind of
+            device; relative to the profile file. Devices install them without an index.
         cache: where outputs of runs are kept on this machine; relative to the profile file.
     """
 
@@ -52,6 +57,8 @@ class AwsSettings(ProviderSettings):
     training_spot: bool = False
     max_machines: int = Field(default=8, ge=1)
     max_runtime_s: int = Field(default=86_400, ge=1, le=2_419_200)  # SageMaker's most is 28 days
+    runtime_python: str | None = Field(default=None, pattern=r"^/[A-Za-z0-9_./-]+$")
+    runtime_wheels: Path | None = None
     cache: Path = Path(".edgefleet/aws")
 
     @field_validator("mirrors")

@@ -8,7 +8,7 @@ import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, quote, unquote
+from urllib.parse import parse_qs, quote
 from xml.sax.saxutils import escape
 
 from edgefleet_aws.cloud.strictness import service_model
@@ -30,11 +30,13 @@ class Fault(Exception):  # noqa: N818 - AWS's word
         code: as the vendor writes it.
         message: for people.
         status: of HTTP.
+        members: what the answer says beside the message.
     """
 
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
+    def __init__(self, code: str, message: str, status: int = 400, **members: object) -> None:
         super().__init__(f"{code}: {message}")
         self.code, self.message, self.status = code, message, status
+        self.members = members
 
 
 @dataclass
@@ -96,9 +98,25 @@ def read_call(environ: WSGIEnvironment) -> Call:
     service = _SERVICES.get(name, name)
     # WSGI gives bytes as Latin-1 (PEP 3333).
     path = str(environ.get("PATH_INFO", "/")).encode("latin-1").decode("utf-8", "replace")
-    target = str(environ.get("HTTP_X_AMZ_TARGET", ""))
-    operation = target.rpartition(".")[2] if target else _operation(service, path, environ)
+    target = str(environ.get("HTTP_X_AMZ_TARGET", "")) or _action(environ)
+    operation = (
+        target.rpartition(".")[2] if target else _operation(service, raw_path(environ), environ)
+    )
     return Call(service, region, operation, path, environ)
+
+
+def _action(environ: WSGIEnvironment) -> str:
+    """The operation of a call of the query protocol, whose body names it."""
+    if "x-www-form-urlencoded" not in str(environ.get("CONTENT_TYPE", "")):
+        return ""
+    body = Call("", "", "", "", environ).body().decode("utf-8", "replace")
+    return parse_qs(body).get("Action", [""])[0]
+
+
+def raw_path(environ: WSGIEnvironment) -> str:
+    """The path as it was sent: one member of a request may have slashes, then written as %2F."""
+    sent = str(environ.get("RAW_URI") or quote(str(environ.get("PATH_INFO", "/")), safe="/%"))
+    return sent.partition("?")[0]
 
 
 def _operation(service: str, path: str, environ: WSGIEnvironment) -> str:
@@ -115,7 +133,7 @@ def _operation(service: str, path: str, environ: WSGIEnvironment) -> str:
         if route.method == environ.get("REQUEST_METHOD")
         and route.query <= query
         and all(_variable(header) in environ for header in route.headers)
-        and route.path.fullmatch(quote(unquote(path), safe="/"))
+        and route.path.fullmatch(path)
     ]
     best = max(fitting, key=lambda route: (len(route.query), len(route.headers)), default=None)
     return "" if best is None else best.operation
@@ -176,7 +194,7 @@ def answer_fault(call: Call, start: StartResponse, fault: Fault) -> Iterable[byt
     """Answer no, in the protocol of the called service."""
     call.swallow()
     if call.service != "s3":
-        said = {"__type": fault.code, "message": fault.message}
+        said = {"__type": fault.code, "message": fault.message, **fault.members}
         return answer_json(start, fault.status, said, fault=fault.code)
     error = f"<Error><Code>{fault.code}</Code><Message>{escape(fault.message)}</Message></Error>"
     answer = answer_xml(start, fault.status, error)

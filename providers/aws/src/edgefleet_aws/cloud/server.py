@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -95,6 +96,13 @@ class _Handler(MotoRequestHandler):
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - werkzeug's name
         """Nothing: the journal tells what was called."""
 
+    def finish(self) -> None:
+        """Close both ways, also when the client went before it had its answer."""
+        try:
+            super().finish()
+        except OSError:
+            self.rfile.close()
+
     def connection_dropped(self, error: BaseException, environ: Any = None) -> None:  # noqa: ANN401
         self.close_connection = True
 
@@ -113,6 +121,7 @@ class CloudServer:
         self._rules = rules
         self.mounts: dict[str, Mount] = {}
         self._moto = DomainDispatcherApplication(create_backend_app)
+        self._conditional = threading.Lock()
         self._journal: deque[str] = deque(maxlen=MAX_LINES)
         self._server: Any = None
         self._thread: threading.Thread | None = None
@@ -185,5 +194,8 @@ class CloudServer:
                 return answer_fault(call, start, fault)
             if answer is not None:
                 return answer
-        answered: Iterable[bytes] = self._moto(environ, start)
+        # moto looks at a condition and writes in two steps, between which another may write.
+        conditional = "HTTP_IF_MATCH" in environ or "HTTP_IF_NONE_MATCH" in environ
+        with self._conditional if conditional else nullcontext():
+            answered: Iterable[bytes] = self._moto(environ, start)
         return answered

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgefleet_aws.cloud.rules import Rules
+    from edgefleet_aws.cloud.server import Mount
 
 
 class Stage:
@@ -34,7 +35,7 @@ class Stage:
     def __init__(self, rules: Rules, folder: Path, *, region: str) -> None:
         self._server = CloudServer(rules)
         self._region = region
-        self._jobs = TrainingJobs(folder, self._client)
+        self._jobs = TrainingJobs(folder, self.client)
         self._bucket: str | None = None
         packages = ModelPackages()
         self._server.mounts["sagemaker"] = JsonMount(
@@ -42,6 +43,11 @@ class Stage:
         )
         self._server.mounts["logs"] = JsonMount({})
         self._server.mounts["s3"] = Objects()
+
+    @property
+    def mounts(self) -> dict[str, Mount]:
+        """Service by boto3's name -> what answers for it before moto does."""
+        return self._server.mounts
 
     @property
     def running(self) -> bool:
@@ -57,7 +63,8 @@ class Stage:
         """A line a call, oldest first."""
         return self._server.seen()
 
-    def _client(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no types
+    def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no types
+        """A client of the mock itself."""
         # Nothing of the operator's own configuration: a profile that is named there may not exist.
         core = botocore.session.Session(
             session_vars={
@@ -77,7 +84,7 @@ class Stage:
     def open(self, bucket: str) -> None:
         """Listen, and make the bucket."""
         self._server.start()
-        s3 = self._client("s3")
+        s3 = self.client("s3")
         s3.create_bucket(Bucket=bucket)
         s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(_mirrored(bucket)))
         self._bucket = bucket
@@ -90,7 +97,7 @@ class Stage:
         self._server.stop()
 
     def _remove_bucket(self) -> None:
-        s3, bucket, self._bucket = self._client("s3"), self._bucket, None
+        s3, bucket, self._bucket = self.client("s3"), self._bucket, None
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
             found = [{"Key": item["Key"]} for item in page.get("Contents", ())]
             if found:

@@ -1,0 +1,1 @@
+"""The Greengrass channel: the extra ``edgefleet-runtime[greengrass]``."""

@@ -1,0 +1,249 @@
+"""The Greengrass channel: pointers from a component's configuration, reports into a named shadow.
+
+Rules kept here:
+
+- The pointer is read from `settings.COMPONENT`, which carries nothing else. Changes are told by a
+  subscription, which a nucleus may lose when it takes a revision; so it is read again at the start,
+  when the connection comes back, and every `READ_AGAIN_S`.
+- The report is the whole of the shadow's ``reported.report``, in a list of one: a shadow merges
+  objects field by field, and lists as wholes
+  (https://docs.aws.amazon.com/iot/latest/developerguide/device-shadow-document.html). Beside it lie
+  the few fields that fleet indexing can search.
+- Segments and blobs go to and from S3 with the role's keys from token exchange. What the role may
+  write is its policy's affair: only below ``devices/<thing>/``.
+- Operators' requests come on the device's topic ``…/invoke``; answers are objects in S3.
+- A nucleus that is away, and keys that ended, lose nothing: the runtime repeats.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+import msgspec
+
+from edgefleet.errors import (
+    AccessDeniedError,
+    AccessExpiredError,
+    ConfigurationError,
+    DocumentError,
+    EdgeFleetError,
+    UnavailableError,
+)
+from edgefleet.protocol.documents import encode
+from edgefleet.protocol.names import check_name, check_path
+from edgefleet.protocol.report import AccessReport
+from edgefleet_runtime.channels.base import Channel
+from edgefleet_runtime.channels.greengrass.credentials import TokenExchange
+from edgefleet_runtime.channels.greengrass.invoke import Invoker
+from edgefleet_runtime.channels.greengrass.ipc import Nucleus
+from edgefleet_runtime.channels.greengrass.s3 import Bucket
+from edgefleet_runtime.channels.greengrass.settings import (
+    COMPONENT,
+    SHADOW,
+    Settings,
+    read_settings,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from edgefleet.protocol.event import Event
+    from edgefleet_runtime.channels.requests import Reply, Request
+    from edgefleet_runtime.store.sources import Source
+
+_log = logging.getLogger(__name__)
+
+READ_AGAIN_S = 60.0
+THING_VARIABLE = "AWS_IOT_THING_NAME"
+MAX_MESSAGE = 128 << 10  # bytes of an MQTT message that IoT Core takes
+_START, _END = b'{"events":[', b"]}"  # of a message of hot events
+_INDEXED = ("fleet", "epoch", "number", "state", "running", "runtime")
+
+
+class GreengrassChannel(Channel):
+    """One device's connection to AWS through its Greengrass nucleus.
+
+    Args:
+        device: the thing's name.
+        read_again_s: seconds after which the configuration is read without being told.
+    """
+
+    options = {}  # noqa: RUF012 - a ClassVar in the base
+
+    def __init__(self, device: str, *, read_again_s: float = READ_AGAIN_S) -> None:
+        self._device = check_name("device", device)
+        self._read_again_s = read_again_s
+        self._woken = threading.Event()
+        self._lock = threading.Lock()
+        self._watching = False
+        self._read_at = 0.0
+        self._settings = Settings()
+        self._invoker: Invoker | None = None
+        self._listening = False
+        self._exchange = TokenExchange.from_environment()
+        self._nucleus = Nucleus.from_environment(lost=self._lost)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, str], *, device: str) -> Self:
+        if options:
+            raise ConfigurationError(
+                f"channel greengrass: unknown options {sorted(options)}",
+                cure="give it none: what it needs comes from the nucleus and the deployment",
+            )
+        thing = os.environ.get(THING_VARIABLE, device)
+        if thing != device:
+            raise ConfigurationError(
+                f"the device is called {device!r} and its thing {thing!r}",
+                cure=f"start the runtime with --device {thing}",
+            )
+        return cls(device)
+
+    # -- coming
+
+    def pointer(self) -> bytes | None:
+        settings = self._current()
+        return settings.pointer.encode() or None
+
+    def access(self) -> AccessReport:
+        """Whether token exchange gives keys."""
+        try:
+            self._exchange.keys()
+        except AccessExpiredError as error:
+            return AccessReport(state="expired", detail=error.message)
+        except AccessDeniedError as error:
+            return AccessReport(state="denied", detail=error.message)
+        except EdgeFleetError as error:
+            return AccessReport(state="unknown", detail=error.message)
+        return AccessReport(state="ok")
+
+    def wait(self, timeout_s: float) -> bool:
+        left = self._read_at + self._read_again_s - time.monotonic()
+        if self._woken.wait(max(0.0, min(timeout_s, left))) or left <= timeout_s:
+            self._woken.clear()
+            return True
+        return False
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def _lost(self) -> None:
+        """The connection or the subscription ended: read and subscribe again."""
+        with self._lock:
+            self._watching = self._listening = False
+        self._woken.set()
+
+    def _current(self) -> Settings:
+        """The configuration, read now and watched from before it was read."""
+        self._read_at = time.monotonic()
+        with self._lock:
+            watching, self._watching = self._watching, True
+        if not watching:
+            try:
+                watching = self._nucleus.watch(COMPONENT, self._woken.set)
+            finally:
+                if not watching:
+                    with self._lock:
+                        self._watching = False
+        configuration = self._nucleus.configuration(COMPONENT)
+        if configuration is not None:
+            self._settings = read_settings(configuration)
+        self._listen()
+        return self._settings
+
+    def _listen(self) -> None:
+        """Hear operators' requests; without them the device does all else."""
+        prefix = self._settings.prefix
+        if self._invoker is None or not prefix:
+            return
+        with self._lock:
+            listening, self._listening = self._listening, True
+        if listening:
+            return
+        try:
+            topic = f"{prefix}/devices/{self._device}/invoke"
+            self._nucleus.subscribe(topic, self._invoker.received)
+        except EdgeFleetError as error:
+            with self._lock:
+                self._listening = False
+            _log.info("operators' requests can't come: %s", error.message)
+
+    def serve(self, ask: Callable[[Request], Reply]) -> None:
+        self._invoker = Invoker(ask, self.upload)
+        self._woken.set()
+
+    # -- going
+
+    def send_report(self, report: bytes) -> None:
+        topic = f"$aws/things/{self._device}/shadow/name/{SHADOW}/update"
+        self._nucleus.publish(topic, shadow_update(report))
+
+    def send_hot(self, events: Sequence[Event]) -> None:
+        topic = self._known().hot_topic.replace("{thing}", self._device)
+        if not topic:
+            raise UnavailableError("the deployment names no topic for alarms and health events")
+        for payload in packed(events):
+            self._nucleus.publish(topic, payload)
+
+    def upload(self, name: str, path: Path) -> None:
+        below = check_path(name, what="segment name")
+        settings = self._known()
+        self._bucket(settings).put(f"{settings.prefix}/devices/{self._device}/{below}", path)
+
+    def source(self, address: str) -> Source | None:
+        parts = urlsplit(address)
+        settings = self._known()
+        if parts.scheme != "s3" or parts.netloc != settings.bucket:
+            return None
+        return self._bucket(settings).source(address)
+
+    def _known(self) -> Settings:
+        return self._settings if self._settings.bucket else self._current()
+
+    def _bucket(self, settings: Settings) -> Bucket:
+        if not (settings.bucket and settings.region):
+            raise UnavailableError(f"{COMPONENT} isn't deployed here, or names no bucket")
+        # AWS's own tools look for an address in the same places.
+        of_environment = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        endpoint = settings.endpoint or of_environment or None
+        return Bucket(settings.bucket, settings.region, self._exchange, endpoint=endpoint)
+
+    def close(self) -> None:
+        self.wake()
+        self._nucleus.close()
+
+
+def shadow_update(report: bytes) -> bytes:
+    """The update of a shadow that replaces the report in it, whatever was there.
+
+    Raises:
+        DocumentError: the report is no JSON object.
+    """
+    try:
+        content: dict[str, Any] = msgspec.json.decode(report, type=dict)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise DocumentError(f"a report that makes no sense isn't sent: {error}") from error
+    indexed = {key: content.get(key) for key in _INDEXED}
+    reported = {**indexed, "report": [msgspec.Raw(report)]}
+    return msgspec.json.encode({"state": {"reported": reported}})
+
+
+def packed(events: Sequence[Event]) -> list[bytes]:
+    """Events as messages that IoT Core takes: ``{"events": [CloudEvents in JSON, …]}``."""
+    messages: list[bytes] = []
+    batch: list[bytes] = []
+    size = room = MAX_MESSAGE - len(_START) - len(_END)
+    for data in map(encode, events):
+        if batch and size < len(data) + 1:
+            messages.append(_START + b",".join(batch) + _END)
+            batch, size = [], room
+        batch.append(data)
+        size -= len(data) + 1
+    if batch:
+        messages.append(_START + b",".join(batch) + _END)
+    return messages

@@ -1,0 +1,171 @@
+"""One component on a core device of the mock: its install script and its process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import secrets
+import signal
+from typing import TYPE_CHECKING, Any
+
+from edgefleet.protocol.files import write_whole
+from edgefleet_aws.cloud import recipes
+from edgefleet_aws.cloud.recipes import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+INSTALL_S = 600.0
+STOP_S = 10.0  # from SIGTERM to SIGKILL
+TRIES = 3
+
+
+class ComponentProcess:
+    """A component's version as it is installed and runs.
+
+    Args:
+        name: the component's.
+        version: the component's.
+        lifecycle: of its manifest, variables filled in.
+        root: the nucleus's folder.
+        environment: for its scripts; the recipe's own variables and the token come on top.
+
+    Attributes:
+        token: that it shows to the nucleus's IPC.
+        state: as Greengrass names it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        lifecycle: Mapping[str, Any],
+        *,
+        root: Path,
+        environment: Mapping[str, str],
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.lifecycle = lifecycle
+        self.token = secrets.token_hex(16)
+        self.state = "NEW"
+        self._work = root / "work" / name
+        self._log = log_file(root, name)
+        self._environment = {
+            **environment,
+            **recipes.environment_of(lifecycle),
+            "SVCUID": self.token,
+        }
+        self._process: asyncio.subprocess.Process | None = None
+        self._tries = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id; None while none runs."""
+        return None if self._process is None else self._process.pid
+
+    async def install(self) -> None:
+        """Run its install script, unless the same one of the same version ran to its end before.
+
+        Raises:
+            RefusedError: it failed, or took too long.
+        """
+        self._work.mkdir(parents=True, exist_ok=True)
+        found = recipes.script_of(self.lifecycle, "install")
+        mark = self._work / ".installed"
+        wanted = hashlib.sha256(f"{self.version}\0{found}".encode()).hexdigest()
+        if found is not None and not (mark.exists() and mark.read_text() == wanted):
+            script, limit = found
+            process = await self._shell(script)
+            try:
+                code = await asyncio.wait_for(process.wait(), limit or INSTALL_S)
+            except TimeoutError as error:
+                _signal(process, signal.SIGKILL)
+                raise RefusedError(f"INSTALL_TIMEOUT: {self.name}") from error
+            if code != 0:
+                self.state = "ERRORED"
+                said = " | ".join(self.log(5))
+                raise RefusedError(f"INSTALL_ERROR: {self.name} ended with {code}: {said}")
+            write_whole(mark, wanted.encode())
+        self.state = "INSTALLED"
+
+    async def start(self) -> None:
+        """Run its script; without one it has finished at once."""
+        found = recipes.script_of(self.lifecycle, "run")
+        if found is None:
+            self.state = "FINISHED"
+            return
+        self._process = await self._shell(found[0])
+        self.state = "RUNNING"
+
+    async def mind(self) -> None:
+        """Take note of its end, and start it again where it failed, a few times."""
+        process = self._process
+        if process is None or process.returncode is None:
+            return
+        self._process = None
+        self._tries += 1
+        if process.returncode == 0:
+            self.state = "FINISHED"
+        elif self._tries >= TRIES:
+            self.state = "BROKEN"
+        else:
+            _log.info("%s ended with %s and is started again", self.name, process.returncode)
+            await self.start()
+
+    async def end(self, *, cut: bool = False) -> None:
+        """End its process, with ``cut`` at once; no error when there is none."""
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        _signal(process, signal.SIGKILL if cut else signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), STOP_S)
+        except TimeoutError:
+            _signal(process, signal.SIGKILL)
+            await process.wait()
+
+    def log(self, last: int) -> list[str]:
+        """The newest lines that it printed."""
+        return read_log(self._log, last)
+
+    async def _shell(self, script: str) -> asyncio.subprocess.Process:
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as output:
+            # A recipe's script is shell by Greengrass's own definition.
+            return await asyncio.create_subprocess_exec(
+                "/bin/sh",
+                "-c",
+                script,
+                cwd=self._work,
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+
+def log_file(root: Path, name: str) -> Path:
+    """Where a component's output goes."""
+    return root / "logs" / f"{name}.log"
+
+
+def read_log(path: Path, last: int) -> list[str]:
+    """The newest lines of a log; none where there is no log."""
+    try:
+        text = path.read_text(errors="replace")
+    except FileNotFoundError:
+        return []
+    return text.splitlines()[-last:]
+
+
+def _signal(process: asyncio.subprocess.Process, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)

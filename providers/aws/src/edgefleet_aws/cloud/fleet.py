@@ -1,0 +1,122 @@
+"""A fleet on the mock cloud: its side of Greengrass, and devices that run the real runtime."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import sys
+from contextlib import closing
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from edgefleet_aws.clients import Clients
+from edgefleet_aws.cloud.greengrass import Greengrass
+from edgefleet_aws.cloud.recipes import Kind
+from edgefleet_aws.deployer import GreengrassDeployer
+from edgefleet_aws.install import Installation
+from edgefleet_aws.names import Names
+from edgefleet_aws.recipes import run_lifecycle, runtime_recipe
+from edgefleet_aws.state import S3StateStore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from edgefleet_aws.cloud.stage import Stage
+    from edgefleet_aws.settings import AwsSettings
+
+
+class DeviceFleet:
+    """Devices of one fleet.
+
+    Args:
+        stage: the cloud that they are on.
+        region: of everything.
+        folder: for the devices' disks.
+
+    Attributes:
+        greengrass: what is mounted for them.
+        nuclei: kinds of the devices' nuclei, by turns.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        region: str,
+        folder: Path,
+    ) -> None:
+        self._stage, self._region, self._folder = stage, region, folder
+        self.greengrass = Greengrass(stage.mounts, region, folder, self._environment)
+        self.nuclei: tuple[Kind, ...] = (Kind.CLASSIC, Kind.LITE)
+        self._turn = itertools.count()
+        self._installed = False
+
+    def install(self, settings: AwsSettings, *, lifecycle: Mapping[str, Any] | None = None) -> None:
+        """Prepare a fleet's side of Greengrass; no error when it is there.
+
+        Args:
+            settings: of the fleet.
+            lifecycle: of the runtime's component; None runs the runtime with this Python.
+        """
+        if self._installed:
+            return
+        names = Names(settings)
+        self.greengrass.devices.role_alias = names.devices
+        scripts = run_lifecycle(sys.executable) if lifecycle is None else dict(lifecycle)
+        version = metadata.version("edgefleet-runtime")
+        with closing(self._clients(settings)) as clients:
+            Installation(clients, settings, runtime_recipe(names, version, scripts)).install()
+        self._installed = True
+
+    def add(
+        self, settings: AwsSettings, name: str, *, group: str, labels: Mapping[str, str]
+    ) -> None:
+        """Enrol a device and start its nucleus; the runtime runs when that has deployed it."""
+        self.install(settings)
+        store = S3StateStore(self._clients(settings), settings)
+        deployer = GreengrassDeployer(self._clients(settings), settings, state=lambda: store)
+        with closing(store), closing(deployer):
+            deployer.enroll(name, group=group, labels=labels)
+        self.power_on(name, labels)
+
+    def power_on(self, name: str, hardware: Mapping[str, str]) -> None:
+        """Give an enrolled device a nucleus, and wait until that has done what is wanted of it.
+
+        Args:
+            name: the device's.
+            hardware: what it is, in place of this machine.
+        """
+        kind = self.nuclei[next(self._turn) % len(self.nuclei)]
+        variables = {"EDGEFLEET_LABELS": json.dumps(dict(hardware))} if hardware else {}
+        self.greengrass.site.add(name, kind, variables)
+        self.greengrass.site.settle(name)
+
+    def remove(self) -> None:
+        """Shut every device down, and forget devices, disks, groups and deployments."""
+        self.greengrass.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._installed = False
+
+    def _clients(self, settings: AwsSettings) -> Clients:
+        return _ClientsOf(self._stage, settings)
+
+    def _environment(self) -> dict[str, str]:
+        """What components find in their environment, beside what the nucleus tells them."""
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "AWS_ENDPOINT_URL": self._stage.url,
+            "no_proxy": "127.0.0.1",
+        }
+
+
+class _ClientsOf(Clients):
+    """Clients of the mock itself, whatever the environment says."""
+
+    def __init__(self, stage: Stage, settings: AwsSettings) -> None:
+        super().__init__(settings)
+        self._stage = stage
+
+    def _make(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no types
+        return self._stage.client(service)

@@ -1,0 +1,137 @@
+"""AWS IoT Greengrass V2 and the devices' side of IoT Core, put together for the mock."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from moto.iam.models import iam_backends
+from moto.iot.models import iot_backends
+from moto.iotdata.models import iotdata_backends
+from moto.s3.models import s3_backends
+
+from edgefleet_aws.cloud.cloudformation import CloudFormation
+from edgefleet_aws.cloud.components import Components
+from edgefleet_aws.cloud.core_devices import CoreDevices
+from edgefleet_aws.cloud.deployments import Deployments
+from edgefleet_aws.cloud.device_bucket import DeviceBucket
+from edgefleet_aws.cloud.device_cloud import DeviceCloud
+from edgefleet_aws.cloud.packages import ACCOUNT
+from edgefleet_aws.cloud.rest_json import RestJsonMount
+from edgefleet_aws.cloud.site import Site
+from edgefleet_aws.cloud.stacks import Stacks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from edgefleet_aws.cloud.server import Mount
+
+
+class Greengrass:
+    """What is mounted on the mock cloud for devices, and the devices themselves.
+
+    Args:
+        mounts: where it is mounted, by boto3's names of services.
+        region: of everything.
+        folder: for the devices' disks.
+        environment: of components on devices.
+
+    Attributes:
+        devices: what they reach.
+        site: where they stand.
+    """
+
+    def __init__(
+        self,
+        mounts: dict[str, Mount],
+        region: str,
+        folder: Path,
+        environment: Callable[[], Mapping[str, str]],
+        *,
+        clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    ) -> None:
+        self._region = region
+        self._components = Components(f"arn:aws:greengrass:{region}:{ACCOUNT}", self._object, clock)
+        self._deployments = Deployments(
+            f"arn:aws:iot:{region}:{ACCOUNT}", _MotoThings(region), clock, self._changed
+        )
+        self.devices = DeviceCloud(
+            region,
+            components=self._components,
+            deployments=self._deployments,
+            fetch=self._object,
+            put=_put,
+            clock=clock,
+        )
+        self.site = Site(folder, self.devices, environment)
+        cores = CoreDevices(self.devices.devices, _members(region))
+        mounts["greengrassv2"] = RestJsonMount(
+            {
+                **self._components.operations(),
+                **self._deployments.operations(),
+                **cores.operations(),
+            }
+        )
+        mounts["iot-data"] = RestJsonMount({"Publish": self._publish}, whole=False)
+        self._stacks = CloudFormation(Stacks(region), f"arn:aws:cloudformation:{region}:{ACCOUNT}")
+        mounts["cloudformation"] = self._stacks
+        mounts["s3"] = DeviceBucket(self.devices, mounts.get("s3"))
+
+    def _changed(self) -> None:
+        self.site.wake()
+
+    def stop(self) -> None:
+        """Shut devices down, and forget all that belongs to devices; may be called twice."""
+        self.site.stop()
+        self._stacks.clear()
+        self._components.clear()
+        self._deployments.clear()
+        self.devices.clear()
+        iot_backends[ACCOUNT][self._region].reset()
+        iotdata_backends[ACCOUNT][self._region].reset()
+        iam_backends[ACCOUNT]["aws"].reset()
+
+    def _publish(self, request: Mapping[str, Any]) -> None:
+        self.devices.deliver(request["topic"], request.get("payload", b""))
+
+    @staticmethod
+    def _object(address: str) -> bytes | None:
+        parts = urlsplit(address)
+        bucket = s3_backends[ACCOUNT]["aws"].buckets.get(parts.netloc)
+        key = None if bucket is None else bucket.keys.get(parts.path[1:])
+        return None if key is None else bytes(key.value)
+
+
+def _put(bucket: str, key: str, data: bytes) -> None:
+    s3_backends[ACCOUNT]["aws"].put_object(bucket, key, data)
+
+
+class _MotoThings:
+    """What moto's IoT Core knows of things and groups."""
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+
+    def exists(self, arn: str) -> bool:
+        things = iot_backends[ACCOUNT][self._region].things
+        return arn in self._groups() or arn in things
+
+    def targets_of(self, thing: str) -> tuple[str, ...]:
+        own = f"arn:aws:iot:{self._region}:{ACCOUNT}:thing/{thing}"
+        return own, *(arn for arn, one in self._groups().items() if own in one.things)
+
+    def _groups(self) -> Mapping[str, Any]:
+        groups: dict[str, Any] = dict(iot_backends[ACCOUNT][self._region].thing_groups)
+        return groups
+
+
+def _members(region: str) -> Callable[[str], frozenset[str]]:
+    def members(arn: str) -> frozenset[str]:
+        group = iot_backends[ACCOUNT][region].thing_groups.get(arn)
+        if group is None:
+            return frozenset()
+        return frozenset(thing.thing_name for thing in tuple(group.things.values()))
+
+    return members

@@ -1,0 +1,377 @@
+"""The deployer: pointers in the configuration of Greengrass components, reports from shadows.
+
+Rules kept here:
+
+- AWS has no compare-and-swap for deployments. The highest pointer of each group is kept in the
+  profile's state store, which has; whoever publishes repeats until the deployment carries it, so
+  that racing operators end at the highest.
+- A revision replaces a target's components. What others deploy to our thing groups is copied, and
+  read again just before ours is sent; a window of one call remains, in which an edit of theirs is
+  lost.
+- A device's name is its thing's: what it says, it says in its own thing's shadow and below its own
+  prefix in S3, which AWS's policies hold it to.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from edgefleet.errors import (
+    ConfigurationError,
+    ConflictError,
+    DocumentError,
+    EdgeFleetError,
+    LimitExceededError,
+    NotFoundError,
+    UnavailableError,
+)
+from edgefleet.interfaces.abilities import CanEnroll, CanInstall, CanInvoke, Reply
+from edgefleet.interfaces.deployer import Deployer
+from edgefleet.interfaces.values import Action, DeviceInfo, Group, Rendered
+from edgefleet.protocol.pointer import read_pointer
+from edgefleet_aws import recipes, revisions, wheelhouse
+from edgefleet_aws.errors import code_of, translate
+from edgefleet_aws.groups import ThingGroups, suppressed
+from edgefleet_aws.install import Installation, latest
+from edgefleet_aws.names import RELEASE, RELEASE_VERSION, Names
+from edgefleet_aws.shadows import Shadow, Shadows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from edgefleet.interfaces.state import StateStore
+    from edgefleet.protocol.pointer import Pointer
+    from edgefleet_aws.clients import Clients
+    from edgefleet_aws.settings import AwsSettings
+
+MAX_REQUEST = 128 << 10  # bytes of a message; AWS IoT Core endpoints and quotas
+MAX_ROUNDS = 50  # of publishing, while others edit the same thing group
+READERS = 8  # shadows read at once
+_FIRST_POLL_S, _LAST_POLL_S = 0.05, 1.0
+_NOT_THERE = {"NoSuchKey", "404"}
+
+
+class _InPlace(NamedTuple):
+    """The deployment of a group's thing group."""
+
+    arn: str
+    deployment: dict[str, Any] | None
+
+    @property
+    def id(self) -> str | None:
+        return None if self.deployment is None else str(self.deployment["deploymentId"])
+
+
+class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, Deployer):
+    """Devices with a Greengrass V2 nucleus, of either kind.
+
+    Args:
+        clients: to reach AWS with; closed with the deployer.
+        settings: bucket, prefix, region.
+        name: of this deployer in the profile.
+        state: gives the profile's state store.
+        base: folder that relative paths in settings start from.
+    """
+
+    provider = "aws"
+
+    def __init__(
+        self,
+        clients: Clients,
+        settings: AwsSettings,
+        *,
+        name: str = "aws",
+        state: Callable[[], StateStore],
+        base: Path = Path(),
+    ) -> None:
+        self.name = name
+        self._clients = clients
+        self._settings = settings
+        self._state = state
+        self._base = base
+        self._names = Names(settings)
+        self._things = ThingGroups(clients, self._names)
+        self._shadows = Shadows(clients)
+
+    def close(self) -> None:
+        self._clients.close()
+
+    def _translate(self, error: Exception) -> EdgeFleetError | None:
+        return translate(error)
+
+    # Groups and devices
+
+    def _groups(self) -> Iterator[Group]:
+        for name in self._things.all():
+            yield Group(name=name, deployer=self.name)  # counting would cost a call each
+
+    def _devices(self, group: str | None) -> Iterator[DeviceInfo]:
+        groups = [group] if group is not None else sorted(self._things.all())
+        found = sorted((device, one) for one in groups for device in self._things.devices(one))
+        with ThreadPoolExecutor(READERS) as readers:
+            shadows = readers.map(self._shadows.read, (device for device, _ in found))
+            for (device, one), shadow in zip(found, shadows, strict=True):
+                yield _info(device, one, shadow, {})
+
+    def _device(self, name: str) -> DeviceInfo | None:
+        groups = self._things.of(name)
+        if not groups:
+            return None
+        return _info(name, groups[0], self._shadows.read(name), self._evidence(name))
+
+    def _evidence(self, thing: str) -> dict[str, str]:
+        """What Greengrass says of a core device; nothing of a thing that is none yet."""
+        try:
+            core = self._clients.greengrass.get_core_device(coreDeviceThingName=thing)
+            latest = self._clients.greengrass.list_effective_deployments(
+                coreDeviceThingName=thing, maxResults=3
+            )
+        except Exception as error:
+            if code_of(error) == "ResourceNotFoundException":
+                return {"core device": "none"}
+            raise
+        evidence = {"core device": f"{core['status']}, nucleus {core['coreVersion']}"}
+        for one in latest.get("effectiveDeployments", ()):
+            said = " ".join(filter(None, (one["coreDeviceExecutionStatus"], one.get("reason", ""))))
+            evidence[f"deployment {one['deploymentName']}"] = said
+        return evidence
+
+    def _label(self, device: str, labels: Mapping[str, str | None]) -> None:
+        self._shadows.label(device, labels)
+
+    # Pointers
+
+    def _in_place(self, group: str) -> _InPlace:
+        arn = self._things.arn(group)
+        return _InPlace(arn, latest(self._clients.greengrass, arn))
+
+    def _pointer(self, group: str) -> Pointer | None:
+        return revisions.pointer_of(self._in_place(group).deployment)
+
+    def _request(self, group: str, place: _InPlace, pointer: Pointer) -> dict[str, Any]:
+        region = str(self._clients.greengrass.meta.region_name)
+        told = revisions.told(self._settings, region, pointer)
+        return revisions.revised(place.deployment, place.arn, f"{self._names.prefix} {group}", told)
+
+    def _render(self, group: str, pointer: Pointer) -> Iterator[Rendered]:
+        place = self._in_place(group)
+        content = revisions.document(self._request(group, place, pointer))
+        if place.deployment is None:
+            action = Action.CREATE
+        else:
+            same = revisions.pointer_of(place.deployment) == pointer
+            action = Action.UNCHANGED if same else Action.UPDATE
+        yield Rendered(path=f"deployment-{group}.json", content=content, action=action)
+        if not self._release_component_is_there(place.arn):  # the first release of an account
+            yield Rendered(
+                path=f"recipe-{RELEASE}-{RELEASE_VERSION}.yaml",
+                content=recipes.encoded(recipes.release_recipe()),
+                action=Action.CREATE,
+            )
+
+    def _release_component_is_there(self, thing_group: str) -> bool:
+        """Whether the empty component's version exists in the account of a thing group."""
+        _, partition, _, region, account, _ = thing_group.split(":", 5)
+        start = f"arn:{partition}:greengrass:{region}:{account}:components"
+        try:
+            self._clients.greengrass.describe_component(
+                arn=f"{start}:{RELEASE}:versions:{RELEASE_VERSION}"
+            )
+        except Exception as error:
+            if code_of(error) == "ResourceNotFoundException":
+                return False
+            raise
+        return True
+
+    def _publish(self, group: str, pointer: Pointer) -> None:
+        self._raise_highest(group, pointer)
+        for _ in range(MAX_ROUNDS):
+            highest = self._highest(group)
+            place = self._in_place(group)
+            if _carried(place.deployment) == highest:
+                if highest.pair > pointer.pair:
+                    raise ConflictError(
+                        f"pointer {highest.pair} was put on {group} at the same time",
+                        cure="read the group again and repeat",
+                    )
+                return
+            request = self._request(group, place, highest)
+            if self._in_place(group).id != place.id:
+                continue  # somebody else's revision came between
+            self._ensure_release_component()
+            self._clients.greengrass.create_deployment(**request, clientToken=uuid.uuid4().hex)
+        raise ConflictError(
+            f"the deployment of {group} changed {MAX_ROUNDS} times while it was being revised",
+            cure="repeat the call when fewer people are at work",
+        )
+
+    def _raise_highest(self, group: str, pointer: Pointer) -> None:
+        def change(there: bytes | None) -> bytes:
+            if there is not None:
+                highest = read_pointer(there)
+                if highest.pair > pointer.pair:
+                    raise ConflictError(
+                        f"{group} was given pointer {highest.pair}, above {pointer.pair}",
+                        cure="read the group again and repeat",
+                        retryable=False,
+                    )
+            return pointer.encoded()
+
+        self._state().update(self._key(group), change)
+
+    def _highest(self, group: str) -> Pointer:
+        stored = self._state().read(self._key(group))
+        if stored is None:
+            raise ConflictError(f"the pointer of {group} was deleted from the state store")
+        return read_pointer(stored.data)
+
+    def _key(self, group: str) -> str:
+        return f"{self.name}/pointers/{group}"
+
+    def _ensure_release_component(self) -> None:
+        """The empty component is there; Greengrass refuses to make a version twice."""
+        with suppressed("ConflictException"):
+            self._clients.greengrass.create_component_version(
+                inlineRecipe=recipes.encoded(recipes.release_recipe())
+            )
+
+    # Enrolment
+
+    def _enrolled_group(self, device: str) -> str | None:
+        return next(iter(self._things.of(device)), None)
+
+    def _enroll(self, device: str, group: str, labels: dict[str, str]) -> DeviceInfo:
+        self._things.add(device, group)
+        if labels:
+            self._shadows.label(device, labels)
+        return _info(device, group, self._shadows.read(device), self._evidence(device))
+
+    def _retire(self, device: str) -> None:
+        """Take it out of our groups and delete its shadow; thing, nucleus and segments stay."""
+        self._things.remove(device)
+        self._shadows.forget(device)
+
+    # Installation
+
+    @contextmanager
+    def _installation(self) -> Iterator[Installation]:
+        wheels, python = self._settings.runtime_wheels, self._settings.runtime_python
+        version = metadata.version("edgefleet")
+        if wheels is not None:
+            with wheelhouse.archive(self._base / wheels) as archive:
+                artifact = {"Uri": archive.address(self._settings), "Unarchive": "ZIP"}
+                recipe = recipes.runtime_recipe(
+                    self._names, version, archive.lifecycle(), (artifact,)
+                )
+                yield Installation(self._clients, self._settings, recipe, archive)
+        elif python is not None:
+            recipe = recipes.runtime_recipe(self._names, version, recipes.run_lifecycle(python))
+            yield Installation(self._clients, self._settings, recipe)
+        else:
+            raise ConfigurationError(
+                "the profile doesn't say where devices get the runtime from",
+                cure=f"pip wheel -w wheels '{wheelhouse.NEEDS}', and name the folder in "
+                "`runtime_wheels`; or name a Python on the devices in `runtime_python`",
+            )
+
+    def _install(self, group: str | None) -> None:
+        with self._installation() as installation:
+            installation.install()
+        if group is not None:
+            self._things.make(group)
+
+    def _install_documents(self, group: str | None) -> Iterator[Rendered]:
+        with self._installation() as installation:
+            yield from installation.documents()
+
+    def _uninstall(self) -> None:
+        Installation(self._clients, self._settings, {"ComponentVersion": ""}).uninstall()
+
+    # Requests
+
+    def _invoke(
+        self, device: str, path: str, body: bytes | None, headers: dict[str, str], timeout_s: float
+    ) -> Reply:
+        deadline = time.monotonic() + timeout_s
+        if self._enrolled_group(device) is None:
+            raise NotFoundError(
+                f"no device {device!r} on {self.name}", cure="list them with: edgefleet devices"
+            )
+        number = uuid.uuid4().hex
+        encoded = None if body is None else base64.b64encode(body).decode()
+        request = {"id": number, "path": path, "headers": headers, "body": encoded}
+        payload = json.dumps(request).encode()
+        if len(payload) > MAX_REQUEST:
+            raise LimitExceededError(
+                f"a request of {len(payload)} bytes; AWS IoT carries {MAX_REQUEST}",
+                cure="send less at once, or ask the device on its own network",
+            )
+        topic = self._names.invoke_topic(device)
+        self._clients.iot_data.publish(topic=topic, qos=1, payload=payload)
+        key = f"{self._names.devices_folder(device)}replies/{number}.json"
+        return _reply(device, self._await_object(device, key, deadline))
+
+    def _await_object(self, device: str, key: str, deadline: float) -> bytes:
+        at = {"Bucket": self._settings.bucket, "Key": key}
+        pause = _FIRST_POLL_S
+        while True:
+            try:
+                with self._clients.s3.get_object(**at)["Body"] as stream:
+                    data: bytes = stream.read()
+            except Exception as error:
+                if code_of(error) not in _NOT_THERE:
+                    raise
+            else:
+                self._clients.s3.delete_object(**at)
+                return data
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise UnavailableError(
+                    f"device {device!r} doesn't answer",
+                    cure="see whether it is connected: edgefleet why",
+                )
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, _LAST_POLL_S)
+
+
+def _carried(deployment: Mapping[str, Any] | None) -> Pointer | None:
+    """The pointer in a deployment; None also for what is none, which is then replaced."""
+    try:
+        return revisions.pointer_of(deployment)
+    except DocumentError:
+        return None
+
+
+def _info(device: str, group: str, shadow: Shadow, evidence: dict[str, str]) -> DeviceInfo:
+    if shadow.problem is not None:
+        evidence = {**evidence, "report": shadow.problem}
+    return DeviceInfo(
+        name=device,
+        group=group,
+        labels=shadow.labels,
+        last_seen=shadow.came,
+        report=shadow.report,
+        evidence=evidence,
+    )
+
+
+def _reply(device: str, data: bytes) -> Reply:
+    try:
+        content = json.loads(data)
+        error = content.get("error", "")
+        body = base64.b64decode(content.get("body", ""), validate=True)
+        headers = {str(key): str(value) for key, value in content.get("headers", {}).items()}
+        status = int(content.get("status", 0))
+    except (ValueError, TypeError, AttributeError) as problem:
+        raise DocumentError(f"the answer of {device!r} makes no sense: {problem}") from problem
+    if error:
+        raise UnavailableError(f"{device!r} can't answer: {error}")
+    return Reply(status, headers, body)

@@ -1,0 +1,96 @@
+"""Names of what a fleet has in AWS IoT and Greengrass; all of them begin with its prefix.
+
+A fleet's things are in two of its thing groups: the fleet's own, which the base deployment is for,
+and one for the group that they are in. A colon joins prefix and group, which no prefix holds, so
+that fleets with similar names never see each other's groups.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from edgefleet.errors import InvalidInputError
+from edgefleet.protocol.names import check_name
+
+if TYPE_CHECKING:
+    from edgefleet_aws.settings import AwsSettings
+
+RUNTIME = "edgefleet.Runtime"
+RELEASE = "edgefleet.Release"
+SHADOW = "edgefleet"
+RELEASE_VERSION = "1.0.0"  # of the empty component: its recipe never changes
+_TAKEN = re.compile(r"[a-zA-Z0-9_-]+")  # CreateThing and CreateThingGroup, without our own colon
+
+
+class Names:
+    """The names of one fleet."""
+
+    def __init__(self, settings: AwsSettings) -> None:
+        self.prefix = settings.prefix
+        self.bucket = settings.bucket
+        self.devices = f"{self.prefix}-devices"
+        """The devices' role, its alias, and the policy of their certificates."""
+        self.hot_rule = f"{self.prefix.replace('-', '_')}_hot"
+        self.stack = f"edgefleet-{self.prefix}"
+
+    @property
+    def fleet_group(self) -> str:
+        """The thing group of all the fleet's devices."""
+        return self.prefix
+
+    @property
+    def start_of_groups(self) -> str:
+        """How the names of the groups' thing groups begin."""
+        return f"{self.prefix}:"
+
+    def thing_group(self, group: str) -> str:
+        """The thing group of a group.
+
+        Raises:
+            InvalidInputError: AWS IoT takes no such name.
+        """
+        return self.start_of_groups + _taken("group", group)
+
+    def group_of(self, thing_group: str) -> str | None:
+        """The group that a thing group stands for; None for those of others."""
+        if not thing_group.startswith(self.start_of_groups):
+            return None
+        group = thing_group.removeprefix(self.start_of_groups)
+        try:
+            return check_name("group", group)
+        except InvalidInputError:
+            return None
+
+    @staticmethod
+    def thing(device: str) -> str:
+        """The thing of a device.
+
+        Raises:
+            InvalidInputError: AWS IoT takes no such name.
+        """
+        return _taken("device", device)
+
+    def devices_folder(self, device: str = "") -> str:
+        """Where devices write in the bucket."""
+        return f"{self.prefix}/devices/{device}/" if device else f"{self.prefix}/devices/"
+
+    def hot_topic(self, device: str) -> str:
+        """Alarms and health events go here; by basic ingest, which costs no messaging.
+
+        https://docs.aws.amazon.com/iot/latest/developerguide/iot-basic-ingest.html
+        """
+        return f"$aws/rules/{self.hot_rule}/{self.prefix}/devices/{device}/hot"
+
+    def invoke_topic(self, device: str) -> str:
+        """Operators' requests to a device."""
+        return f"{self.prefix}/devices/{device}/invoke"
+
+
+def _taken(kind: str, name: str) -> str:
+    check_name(kind, name)
+    if not _TAKEN.fullmatch(name):
+        raise InvalidInputError(
+            f"AWS IoT takes no {kind} named {name!r}", cure="use letters, digits, _ and - only"
+        )
+    return name

@@ -1,0 +1,118 @@
+"""Greengrass deployments as documents: what one is, and how ours differs from the one in place.
+
+Pure. A revision replaces a target's whole component list, so whatever others put there is copied,
+and only our own component is changed.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from edgefleet.errors import DocumentError
+from edgefleet.protocol.pointer import read_pointer
+from edgefleet_aws.names import RELEASE, RELEASE_VERSION, RUNTIME, Names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgefleet.protocol.pointer import Pointer
+    from edgefleet_aws.settings import AwsSettings
+
+KEPT = ("deploymentName", "components", "deploymentPolicies", "iotJobConfiguration")
+"""What GetDeployment tells of what CreateDeployment was given."""
+OURS = frozenset({RUNTIME, RELEASE})
+# A component of ours that fails takes nothing of others back with it.
+_POLICIES = {
+    "failureHandlingPolicy": "DO_NOTHING",
+    "componentUpdatePolicy": {"timeoutInSeconds": 60, "action": "NOTIFY_COMPONENTS"},
+}
+
+
+def base_settings(settings: AwsSettings, region: str) -> dict[str, str]:
+    """The configuration of `RELEASE` that lets devices reach what is the fleet's."""
+    names = Names(settings)
+    return {
+        "bucket": settings.bucket,
+        "prefix": settings.prefix,
+        "region": region,
+        "endpoint": settings.endpoint_url or "",
+        "hotTopic": names.hot_topic("{thing}"),
+    }
+
+
+def told(settings: AwsSettings, region: str, pointer: Pointer) -> dict[str, str]:
+    """The configuration of `RELEASE` that gives devices a pointer and what they need for it."""
+    return {**base_settings(settings, region), "pointer": pointer.encoded().decode()}
+
+
+def revised(
+    there: Mapping[str, Any] | None, target: str, name: str, settings: Mapping[str, str]
+) -> dict[str, Any]:
+    """The request that puts ``settings`` in place and leaves everything else as it is.
+
+    Args:
+        there: the deployment in place, as GetDeployment gives it; None for none.
+        target: ARN of the thing group.
+        name: of a first deployment.
+        settings: the configuration of `RELEASE`.
+    """
+    kept: dict[str, Any] = {"deploymentName": name, "deploymentPolicies": _POLICIES}
+    if there is not None:
+        kept = {key: there[key] for key in KEPT if there.get(key)}
+    ours = {
+        "componentVersion": RELEASE_VERSION,
+        "configurationUpdate": {"merge": json.dumps(settings, sort_keys=True)},
+    }
+    components = {**kept.get("components", {}), RELEASE: ours}
+    return {"targetArn": target, **kept, "components": components}
+
+
+def base(
+    there: Mapping[str, Any] | None,
+    target: str,
+    name: str,
+    version: str,
+    settings: Mapping[str, str],
+) -> dict[str, Any]:
+    """The request that has every device of a fleet install the runtime; see `revised`.
+
+    Args:
+        there: the deployment in place; None for none.
+        target: ARN of the fleet's thing group.
+        name: of a first deployment.
+        version: of the runtime's component.
+        settings: the configuration of `RELEASE`.
+    """
+    request = revised(there, target, name, settings)
+    runtime = {**request["components"].get(RUNTIME, {}), "componentVersion": version}
+    return {**request, "components": {**request["components"], RUNTIME: runtime}}
+
+
+def without_ours(there: Mapping[str, Any], target: str) -> dict[str, Any]:
+    """The request that takes our components out and leaves everything else."""
+    kept = {key: there[key] for key in KEPT if there.get(key)}
+    others = {name: one for name, one in kept.get("components", {}).items() if name not in OURS}
+    return {"targetArn": target, **kept, "components": others}
+
+
+def pointer_of(deployment: Mapping[str, Any] | None) -> Pointer | None:
+    """The pointer that a deployment carries; None for none.
+
+    Raises:
+        DocumentError: somebody wrote there what is none.
+    """
+    component = ((deployment or {}).get("components") or {}).get(RELEASE) or {}
+    merge = (component.get("configurationUpdate") or {}).get("merge")
+    if merge is None:
+        return None
+    try:
+        text = json.loads(merge).get("pointer")
+    except (ValueError, AttributeError) as error:
+        raise DocumentError(f"the configuration of {RELEASE} is no JSON object") from error
+    return read_pointer(text.encode()) if isinstance(text, str) and text else None
+
+
+def document(request: Mapping[str, Any]) -> bytes:
+    """A request as people read it."""
+    return json.dumps(request, indent=2, sort_keys=True).encode() + b"\n"

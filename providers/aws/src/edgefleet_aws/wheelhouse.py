@@ -1,0 +1,96 @@
+"""The runtime as an archive that a device installs without an index: a plant's firewall stops pip.
+
+The archive holds wheels, for as many kinds of devices as there are; pip on the device takes the
+ones that fit. The same wheels give the same archive, so its name is its digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from edgefleet.errors import ConfigurationError
+from edgefleet_aws.errors import code_of
+from edgefleet_aws.names import RUNTIME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edgefleet_aws.clients import S3
+    from edgefleet_aws.settings import AwsSettings
+
+NEEDS = "edgefleet-runtime[cpu,greengrass]"
+INSTALL_S = 900  # a slow card takes minutes to write 200 MB
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest that a zip can say
+_CHUNK = 1 << 20
+
+
+class Archive(NamedTuple):
+    """A wheelhouse as one file.
+
+    Attributes:
+        path: where it lies while the block runs.
+        name: digest of its content, in hexadecimal.
+    """
+
+    path: Path
+    name: str
+
+    def address(self, settings: AwsSettings) -> str:
+        """Where devices find it."""
+        return f"{settings.root}/components/{RUNTIME}/{self.name}.zip"
+
+    def lifecycle(self) -> dict[str, Any]:
+        """Scripts that install and run what is in it."""
+        wheels, site = f"{{artifacts:decompressedPath}}/{self.name}", f"{{work:path}}/{self.name}"
+        pip = "python3 -m pip install --quiet --no-index --disable-pip-version-check"
+        options = "--root {work:path}/state --device {iot:thingName} --channel greengrass"
+        return {
+            "install": {
+                "script": f"{pip} -f {wheels} --upgrade --target {site} '{NEEDS}'",
+                "timeout": INSTALL_S,
+            },
+            "run": f"exec env PYTHONPATH={site} python3 -m edgefleet_runtime run {options}",
+        }
+
+
+@contextmanager
+def archive(wheels: Path) -> Iterator[Archive]:
+    """The archive of a folder of wheels.
+
+    Raises:
+        ConfigurationError: the folder holds no wheel of the runtime.
+    """
+    found = sorted(wheels.glob("*.whl"))
+    if not any(one.name.startswith("edgefleet_runtime-") for one in found):
+        raise ConfigurationError(
+            f"{wheels} holds no wheel of the runtime",
+            cure=f"fill it with: pip wheel -w {wheels} '{NEEDS}'",
+        )
+    with tempfile.TemporaryDirectory(prefix="edgefleet-") as folder:
+        path = Path(folder) / "wheels.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as packed:  # wheels are compressed
+            for one in found:
+                with (
+                    one.open("rb") as content,
+                    packed.open(zipfile.ZipInfo(one.name, _EPOCH), "w") as to,
+                ):
+                    while data := content.read(_CHUNK):
+                        to.write(data)
+        with path.open("rb") as stream:
+            yield Archive(path, hashlib.file_digest(stream, "sha256").hexdigest())
+
+
+def upload(s3: S3, settings: AwsSettings, one: Archive) -> None:
+    """Store an archive, unless it is there."""
+    key = one.address(settings).removeprefix(f"s3://{settings.bucket}/")
+    try:
+        s3.head_object(Bucket=settings.bucket, Key=key)
+    except Exception as error:
+        if code_of(error) not in {"404", "NoSuchKey"}:
+            raise
+        s3.upload_file(str(one.path), settings.bucket, key)

@@ -1,0 +1,120 @@
+"""The documents that EdgeFleet puts into AWS, against AWS's own contracts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from jsonschema import Draft7Validator
+
+from edgefleet.cli.app import cli
+from edgefleet.testing.kit import models
+from edgefleet.testing.mock import mock
+from edgefleet_aws.cloud.components import MAX_RECIPE
+from edgefleet_aws.cloud.strictness import check_request, service_model
+from edgefleet_aws.names import Names
+from edgefleet_aws.recipes import encoded, release_recipe, run_lifecycle, runtime_recipe
+from edgefleet_aws.settings import AwsSettings
+from edgefleet_aws.template import device_statements, iot_statements, template
+from edgefleet_aws.wheelhouse import Archive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SETTINGS = AwsSettings(bucket="fleet-bucket", prefix="plant-3", region="eu-central-1")
+NAMES = Names(SETTINGS)
+ARCHIVE = Archive(Path("wheels.zip"), "0" * 64)
+RECIPES = {
+    "release": release_recipe(),
+    "archived": runtime_recipe(
+        NAMES,
+        "0.1.0",
+        ARCHIVE.lifecycle(),
+        ({"Uri": ARCHIVE.address(SETTINGS), "Unarchive": "ZIP"},),
+    ),
+    "runtime": runtime_recipe(NAMES, "0.1.0", run_lifecycle("/usr/bin/python3")),
+}
+
+
+@pytest.fixture
+def recipe_contract(contracts: Path) -> Draft7Validator:
+    text = (contracts / "greengrass" / "nucleus_common_recipe_schema.json").read_text()
+    return Draft7Validator(json.loads(text))
+
+
+def lowered(value: Any) -> Any:
+    """Keys as the schema has them: lower-case, except where a user chooses them."""
+    if isinstance(value, list):
+        return [lowered(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    free = {"defaultconfiguration", "setenv"}
+    return {
+        key.lower(): item if key.lower() in free else lowered(item) for key, item in value.items()
+    }
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_recipes_are_what_greengrass_reads(name: str, recipe_contract: Draft7Validator) -> None:
+    recipe = RECIPES[name]
+    recipe_contract.validate(lowered(recipe))
+    assert yaml.safe_load(encoded(recipe)) == recipe
+    assert len(encoded(recipe)) < MAX_RECIPE
+
+
+def test_the_contract_refuses_a_recipe_that_is_wrong(recipe_contract: Draft7Validator) -> None:
+    wrong = {**lowered(RECIPES["release"]), "manifest": []}
+    assert not recipe_contract.is_valid(wrong)
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_both_nuclei_take_every_manifest(name: str) -> None:
+    for manifest in RECIPES[name]["Manifests"]:
+        assert manifest["Platform"]["runtime"] == "*"
+
+
+@pytest.mark.parametrize("name", ["archived", "runtime"])
+def test_the_runtimes_scripts_know_no_configuration(name: str) -> None:
+    for manifest in RECIPES[name]["Manifests"]:
+        assert "{configuration:" not in json.dumps(manifest["Lifecycle"])
+
+
+def test_every_name_in_a_template_begins_with_the_fleets_prefix() -> None:
+    keys = {"RoleName", "RoleAlias", "PolicyName", "RuleName"}
+    resources = template(SETTINGS)["Resources"].values()
+    named = [one["Properties"][key] for one in resources for key in keys & one["Properties"].keys()]
+    assert len(named) == len(resources)
+    assert all(name.startswith(("plant-3-", "plant_3_")) for name in named)
+
+
+def test_devices_are_given_nothing_wholesale() -> None:
+    for statement in device_statements(NAMES) + iot_statements(NAMES):
+        assert "*" not in statement["Action"]
+        for resource in json.dumps(statement["Resource"]).split(","):
+            assert "plant-3" in resource or "plant_3" in resource or "ThingName" in resource
+
+
+@pytest.fixture
+def dry_run(tmp_path: Path) -> Iterator[Path]:
+    """What ``edgefleet deploy … --dry-run --output`` wrote for a group of one device."""
+    with mock("aws") as session:
+        session.add_device("cam-1", group="line-3")
+        with session.connect() as fleet:
+            fleet.push(models.write_model(tmp_path / "model.onnx", 1), "digits")
+            folder = tmp_path / "documents"
+            result = CliRunner(env=session.environment).invoke(
+                cli,
+                ["deploy", "digits:1", "--to", "line-3", "--dry-run", "--output", str(folder)],
+            )
+        assert result.exit_code == 0, result.output
+        yield folder
+
+
+def test_a_dry_run_writes_deployments_as_aws_would_take_them(dry_run: Path) -> None:
+    (deployment,) = dry_run.rglob("deployment-*.json")
+    operation = service_model("greengrassv2").operation_model("CreateDeployment")
+    check_request(operation, json.loads(deployment.read_bytes()))
