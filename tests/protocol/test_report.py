@@ -106,7 +106,7 @@ def test_report_of_too_many_models_keeps_those_that_need_attention_and_says_so()
 
 
 def test_report_that_nothing_can_shorten_says_so() -> None:
-    with pytest.raises(LimitExceededError, match="8192 are allowed"):
+    with pytest.raises(LimitExceededError, match=f"{r.MAX_BYTES} are allowed"):
         replaced(labels={"note": "x" * r.MAX_BYTES}).encoded()
 
 

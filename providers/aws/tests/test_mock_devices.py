@@ -78,6 +78,7 @@ def test_a_pointer_arrives_after_the_nucleus_hung_up(session: MockSession) -> No
 def test_the_runtime_ends_in_time_when_its_nucleus_stops(session: MockSession) -> None:
     site = cloud_of(session).fleet.greengrass.site
     nucleus = site.nucleus("dev-01")
+    until(lambda: "serving on" in "\n".join(nucleus.log(RUNTIME)))
     site.shut_down("dev-01")
     assert nucleus.process_id(RUNTIME) is None
     assert "stopping" in "\n".join(nucleus.log(RUNTIME))
