@@ -26,6 +26,7 @@ MODULE_OF = {
     "grpcio": "grpc",
     "opentelemetry-sdk": "opentelemetry",
     "protobuf": "google",
+    "pyyaml": "yaml",
     "scikit-learn": "sklearn",
 }
 
