@@ -57,9 +57,9 @@ def test_only_the_classic_nucleus_knows_configuration_in_scripts(bench: Bench, k
     if kind is Kind.CLASSIC:
         bench.deploy(merging(camera, speed=2))
         assert bench.nucleus.process_id("camera") != before, "its script differs now"
-        assert bench.nucleus.log("camera")[-1] == "2"
+        bench.until(lambda: bench.nucleus.log("camera")[-1:] == ["2"])
     else:
-        assert bench.nucleus.log("camera") == ["{configuration:/speed}"]
+        bench.until(lambda: bench.nucleus.log("camera") == ["{configuration:/speed}"])
 
 
 def test_a_component_that_is_left_out_is_removed(bench: Bench) -> None:
@@ -105,7 +105,7 @@ def test_artifacts_are_unpacked_for_the_scripts(bench: Bench) -> None:
         "camera", run="cat {artifacts:decompressedPath}/tool/word.txt", artifacts=(artifact,)
     )
     assert bench.deploy(camera) == "SUCCEEDED"
-    assert bench.nucleus.log("camera") == ["hello"]
+    bench.until(lambda: bench.nucleus.log("camera") == ["hello"])
 
 
 def test_an_artifact_that_was_replaced_is_not_used(bench: Bench) -> None:
