@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from edgefleet_runtime.engines.base import LoadedModel
+    from edgefleet_runtime.engines.base import LoadedModel, Throughput
     from edgefleet_runtime.ensemble.declare import Ensemble
     from edgefleet_runtime.serve.table import ServedModel
 
@@ -48,7 +48,8 @@ class Runtime:
         providers: execution providers wanted, the best first; empty for the engine's own choice.
         strict: refuse when the first provider wanted is not the one in use.
         threads: for one run; 0 finds out.
-        throughput: give runs at the same time one thread each; takes the memory of models twice.
+        throughput: whether runs at the same time get one thread each, which takes the memory of
+            models twice; ``measured``: where there is room and their own traffic shows a gain.
         engine_cache: folder that keeps what engines build of models for the next start.
         provider_options: of the first provider wanted, by its vendor's names.
         memory_max_bytes: of a GPU that one model may take; 0 for all.
@@ -73,7 +74,7 @@ class Runtime:
         providers: Sequence[str] = (),
         strict: bool = False,
         threads: int = 0,
-        throughput: bool = False,
+        throughput: Throughput = "measured",
         engine_cache: str | os.PathLike[str] | None = None,
         provider_options: Mapping[str, str] | None = None,
         memory_max_bytes: int = 0,

@@ -26,7 +26,7 @@ def test_nothing_said_is_the_engines_own_choice() -> None:
 
 def test_each_word_reaches_the_engine() -> None:
     seen = options(
-        *("--device", "cuda", "--strict", "--threads", "3", "--throughput"),
+        *("--device", "cuda", "--strict", "--threads", "3", "--throughput", "always"),
         *("--engine-cache", "cache", "--gpu-memory", "1000", "--allow-custom-ops", DIGEST),
         *("--provider-option", "device_id=1", "--provider-option", "b=c=d"),
     )
@@ -34,7 +34,7 @@ def test_each_word_reaches_the_engine() -> None:
         providers=("CUDAExecutionProvider",),
         strict=True,
         threads=3,
-        throughput=True,
+        throughput="always",
         engine_cache=Path("cache"),
         memory_max_bytes=1000,
         custom_ops=(DIGEST,),

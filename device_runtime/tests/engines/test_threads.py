@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from device_runtime.tests import onnx_models
-from device_runtime.tests.serving import FakeModel, Gate
-from edgefleet.errors import InferenceError, InvalidInputError
+from device_runtime.tests.serving import FakeModel
+from edgefleet.errors import InvalidInputError
 from edgefleet.protocol.bundle import Interface, TensorSpec
 from edgefleet_runtime.engines import threads
 from edgefleet_runtime.engines.base import EngineOptions
-from edgefleet_runtime.engines.onnxruntime import OnnxModel, OnnxRuntimeEngine
+from edgefleet_runtime.engines.onnxruntime import OnnxRuntimeEngine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,10 +84,11 @@ def test_text_and_large_inputs_are_not_tried(spec: TensorSpec) -> None:
 @pytest.mark.parametrize(
     "tiny_us,options,opened",
     [
-        (0, EngineOptions(throughput=True), [1, 0, 1]),
-        (0, EngineOptions(throughput=True, threads=1), [1]),
-        (0, EngineOptions(throughput=True, threads=2), [2, 1]),
-        (1e6, EngineOptions(throughput=True), [1]),
+        (0, EngineOptions(throughput="always"), [1, 0, 1]),
+        (0, EngineOptions(throughput="always", threads=1), [1]),
+        (0, EngineOptions(throughput="always", threads=2), [2, 1]),
+        (1e6, EngineOptions(throughput="always"), [1]),
+        (0, EngineOptions(throughput="measured", threads=2), [2]),
     ],
 )
 def test_for_throughput_a_second_session_runs_on_one_thread(
@@ -105,44 +104,3 @@ def test_for_throughput_a_second_session_runs_on_one_thread(
     model = OnnxRuntimeEngine().load(onnx_models.mlp(tmp_path / "mlp.onnx"), options)
     assert asked == opened
     assert model.infer({"x": np.zeros((1, 4), np.float32)})["y"].shape == (1, 2)
-
-
-class Session:
-    """Stands in for a session: ``x`` FP32[1] to ``y``; tells who ran, and may hold a run."""
-
-    def __init__(self, name: str, ran: list[str], hold: Gate | None = None) -> None:
-        self.name, self.ran, self.hold = name, ran, hold
-
-    def get_inputs(self) -> list[Any]:
-        return [SimpleNamespace(name="x", type="tensor(float)", shape=[1])]
-
-    def get_outputs(self) -> list[Any]:
-        return [SimpleNamespace(name="y", type="tensor(float)", shape=[1])]
-
-    def get_providers(self) -> list[str]:
-        return ["CPUExecutionProvider"]
-
-    def run(self, names: list[str], feed: dict[str, Any], _: object) -> list[Any]:
-        self.ran.append(self.name)
-        if self.hold is not None:
-            self.hold()
-        return [feed["x"] for _ in names]
-
-
-def test_only_a_run_beside_another_takes_the_second_session() -> None:
-    ran: list[str] = []
-    gate, x = Gate(), {"x": np.ones(1, np.float32)}
-    model = OnnxModel(Session("all threads", ran, gate), "onnxruntime")
-    model.accompany(Session("one thread", ran))
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(model.infer, x)
-        gate.wait_for_run()
-        model.infer(x)
-        model.infer(x)
-        gate.open.set()
-        first.result()
-    model.infer(x)
-    assert ran == ["all threads", "one thread", "one thread", "all threads"]
-    model.close()
-    with pytest.raises(InferenceError, match="closed"):
-        model.infer(x)

@@ -14,7 +14,8 @@ from device_runtime.tests.reconciler.rig import Rig, serving
 from edgefleet.errors import NotFoundError
 from edgefleet.protocol.layout import BundleLayout
 from edgefleet.protocol.release import RuntimeSettings
-from edgefleet_runtime.reconciler.room import Fit, estimate, fit, together
+from edgefleet_runtime.engines.footprint import estimate
+from edgefleet_runtime.reconciler.room import Fit, fit, together
 
 SIZE = 10_000  # bytes of the files of each model here
 ONE = estimate(SIZE)

@@ -41,9 +41,10 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--throughput",
-        action="store_true",
-        help="give requests that run at the same time one thread each, on the CPU; each model "
-        "takes its memory twice then",
+        choices=("measured", "always", "never"),
+        default="measured",
+        help="whether requests that run at the same time get one thread each, on the CPU; a model "
+        "takes its memory twice then (default: where there is room and their traffic shows a gain)",
     )
     parser.add_argument(
         "--provider-option",

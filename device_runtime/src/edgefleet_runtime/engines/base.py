@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from edgefleet.protocol.bundle import Interface
 
 
+Throughput = Literal["measured", "always", "never"]
+
+
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How to open a model.
 
@@ -30,8 +33,9 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
         providers: execution providers wanted, the best first; empty means the engine's own choice.
         strict: refuse when the first provider wanted is not the one in use.
         threads: threads for one run; 0 leaves it to the engine.
-        throughput: give runs that go on at the same time one thread each, through a second session,
-            which takes the model's memory again; a run alone still gets its `threads`.
+        throughput: whether runs that go on at the same time get one thread each, through a second
+            session, which takes the model's memory again; a run alone still gets its `threads`.
+            ``measured``: where this machine has the room and their own traffic shows a gain.
         engine_cache: folder for what an engine builds from a model, to be found at the next start;
             None to build anew.
         provider_options: further options of the first provider wanted, by the names that its
@@ -46,7 +50,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     providers: tuple[str, ...] = ()
     strict: bool = False
     threads: int = 0
-    throughput: bool = False
+    throughput: Throughput = "measured"
     engine_cache: Path | None = None
     provider_options: tuple[tuple[str, str], ...] = ()
     memory_max_bytes: int = 0

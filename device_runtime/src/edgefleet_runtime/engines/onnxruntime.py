@@ -18,8 +18,8 @@ Rules kept here:
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 import msgspec
@@ -38,8 +38,10 @@ from edgefleet_runtime.engines import binding, threads
 from edgefleet_runtime.engines.base import Engine, EngineOptions, LoadedModel
 from edgefleet_runtime.engines.building import CanBuild
 from edgefleet_runtime.engines.builds import check_one_build
+from edgefleet_runtime.engines.crowd import Crowd
 from edgefleet_runtime.engines.custom_ops import allowed_libraries
 from edgefleet_runtime.engines.feed import FeedCheck
+from edgefleet_runtime.engines.footprint import has_room
 from edgefleet_runtime.engines.onnxruntime_errors import (
     brief,
     is_models_fault,
@@ -59,13 +61,14 @@ from edgefleet_runtime.engines.tensorrt import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from edgefleet_runtime.engines.base import Bound
+    from edgefleet_runtime.engines.base import Bound, Throughput
     from edgefleet_runtime.engines.building import Tell
+    from edgefleet_runtime.engines.crowd import Run
     from edgefleet_runtime.engines.parts import Parts
 
 _log = logging.getLogger(__name__)
@@ -124,9 +127,18 @@ class OnnxRuntimeEngine(Engine, CanBuild):
             session = _open(onnxruntime, entry, options, providers)
             model = OnnxModel(session, engine, shrinking, options.shrink_above_bytes)
             unsure = False
-        if options.throughput and not unsure and options.threads != 1 and providers == (CPU,):
-            model.accompany(_open(onnxruntime, entry, single, providers))
+        if not unsure and options.threads != 1 and providers == (CPU,):
+            model.meet(options.throughput, partial(self._second, entry, single))
         return model
+
+    def _second(self, entry: Path, single: EngineOptions) -> Any:  # noqa: ANN401 - onnxruntime has no types
+        """A session for runs that meet others; None where this machine has no room for it."""
+        import onnxruntime  # noqa: PLC0415 - heavy and optional
+
+        if single.throughput == "measured" and not has_room(entry):
+            _log.info("there is no room to open %s a second time", entry.name)
+            return None
+        return _open(onnxruntime, entry, single, (CPU,))
 
     def _kept_engine(self, entry: Path, options: EngineOptions) -> Path | None:
         """The folder with TensorRT's engine, built now if need be; None to build while loading."""
@@ -213,12 +225,8 @@ class OnnxModel(LoadedModel):
         grows = any(-1 in spec.shape or not spec.shape for spec in self.interface.inputs)
         self._shrink_above = shrink_above_bytes if grows and shrinking else 0
         self._shrinking = (shrinking or {}).get(kind)
-        # Its `run` looks for missing inputs and values of other libraries first, which `FeedCheck`
-        # has done: 2 µs, a fifth of a tiny model's run.
-        self._run = getattr(getattr(session, "_sess", session), "run", _closed)
-        self._in_company: Any = None
-        self._running = 0
-        self._lock = threading.Lock()
+        self._run = _run_of(session)
+        self._crowd: Crowd | None = None
         self._check = FeedCheck(self.interface)
         self._outputs = [spec.name for spec in self.interface.outputs]
 
@@ -238,29 +246,29 @@ class OnnxModel(LoadedModel):
             if size > self._shrink_above:
                 options = self._shrinking
         try:
-            if self._in_company is None:
-                values = self._run(names, feed, options)
-            else:
-                values = self._accompanied(names, feed, options)
+            values = self._run(names, feed, options)
         except Exception as error:  # its exceptions have no common base
             raise run_error(error) from error
         if len(names) == 1:
             return {names[0]: values[0]}
         return dict(zip(names, values, strict=True))
 
-    def accompany(self, session: Any) -> None:  # noqa: ANN401 - onnxruntime has no types
-        """Take a session of the same model with one thread, for runs while another goes on."""
-        self._in_company = getattr(session, "_sess", session).run
+    def meet(self, throughput: Throughput, open_second: Callable[[], Any]) -> None:
+        """Let runs that go on at the same time take a session of one thread, as `Crowd` does.
 
-    def _accompanied(self, names: list[str], feed: Mapping[str, Any], options: Any) -> Any:  # noqa: ANN401
-        with self._lock:
-            run = self._in_company if self._running else self._run
-            self._running += 1
-        try:
-            return run(names, feed, options)
-        finally:
-            with self._lock:
-                self._running -= 1
+        Args:
+            throughput: as of `EngineOptions`.
+            open_second: opens it; None where there is no room.
+        """
+        if throughput == "never":
+            return
+
+        def second() -> Run | None:
+            session = open_second()
+            return None if session is None else _run_of(session)
+
+        self._crowd = Crowd(self._run, second, measured=throughput == "measured")
+        self._run = self._crowd.run
 
     def bind(
         self,
@@ -290,8 +298,9 @@ class OnnxModel(LoadedModel):
         return self._on_device(session, inputs, names, stay)
 
     def close(self) -> None:
-        self._session = self._in_company = None
-        self._run = _closed
+        self._session, self._run = None, _closed
+        if self._crowd is not None:
+            self._crowd.close()
 
     def _open_session(self) -> Any:  # noqa: ANN401 - onnxruntime has no types
         return _closed() if self._session is None else self._session
@@ -315,6 +324,16 @@ class OnnxModel(LoadedModel):
             )
         except Exception as error:  # its exceptions have no common base
             raise run_error(error) from error
+
+
+def _run_of(session: Any) -> Run:  # noqa: ANN401 - onnxruntime has no types
+    """The call that runs a session.
+
+    Its own `run` looks for missing inputs and values of other libraries first, which `FeedCheck`
+    has done: 2 µs, a fifth of a tiny model's run.
+    """
+    found: Run = getattr(getattr(session, "_sess", session), "run", _closed)
+    return found
 
 
 def _closed(*_: object) -> NoReturn:

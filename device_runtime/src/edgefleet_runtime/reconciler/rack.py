@@ -13,6 +13,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from edgefleet.errors import (
     EdgeFleetError,
     StorageFullError,
@@ -115,7 +117,7 @@ class Rack:
     def _alone(self, slot: Slot) -> bool:
         """Whether a slot must be alone in memory; makes room without harm where that is enough."""
         running, settings = _footprint(self.running), slot.acquired.release.settings
-        cap = self._memory_cap(slot)
+        cap = self._memory_cap(slot.acquired)
         fits = fit(slot.footprint(), running=running, kept=_footprint(self.kept), max_bytes=cap)
         if fits is Fit.WITHOUT_KEPT:
             _log.info("the previous release makes room in memory")
@@ -130,8 +132,8 @@ class Rack:
             + ("" if fits is Fit.NEVER else ", or allow unload_first"),
         )
 
-    def _memory_cap(self, slot: Slot) -> int | None:
-        caps = (slot.acquired.release.settings.memory_max_bytes, self._memory_max_bytes)
+    def _memory_cap(self, acquired: Acquired) -> int | None:
+        caps = (acquired.release.settings.memory_max_bytes, self._memory_max_bytes)
         return min((cap for cap in caps if cap), default=None)
 
     def _unkeep(self) -> None:
@@ -187,12 +189,12 @@ class Rack:
         running = self.running
         if running is None or running.digest != acquired.digest:
             return None
-        slot = Slot(acquired, self._options)
+        slot = self._slot(acquired)
         for key, unit in slot.units.items():
             if key != model and unit.same_as(running.units[key]):
                 unit.share(running.units[key])
         loaded = together((running.footprint(), _footprint(self.kept)))
-        cap = self._memory_cap(slot)
+        cap = self._memory_cap(acquired)
         fits = cap is None or loaded + slot.units[model].estimated_bytes <= cap
         return slot if fits else None
 
@@ -285,7 +287,12 @@ class Rack:
             _log.warning("the last good release is not whole: %s", error.message)
 
     def _acquired(self, digest: str, sources: OpenSources | None) -> Slot:
-        return Slot(self._acquirer.acquire(digest, sources), self._options)
+        return self._slot(self._acquirer.acquire(digest, sources))
+
+    def _slot(self, acquired: Acquired) -> Slot:
+        # Estimates know no second sessions.
+        capped = self._memory_cap(acquired) is not None
+        return Slot(acquired, replace(self._options, throughput="never" if capped else "measured"))
 
     def _advance(self, unit: Unit, stage: Stage) -> None:
         match stage:

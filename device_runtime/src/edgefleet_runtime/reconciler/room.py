@@ -11,11 +11,6 @@ if TYPE_CHECKING:
     Footprint = Mapping[str, int]
     """Bytes in memory by what the memory is for: a variant that two releases share counts once."""
 
-FACTOR = 3.2
-"""Bytes in memory a byte of a model's files. Measured with onnxruntime 1.31.1 on x86-64 and 90 to
-160 MB of weights: 1.7 after the first run and 3.0 at the peak of loading with matrix products, 3.1
-with convolutions, whose weights it keeps in a second order."""
-
 
 class Fit(enum.Enum):
     """How a release fits into memory."""
@@ -24,11 +19,6 @@ class Fit(enum.Enum):
     WITHOUT_KEPT = "beside the one that runs, if the one that could come back goes"
     ALONE = "only alone"
     NEVER = "not at all"
-
-
-def estimate(file_bytes: int) -> int:
-    """Bytes in memory of a model with files of so many bytes."""
-    return round(file_bytes * FACTOR)
 
 
 def together(footprints: Iterable[Footprint]) -> int:

@@ -11,9 +11,9 @@ from edgefleet.errors import EdgeFleetError, InvalidModelError
 from edgefleet.protocol.bundle import blobs_of, entry_of, files_of
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.engines.building import CanBuild
+from edgefleet_runtime.engines.footprint import estimate
 from edgefleet_runtime.ensemble.stepped import proper, with_steps
 from edgefleet_runtime.faults import point
-from edgefleet_runtime.reconciler.room import estimate
 from edgefleet_runtime.reconciler.selftest import self_test, warm_up
 from edgefleet_runtime.reconciler.shadow import Shadow
 from edgefleet_runtime.report import host
