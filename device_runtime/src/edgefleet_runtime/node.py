@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from functools import partial
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
     from edgefleet_runtime.serve.grpc.server import GrpcServer
 
 _log = logging.getLogger(__name__)
+
+SWITCH_S = 0.0002  # Python's 0.005 is how long the server would wait for each busier thread
 
 DRAIN_S = STOP_S * 0.5
 JOIN_S = STOP_S * 0.25
@@ -204,6 +207,7 @@ class Node:
             Whether everything ended in time; else threads are left in calls that don't end.
         """
         stop = asyncio.Event()
+        sys.setswitchinterval(SWITCH_S)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
