@@ -64,7 +64,7 @@ def started(
             stderr=told,
             text=True,
             cwd=ROOT,
-            env={**os.environ, **(environment or {})},
+            env={**_own_environment(), **(environment or {})},
             start_new_session=True,  # Ctrl-C reaches the harness alone, which then ends the rest
         )
         stack.callback(_end, process)
@@ -74,6 +74,11 @@ def started(
             tail = log.read_text(errors="replace")[-2000:]
             raise RuntimeError(f"{' '.join(command)} ended with {ended}:\n{tail}")
         yield Child(process.pid, said.strip())
+
+
+def _own_environment() -> dict[str, str]:
+    # Where modules aren't kept compiled, each start compiles them: nobody's users do that.
+    return {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _end(process: subprocess.Popen[str]) -> None:

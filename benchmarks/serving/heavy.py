@@ -29,6 +29,7 @@ OURS = ("floor", "ours")
 PEERS_SHARE = 4  # they are asked so many times less: some take a tenth of a second for an answer
 ONE = 60  # requests of one client
 WARM = 24
+SETTLE = 3  # rounds' requests before the first: ours finds out by them how many threads runs get
 
 
 def squeezenet(bench: Bench) -> list[Figure]:
@@ -50,8 +51,9 @@ def _busy(bench: Bench, subject: Subject, requests: int, goal: Goal) -> list[Fig
     with ExitStack() as stack:
         servers = {k: stack.enter_context(serving(k, subject)) for k in OURS}
         servers |= bench.peers(stack, subject)
-        for server in servers.values():
-            load.rest(server.rest, server.request, bench.folder, clients=CLIENTS, requests=WARM)
+        for name, server in servers.items():
+            count = SETTLE * requests if name in OURS else WARM
+            load.rest(server.rest, server.request, bench.folder, clients=CLIENTS, requests=count)
         for number in bench.each_round():
             # Before and after what is compared: the machine may have slowed down meanwhile.
             before, way = maximum.per_s(RAW_S)
