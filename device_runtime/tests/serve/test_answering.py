@@ -11,6 +11,7 @@ from device_runtime.tests.serving import (
     WAIT_S,
     FakeModel,
     infer_bytes,
+    read_replies,
     served,
     serving,
     table_of,
@@ -92,6 +93,32 @@ def test_overload_is_refused_and_leaves_health_checks_alone() -> None:
         assert running.infer(1).status == 200
     assert (refused.status, refused.headers["Retry-After"]) == (503, "3")
     assert [reply.status for reply in replies] == [200, 200]
+
+
+def test_a_thread_that_is_free_runs_the_next_request_while_the_loop_is_busy() -> None:
+    begun = threading.Semaphore(0)
+    go_on, loop_goes_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.release()
+        assert go_on.wait(WAIT_S)
+
+    table = table_of(served(FakeModel(1, hold)))
+    with serving(table, threads=2, batching=ONE_BY_ONE) as running:
+        clients = [threading.Thread(target=running.infer, args=(1,)) for _ in range(2)]
+        for client in clients:
+            client.start()
+            assert begun.acquire(timeout=WAIT_S)
+        with running.connect() as third:
+            third.sendall(infer_bytes(1))
+            assert running.ask("GET", "/v2/health/live").status == 200  # by now it has come
+            running.loop.call_soon_threadsafe(loop_goes_on.wait, WAIT_S)
+            go_on.set()
+            assert begun.acquire(timeout=WAIT_S)
+            loop_goes_on.set()
+            assert read_replies(third)[0].status == 200
+        for client in clients:
+            client.join(WAIT_S)
 
 
 def test_observers_learn_of_each_answer_and_can_not_spoil_it() -> None:

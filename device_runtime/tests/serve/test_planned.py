@@ -11,7 +11,7 @@ import pytest
 from device_runtime.tests.serving import WAIT_S, FakeModel, read_replies, served, serving, table_of
 from edgefleet.errors import InferenceError
 from edgefleet.protocol.inference import decode_response
-from edgefleet_runtime.serve import trial
+from edgefleet_runtime.serve import lane, trial
 from edgefleet_runtime.serve.messages import Limits
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     Together = Callable[[int], None]
 
+POOL = "edgefleet-infer"  # how the names of the pool's threads begin
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -352,3 +353,55 @@ def test_a_planned_request_at_once_keeps_its_trace() -> None:
             assert values(reply) == [number + 1.0]
             assert reply.headers["traceparent"] == trace
             assert ask(client, binary(number)).headers["traceparent"] is None
+
+
+def test_batches_without_a_gain_are_tried_again_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = [1, 1, 8]
+    left = iter(found)
+    monkeypatch.setattr(trial, "max_rows", lambda *_: next(left))
+    monkeypatch.setattr(lane, "AGAIN_S", (0.0, 0.0))
+    entry = served(FakeModel(1))
+    with serving(table_of(entry)) as running, running.connect() as client:
+        while running.server.extensions.lanes.lane(entry).max_rows != found[-1]:
+            assert values(ask(client, binary(1.0))) == [2.0]
+    assert next(left, None) is None
+
+
+class Where(FakeModel):
+    """Notes the threads that it runs on."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        super().__init__(1, lambda: self.ran.append(threading.current_thread().name))
+
+
+@pytest.mark.parametrize(
+    "run_us,callers,in_the_loop",
+    [(5_000.0, 1, True), (5_000.0, 2, False), (2 * lane.ALONE_RUN_US, 1, False)],
+)
+def test_a_run_goes_on_in_the_loop_where_nobody_else_would_wait_for_it(
+    run_us: float, callers: int, *, in_the_loop: bool
+) -> None:
+    model = Where()
+    entry = served(model)
+    with serving(table_of(entry)) as running:
+        clients = [running.connect() for _ in range(callers)]
+        for _ in range(2 * lane.ALONE):
+            for client in clients:
+                entry.recent_p50_us = run_us
+                assert values(ask(client, binary(1.0))) == [2.0]
+        assert (not model.ran[-1].startswith(POOL)) is in_the_loop
+        for client in clients:
+            client.close()
+
+
+def test_a_deadline_keeps_a_run_out_of_the_loop() -> None:
+    model = Where()
+    entry = served(model)
+    with serving(table_of(entry)) as running, running.connect() as client:
+        for _ in range(2 * lane.ALONE):
+            entry.recent_p50_us = 5_000.0
+            assert values(ask(client, binary(1.0, timeout=60_000_000))) == [2.0]
+        assert model.ran[-1].startswith(POOL)

@@ -25,6 +25,8 @@ class Door:
 
     Attributes:
         width: how many threads those are.
+        origin: of the last request, as of `edgefleet_runtime.serve.ticket.Ticket`.
+        alone: how many long runs were asked from there since another one asked for anything.
         pool: those threads, while a server runs.
         loop: the event loop of the servers, likewise.
     """
@@ -44,6 +46,8 @@ class Door:
         self.limits = limits or Limits()
         self.batching = batching or BatchLimits()
         self.width = threads or os.cpu_count() or 1
+        self.origin: int | None = None
+        self.alone = 0
         self._users = 0
 
     def open(self) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import socket
 import struct
@@ -30,8 +31,8 @@ from edgefleet_runtime.serve.messages import (
     overloaded,
     refusal,
 )
-from edgefleet_runtime.serve.outgoing import call_observer, write
-from edgefleet_runtime.serve.reader import Held, Phase, RequestReader
+from edgefleet_runtime.serve.outgoing import JOINED_BELOW, call_observer, write
+from edgefleet_runtime.serve.reader import IDLE, Held, Phase, RequestReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,7 @@ _log = logging.getLogger(__name__)
 
 _SPARE_CONNECTIONS = 64  # beyond the limit, so that some of those too many are told why
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, for no time
+_NUMBERS = itertools.count(1)  # of the connections of all servers
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -126,6 +128,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, service: HttpService) -> None:
         self._service = service
         self._reader = RequestReader(service.limits, service.held, service.admit)
+        self._number = next(_NUMBERS)
         self._transport: asyncio.Transport | None = None  # None once the connection is gone
         self._since = service.loop.time()  # when the reader's phase began
         self._changes = 0
@@ -245,6 +248,7 @@ class Connection(asyncio.Protocol):
     def _answer(self, request: Request) -> None:
         self._answering = request
         request.local = self._service.local
+        request.origin = self._number
         try:
             outcome = self._service.handler(request)
         except Exception:  # noqa: BLE001 - one request's failure is not its connection's
@@ -261,7 +265,8 @@ class Connection(asyncio.Protocol):
     def _delivered(self, response: Answer) -> None:
         self._awaited = None
         self._finish(response)
-        if self._reader.phase is not Phase.IDLE or self._reader.ready or not self._reading:
+        reader = self._reader
+        if reader.phase is not IDLE or reader.ready or not self._reading:
             self._advance()
 
     def _answered(self, future: asyncio.Future[Response]) -> None:
@@ -276,14 +281,19 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def _finish(self, response: Answer) -> None:
-        request = cast("Request", self._answering)
-        service = self._service
+        request, transport, service = self._answering, self._transport, self._service
+        if request is None:  # answered already
+            return
         self._answering = None
         service.held.bytes -= len(request.body)
         if isinstance(response, Prepared):
             usual = request.keep_alive and not request.http10
-            if usual and self._transport is not None and not service.draining:
-                write(self._transport, response.template.wire, (response.data,))
+            if usual and transport is not None and not service.draining:
+                head, data = response.template.wire, response.data
+                if len(data) < JOINED_BELOW:
+                    transport.write(head + data)
+                else:
+                    transport.writelines((head, data))
                 self._since = service.loop.time()
             else:
                 self._finish_other(request, response.response())

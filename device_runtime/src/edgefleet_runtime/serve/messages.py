@@ -62,9 +62,13 @@ class Request:
         head: what is remembered of its head (`edgefleet_runtime.serve.heads.Head`), if anything;
             requests with the same head share ``headers``, which nobody may change.
         local: whether the caller is on this machine, as the connection that gives it on says.
+        origin: number of that connection.
     """
 
-    __slots__ = ("body", "head", "headers", "http10", "keep_alive", "local", "method", "target")
+    __slots__ = (
+        *("body", "head", "headers", "http10", "keep_alive", "local", "method"),
+        *("origin", "target"),
+    )
 
     def __init__(
         self,
@@ -85,6 +89,7 @@ class Request:
         self.http10 = http10
         self.head = head
         self.local = False
+        self.origin: int | None = None
 
 
 class Response:

@@ -72,7 +72,8 @@ class OipService:
         head = request.head
         if head is not None and head.memo is not None:
             try:
-                answer = self._requests(request).known(request, head.memo)
+                requests = self._near if request.local else self._afar
+                answer = requests.known(request, head.memo)
             except NotFoundError as error:
                 return failure(error)
             if answer is not None:
@@ -111,10 +112,6 @@ class OipService:
     def _for(self, request: Request) -> Extensions:
         """What whoever sent the request may use."""
         return self._extensions if request.local else self._extensions.afar
-
-    def _requests(self, request: Request) -> RestRequests:
-        """Likewise, for inference."""
-        return self._near if request.local else self._afar
 
     @staticmethod
     def _server(extensions: Extensions) -> Response:
@@ -162,7 +159,8 @@ class OipService:
         self, request: Request, name: str, version: str | None
     ) -> Response | Prepared | Pending[Answer]:
         try:
-            return self._requests(request).take(request, name, version)
+            requests = self._near if request.local else self._afar
+            return requests.take(request, name, version)
         except NotFoundError as error:
             return failure(error)
 

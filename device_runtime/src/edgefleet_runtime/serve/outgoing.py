@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_JOINED_BELOW = 1 << 16  # bytes; above, copying an answer together costs more than a second write
+JOINED_BELOW = 1 << 16  # bytes; above, copying an answer together costs more than a second write
 
 
 def write(
     transport: asyncio.WriteTransport, head: bytes, body: tuple[bytes | memoryview, ...]
 ) -> None:
     """Hand an answer over in as few writes as its size allows."""
-    if sum(map(len, body)) < _JOINED_BELOW:
+    if sum(map(len, body)) < JOINED_BELOW:
         transport.write(b"".join((head, *body)))
     else:
         transport.writelines((head, *body))

@@ -99,6 +99,11 @@ class Queue(Generic[_W]):
         self._waiting: list[_W] = []  # in the order in which they will run
         self._rows = 0
 
+    @property
+    def first(self) -> _W | None:
+        """The request that runs next; None when none waits."""
+        return self._waiting[0] if self._waiting else None
+
     def __len__(self) -> int:
         return len(self._waiting)
 
@@ -114,9 +119,9 @@ class Queue(Generic[_W]):
             busy_us: how long the run that is going on still takes.
         """
         waiting = self._waiting
-        if len(waiting) >= self.max_waiting:
-            return Refused.FULL
         at = len(waiting)
+        if at >= self.max_waiting:
+            return Refused.FULL
         while at and waiting[at - 1].priority > request.priority:
             at -= 1
         if request.deadline_us is not None:
@@ -149,6 +154,11 @@ class Queue(Generic[_W]):
             self._keep([request for request in self._waiting if id(request) not in gone])
         if not self._waiting:
             return [], late
+        if self.max_rows == 1:
+            first = self._waiting.pop(0)
+            self._rows -= first.rows
+            self._bytes -= first.bytes
+            return [first], late
         key = self._waiting[0].key
         fits = self._rows <= self.max_rows and self._bytes <= self.max_bytes
         batch: list[_W] = []

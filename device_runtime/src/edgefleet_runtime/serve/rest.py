@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import InvalidInputError
 from edgefleet.protocol.inference import (
@@ -64,12 +64,28 @@ MAX_TEMPLATES = 16  # answers of different shape that one plan prepares
 _KNOWN = HEEDED | {"binary_data_output"}  # others may change what a request means
 
 
-class Memo(NamedTuple):
-    """What the head of an inference request says."""
+class Memo:
+    """What the head of an inference request says, and what such a request asked for last.
 
-    name: str
-    version: str | None
-    header_length: int
+    Attributes:
+        name: of the model.
+        version: likewise; None for whichever is served.
+        header_length: of the JSON header.
+        plans: those of the model that the last one asked; None before it.
+        header: its JSON header.
+        plan: how it lay.
+    """
+
+    __slots__ = ("header", "header_length", "name", "plan", "plans", "version")
+
+    plan: RestPlan
+
+    def __init__(self, name: str, version: str | None, header_length: int) -> None:
+        self.name = name
+        self.version = version
+        self.header_length = header_length
+        self.plans: Mapping[bytes, RestPlan] | None = None
+        self.header = b""
 
 
 class RestPlan(SlicedPlan[Any]):
@@ -124,12 +140,20 @@ class RestRequests:
         if plans is None:
             return None
         body = request.body
-        plan = plans.get(body[: memo.header_length])
-        if plan is None or plan.body_bytes != len(body):
+        if memo.plans is plans and body.startswith(memo.header):  # quicker than to look it up
+            plan = memo.plan
+        else:
+            header = body[: memo.header_length]
+            if header not in plans:
+                return None
+            plan = plans[header]
+            memo.plans, memo.header, memo.plan = plans, header, plan
+        if plan.body_bytes != len(body):
             return None
         ticket = RestTicket(self, request, body, began)
-        ticket.name, ticket.version, _ = memo
-        if b"traceparent" in request.headers:
+        ticket.name, ticket.version = memo.name, memo.version
+        ticket.origin = request.origin
+        if request.head is None and b"traceparent" in request.headers:  # known heads have none
             ticket.trace = trace_of(request.headers)
         ticket.follow(plan)
         return self._lanes.lane(served).submit(ticket)
@@ -144,7 +168,7 @@ class RestRequests:
         headers, body = request.headers, request.body
         served = self._table.get(name, version)
         ticket = RestTicket(self, request, body, began)
-        ticket.name, ticket.version = name, version
+        ticket.name, ticket.version, ticket.origin = name, version, request.origin
         ticket.trace = trace_of(headers)
         try:
             header_length = header_length_of(headers)

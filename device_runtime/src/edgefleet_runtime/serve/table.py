@@ -256,7 +256,7 @@ class ModelTable:
             NotFoundError: no such name, or it is served in another version.
         """
         model = self._models.get(name)
-        if model is None or version not in {None, "", model.version}:
+        if model is None or (version and version != model.version):
             asked = name if not version else f"{name}:{version}"
             served = ", ".join(f"{m.name}:{m.version}" for m in self) or "none"
             msg = f"model {asked!r} is not served here"

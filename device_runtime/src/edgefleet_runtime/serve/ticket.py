@@ -33,6 +33,8 @@ class Ticket(Pending[A], ABC):
         name: of the model that is asked.
         version: likewise; None or empty for whichever is served.
         trace: its ``traceparent``, if it has one.
+        origin: tells whoever sends one request after the other, never two at a time, from all
+            others; None where nobody knows.
         plan: what it asks for; set by `follow`, as are ``key``, ``rows`` and ``priority``.
         deadline_us: when the answer is of no more use, on the clock of ``began`` in microseconds.
         lesson: called on the event loop's thread once the request was answered with outputs, so
@@ -46,6 +48,7 @@ class Ticket(Pending[A], ABC):
     name = ""
     version: str | None = None
     trace: str | None = None
+    origin: int | None = None
     deadline_us: float | None = None
     lesson: Callable[[ServedModel], None] | None = None
     ok = False

@@ -131,13 +131,16 @@ class SystemRegions:
             InvalidInputError: they aren't inside the region, or its object was cut short.
             LimitExceededError: more than ``max_bytes``.
         """
-        data = bytearray(self._checked(name, offset, byte_size, byte_size))
+        import numpy as np  # noqa: PLC0415 - see edgefleet.protocol.tensors
+
+        # A bytearray would be filled with zeros first, which takes half as long as the copy.
+        data = np.empty(self._checked(name, offset, byte_size, byte_size), np.uint8)
         with self._lock:
             region, descriptor = self._entry(name)
-            read = os.preadv(descriptor, [data], region.offset + offset)
+            read = os.preadv(descriptor, [data.data], region.offset + offset)
         if read != byte_size:
             raise _cut(name)
-        return memoryview(data).toreadonly()
+        return data.data.toreadonly()
 
     def write(self, name: str, offset: int, byte_size: int, data: bytes | memoryview) -> None:
         """Put data where a client wants it.
