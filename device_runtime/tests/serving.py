@@ -22,7 +22,7 @@ from edgefleet_runtime.serve.table import ModelTable, ServedModel
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-WAIT_S = 20.0  # for what happens at once unless something is broken
+WAIT_S = 60.0  # for what happens at once unless something is broken
 
 
 LIVE = b"GET /v2/health/live HTTP/1.1\r\n\r\n"

@@ -39,7 +39,7 @@ from edgefleet_runtime.channels.requests import Reply, Request, asker
 SHADOW_BYTES = 8 << 10  # AWS IoT Core endpoints and quotas, Device Shadow
 LABEL_BYTES = 512  # that operators' labels may take of it
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
-TIMEOUT_S = 30.0
+TIMEOUT_S = 90.0
 
 
 class Endpoint(ThreadingHTTPServer):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgefleet_aws.settings import AwsSettings
 
 THING = "cam-1"
-TIMEOUT_S = 60.0
+TIMEOUT_S = 90.0
 
 
 class Bench:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .conftest import Bench
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 90.0
 
 
 class Component:
