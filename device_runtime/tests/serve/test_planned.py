@@ -405,3 +405,23 @@ def test_a_deadline_keeps_a_run_out_of_the_loop() -> None:
             entry.recent_p50_us = 5_000.0
             assert values(ask(client, binary(1.0, timeout=60_000_000))) == [2.0]
         assert model.ran[-1].startswith(POOL)
+
+
+def test_a_model_that_comes_back_is_known_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[object] = []
+
+    def eight_rows(model: object, *_: object) -> int:
+        tried.append(model)
+        return 8
+
+    monkeypatch.setattr(trial, "max_rows", eight_rows)
+    first, second = served(FakeModel(1)), served(FakeModel(2))
+    table = table_of(first)
+    with serving(table) as running, running.connect() as client:
+        for entry in (first, second, first, second):
+            table.swap({"m": entry})
+            due = [2.0 if entry is first else 3.0]
+            while running.server.extensions.lanes.lane(entry).max_rows == 1:
+                assert values(ask(client, binary(1.0))) == due
+            assert values(ask(client, binary(1.0))) == due
+    assert tried == [first.model, second.model]

@@ -36,8 +36,8 @@ class Lanes(Door):
         """The lane of a model."""
         lane = self._lanes.get(served)
         if lane is None:
-            present = set(map(id, self.table))
-            self._lanes = {m: lane for m, lane in self._lanes.items() if id(m) in present}
+            # One that is loaded and doesn't serve may come back: what is known of it stays.
+            self._lanes = {m: lane for m, lane in self._lanes.items() if not m.retired}
             lane = self._lanes[served] = Lane(served, self)
         return lane
 

@@ -205,8 +205,7 @@ class RestRequests:
             return
         plans = self._plans.get(served)
         if plans is None:
-            present = set(map(id, self._table))
-            self._plans = {m: known for m, known in self._plans.items() if id(m) in present}
+            self._plans = {m: known for m, known in self._plans.items() if not m.retired}
             plans = self._plans[served] = {}
         if len(plans) >= MAX_PLANS:
             plans.clear()

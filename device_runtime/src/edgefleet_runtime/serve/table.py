@@ -101,6 +101,11 @@ class ServedModel:
         self._retired = False
 
     @property
+    def retired(self) -> bool:
+        """Whether it closes, or will when the last lease ends; it never serves again."""
+        return self._retired
+
+    @property
     def latency_p50_us(self) -> float | None:
         """Median of the last run times in microseconds; None before the first."""
         with self._lock:
