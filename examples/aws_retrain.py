@@ -26,10 +26,11 @@ with ef.connect() as fleet:
         fleet.registry.approve(model.reference, by="the line's engineer")
         fleet.deploy(model, to=GROUP).wait(timeout_s=300)
         for device in devices:
+            right = 0
             for some in (slice(20 * n, 20 * n + 20) for n in range(REQUESTS)):
                 answers = fleet.device(device).infer("digits", images[some])
-                right = (answers["label"] == labels[some]).mean()
-            print(f"{model.reference} on {device}: {right:.2f} of the last twenty")
+                right += int((answers["label"] == labels[some]).sum())
+            print(f"{model.reference} on {device}: {right} of {20 * REQUESTS} right")
 
     # Devices write what they recorded into S3 at their own pace: some seconds here, a minute there.
     deadline = time.monotonic() + 300
