@@ -19,7 +19,7 @@ from edgefleet_aws.cloud.device_bucket import DeviceBucket
 from edgefleet_aws.cloud.device_cloud import DeviceCloud
 from edgefleet_aws.cloud.moto_state import Things
 from edgefleet_aws.cloud.packages import ACCOUNT
-from edgefleet_aws.cloud.rest_json import RestJsonMount
+from edgefleet_aws.cloud.rest_json import RestJsonMount, invalid_in_iot
 from edgefleet_aws.cloud.site import Site
 from edgefleet_aws.cloud.stacks import Stacks
 
@@ -76,7 +76,10 @@ class Greengrass:
                 **cores.operations(),
             }
         )
-        mounts["iot-data"] = RestJsonMount({"Publish": self._publish}, whole=False)
+        mounts["iot"] = RestJsonMount({}, whole=False, refusal=invalid_in_iot)
+        mounts["iot-data"] = RestJsonMount(
+            {"Publish": self._publish}, whole=False, refusal=invalid_in_iot
+        )
         self._stacks = CloudFormation(Stacks(region), f"arn:aws:cloudformation:{region}:{ACCOUNT}")
         mounts["cloudformation"] = self._stacks
         mounts["s3"] = DeviceBucket(self.devices, mounts.get("s3"))
