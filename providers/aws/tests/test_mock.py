@@ -231,6 +231,20 @@ def test_a_client_token_makes_a_package_once(unchecked: Any) -> None:
     assert _refused(unchecked.create_model_package, **request, Task="OTHER") == "ConflictException"
 
 
+def test_packages_are_listed_oldest_first_unless_asked_otherwise(unchecked: Any) -> None:
+    group = {"ModelPackageGroupName": "in-order"}
+    unchecked.create_model_package_group(**group)
+    for _ in range(2):
+        unchecked.create_model_package(**group)
+
+    def versions(**more: str) -> list[int]:
+        found = unchecked.list_model_packages(**group, **more)["ModelPackageSummaryList"]
+        return [one["ModelPackageVersion"] for one in found]
+
+    assert versions() == [1, 2]
+    assert versions(SortOrder="Descending") == [2, 1]
+
+
 def test_stopping_a_job_that_is_unknown_is_refused(unchecked: Any) -> None:
     assert _refused(unchecked.stop_training_job, TrainingJobName="x") == "ValidationException"
 

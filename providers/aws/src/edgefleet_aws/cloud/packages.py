@@ -172,7 +172,7 @@ class ModelPackages:
             found = [p for p in self._packages.values() if p["ModelPackageGroupName"] == group]
         found.sort(
             key=lambda package: package["ModelPackageVersion"],
-            reverse=request.get("SortOrder", "Descending") == "Descending",
+            reverse=request.get("SortOrder") == "Descending",
         )
         start, size = int(request.get("NextToken") or 0), request.get("MaxResults", PAGE)
         page = found[start : start + size]

@@ -164,7 +164,7 @@ class TrainingJobs:
         ]
         found.sort(
             key=lambda told: (told["CreationTime"], told["TrainingJobName"]),
-            reverse=request.get("SortOrder", "Descending") == "Descending",
+            reverse=request.get("SortOrder") == "Descending",
         )
         start, size = int(request.get("NextToken") or 0), request.get("MaxResults", PAGE)
         answer: dict[str, Any] = {
