@@ -13,8 +13,21 @@ import pytest
 from nbclient import NotebookClient
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py") if "connect(" in path.read_text())
-NOTEBOOKS = sorted(path.name for path in EXAMPLES.glob("*.ipynb"))
+# Examples of a cloud find their devices there, and run against its mock alone.
+CLOUDS = ("aws",)
+SCRIPTS = sorted(
+    path.name
+    for path in EXAMPLES.glob("*.py")
+    if "connect(" in path.read_text() and not path.name.startswith(CLOUDS)
+)
+NOTEBOOKS = sorted(
+    path.name for path in EXAMPLES.glob("*.ipynb") if not path.name.startswith(CLOUDS)
+)
+ON_CLOUDS = sorted(
+    path.name
+    for path in EXAMPLES.glob("*")
+    if path.name.startswith(CLOUDS) and path.suffix in {".py", ".ipynb"}
+)
 
 
 @pytest.fixture
@@ -34,6 +47,7 @@ def environment(folder: Path) -> dict[str, str]:
 def test_there_are_examples() -> None:
     assert "quickstart.py" in SCRIPTS
     assert NOTEBOOKS
+    assert {"aws_first_fleet.py", "aws_retrain.py", "aws_first_fleet.ipynb"} <= set(ON_CLOUDS)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -44,6 +58,17 @@ def test_script_runs_on_the_embedded_fleet(name: str, folder: Path) -> None:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_script_runs_unchanged_against_a_mock(name: str, folder: Path) -> None:
     command = [sys.executable, "-m", "edgefleet.cli", "mock", "local", "--", sys.executable, name]
+    subprocess.run(command, cwd=folder, env=environment(folder), check=True)
+
+
+@pytest.mark.parametrize("name", ON_CLOUDS)
+def test_example_of_a_cloud_runs_against_its_mock(name: str, folder: Path) -> None:
+    cloud = name.partition("_")[0]
+    script = [sys.executable, name]
+    if name.endswith(".ipynb"):
+        script = ["jupyter-execute", "--timeout=300", name]
+    mock = ["mock", cloud, "--devices", "2", "--group", "line-3", "--", *script]
+    command = [sys.executable, "-m", "edgefleet.cli", *mock]
     subprocess.run(command, cwd=folder, env=environment(folder), check=True)
 
 

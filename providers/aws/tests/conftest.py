@@ -10,11 +10,18 @@ from typing import Any
 import pytest
 
 from edgefleet_aws.clients import Clients
-from edgefleet_aws.cloud.strictness import hold_to_model
+from edgefleet_aws.cloud.strictness import all_held_to_model, hold_to_model
 from edgefleet_aws.mock import AwsMock
 from edgefleet_aws.settings import AwsSettings
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clients_held_to_model() -> Iterator[None]:
+    """Every request and answer of every boto3 client in these tests is held to botocore's model."""
+    with all_held_to_model():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -12,18 +12,16 @@ from click.testing import CliRunner
 from jsonschema import Draft7Validator
 
 from edgefleet.cli.app import cli
+from edgefleet.protocol.release import read_release
 from edgefleet.testing.kit import models
 from edgefleet.testing.mock import mock
 from edgefleet_aws.cloud.components import MAX_RECIPE
 from edgefleet_aws.cloud.strictness import check_request, service_model
-from edgefleet_aws.names import Names
+from edgefleet_aws.names import RELEASE, RELEASE_VERSION, Names
 from edgefleet_aws.recipes import encoded, release_recipe, run_lifecycle, runtime_recipe
 from edgefleet_aws.settings import AwsSettings
 from edgefleet_aws.template import device_statements, iot_statements, template
 from edgefleet_aws.wheelhouse import Archive
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SETTINGS = AwsSettings(bucket="fleet-bucket", prefix="plant-3", region="eu-central-1")
 NAMES = Names(SETTINGS)
@@ -98,23 +96,68 @@ def test_devices_are_given_nothing_wholesale() -> None:
             assert "plant-3" in resource or "plant_3" in resource or "ThingName" in resource
 
 
-@pytest.fixture
-def dry_run(tmp_path: Path) -> Iterator[Path]:
-    """What ``edgefleet deploy … --dry-run --output`` wrote for a group of one device."""
-    with mock("aws") as session:
-        session.add_device("cam-1", group="line-3")
-        with session.connect() as fleet:
-            fleet.push(models.write_model(tmp_path / "model.onnx", 1), "digits")
-            folder = tmp_path / "documents"
-            result = CliRunner(env=session.environment).invoke(
-                cli,
-                ["deploy", "digits:1", "--to", "line-3", "--dry-run", "--output", str(folder)],
-            )
+class DryRun(NamedTuple):
+    """What ``edgefleet deploy … --dry-run --output`` wrote, and what it asked the cloud.
+
+    Attributes:
+        folder: with the documents.
+        first: whether the account had nothing of ours but a thing in a group.
+        calls: service and operation of each call that it made.
+    """
+
+    folder: Path
+    first: bool
+    calls: frozenset[str]
+
+    @property
+    def files(self) -> set[str]:
+        return {
+            str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()
+        }
+
+
+@pytest.fixture(scope="module", params=["first", "later"])
+def dry_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DryRun:
+    """A dry run in an account that has nothing of ours yet, and in one where a model is out."""
+    place, first = tmp_path_factory.mktemp("dry-run"), request.param == "first"
+    with mock("aws") as session, session.connect() as fleet:
+        fleet.push(models.write_model(place / "model.onnx", 1), "digits")
+        fleet.enroll("cam-1", group="line-3")
+        if not first:
+            fleet.push(models.write_model(place / "other.onnx", 2), "letters")
+            fleet.deploy("letters:1", to="line-3")
+        before = len(list(session.clouds[0].seen()))
+        result = CliRunner(env=session.environment).invoke(
+            cli,
+            ["deploy", "digits:1", "--to", "line-3", "--dry-run", "--output", str(place / "made")],
+        )
         assert result.exit_code == 0, result.output
-        yield folder
+        seen = list(session.clouds[0].seen())[before:]
+    return DryRun(place / "made", first, frozenset(line.split(" ")[1] for line in seen))
 
 
-def test_a_dry_run_writes_deployments_as_aws_would_take_them(dry_run: Path) -> None:
-    (deployment,) = dry_run.rglob("deployment-*.json")
+def test_a_dry_run_writes_every_document_and_no_other(dry_run: DryRun) -> None:
+    (release,) = (name for name in dry_run.files if name.startswith("releases/"))
+    recipe = {f"recipe-{RELEASE}-{RELEASE_VERSION}.yaml"} if dry_run.first else set()
+    assert dry_run.files == {"deployment-line-3.json", "plan.json", release} | recipe
+    assert read_release((dry_run.folder / release).read_bytes()).models
+
+
+def test_a_dry_run_writes_deployments_as_aws_would_take_them(dry_run: DryRun) -> None:
+    (deployment,) = dry_run.folder.rglob("deployment-*.json")
     operation = service_model("greengrassv2").operation_model("CreateDeployment")
     check_request(operation, json.loads(deployment.read_bytes()))
+
+
+def test_a_dry_run_writes_recipes_as_aws_would_take_them(
+    dry_run: DryRun, recipe_contract: Draft7Validator
+) -> None:
+    for path in dry_run.folder.rglob("recipe-*.yaml"):
+        recipe_contract.validate(lowered(yaml.safe_load(path.read_bytes())))
+        assert path.stat().st_size < MAX_RECIPE
+
+
+def test_a_dry_run_only_looks(dry_run: DryRun) -> None:
+    operations = {call.partition(".")[2] for call in dry_run.calls}
+    looking = ("Get", "Head", "List", "Describe")
+    assert {one for one in operations if not one.startswith(looking)} == set()

@@ -18,7 +18,13 @@ from botocore.exceptions import ClientError
 from edgefleet.testing.mock import mock
 from edgefleet_aws.clients import Clients
 from edgefleet_aws.cloud.rules import Rule
-from edgefleet_aws.cloud.strictness import ModelError, check_answer, compiled, service_model
+from edgefleet_aws.cloud.strictness import (
+    ModelError,
+    check_answer,
+    compiled,
+    release,
+    service_model,
+)
 from edgefleet_aws.mock import AwsMock
 from edgefleet_aws.settings import AwsSettings
 
@@ -31,6 +37,7 @@ def unchecked(cloud: AwsMock) -> Any:
     from botocore.config import Config
 
     client = boto3.client("sagemaker", config=Config(parameter_validation=False))
+    release(client)
     yield client
     client.close()
 
@@ -145,6 +152,34 @@ def test_clients_of_the_tests_refuse_before_they_send(cloud: AwsMock, clients: C
     assert len(list(cloud.seen())) == before
 
 
+def test_clients_of_a_fleet_on_the_mock_are_held_to_the_model_too(tmp_path: Path) -> None:
+    with mock("aws", state=tmp_path) as session, session.connect():
+        s3 = boto3.session.Session().client(
+            "s3", endpoint_url=session.environment["AWS_ENDPOINT_URL"]
+        )
+        with pytest.raises(ModelError, match="StorageClass"):
+            s3.put_object(Bucket="b", Key="k", Body=b"", StorageClass="SHELF")
+        s3.close()
+
+
+@pytest.mark.parametrize(
+    "name,request_",
+    [
+        ("create_thing", {"thingName": "with space"}),
+        ("create_thing_group", {"thingGroupName": "x" * 129}),
+        ("create_job", {"jobId": "j", "targets": ["t"], "targetSelection": "SOMETIMES"}),
+    ],
+    ids=["pattern", "max", "enum"],
+)
+def test_iot_core_refuses_what_the_model_refuses(
+    name: str, request_: dict[str, Any], cloud: AwsMock
+) -> None:
+    client = boto3.client("iot")
+    release(client)
+    assert _refused(getattr(client, name), **request_) == "InvalidRequestException"
+    client.close()
+
+
 def test_an_answer_that_is_not_as_the_model_says_is_found() -> None:
     operation = service_model("sagemaker").operation_model("DescribeModelPackage")
     with pytest.raises(ModelError, match="ModelPackageStatus"):
@@ -194,6 +229,20 @@ def test_a_client_token_makes_a_package_once(unchecked: Any) -> None:
     arns = {unchecked.create_model_package(**request)["ModelPackageArn"] for _ in range(2)}
     assert len(arns) == 1
     assert _refused(unchecked.create_model_package, **request, Task="OTHER") == "ConflictException"
+
+
+def test_packages_are_listed_oldest_first_unless_asked_otherwise(unchecked: Any) -> None:
+    group = {"ModelPackageGroupName": "in-order"}
+    unchecked.create_model_package_group(**group)
+    for _ in range(2):
+        unchecked.create_model_package(**group)
+
+    def versions(**more: str) -> list[int]:
+        found = unchecked.list_model_packages(**group, **more)["ModelPackageSummaryList"]
+        return [one["ModelPackageVersion"] for one in found]
+
+    assert versions() == [1, 2]
+    assert versions(SortOrder="Descending") == [2, 1]
 
 
 def test_stopping_a_job_that_is_unknown_is_refused(unchecked: Any) -> None:

@@ -3,7 +3,8 @@
 moto answers most of it; `cloud` holds requests and answers to botocore's service models, mends what
 moto does otherwise than AWS, and really runs training jobs and devices: each has a stand-in for one
 of the two nuclei, which runs the real runtime. See ``mock_rules.md`` for each rule.
-What the cloud holds lives in memory and is gone when it stops.
+What the cloud holds lives in memory; when it stops in order, it is kept in the mock's folder, and a
+mock that starts there goes on with it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from __future__ import annotations
 import os
 import secrets
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
 
 from edgefleet.errors import ConfigurationError, MissingExtraError
 from edgefleet.plugins.provider import Role
 from edgefleet.testing.mock import MockCloud
+from edgefleet_aws.cloud.keeping import Keeper
 from edgefleet_aws.cloud.rules import Rules
 from edgefleet_aws.settings import AwsSettings
 
@@ -23,12 +26,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgefleet_aws.cloud.fleet import DeviceFleet
+    from edgefleet_aws.cloud.keeping import Part
     from edgefleet_aws.cloud.stage import Stage
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"  # moto's
 TRAINING_ROLE = f"arn:aws:iam::{ACCOUNT}:role/edgefleet-training"
 TRAINING_IMAGE = "mock/python:3"  # never pulled: scripts run with this Python
+
+
+class _Place:
+    """Where the mock is found: a script that was given address and bucket finds both again."""
+
+    def __init__(self, bucket: str, port: int = 0) -> None:
+        self.bucket, self.port = bucket, port
+
+    def kept(self) -> dict[str, Any]:
+        return {"bucket": self.bucket, "port": self.port}
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        self.bucket, self.port = kept["bucket"], kept["port"]
 
 
 class AwsMock(MockCloud):
@@ -46,6 +63,7 @@ class AwsMock(MockCloud):
         super().__init__(state)
         self.bucket = f"edgefleet-mock-{secrets.token_hex(4)}"
         self.rules = Rules()
+        self._keeper = Keeper(state / "cloud.json")
         self._stage: Stage | None = None
         self._fleet: DeviceFleet | None = None
 
@@ -68,17 +86,33 @@ class AwsMock(MockCloud):
         self.state.mkdir(parents=True, exist_ok=True)
         (self.state / "aws-config").write_text("[default]\n", encoding="utf-8")
         (self.state / "aws-credentials").write_text("[default]\n", encoding="utf-8")
-        self._stage = Stage(self.rules, self.state / "training", region=REGION)
-        self._stage.open(self.bucket)
+        place = _Place(self.bucket)
+        self._keeper.restore({"place": place})
+        self.bucket = place.bucket
+        self._stage = Stage(self.rules, self.state, region=REGION)
+        self._stage.open(self.bucket, place.port)
         self._fleet = DeviceFleet(self._stage, REGION, self.state / "devices")
+        self._keeper.restore(self._parts(self._stage, self._fleet))
 
     def stop(self) -> None:
-        """End training jobs and devices, and stop listening; nothing is left running."""
+        """End devices and training jobs, keep what there is, and stop listening."""
         self.rules.clear()
-        if self._fleet is not None:
-            self._fleet.remove()
-        if self._stage is not None:
-            self._stage.close()
+        stage, fleet = self._stage, self._fleet
+        self._stage = self._fleet = None
+        if stage is None or fleet is None:
+            return
+        place = _Place(self.bucket, urlsplit(stage.url).port or 0)
+        try:
+            fleet.shut_down()
+            stage.end_jobs()
+            self._keeper.save({"place": place, **self._parts(stage, fleet)})
+        finally:
+            fleet.forget()
+            stage.close()
+
+    @staticmethod
+    def _parts(stage: Stage, fleet: DeviceFleet) -> dict[str, Part]:
+        return {**fleet.greengrass.parts, **stage.parts, "devices": fleet}
 
     @property
     def _url(self) -> str:

@@ -38,6 +38,16 @@ class CloudFormation:
             "DescribeStacks": self._describe,
         }
 
+    def kept(self) -> dict[str, str]:
+        """The stacks' templates."""
+        return dict(self._found)
+
+    def restore(self, kept: dict[str, str]) -> None:
+        """Make what these templates name."""
+        for name, body in kept.items():
+            self._stacks.apply(json.loads(body))
+            self._found[name] = body
+
     def clear(self) -> None:
         """Forget every stack."""
         self._found.clear()

@@ -105,6 +105,20 @@ class Components:
         """Forget them all."""
         self._found.clear()
 
+    def kept(self) -> Any:  # noqa: ANN401 - JSON
+        """Every version, oldest first."""
+        return [
+            {**one._asdict(), "created": one.created.isoformat()}
+            for versions in self._found.values()
+            for one in versions.values()
+        ]
+
+    def restore(self, kept: Any) -> None:  # noqa: ANN401 - JSON
+        """Have these versions; their artifacts were looked up when they were made."""
+        for told in kept:
+            one = Component(**{**told, "created": dt.datetime.fromisoformat(told["created"])})
+            self._found.setdefault(one.name, {})[one.version] = one
+
     def operations(self) -> dict[str, Any]:
         """The service's operations on components."""
         return {

@@ -61,6 +61,33 @@ class Deployment:
         self.status = "ACTIVE"
         self.executions: dict[str, Execution] = {}
 
+    def kept(self) -> dict[str, Any]:
+        """What `restored` makes it from again."""
+        return {
+            "id": self.id,
+            "job": self.job,
+            "request": self.request,
+            "revision": self.revision,
+            "created": self.created.isoformat(),
+            "status": self.status,
+            "executions": {
+                thing: [one.status, one.changed.isoformat(), one.reason]
+                for thing, one in self.executions.items()
+            },
+        }
+
+    @classmethod
+    def restored(cls, kept: Mapping[str, Any]) -> Deployment:
+        """The deployment that `kept` told of."""
+        created = dt.datetime.fromisoformat(kept["created"])
+        one = cls(kept["request"], kept["revision"], created)
+        one.id, one.job, one.status = kept["id"], kept["job"], kept["status"]
+        one.executions = {
+            thing: Execution(status, dt.datetime.fromisoformat(changed), reason)
+            for thing, (status, changed, reason) in kept["executions"].items()
+        }
+        return one
+
     @property
     def name(self) -> str:
         """Its name, or what stands for one."""
@@ -123,6 +150,22 @@ class Deployments:
         """Forget them all."""
         for kept in (self._found, self._latest, self._tokens):
             kept.clear()
+
+    def kept(self) -> Any:  # noqa: ANN401 - JSON
+        """Every deployment, oldest first, with each device's status."""
+        return {
+            "deployments": [one.kept() for one in self._found.values()],
+            "latest": [one.id for one in self._latest.values()],
+            "tokens": self._tokens,
+        }
+
+    def restore(self, kept: Any) -> None:  # noqa: ANN401 - JSON
+        """Have these deployments; devices know them by their ids."""
+        for told in kept["deployments"]:
+            self._found[told["id"]] = Deployment.restored(told)
+        for name in kept["latest"]:
+            self._latest[self._found[name].target] = self._found[name]
+        self._tokens.update(kept["tokens"])
 
     def operations(self) -> dict[str, Any]:
         """The service's operations on deployments."""

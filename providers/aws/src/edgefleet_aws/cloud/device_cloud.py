@@ -24,6 +24,7 @@ from moto.iot.models import iot_backends
 from moto.iotdata.models import iotdata_backends
 
 from edgefleet.errors import AccessDeniedError, InvalidInputError, LimitExceededError
+from edgefleet_aws.cloud.core_device import CoreFacts
 from edgefleet_aws.cloud.packages import ACCOUNT
 from edgefleet_aws.cloud.policies import allows
 from edgefleet_aws.cloud.topics import matches, too_deep
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from edgefleet_aws.cloud.components import Component, Components
-    from edgefleet_aws.cloud.core_device import CoreFacts
     from edgefleet_aws.cloud.deployments import Deployment, Deployments
 
     Cancel = Callable[[], None]
@@ -98,6 +98,24 @@ class DeviceCloud:
             self._keys.clear()
         self.expired.clear()
         self.devices.clear()
+
+    def kept(self) -> Any:  # noqa: ANN401 - JSON
+        """The role alias, and what each device last said of itself."""
+        return {
+            "role_alias": self.role_alias,
+            "devices": {
+                thing: [known.facts._asdict(), known.heard.isoformat()]
+                for thing, known in self.devices.items()
+            },
+        }
+
+    def restore(self, kept: Any) -> None:  # noqa: ANN401 - JSON
+        """Know these devices, also those that stay without power."""
+        self.role_alias = kept["role_alias"]
+        for thing, (facts, heard) in kept["devices"].items():
+            components = {name: tuple(one) for name, one in facts["components"].items()}
+            told = CoreFacts(**{**facts, "components": components})
+            self.devices[thing] = Known(told, dt.datetime.fromisoformat(heard))
 
     # -- deployments
 

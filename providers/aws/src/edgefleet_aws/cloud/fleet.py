@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
 import sys
 from contextlib import closing
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgefleet_aws.clients import Clients
 from edgefleet_aws.cloud.greengrass import Greengrass
@@ -26,6 +25,12 @@ if TYPE_CHECKING:
 
     from edgefleet_aws.cloud.stage import Stage
     from edgefleet_aws.settings import AwsSettings
+
+
+class _Device(NamedTuple):
+    kind: Kind
+    hardware: dict[str, str]
+    on: bool = True
 
 
 class DeviceFleet:
@@ -50,7 +55,7 @@ class DeviceFleet:
         self._stage, self._region, self._folder = stage, region, folder
         self.greengrass = Greengrass(stage.mounts, region, folder, self._environment)
         self.nuclei: tuple[Kind, ...] = (Kind.CLASSIC, Kind.LITE)
-        self._turn = itertools.count()
+        self._devices: dict[str, _Device] = {}
         self._installed = False
 
     def install(self, settings: AwsSettings, *, lifecycle: Mapping[str, Any] | None = None) -> None:
@@ -88,16 +93,45 @@ class DeviceFleet:
             name: the device's.
             hardware: what it is, in place of this machine.
         """
-        kind = self.nuclei[next(self._turn) % len(self.nuclei)]
-        variables = {"EDGEFLEET_LABELS": json.dumps(dict(hardware))} if hardware else {}
-        self.greengrass.site.add(name, kind, variables)
-        self.greengrass.site.settle(name)
+        if name not in self._devices:
+            kind = self.nuclei[len(self._devices) % len(self.nuclei)]
+            self._devices[name] = _Device(kind, dict(hardware))
+            self._place(name)
+        if self.greengrass.site.nucleus(name).on:
+            self.greengrass.site.settle(name)
+
+    def _place(self, name: str) -> None:
+        kind, hardware, on = self._devices[name]
+        variables = {"EDGEFLEET_LABELS": json.dumps(hardware)} if hardware else {}
+        self.greengrass.site.add(name, kind, variables, on=on)
+
+    def shut_down(self) -> None:
+        """Shut every device down in order; their disks stay, and `kept` still tells of them."""
+        site = self.greengrass.site
+        for name, device in self._devices.items():
+            self._devices[name] = device._replace(on=site.nucleus(name).on)
+        site.stop()
+
+    def kept(self) -> Any:  # noqa: ANN401 - JSON
+        """The devices as they were before `shut_down`."""
+        return {name: [one.kind.value, one.hardware, one.on] for name, one in self._devices.items()}
+
+    def restore(self, kept: Any) -> None:  # noqa: ANN401 - JSON
+        """Put these devices there again, with their disks; those that were on start."""
+        for name, (kind, hardware, on) in kept.items():
+            self._devices[name] = _Device(Kind(kind), hardware, on=on)
+            self._place(name)
+
+    def forget(self) -> None:
+        """Shut every device down, and forget devices, groups and deployments; disks stay."""
+        self.greengrass.stop()
+        self._devices.clear()
+        self._installed = False
 
     def remove(self) -> None:
         """Shut every device down, and forget devices, disks, groups and deployments."""
-        self.greengrass.stop()
+        self.forget()
         shutil.rmtree(self._folder, ignore_errors=True)
-        self._installed = False
 
     def _clients(self, settings: AwsSettings) -> Clients:
         return _ClientsOf(self._stage, settings)

@@ -17,8 +17,9 @@ from edgefleet_aws.cloud.core_devices import CoreDevices
 from edgefleet_aws.cloud.deployments import Deployments
 from edgefleet_aws.cloud.device_bucket import DeviceBucket
 from edgefleet_aws.cloud.device_cloud import DeviceCloud
+from edgefleet_aws.cloud.moto_state import Things
 from edgefleet_aws.cloud.packages import ACCOUNT
-from edgefleet_aws.cloud.rest_json import RestJsonMount
+from edgefleet_aws.cloud.rest_json import RestJsonMount, invalid_in_iot
 from edgefleet_aws.cloud.site import Site
 from edgefleet_aws.cloud.stacks import Stacks
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from edgefleet_aws.cloud.keeping import Part
     from edgefleet_aws.cloud.server import Mount
 
 
@@ -74,10 +76,24 @@ class Greengrass:
                 **cores.operations(),
             }
         )
-        mounts["iot-data"] = RestJsonMount({"Publish": self._publish}, whole=False)
+        mounts["iot"] = RestJsonMount({}, whole=False, refusal=invalid_in_iot)
+        mounts["iot-data"] = RestJsonMount(
+            {"Publish": self._publish}, whole=False, refusal=invalid_in_iot
+        )
         self._stacks = CloudFormation(Stacks(region), f"arn:aws:cloudformation:{region}:{ACCOUNT}")
         mounts["cloudformation"] = self._stacks
         mounts["s3"] = DeviceBucket(self.devices, mounts.get("s3"))
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """What goes on where it was, in the order in which it must come back."""
+        return {
+            "stacks": self._stacks,
+            "things": Things(self._region),
+            "components": self._components,
+            "deployments": self._deployments,
+            "core devices": self.devices,
+        }
 
     def _changed(self) -> None:
         self.site.wake()

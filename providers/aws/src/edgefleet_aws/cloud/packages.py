@@ -52,6 +52,18 @@ class ModelPackages:
         self._packages: dict[str, dict[str, Any]] = {}
         self._given: dict[str, tuple[dict[str, Any], str]] = {}
 
+    def kept(self) -> Any:  # noqa: ANN401 - JSON
+        """Groups, packages, and client tokens that were used."""
+        with self._lock:
+            return {"groups": self._groups, "packages": self._packages, "given": self._given}
+
+    def restore(self, kept: Any) -> None:  # noqa: ANN401 - JSON
+        """Have these groups and packages."""
+        with self._lock:
+            self._groups.update(kept["groups"])
+            self._packages.update(kept["packages"])
+            self._given.update({token: tuple(one) for token, one in kept["given"].items()})
+
     @property
     def operations(self) -> Mapping[str, Callable[[Call, Any], Any]]:
         """What is answered here."""
@@ -160,7 +172,7 @@ class ModelPackages:
             found = [p for p in self._packages.values() if p["ModelPackageGroupName"] == group]
         found.sort(
             key=lambda package: package["ModelPackageVersion"],
-            reverse=request.get("SortOrder", "Descending") == "Descending",
+            reverse=request.get("SortOrder") == "Descending",
         )
         start, size = int(request.get("NextToken") or 0), request.get("MaxResults", PAGE)
         page = found[start : start + size]

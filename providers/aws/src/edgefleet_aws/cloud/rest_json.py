@@ -33,30 +33,39 @@ class RestJsonMount:
     Args:
         operations: operation -> what answers it, from the request's members to the answer's.
         whole: whether this is all of the service: an operation that isn't here is answered 501.
+            Otherwise it is left to moto, once its request has been checked.
+        refusal: what the service answers to a request that makes no sense.
     """
 
     def __init__(
-        self, operations: Mapping[str, Callable[[dict[str, Any]], Any]], *, whole: bool = True
+        self,
+        operations: Mapping[str, Callable[[dict[str, Any]], Any]],
+        *,
+        whole: bool = True,
+        refusal: Callable[[str], Fault] | None = None,
     ) -> None:
         self._operations = dict(operations)
         self._whole = whole
+        self._refusal = refusal or invalid
 
     def answer(self, call: Call, start: StartResponse) -> Iterable[bytes] | None:
         """Check, do, check, answer."""
         model = service_model(call.service)
         handler = self._operations.get(call.operation)
-        if handler is None:
+        if call.operation not in model.operation_names:
             if not self._whole:
                 return None
-            if call.operation not in model.operation_names:
-                raise Fault("UnknownOperationException", call.path, 404)
+            raise Fault("UnknownOperationException", call.path, 404)
+        if handler is None and self._whole:
             raise Fault("NotImplementedException", f"the mock lacks {call.operation}", 501)
         operation = model.operation_model(call.operation)
         request = _request(operation, call)
         try:
             check_request(operation, request)
         except ModelError as error:
-            raise invalid(str(error)) from error
+            raise self._refusal(str(error)) from error
+        if handler is None:
+            return None
         content = plain(dict(handler(request) or {}))
         check_answer(operation, content)
         status = int(operation.http.get("responseCode") or 200)
@@ -67,8 +76,13 @@ class RestJsonMount:
 
 
 def invalid(message: str) -> Fault:
-    """What Greengrass and IoT answer to a request that makes no sense."""
+    """What Greengrass answers to a request that makes no sense."""
     return Fault("ValidationException", message, 400, reason="FIELD_VALIDATION_FAILED")
+
+
+def invalid_in_iot(message: str) -> Fault:
+    """What IoT Core answers to a request that makes no sense."""
+    return Fault("InvalidRequestException", message, 400)
 
 
 def _request(operation: Any, call: Call) -> dict[str, Any]:  # noqa: ANN401 - botocore has no types

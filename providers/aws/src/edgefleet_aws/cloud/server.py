@@ -6,6 +6,7 @@ is mounted under its name, which may leave an operation to moto; moto.
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections import deque
 from contextlib import nullcontext
@@ -107,6 +108,13 @@ class _Handler(MotoRequestHandler):
         self.close_connection = True
 
 
+def _listening(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError:
+        return socket.create_server(("127.0.0.1", 0))
+
+
 class CloudServer:
     """The mock cloud's front door; runs from `start` to `stop`.
 
@@ -137,11 +145,24 @@ class CloudServer:
         host, port = self._server.server_address[:2]
         return f"http://{host}:{port}"
 
-    def start(self) -> None:
-        """Listen on a free port of loopback; no error when it does already."""
+    def start(self, port: int = 0) -> None:
+        """Listen on loopback; no error when it does already.
+
+        Args:
+            port: the one to listen on where it is free; where it isn't, and for 0, any.
+        """
         if self._server is not None:
             return
-        self._server = make_server("127.0.0.1", 0, self, threaded=True, request_handler=_Handler)
+        with _listening(port) as listener:
+            host, port = listener.getsockname()
+            self._server = make_server(
+                host,
+                port,
+                self,
+                threaded=True,
+                request_handler=_Handler,
+                fd=listener.fileno(),
+            )
         self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), name="mock-aws", daemon=True

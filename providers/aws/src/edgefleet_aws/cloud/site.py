@@ -41,19 +41,21 @@ class Site:
         self._thread: threading.Thread | None = None
         self._devices: dict[str, Nucleus] = {}
 
-    def add(self, thing: str, kind: Kind, variables: Mapping[str, str]) -> None:
+    def add(self, thing: str, kind: Kind, variables: Mapping[str, str], *, on: bool = True) -> None:
         """Put a device there and power it on; no error when it is there.
 
         Args:
             thing: its name.
             kind: of its nucleus.
             variables: of its own environment.
+            on: False leaves it without power.
         """
         if thing not in self._devices:
             environment = {**self._environment(), **variables}
             nucleus = Nucleus(thing, kind, self._root / thing, self._cloud, environment)
             self._devices[thing] = nucleus
-            self._call(self._devices[thing].start())
+            if on:
+                self._call(nucleus.start())
 
     def power_on(self, thing: str) -> None:
         """Give a device its power back; no error when it has it."""

@@ -10,6 +10,7 @@ import boto3
 import botocore.session
 from botocore.config import Config
 
+from edgefleet_aws.cloud.moto_state import Buckets, Logs
 from edgefleet_aws.cloud.objects import Objects
 from edgefleet_aws.cloud.packages import ModelPackages
 from edgefleet_aws.cloud.server import CloudServer, JsonMount
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from edgefleet_aws.cloud.keeping import Part
     from edgefleet_aws.cloud.rules import Rules
     from edgefleet_aws.cloud.server import Mount
 
@@ -28,21 +30,31 @@ class Stage:
 
     Args:
         rules: faults to inject.
-        folder: for what training jobs work with.
+        folder: for what training jobs work with, and what is kept.
         region: of the mock's own clients.
+
+    Attributes:
+        parts: what goes on where it was.
     """
 
     def __init__(self, rules: Rules, folder: Path, *, region: str) -> None:
         self._server = CloudServer(rules)
         self._region = region
-        self._jobs = TrainingJobs(folder, self.client)
-        self._bucket: str | None = None
+        self._jobs = TrainingJobs(folder / "training", self.client)
+        self._buckets = Buckets(folder / "objects")
+        self._logs = Logs(region)
         packages = ModelPackages()
         self._server.mounts["sagemaker"] = JsonMount(
             {**packages.operations, **self._jobs.operations}
         )
         self._server.mounts["logs"] = JsonMount({})
         self._server.mounts["s3"] = Objects()
+        self.parts: dict[str, Part] = {
+            "buckets": self._buckets,
+            "packages": packages,
+            "jobs": self._jobs,
+            "logs": self._logs,
+        }
 
     @property
     def mounts(self) -> dict[str, Mount]:
@@ -81,28 +93,23 @@ class Stage:
             config=Config(proxies={"http": None}),
         )
 
-    def open(self, bucket: str) -> None:
-        """Listen, and make the bucket."""
-        self._server.start()
+    def open(self, bucket: str, port: int = 0) -> None:
+        """Listen, on that port where it is free, and make the bucket."""
+        self._server.start(port)
         s3 = self.client("s3")
         s3.create_bucket(Bucket=bucket)
         s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(_mirrored(bucket)))
-        self._bucket = bucket
+
+    def end_jobs(self) -> None:
+        """End what trains, and return when nothing does."""
+        self._jobs.close()
 
     def close(self) -> None:
-        """End what runs, empty and remove the bucket, stop listening; may be called twice."""
-        self._jobs.close()
-        if self._bucket is not None:
-            self._remove_bucket()
+        """End what runs, stop listening, remove buckets and logs; may be called twice."""
+        self.end_jobs()
         self._server.stop()
-
-    def _remove_bucket(self) -> None:
-        s3, bucket, self._bucket = self.client("s3"), self._bucket, None
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-            found = [{"Key": item["Key"]} for item in page.get("Contents", ())]
-            if found:
-                s3.delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
-        s3.delete_bucket(Bucket=bucket)
+        self._buckets.clear()
+        self._logs.clear()
 
 
 def _mirrored(bucket: str) -> dict[str, Any]:

@@ -10,11 +10,17 @@ import functools
 import re
 import sys
 import unicodedata
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+import botocore
 from botocore.session import get_session
 from botocore.validate import ParamValidator, ValidationErrors
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HELD = "edgefleet-held-to-model"  # marks our handlers, so that none is there twice
 _MARKS = {"enum", "pattern", "max"}
 # What Java's expressions have and Python's haven't: Unicode categories, POSIX classes, an end
 # anchor with a count, a range from a class, characters written as two surrogates.
@@ -139,15 +145,35 @@ def _check(shape: Any, value: object, what: str) -> None:  # noqa: ANN401
 
 def hold_to_model(client: Any) -> None:  # noqa: ANN401
     """Check every request and answer of a boto3 client from now on, whatever serves it."""
+    _hold(client.meta.events)
 
-    def before(params: dict[str, Any], model: Any, **_: object) -> None:  # noqa: ANN401
-        check_request(model, params)
 
-    def after(http_response: Any, parsed: dict[str, Any], model: Any, **_: object) -> None:  # noqa: ANN401
-        if http_response.status_code < 300:
-            answer = {key: value for key, value in parsed.items() if key != "ResponseMetadata"}
-            check_answer(model, answer)
+def release(client: Any) -> None:  # noqa: ANN401
+    """Let a client that is held to the model send and take anything."""
+    for event in ("before-parameter-build", "after-call"):
+        client.meta.events.unregister(event, unique_id=HELD)
 
-    events = client.meta.events
-    events.register("before-parameter-build", before)
-    events.register("after-call", after)
+
+@contextmanager
+def all_held_to_model() -> Iterator[None]:
+    """Hold the clients of every botocore session that is made while the block runs."""
+    botocore.register_initializer(_hold)
+    try:
+        yield
+    finally:
+        botocore.unregister_initializer(_hold)
+
+
+def _hold(emitter: Any) -> None:  # noqa: ANN401 - a client's events, or a session, for its clients
+    emitter.register("before-parameter-build", _before, unique_id=HELD)
+    emitter.register("after-call", _after, unique_id=HELD)
+
+
+def _before(params: dict[str, Any], model: Any, **_: object) -> None:  # noqa: ANN401
+    check_request(model, params)
+
+
+def _after(http_response: Any, parsed: dict[str, Any], model: Any, **_: object) -> None:  # noqa: ANN401
+    if http_response.status_code < 300:
+        answer = {key: value for key, value in parsed.items() if key != "ResponseMetadata"}
+        check_answer(model, answer)

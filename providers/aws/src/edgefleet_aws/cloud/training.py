@@ -41,6 +41,27 @@ _SUMMARIZED = (
 )
 
 
+class EndedJob:
+    """A job of an earlier run of the mock.
+
+    Args:
+        told: the answer of DescribeTrainingJob.
+    """
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self._told = told
+
+    def told(self) -> dict[str, Any]:
+        """The answer of DescribeTrainingJob."""
+        return self._told
+
+    def stop(self) -> None:
+        """Nothing: it has ended."""
+
+    def join(self) -> None:
+        """Return at once."""
+
+
 class TrainingJobs:
     """All jobs of the mock cloud.
 
@@ -52,7 +73,18 @@ class TrainingJobs:
     def __init__(self, folder: Path, client: Callable[[str], Any]) -> None:
         self._folder, self._client = folder, client
         self._lock = threading.Lock()
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[str, Job | EndedJob] = {}
+
+    def kept(self) -> list[dict[str, Any]]:
+        """What is told of each job."""
+        with self._lock:
+            return [job.told() for job in self._jobs.values()]
+
+    def restore(self, kept: list[dict[str, Any]]) -> None:
+        """Know these jobs, which have ended."""
+        with self._lock:
+            for told in kept:
+                self._jobs[told["TrainingJobName"]] = EndedJob(told)
 
     @property
     def operations(self) -> Mapping[str, Callable[[Call, Any], Any]]:
@@ -100,7 +132,7 @@ class TrainingJobs:
         job.start()
         return {"TrainingJobArn": arn}
 
-    def _job(self, name: str) -> Job:
+    def _job(self, name: str) -> Job | EndedJob:
         with self._lock:
             job = self._jobs.get(name)
         if job is None:
@@ -132,7 +164,7 @@ class TrainingJobs:
         ]
         found.sort(
             key=lambda told: (told["CreationTime"], told["TrainingJobName"]),
-            reverse=request.get("SortOrder", "Descending") == "Descending",
+            reverse=request.get("SortOrder") == "Descending",
         )
         start, size = int(request.get("NextToken") or 0), request.get("MaxResults", PAGE)
         answer: dict[str, Any] = {
