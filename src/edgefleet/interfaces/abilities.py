@@ -116,10 +116,14 @@ class CanInstall(Service):
             return tuple(self._install_documents(group))
 
     @final
-    def uninstall(self) -> None:
-        """Take away what `install` made, and nothing else. Idempotent."""
+    def uninstall(self, *, data: bool = False) -> None:
+        """Take away what `install` made, and nothing else. Idempotent.
+
+        Args:
+            data: delete the fleet's models, state and recordings, too. Nothing brings them back.
+        """
         with self._boundary("uninstall"):
-            self._uninstall()
+            self._uninstall(data)
 
     @abstractmethod
     def _install(self, group: str | None) -> None: ...
@@ -128,7 +132,7 @@ class CanInstall(Service):
     def _install_documents(self, group: str | None) -> Iterator[Rendered]: ...
 
     @abstractmethod
-    def _uninstall(self) -> None: ...
+    def _uninstall(self, data: bool) -> None: ...  # noqa: FBT001 - ours alone calls it
 
 
 class CanStreamLogs(Service):

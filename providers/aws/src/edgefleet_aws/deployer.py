@@ -292,8 +292,9 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, Deployer):
         with self._installation() as installation:
             yield from installation.documents()
 
-    def _uninstall(self) -> None:
-        Installation(self._clients, self._settings, {"ComponentVersion": ""}).uninstall()
+    def _uninstall(self, data: bool) -> None:  # noqa: FBT001 - the interface's own
+        nothing = {"ComponentName": "", "ComponentVersion": ""}
+        Installation(self._clients, self._settings, nothing).uninstall(data=data)
 
     # Requests
 

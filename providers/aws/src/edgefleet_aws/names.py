@@ -30,9 +30,11 @@ class Names:
         self.prefix = settings.prefix
         self.bucket = settings.bucket
         self.devices = f"{self.prefix}-devices"
-        """The devices' role, its alias, and the policy of their certificates."""
+        """The devices' role and its policy, its alias, and the policy of their certificates."""
         self.hot_rule = f"{self.prefix.replace('-', '_')}_hot"
         self.stack = f"edgefleet-{self.prefix}"
+        self.hot_log = f"/edgefleet/{self.prefix}/hot"
+        """The log group of alarms that couldn't be stored."""
 
     @property
     def fleet_group(self) -> str:

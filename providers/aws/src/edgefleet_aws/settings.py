@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
@@ -40,6 +41,10 @@ class AwsSettings(ProviderSettings):
             ``runtime_wheels``.
         runtime_wheels: folder of wheels of the runtime and all that it needs, for every kind of
             device; relative to the profile file. Devices install them without an index.
+        device_roles: names of the roles that the token exchange of devices which are core devices
+            already uses; ``edgefleet install`` gives them what the fleet's devices may do.
+        fleet_indexing: have AWS IoT index the devices' reports, so that fleet queries find them.
+            It is a setting of the whole account and costs by the device.
         cache: where outputs of runs are kept on this machine; relative to the profile file.
     """
 
@@ -59,6 +64,8 @@ class AwsSettings(ProviderSettings):
     max_runtime_s: int = Field(default=86_400, ge=1, le=2_419_200)  # SageMaker's most is 28 days
     runtime_python: str | None = Field(default=None, pattern=r"^/[A-Za-z0-9_./-]+$")
     runtime_wheels: Path | None = None
+    device_roles: tuple[Annotated[str, Field(pattern=r"^[\w+=,.@-]{1,64}$")], ...] = ()
+    fleet_indexing: bool = False
     cache: Path = Path(".edgefleet/aws")
 
     @field_validator("mirrors")

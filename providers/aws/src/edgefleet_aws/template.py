@@ -1,6 +1,9 @@
-"""The CloudFormation template of a fleet: what its devices may do, and where their alarms go.
+"""The CloudFormation template of a fleet: its bucket, what its devices may do, where alarms go.
 
 Pure: no call is made here. The least that works, as documents; the mock judges by the same.
+
+- A bucket that the stack makes outlives it: only somebody who asks for it loses models.
+- Parameters hold what was there before, so that a teardown undoes what was done and no more.
 """
 
 from __future__ import annotations
@@ -17,16 +20,45 @@ _THING = "${!iot:Connection.Thing.ThingName}"  # "!": for the policy, not for Cl
 _WITH_KEYS = "${!credentials-iot:ThingName}"
 
 
+MAKE_BUCKET = "MakeBucket"
+"""Parameter: whether the bucket is the stack's own, ``yes`` or ``no``."""
+INDEXING = "Indexing"
+"""Parameter: what `indexing` did to the account's setting; one of `INDEXING_DONE`."""
+INDEXING_DONE = ("no", "kept", "name", "all")
+_LOG_DAYS = 30
+
+
 def template(settings: AwsSettings) -> dict[str, Any]:
     """The template for a fleet."""
     names = Names(settings)
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
-        "Description": f"EdgeFleet, fleet {names.prefix}: access of its devices",
+        "Description": f"EdgeFleet, fleet {names.prefix}: its bucket, access of its devices",
+        "Parameters": {
+            MAKE_BUCKET: {
+                "Type": "String",
+                "AllowedValues": ["yes", "no"],
+                "Description": "no: the bucket was there before",
+            },
+            INDEXING: {
+                "Type": "String",
+                "AllowedValues": list(INDEXING_DONE),
+                "Description": "what was changed in the account's fleet indexing",
+            },
+        },
+        "Conditions": {"MakesBucket": {"Fn::Equals": [{"Ref": MAKE_BUCKET}, "yes"]}},
         "Resources": {
-            "DeviceRole": _role(
-                names.devices, "credentials.iot.amazonaws.com", device_statements(names)
-            ),
+            "Bucket": _bucket(names),
+            "DeviceRole": _role(names.devices, "credentials.iot.amazonaws.com", []),
+            "DeviceAccess": {
+                "Type": "AWS::IAM::ManagedPolicy",
+                "DependsOn": "DeviceRole",
+                "Properties": {
+                    "ManagedPolicyName": names.devices,
+                    "PolicyDocument": _document(device_statements(names)),
+                    "Roles": [names.devices, *settings.device_roles],
+                },
+            },
             "DeviceRoleAlias": {
                 "Type": "AWS::IoT::RoleAlias",
                 "DependsOn": "DeviceRole",
@@ -42,11 +74,41 @@ def template(settings: AwsSettings) -> dict[str, Any]:
                     "PolicyDocument": _document(iot_statements(names)),
                 },
             },
-            "HotRole": _role(f"{names.prefix}-hot", "iot.amazonaws.com", [_put_hot(names)]),
+            "HotLog": {
+                "Type": "AWS::Logs::LogGroup",
+                "Properties": {"LogGroupName": names.hot_log, "RetentionInDays": _LOG_DAYS},
+            },
+            "HotRole": _role(f"{names.prefix}-hot", "iot.amazonaws.com", _hot_statements(names)),
             "HotRule": {
                 "Type": "AWS::IoT::TopicRule",
-                "DependsOn": "HotRole",
+                "DependsOn": ["HotLog", "HotRole"],
                 "Properties": {"RuleName": names.hot_rule, "TopicRulePayload": _hot_rule(names)},
+            },
+        },
+        "Outputs": {INDEXING: {"Value": {"Ref": INDEXING}}},
+    }
+
+
+def _bucket(names: Names) -> dict[str, Any]:
+    """Private, encrypted by S3 itself; uploads that nobody goes on with end after a week."""
+    closed = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
+    return {
+        "Type": "AWS::S3::Bucket",
+        "Condition": "MakesBucket",
+        "DeletionPolicy": "Retain",
+        "UpdateReplacePolicy": "Retain",
+        "Properties": {
+            "BucketName": names.bucket,
+            "PublicAccessBlockConfiguration": dict.fromkeys(closed, True),
+            "OwnershipControls": {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]},
+            "LifecycleConfiguration": {
+                "Rules": [
+                    {
+                        "Id": "edgefleet-uploads",
+                        "Status": "Enabled",
+                        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+                    }
+                ]
             },
         },
     }
@@ -85,12 +147,24 @@ def iot_statements(names: Names) -> list[dict[str, Any]]:
     ]
 
 
-def _put_hot(names: Names) -> dict[str, Any]:
-    return {
-        "Effect": "Allow",
-        "Action": "s3:PutObject",
-        "Resource": _object(names, f"{names.devices_folder('*')}hot/*"),
-    }
+def _hot_statements(names: Names) -> list[dict[str, Any]]:
+    """What the rule may do: store alarms, and log those that it couldn't store.
+
+    https://docs.aws.amazon.com/iot/latest/developerguide/cloudwatch-logs-rule-action.html
+    """
+    where = "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group"
+    return [
+        {
+            "Effect": "Allow",
+            "Action": "s3:PutObject",
+            "Resource": _object(names, f"{names.devices_folder('*')}hot/*"),
+        },
+        {
+            "Effect": "Allow",
+            "Action": ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
+            "Resource": _sub(f"{where}:{names.hot_log}:*"),
+        },
+    ]
 
 
 def _hot_rule(names: Names) -> dict[str, Any]:
@@ -102,19 +176,20 @@ def _hot_rule(names: Names) -> dict[str, Any]:
         "AwsIotSqlVersion": "2016-03-23",
         "RuleDisabled": False,
         "Actions": [{"S3": {"BucketName": names.bucket, "Key": key, "RoleArn": role}}],
+        "ErrorAction": {"CloudwatchLogs": {"LogGroupName": names.hot_log, "RoleArn": role}},
     }
 
 
 def _role(name: str, service: str, statements: list[dict[str, Any]]) -> dict[str, Any]:
     trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
-    return {
-        "Type": "AWS::IAM::Role",
-        "Properties": {
-            "RoleName": name,
-            "AssumeRolePolicyDocument": _document([trust]),
-            "Policies": [{"PolicyName": "edgefleet", "PolicyDocument": _document(statements)}],
-        },
+    properties: dict[str, Any] = {
+        "RoleName": name,
+        "AssumeRolePolicyDocument": _document([trust]),
     }
+    if statements:
+        policy = {"PolicyName": "edgefleet", "PolicyDocument": _document(statements)}
+        properties["Policies"] = [policy]
+    return {"Type": "AWS::IAM::Role", "Properties": properties}
 
 
 def _document(statements: list[dict[str, Any]]) -> dict[str, Any]:

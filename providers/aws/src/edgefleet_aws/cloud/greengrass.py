@@ -17,6 +17,7 @@ from edgefleet_aws.cloud.core_devices import CoreDevices
 from edgefleet_aws.cloud.deployments import Deployments
 from edgefleet_aws.cloud.device_bucket import DeviceBucket
 from edgefleet_aws.cloud.device_cloud import DeviceCloud
+from edgefleet_aws.cloud.indexing import Indexing
 from edgefleet_aws.cloud.packages import ACCOUNT
 from edgefleet_aws.cloud.rest_json import RestJsonMount
 from edgefleet_aws.cloud.site import Site
@@ -74,6 +75,8 @@ class Greengrass:
                 **cores.operations(),
             }
         )
+        self._indexing = Indexing()
+        mounts["iot"] = RestJsonMount(self._indexing.operations(), whole=False)
         mounts["iot-data"] = RestJsonMount({"Publish": self._publish}, whole=False)
         self._stacks = CloudFormation(Stacks(region), f"arn:aws:cloudformation:{region}:{ACCOUNT}")
         mounts["cloudformation"] = self._stacks
@@ -86,6 +89,7 @@ class Greengrass:
         """Shut devices down, and forget all that belongs to devices; may be called twice."""
         self.site.stop()
         self._stacks.clear()
+        self._indexing.clear()
         self._components.clear()
         self._deployments.clear()
         self.devices.clear()
