@@ -286,7 +286,7 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, Deployer):
         with self._installation() as installation:
             installation.install()
         if group is not None:
-            self._things.make(group)
+            self._things.adopt(group)
 
     def _install_documents(self, group: str | None) -> Iterator[Rendered]:
         with self._installation() as installation:

@@ -29,6 +29,8 @@ class Names:
     def __init__(self, settings: AwsSettings) -> None:
         self.prefix = settings.prefix
         self.bucket = settings.bucket
+        self.adopted = dict(settings.thing_groups)
+        """Thing groups that somebody else made, by the groups that they are."""
         self.devices = f"{self.prefix}-devices"
         """The devices' role and its policy, its alias, and the policy of their certificates."""
         self.hot_rule = f"{self.prefix.replace('-', '_')}_hot"
@@ -52,17 +54,21 @@ class Names:
         Raises:
             InvalidInputError: AWS IoT takes no such name.
         """
-        return self.start_of_groups + _taken("group", group)
+        return self.adopted.get(group) or self.start_of_groups + _taken("group", group)
 
     def group_of(self, thing_group: str) -> str | None:
         """The group that a thing group stands for; None for those of others."""
+        for group, adopted in self.adopted.items():
+            if adopted == thing_group:
+                return group
         if not thing_group.startswith(self.start_of_groups):
             return None
         group = thing_group.removeprefix(self.start_of_groups)
         try:
-            return check_name("group", group)
+            check_name("group", group)
         except InvalidInputError:
             return None
+        return None if group in self.adopted else group
 
     @staticmethod
     def thing(device: str) -> str:

@@ -8,12 +8,15 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from edgefleet.plugins.provider import ProviderSettings
+from edgefleet.protocol.names import check_name
 from edgefleet.protocol.pointer import check_source
 
 MIB = 1 << 20
 # S3 user guide, "General purpose bucket naming rules"
 _BUCKET = r"^[a-z0-9](?:[a-z0-9.-]{1,61}[a-z0-9])$"
 _ROLE = r"^arn:aws[a-z\-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+$"  # SageMaker's RoleArn
+
+_THING_GROUP = r"^[a-zA-Z0-9:_-]{1,128}$"  # AWS IoT's ThingGroupName
 
 
 class AwsSettings(ProviderSettings):
@@ -41,6 +44,8 @@ class AwsSettings(ProviderSettings):
             ``runtime_wheels``.
         runtime_wheels: folder of wheels of the runtime and all that it needs, for every kind of
             device; relative to the profile file. Devices install them without an index.
+        thing_groups: thing groups of your own that are groups of the fleet, by the group's name,
+            such as ``{"line-3" = "PressShop"}``. Others are made, named ``PREFIX:GROUP``.
         device_roles: names of the roles that the token exchange of devices which are core devices
             already uses; ``edgefleet install`` gives them what the fleet's devices may do.
         fleet_indexing: have AWS IoT index the devices' reports, so that fleet queries find them.
@@ -64,6 +69,9 @@ class AwsSettings(ProviderSettings):
     max_runtime_s: int = Field(default=86_400, ge=1, le=2_419_200)  # SageMaker's most is 28 days
     runtime_python: str | None = Field(default=None, pattern=r"^/[A-Za-z0-9_./-]+$")
     runtime_wheels: Path | None = None
+    thing_groups: dict[str, Annotated[str, Field(pattern=_THING_GROUP)]] = Field(
+        default_factory=dict
+    )
     device_roles: tuple[Annotated[str, Field(pattern=r"^[\w+=,.@-]{1,64}$")], ...] = ()
     fleet_indexing: bool = False
     cache: Path = Path(".edgefleet/aws")
@@ -72,6 +80,15 @@ class AwsSettings(ProviderSettings):
     @classmethod
     def _are_addresses(cls, mirrors: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(check_source(mirror) for mirror in mirrors)
+
+    @field_validator("thing_groups")
+    @classmethod
+    def _are_apart(cls, groups: dict[str, str]) -> dict[str, str]:
+        for group in groups:
+            check_name("group", group)
+        if len(set(groups.values())) < len(groups):
+            raise ValueError("one thing group for two groups")
+        return groups
 
     @property
     def root(self) -> str:
