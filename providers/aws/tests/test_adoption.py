@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 THING = "press-7"
 THEIRS = "PressShop"
+CAMERA = "com.example.Camera"
 RECIPE = {
     "RecipeFormatVersion": "2020-01-25",
-    "ComponentName": "com.example.Camera",
+    "ComponentName": CAMERA,
     "ComponentVersion": "2.1.0",
     "Manifests": [
         {
@@ -36,7 +37,6 @@ RECIPE = {
         }
     ],
 }
-CAMERA = RECIPE["ComponentName"]
 
 
 @pytest.fixture(params=list(Kind), ids=lambda kind: kind.value)

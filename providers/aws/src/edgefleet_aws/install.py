@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import ConfigurationError, ConflictError
 from edgefleet.interfaces.values import Action, Rendered
-from edgefleet_aws import bucket, indexing, revisions
+from edgefleet_aws import bucket, indexing, provisioning, revisions
 from edgefleet_aws.errors import code_of
 from edgefleet_aws.groups import ThingGroups, suppressed
 from edgefleet_aws.names import Names
@@ -65,6 +65,8 @@ class Installation:
         self._stack.apply(parameters)
         self._index(before, parameters)
         target = self._things.make_fleet()
+        if self._settings.provision_group is not None:
+            self._things.make(self._settings.provision_group)
         self._clients.iot.attach_policy(policyName=self._names.devices, target=target)
         if self._archive is not None:
             upload(self._clients.s3, self._settings, self._archive)
@@ -92,6 +94,19 @@ class Installation:
         for recipe in self._recipes:
             yield self._component(recipe)
         yield self._deployment()
+        if self._settings.provision_group is not None:
+            yield from self._for_new_devices()
+
+    def _for_new_devices(self) -> Iterator[Rendered]:
+        """What new devices start with; nothing that is sent to AWS."""
+        iot = self._clients.iot
+        endpoints = [
+            str(iot.describe_endpoint(endpointType=kind)["endpointAddress"])
+            for kind in ("iot:Data-ATS", "iot:CredentialProvider")
+        ]
+        region = str(iot.meta.region_name)
+        for path, content in provisioning.device_documents(self._names, region, *endpoints):
+            yield Rendered(path=path, content=content, action=Action.UNCHANGED)
 
     def _component(self, recipe: dict[str, Any]) -> Rendered:
         name, version = recipe["ComponentName"], recipe["ComponentVersion"]

@@ -48,6 +48,9 @@ class AwsSettings(ProviderSettings):
             such as ``{"line-3" = "PressShop"}``. Others are made, named ``PREFIX:GROUP``.
         device_roles: names of the roles that the token exchange of devices which are core devices
             already uses; ``edgefleet install`` gives them what the fleet's devices may do.
+        provision_group: group that new devices come into which register themselves with a claim
+            certificate; None for no such devices.
+        provision_hook: ARN of a Lambda function that AWS IoT asks about each new device.
         fleet_indexing: have AWS IoT index the devices' reports, so that fleet queries find them.
             It is a setting of the whole account and costs by the device.
         cache: where outputs of runs are kept on this machine; relative to the profile file.
@@ -73,6 +76,8 @@ class AwsSettings(ProviderSettings):
         default_factory=dict
     )
     device_roles: tuple[Annotated[str, Field(pattern=r"^[\w+=,.@-]{1,64}$")], ...] = ()
+    provision_group: str | None = None
+    provision_hook: str | None = Field(default=None, pattern=r"^arn:aws[a-z-]*:lambda:\S+$")
     fleet_indexing: bool = False
     cache: Path = Path(".edgefleet/aws")
 
@@ -80,6 +85,11 @@ class AwsSettings(ProviderSettings):
     @classmethod
     def _are_addresses(cls, mirrors: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(check_source(mirror) for mirror in mirrors)
+
+    @field_validator("provision_group")
+    @classmethod
+    def _is_a_group(cls, group: str | None) -> str | None:
+        return None if group is None else check_name("group", group)
 
     @field_validator("thing_groups")
     @classmethod

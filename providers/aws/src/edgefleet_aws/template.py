@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from edgefleet_aws import provisioning
 from edgefleet_aws.names import SHADOW, Names
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from edgefleet_aws.settings import AwsSettings
 
 _VERSION = "2012-10-17"  # of the policy language
@@ -31,6 +34,7 @@ _LOG_DAYS = 30
 def template(settings: AwsSettings) -> dict[str, Any]:
     """The template for a fleet."""
     names = Names(settings)
+    more = {} if settings.provision_group is None else _provisioning(names, settings)
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": f"EdgeFleet, fleet {names.prefix}: its bucket, access of its devices",
@@ -67,13 +71,7 @@ def template(settings: AwsSettings) -> dict[str, Any]:
                     "RoleArn": _iam(f"role/{names.devices}"),
                 },
             },
-            "DevicePolicy": {
-                "Type": "AWS::IoT::Policy",
-                "Properties": {
-                    "PolicyName": names.devices,
-                    "PolicyDocument": _document(iot_statements(names)),
-                },
-            },
+            "DevicePolicy": _policy(names.devices, iot_statements(names)),
             "HotLog": {
                 "Type": "AWS::Logs::LogGroup",
                 "Properties": {"LogGroupName": names.hot_log, "RetentionInDays": _LOG_DAYS},
@@ -84,9 +82,52 @@ def template(settings: AwsSettings) -> dict[str, Any]:
                 "DependsOn": ["HotLog", "HotRole"],
                 "Properties": {"RuleName": names.hot_rule, "TopicRulePayload": _hot_rule(names)},
             },
+            **more,
         },
         "Outputs": {INDEXING: {"Value": {"Ref": INDEXING}}},
     }
+
+
+def _provisioning(names: Names, settings: AwsSettings) -> dict[str, Any]:
+    """What lets devices register themselves."""
+    group, hook = str(settings.provision_group), settings.provision_hook
+    role = f"{names.prefix}-provisioning"
+    # What fleet provisioning calls; AWS keeps this one.
+    policy = _sub("arn:${AWS::Partition}:iam::aws:policy/service-role/AWSIoTThingsRegistration")
+    made = _role(role, "iot.amazonaws.com", [])
+    made["Properties"]["ManagedPolicyArns"] = [policy]
+    core = _allowed(provisioning.core_resources(_THING))
+    core.append({"Effect": "Allow", "Action": [*provisioning.CORE_ACTIONS], "Resource": "*"})
+    template: dict[str, Any] = {
+        "TemplateName": names.provisioning,
+        "Enabled": True,
+        "ProvisioningRoleArn": _iam(f"role/{role}"),
+        "TemplateBody": provisioning.template_body(names, group),
+    }
+    if hook is not None:
+        template["PreProvisioningHook"] = {"TargetArn": hook, "PayloadVersion": "2020-04-01"}
+    return {
+        "CorePolicy": _policy(names.cores, core),
+        "ClaimPolicy": _policy(names.claim, _allowed(provisioning.claim_resources(names))),
+        "ProvisioningRole": made,
+        "ProvisioningTemplate": {
+            "Type": "AWS::IoT::ProvisioningTemplate",
+            "DependsOn": ["ProvisioningRole", "CorePolicy"],
+            "Properties": template,
+        },
+    }
+
+
+def _allowed(granted: Iterable[tuple[str, tuple[str, ...]]]) -> list[dict[str, Any]]:
+    return [
+        {"Effect": "Allow", "Action": action, "Resource": [_iot(one) for one in resources]}
+        for action, resources in granted
+    ]
+
+
+def _policy(name: str, statements: list[dict[str, Any]]) -> dict[str, Any]:
+    properties = {"PolicyName": name, "PolicyDocument": _document(statements)}
+    return {"Type": "AWS::IoT::Policy", "Properties": properties}
 
 
 def _bucket(names: Names) -> dict[str, Any]:
@@ -136,15 +177,14 @@ def iot_statements(names: Names) -> list[dict[str, Any]]:
     """What a device's certificate may do, beside what its nucleus needs."""
     shadow = f"$aws/things/{_THING}/shadow/name/{SHADOW}/update"
     invoke = names.invoke_topic(_THING)
-    return [
-        {"Effect": "Allow", "Action": action, "Resource": [_iot(one) for one in resources]}
-        for action, resources in (
+    return _allowed(
+        (
             ("iot:Publish", (f"topic/{shadow}", f"topic/{names.hot_topic(_THING)}")),
             ("iot:Subscribe", (f"topicfilter/{invoke}",)),
             ("iot:Receive", (f"topic/{invoke}",)),
             ("iot:AssumeRoleWithCertificate", (f"rolealias/{names.devices}",)),
         )
-    ]
+    )
 
 
 def _hot_statements(names: Names) -> list[dict[str, Any]]:

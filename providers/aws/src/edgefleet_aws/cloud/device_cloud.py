@@ -231,6 +231,7 @@ class DeviceCloud:
         backend = iot_backends[ACCOUNT][self.region]
         groups = backend.list_thing_groups_for_thing(thing)
         targets = [group["groupArn"] for group in groups]
+        targets += backend.list_thing_principals(thing)  # its certificates
         return [
             _document(policy.document)
             for target in targets

@@ -19,6 +19,7 @@ from edgefleet_aws.cloud.device_bucket import DeviceBucket
 from edgefleet_aws.cloud.device_cloud import DeviceCloud
 from edgefleet_aws.cloud.indexing import Indexing
 from edgefleet_aws.cloud.packages import ACCOUNT
+from edgefleet_aws.cloud.provisioning import Provisioning
 from edgefleet_aws.cloud.rest_json import RestJsonMount
 from edgefleet_aws.cloud.site import Site
 from edgefleet_aws.cloud.stacks import Stacks
@@ -42,6 +43,7 @@ class Greengrass:
     Attributes:
         devices: what they reach.
         site: where they stand.
+        provisioning: by which new ones register themselves.
     """
 
     def __init__(
@@ -76,9 +78,14 @@ class Greengrass:
             }
         )
         self._indexing = Indexing()
-        mounts["iot"] = RestJsonMount(self._indexing.operations(), whole=False)
+        self.provisioning = Provisioning(region, clock)
+        mounts["iot"] = RestJsonMount(
+            {**self._indexing.operations(), **self.provisioning.operations()}, whole=False
+        )
         mounts["iot-data"] = RestJsonMount({"Publish": self._publish}, whole=False)
-        self._stacks = CloudFormation(Stacks(region), f"arn:aws:cloudformation:{region}:{ACCOUNT}")
+        self._stacks = CloudFormation(
+            Stacks(region, self.provisioning), f"arn:aws:cloudformation:{region}:{ACCOUNT}"
+        )
         mounts["cloudformation"] = self._stacks
         mounts["s3"] = DeviceBucket(self.devices, mounts.get("s3"))
 
@@ -90,6 +97,7 @@ class Greengrass:
         self.site.stop()
         self._stacks.clear()
         self._indexing.clear()
+        self.provisioning.clear()
         self._components.clear()
         self._deployments.clear()
         self.devices.clear()

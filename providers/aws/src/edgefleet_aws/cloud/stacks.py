@@ -20,6 +20,8 @@ from edgefleet_aws.cloud.packages import ACCOUNT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from edgefleet_aws.cloud.provisioning import Provisioning
+
 _PLACEHOLDER = re.compile(r"\$\{(!?)([^}]+)\}")
 _AWS_OWN = "arn:aws:iam::aws:policy/"  # moto doesn't hold AWS's own policies
 
@@ -45,10 +47,12 @@ class Stacks:
 
     Args:
         region: of the resources.
+        provisioning: holds provisioning templates.
     """
 
-    def __init__(self, region: str) -> None:
+    def __init__(self, region: str, provisioning: Provisioning) -> None:
         self._region = region
+        self._provisioning = provisioning
         self._iot = iot_backends[ACCOUNT][region]
         self._iam = iam_backends[ACCOUNT]["aws"]
         self._s3 = s3_backends[ACCOUNT]["aws"]
@@ -78,6 +82,20 @@ class Stacks:
                 self._change_policy,
                 lambda asked: self._iot.delete_policy(asked["PolicyName"]),
                 frozenset({"PolicyName", "PolicyDocument"}),
+            ),
+            "AWS::IoT::ProvisioningTemplate": Kind(
+                self._make_provisioning,
+                self._change_provisioning,
+                self._remove_provisioning,
+                frozenset(
+                    {
+                        "Enabled",
+                        "PreProvisioningHook",
+                        "ProvisioningRoleArn",
+                        "TemplateBody",
+                        "TemplateName",
+                    }
+                ),
             ),
             "AWS::IoT::RoleAlias": Kind(
                 lambda asked: self._iot.create_role_alias(asked["RoleAlias"], asked["RoleArn"]),
@@ -243,6 +261,16 @@ class Stacks:
         self._iot.delete_topic_rule(asked["RuleName"])
         self._make_rule(asked)
 
+    def _make_provisioning(self, asked: Mapping[str, Any]) -> None:
+        self._provisioning.create(_lowered(asked))
+
+    def _change_provisioning(self, asked: Mapping[str, Any]) -> None:
+        self._remove_provisioning(asked)
+        self._make_provisioning(asked)
+
+    def _remove_provisioning(self, asked: Mapping[str, Any]) -> None:
+        self._provisioning.delete({"templateName": asked["TemplateName"]})
+
     # CloudWatch Logs and S3
 
     def _make_log(self, asked: Mapping[str, Any]) -> None:
@@ -294,7 +322,7 @@ def _ordered(resources: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _lowered(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """An action of a topic rule as AWS IoT has it: the same, with small first letters."""
+    """Properties as AWS IoT's API has them: the same, with small first letters."""
     if isinstance(value, dict):
         return {key[0].lower() + key[1:]: _lowered(item) for key, item in value.items()}
     return value
