@@ -135,6 +135,34 @@ class CanInstall(Service):
     def _uninstall(self, data: bool) -> None: ...  # noqa: FBT001 - ours alone calls it
 
 
+class Proof(NamedTuple):
+    """Whether the identity in use may do one thing.
+
+    Attributes:
+        part: what it is needed for: a role of the profile, or ``install``.
+        action: as the vendor names it.
+        problem: why it may not, or why that wasn't tried; None when it may.
+        tried: False where nothing harmless would tell.
+    """
+
+    part: str
+    action: str
+    problem: str | None = None
+    tried: bool = True
+
+
+class CanProve(Service):
+    """The operator can learn whether they are allowed what this backend needs."""
+
+    @final
+    def proofs(self) -> Iterator[Proof]:
+        """Try each permission with a call that changes nothing."""
+        return self._bounded("proofs", self._proofs)
+
+    @abstractmethod
+    def _proofs(self) -> Iterator[Proof]: ...
+
+
 class CanStreamLogs(Service):
     """The operator can read a device's runtime log."""
 
@@ -170,6 +198,7 @@ ABILITIES: tuple[type[ABC], ...] = (
     CanInvoke,
     CanEnroll,
     CanInstall,
+    CanProve,
     CanStreamLogs,
     CanRunDevices,
 )

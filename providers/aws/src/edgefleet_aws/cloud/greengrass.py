@@ -11,6 +11,7 @@ from moto.iot.models import iot_backends
 from moto.iotdata.models import iotdata_backends
 from moto.s3.models import s3_backends
 
+from edgefleet_aws.cloud.calls import Call, Fault
 from edgefleet_aws.cloud.cloudformation import CloudFormation
 from edgefleet_aws.cloud.components import Components
 from edgefleet_aws.cloud.core_devices import CoreDevices
@@ -25,8 +26,9 @@ from edgefleet_aws.cloud.site import Site
 from edgefleet_aws.cloud.stacks import Stacks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
+    from wsgiref.types import StartResponse
 
     from edgefleet_aws.cloud.server import Mount
 
@@ -79,7 +81,7 @@ class Greengrass:
         )
         self._indexing = Indexing()
         self.provisioning = Provisioning(region, clock)
-        mounts["iot"] = RestJsonMount(
+        mounts["iot"] = _Iot(
             {**self._indexing.operations(), **self.provisioning.operations()}, whole=False
         )
         mounts["iot-data"] = RestJsonMount({"Publish": self._publish}, whole=False)
@@ -118,6 +120,18 @@ class Greengrass:
 
 def _put(bucket: str, key: str, data: bytes) -> None:
     s3_backends[ACCOUNT]["aws"].put_object(bucket, key, data)
+
+
+class _Iot(RestJsonMount):
+    """AWS IoT; moto answers 500 to a group below one that isn't there."""
+
+    def answer(self, call: Call, start: StartResponse) -> Iterable[bytes] | None:
+        if call.operation == "CreateThingGroup":
+            parent = call.json().get("parentGroupName")
+            groups = iot_backends[ACCOUNT][call.region].thing_groups.values()
+            if parent and all(one.thing_group_name != parent for one in tuple(groups)):
+                raise Fault("ResourceNotFoundException", f"no thing group {parent}", 404)
+        return super().answer(call, start)
 
 
 class _MotoThings:
