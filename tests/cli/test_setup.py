@@ -137,6 +137,7 @@ def test_there_is_nothing_to_install_on_the_local_provider(
     assert "lacks CanInstall" in run("install", "--provider", "local", expect=1).stderr
     assert "deployers there are: local" in run("install", "--provider", "x", expect=3).stderr
     run("install", "--teardown", "--dry-run", expect=2)
+    run("install", "--data", expect=2)
 
 
 def test_targets_are_listed(run: Run, run_json: RunJson) -> None:

@@ -82,11 +82,24 @@ def test_the_runtimes_scripts_know_no_configuration(name: str) -> None:
 
 
 def test_every_name_in_a_template_begins_with_the_fleets_prefix() -> None:
-    keys = {"RoleName", "RoleAlias", "PolicyName", "RuleName"}
-    resources = template(SETTINGS)["Resources"].values()
-    named = [one["Properties"][key] for one in resources for key in keys & one["Properties"].keys()]
+    keys = {
+        "LogGroupName",
+        "ManagedPolicyName",
+        "PolicyName",
+        "RoleAlias",
+        "RoleName",
+        "RuleName",
+        "TemplateName",
+    }
+    resources = dict(template(SETTINGS)["Resources"])
+    assert resources.pop("Bucket")["Properties"]["BucketName"] == SETTINGS.bucket
+    named = [
+        one["Properties"][key]
+        for one in resources.values()
+        for key in keys & set(one["Properties"])
+    ]
     assert len(named) == len(resources)
-    assert all(name.startswith(("plant-3-", "plant_3_")) for name in named)
+    assert all(name.startswith(("plant-3-", "plant_3_", "/edgefleet/plant-3/")) for name in named)
 
 
 def test_devices_are_given_nothing_wholesale() -> None:

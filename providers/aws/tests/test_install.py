@@ -98,6 +98,7 @@ def test_uninstalling_removes_the_stack_and_may_be_repeated(
     deployer.uninstall()
     deployer.uninstall()
     iot: Any = clients.iot
+    assert clients.cloudformation.describe_stacks()["Stacks"] == []
     assert iot.list_policies()["policies"] == []
     assert iot.list_role_aliases()["roleAliases"] == []
     assert iot.list_topic_rules()["rules"] == []

@@ -18,6 +18,8 @@ from edgefleet.errors import EdgeFleetError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from edgefleet.fleet import Fleet
+    from edgefleet.interfaces.abilities import Proof
     from edgefleet.profile import Profile
     from edgefleet.rollout.judgement import GroupStatus
 
@@ -238,10 +240,38 @@ def _fleet(profile: str | None) -> Iterator[Check]:
                 yield Check("fleet", name, OK, look())
             except Exception as error:  # noqa: BLE001 - whatever a vendor's library raises
                 yield _failed("fleet", name, error)
+        yield from _permissions(fleet)
         try:
             yield from _devices(fleet.status().groups)
         except Exception as error:  # noqa: BLE001 - likewise
             yield _failed("fleet", "devices", error)
+
+
+def _permissions(fleet: Fleet) -> Iterator[Check]:
+    """What the identity in use may do, of all that the profile's backends need."""
+    from edgefleet.interfaces.abilities import CanProve
+
+    profile = fleet.profile
+    roles = ("registry", "state", "trainer", "telemetry")
+    named = [role for role in roles if getattr(profile, role) or profile.provider]
+    for role in (*named, *(f"deployer {name}" for name in profile.deployer_names())):
+        try:
+            deployer = role.partition(" ")[2]
+            backend = fleet.deployers[deployer] if deployer else getattr(fleet, role)
+            for proof in backend.proofs() if isinstance(backend, CanProve) else ():
+                yield _permission(proof)
+        except Exception as error:  # noqa: BLE001 - whatever a vendor's library raises
+            yield _failed("permission", role, error)
+
+
+def _permission(proof: Proof) -> Check:
+    name = f"{proof.part}: {proof.action}"
+    if not proof.tried:
+        return Check("permission", name, NOTE, f"not tried: {proof.problem}")
+    if proof.problem is None:
+        return Check("permission", name, OK, "allowed")
+    cure = f"let the identity in use do {proof.action}, or do without {proof.part}"
+    return Check("permission", name, ERROR, proof.problem, cure)
 
 
 def _devices(groups: Iterable[GroupStatus]) -> Iterator[Check]:

@@ -18,7 +18,7 @@ def doctor(ctx: click.Context, *, as_json: bool) -> None:
     """Check this machine and its profiles.
 
     Python, distributions, providers, profiles, accelerators (tried, not only listed), the profile's
-    fleet and its devices. Exits with 1 when something is broken.
+    fleet, what you may do there, and its devices. Exits with 1 when something is broken.
     """
     from edgefleet.cli.checks import ERROR, check_all
 

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     help="With --dry-run: write the documents and plan.json into this folder.",
 )
 @click.option("--teardown", is_flag=True, help="Take away what install made, and nothing else.")
+@click.option(
+    "--data",
+    is_flag=True,
+    help="With --teardown: delete the fleet's models, state and recordings, too.",
+)
 @yes_option
 @json_option
 @common
@@ -35,6 +40,7 @@ def install(
     dry_run: bool,
     output: Path | None,
     teardown: bool,
+    data: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
@@ -48,6 +54,8 @@ def install(
         raise click.UsageError("--output goes with --dry-run")
     if teardown and (dry_run or group is not None):
         raise click.UsageError("--teardown goes with neither --dry-run nor --group")
+    if data and not teardown:
+        raise click.UsageError("--data goes with --teardown")
     with open_fleet() as fleet:
         found = _installable(fleet, provider)
         if dry_run:
@@ -55,10 +63,11 @@ def install(
             return
         names = ", ".join(found)
         if teardown and found:
-            may_go_on(f"Take down what was installed for {names}?", yes=yes)
+            more = " and delete all models, state and recordings" if data else ""
+            may_go_on(f"Take down what was installed for {names}{more}?", yes=yes)
         for deployer in found.values():
             if teardown:
-                deployer.uninstall()
+                deployer.uninstall(data=data)
             else:
                 deployer.install(group=group)
     done = "taken down" if teardown else "installed"

@@ -116,10 +116,14 @@ class CanInstall(Service):
             return tuple(self._install_documents(group))
 
     @final
-    def uninstall(self) -> None:
-        """Take away what `install` made, and nothing else. Idempotent."""
+    def uninstall(self, *, data: bool = False) -> None:
+        """Take away what `install` made, and nothing else. Idempotent.
+
+        Args:
+            data: delete the fleet's models, state and recordings, too. Nothing brings them back.
+        """
         with self._boundary("uninstall"):
-            self._uninstall()
+            self._uninstall(data)
 
     @abstractmethod
     def _install(self, group: str | None) -> None: ...
@@ -128,7 +132,35 @@ class CanInstall(Service):
     def _install_documents(self, group: str | None) -> Iterator[Rendered]: ...
 
     @abstractmethod
-    def _uninstall(self) -> None: ...
+    def _uninstall(self, data: bool) -> None: ...  # noqa: FBT001 - ours alone calls it
+
+
+class Proof(NamedTuple):
+    """Whether the identity in use may do one thing.
+
+    Attributes:
+        part: what it is needed for: a role of the profile, or ``install``.
+        action: as the vendor names it.
+        problem: why it may not, or why that wasn't tried; None when it may.
+        tried: False where nothing harmless would tell.
+    """
+
+    part: str
+    action: str
+    problem: str | None = None
+    tried: bool = True
+
+
+class CanProve(Service):
+    """The operator can learn whether they are allowed what this backend needs."""
+
+    @final
+    def proofs(self) -> Iterator[Proof]:
+        """Try each permission with a call that changes nothing."""
+        return self._bounded("proofs", self._proofs)
+
+    @abstractmethod
+    def _proofs(self) -> Iterator[Proof]: ...
 
 
 class CanStreamLogs(Service):
@@ -166,6 +198,7 @@ ABILITIES: tuple[type[ABC], ...] = (
     CanInvoke,
     CanEnroll,
     CanInstall,
+    CanProve,
     CanStreamLogs,
     CanRunDevices,
 )

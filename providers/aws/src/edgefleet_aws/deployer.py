@@ -33,7 +33,7 @@ from edgefleet.errors import (
     NotFoundError,
     UnavailableError,
 )
-from edgefleet.interfaces.abilities import CanEnroll, CanInstall, CanInvoke, Reply
+from edgefleet.interfaces.abilities import CanEnroll, CanInstall, CanInvoke, CanProve, Reply
 from edgefleet.interfaces.deployer import Deployer
 from edgefleet.interfaces.values import Action, DeviceInfo, Group, Rendered
 from edgefleet.protocol.pointer import read_pointer
@@ -42,11 +42,13 @@ from edgefleet_aws.errors import code_of, translate
 from edgefleet_aws.groups import ThingGroups, suppressed
 from edgefleet_aws.install import Installation, latest
 from edgefleet_aws.names import RELEASE, RELEASE_VERSION, Names
+from edgefleet_aws.proofs import prove
 from edgefleet_aws.shadows import Shadow, Shadows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from edgefleet.interfaces.abilities import Proof
     from edgefleet.interfaces.state import StateStore
     from edgefleet.protocol.pointer import Pointer
     from edgefleet_aws.clients import Clients
@@ -70,7 +72,7 @@ class _InPlace(NamedTuple):
         return None if self.deployment is None else str(self.deployment["deploymentId"])
 
 
-class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, Deployer):
+class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, CanProve, Deployer):
     """Devices with a Greengrass V2 nucleus, of either kind.
 
     Args:
@@ -106,6 +108,9 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, Deployer):
 
     def _translate(self, error: Exception) -> EdgeFleetError | None:
         return translate(error)
+
+    def _proofs(self) -> Iterator[Proof]:
+        return prove(self._clients, self._settings, ("deployer", "install"))
 
     # Groups and devices
 
@@ -286,14 +291,15 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, Deployer):
         with self._installation() as installation:
             installation.install()
         if group is not None:
-            self._things.make(group)
+            self._things.adopt(group)
 
     def _install_documents(self, group: str | None) -> Iterator[Rendered]:
         with self._installation() as installation:
             yield from installation.documents()
 
-    def _uninstall(self) -> None:
-        Installation(self._clients, self._settings, {"ComponentVersion": ""}).uninstall()
+    def _uninstall(self, data: bool) -> None:  # noqa: FBT001 - the interface's own
+        nothing = {"ComponentName": "", "ComponentVersion": ""}
+        Installation(self._clients, self._settings, nothing).uninstall(data=data)
 
     # Requests
 

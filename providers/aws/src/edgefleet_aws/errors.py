@@ -24,6 +24,7 @@ from edgefleet.errors import (
     ThrottledError,
     UnavailableError,
 )
+from edgefleet_aws.permissions import S3_ACTIONS
 
 _AGAIN = "repeat the call later"
 _SIGN_IN = "sign in again (aws sso login) or renew the keys, then repeat the call"
@@ -112,21 +113,6 @@ _LOCAL: tuple[tuple[type[Exception], type[EdgeFleetError], str], ...] = (
     (vendor.IncompleteReadError, UnavailableError, "check the network, then repeat the call"),
 )
 
-# Where the IAM action isn't the operation's name: "Actions, resources, and condition keys for
-# Amazon S3", https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
-_S3_ACTIONS = {
-    "HeadObject": "s3:GetObject",
-    "GetObject": "s3:GetObject",
-    "PutObject": "s3:PutObject",
-    "DeleteObject": "s3:DeleteObject",
-    "CreateMultipartUpload": "s3:PutObject",
-    "UploadPart": "s3:PutObject",
-    "CompleteMultipartUpload": "s3:PutObject",
-    "AbortMultipartUpload": "s3:AbortMultipartUpload",
-    "ListParts": "s3:ListMultipartUploadParts",
-    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
-    "ListObjectsV2": "s3:ListBucket",
-}
 _NAMED_ACTION = re.compile(r"not authorized to perform: ([a-z0-9-]+:[A-Za-z0-9]+)")
 
 
@@ -160,7 +146,8 @@ def _of_service(error: Any) -> EdgeFleetError | None:  # noqa: ANN401 - botocore
     message = f"{operation}: {said or code}"
     if code in _DENIED:
         named = _NAMED_ACTION.search(said)
-        action = named.group(1) if named else _S3_ACTIONS.get(operation, operation)
+        needed = ", ".join(S3_ACTIONS.get(operation, (operation,)))
+        action = named.group(1) if named else needed
         return AccessDeniedError(
             message,
             cure=f"let the identity in use do {action}; who it is: aws sts get-caller-identity",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from edgefleet.errors import ConflictError
+from edgefleet.errors import ConflictError, NotFoundError
 from edgefleet_aws.errors import code_of
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class ThingGroups:
                 if group is not None:
                     self._arns[group] = found["groupArn"]
                     yield group
+        yield from self._names.adopted
 
     def arn(self, group: str) -> str:
         """ARN of a group's thing group, which deployments are for."""
@@ -91,7 +92,33 @@ class ThingGroups:
 
     def make(self, group: str) -> None:
         """Make a group's thing group where it is missing."""
-        self._arns[group] = self._make(self._names.thing_group(group))
+        if group in self._names.adopted:
+            self.arn(group)  # it is somebody else's to make
+        else:
+            self._arns[group] = self._make(self._names.thing_group(group))
+
+    def adopt(self, group: str) -> None:
+        """Make a group's thing group where it is missing, and its devices the fleet's.
+
+        Only a thing group that somebody else made can have devices that the fleet doesn't know.
+
+        Raises:
+            NotFoundError: the settings name a thing group that isn't there.
+        """
+        try:
+            self.make(group)
+        except Exception as error:
+            if code_of(error) != _MISSING:
+                raise
+            name = self._names.thing_group(group)
+            raise NotFoundError(
+                f"there is no thing group {name!r}", cure="correct `thing_groups` of the profile"
+            ) from error
+        if group in self._names.adopted:
+            for device in self.devices(group):
+                self._clients.iot.add_thing_to_thing_group(
+                    thingGroupName=self._names.fleet_group, thingName=device
+                )
 
     def add(self, device: str, group: str) -> None:
         """Put a device into a group; thing and group are made where they are missing.

@@ -167,6 +167,18 @@ class AwsMock(MockCloud):
         """Enrol a device; its nucleus starts at once, and the runtime when that has deployed it."""
         self.fleet.add(AwsSettings(**self.settings), name, group=group, labels=labels or {})
 
+    def add_user(self, name: str, policy: Mapping[str, Any]) -> None:
+        """Add somebody who may do what an IAM policy says, and no more.
+
+        Sign in as them with the profile of that name, such as ``credentials_profile``.
+        """
+        from edgefleet_aws.cloud.principals import add_user  # noqa: PLC0415 - likewise
+
+        key, secret = add_user(name, policy)
+        text = f"[{name}]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n"
+        with (self.state / "aws-credentials").open("a", encoding="utf-8") as file:
+            file.write(text)
+
     def kill_device(self, name: str) -> None:
         """Cut a device's power: nucleus and runtime are killed; its disk stays."""
         self.fleet.greengrass.site.power_off(name)

@@ -29,10 +29,20 @@ class Names:
     def __init__(self, settings: AwsSettings) -> None:
         self.prefix = settings.prefix
         self.bucket = settings.bucket
+        self.adopted = dict(settings.thing_groups)
+        """Thing groups that somebody else made, by the groups that they are."""
         self.devices = f"{self.prefix}-devices"
-        """The devices' role, its alias, and the policy of their certificates."""
+        """The devices' role and its policy, its alias, and the policy of their certificates."""
+        self.cores = f"{self.prefix}-cores"
+        """The policy of what a nucleus needs, of devices that registered themselves."""
+        self.claim = f"{self.prefix}-claim"
+        """The policy of claim certificates."""
+        self.provisioning = f"{self.prefix}-new"
+        """The provisioning template; at most 36 characters."""
         self.hot_rule = f"{self.prefix.replace('-', '_')}_hot"
         self.stack = f"edgefleet-{self.prefix}"
+        self.hot_log = f"/edgefleet/{self.prefix}/hot"
+        """The log group of alarms that couldn't be stored."""
 
     @property
     def fleet_group(self) -> str:
@@ -50,17 +60,21 @@ class Names:
         Raises:
             InvalidInputError: AWS IoT takes no such name.
         """
-        return self.start_of_groups + _taken("group", group)
+        return self.adopted.get(group) or self.start_of_groups + _taken("group", group)
 
     def group_of(self, thing_group: str) -> str | None:
         """The group that a thing group stands for; None for those of others."""
+        for group, adopted in self.adopted.items():
+            if adopted == thing_group:
+                return group
         if not thing_group.startswith(self.start_of_groups):
             return None
         group = thing_group.removeprefix(self.start_of_groups)
         try:
-            return check_name("group", group)
+            check_name("group", group)
         except InvalidInputError:
             return None
+        return None if group in self.adopted else group
 
     @staticmethod
     def thing(device: str) -> str:

@@ -19,16 +19,19 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import AlreadyExistsError, EdgeFleetError
+from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.document_registry import DocumentRegistry
 from edgefleet.interfaces.values import Approval, ApprovalState
 from edgefleet.protocol.digest import blob_path
 from edgefleet_aws.blobs import S3BlobStore
 from edgefleet_aws.errors import code_of, translate
+from edgefleet_aws.proofs import prove
 from edgefleet_aws.state import S3StateStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from edgefleet.interfaces.abilities import Proof
     from edgefleet.interfaces.values import ModelVersion
     from edgefleet_aws.clients import Clients
     from edgefleet_aws.settings import AwsSettings
@@ -53,7 +56,7 @@ _DECISION = "edgefleet:decision"
 _ABSENT = {"ValidationException", "ResourceNotFound"}
 
 
-class SageMakerRegistry(DocumentRegistry):
+class SageMakerRegistry(CanProve, DocumentRegistry):
     """Model versions in S3 and SageMaker.
 
     Args:
@@ -66,6 +69,7 @@ class SageMakerRegistry(DocumentRegistry):
             S3BlobStore(clients, settings), S3StateStore(clients, settings), provider="aws"
         )
         self._clients = clients
+        self._settings = settings
         self._prefix = settings.prefix
         self._root = settings.root
 
@@ -74,6 +78,9 @@ class SageMakerRegistry(DocumentRegistry):
 
     def _translate(self, error: Exception) -> EdgeFleetError | None:
         return translate(error)
+
+    def _proofs(self) -> Iterator[Proof]:
+        return prove(self._clients, self._settings, ("registry",))
 
     # Records first, packages after them
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
 from edgefleet.plugins.provider import ProviderSettings
+from edgefleet.protocol.names import check_name
 from edgefleet.protocol.pointer import check_source
 
 MIB = 1 << 20
 # S3 user guide, "General purpose bucket naming rules"
 _BUCKET = r"^[a-z0-9](?:[a-z0-9.-]{1,61}[a-z0-9])$"
 _ROLE = r"^arn:aws[a-z\-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+$"  # SageMaker's RoleArn
+
+_THING_GROUP = r"^[a-zA-Z0-9:_-]{1,128}$"  # AWS IoT's ThingGroupName
 
 
 class AwsSettings(ProviderSettings):
@@ -40,6 +44,15 @@ class AwsSettings(ProviderSettings):
             ``runtime_wheels``.
         runtime_wheels: folder of wheels of the runtime and all that it needs, for every kind of
             device; relative to the profile file. Devices install them without an index.
+        thing_groups: thing groups of your own that are groups of the fleet, by the group's name,
+            such as ``{"line-3" = "PressShop"}``. Others are made, named ``PREFIX:GROUP``.
+        device_roles: names of the roles that the token exchange of devices which are core devices
+            already uses; ``edgefleet install`` gives them what the fleet's devices may do.
+        provision_group: group that new devices come into which register themselves with a claim
+            certificate; None for no such devices.
+        provision_hook: ARN of a Lambda function that AWS IoT asks about each new device.
+        fleet_indexing: have AWS IoT index the devices' reports, so that fleet queries find them.
+            It is a setting of the whole account and costs by the device.
         cache: where outputs of runs are kept on this machine; relative to the profile file.
     """
 
@@ -59,12 +72,33 @@ class AwsSettings(ProviderSettings):
     max_runtime_s: int = Field(default=86_400, ge=1, le=2_419_200)  # SageMaker's most is 28 days
     runtime_python: str | None = Field(default=None, pattern=r"^/[A-Za-z0-9_./-]+$")
     runtime_wheels: Path | None = None
+    thing_groups: dict[str, Annotated[str, Field(pattern=_THING_GROUP)]] = Field(
+        default_factory=dict
+    )
+    device_roles: tuple[Annotated[str, Field(pattern=r"^[\w+=,.@-]{1,64}$")], ...] = ()
+    provision_group: str | None = None
+    provision_hook: str | None = Field(default=None, pattern=r"^arn:aws[a-z-]*:lambda:\S+$")
+    fleet_indexing: bool = False
     cache: Path = Path(".edgefleet/aws")
 
     @field_validator("mirrors")
     @classmethod
     def _are_addresses(cls, mirrors: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(check_source(mirror) for mirror in mirrors)
+
+    @field_validator("provision_group")
+    @classmethod
+    def _is_a_group(cls, group: str | None) -> str | None:
+        return None if group is None else check_name("group", group)
+
+    @field_validator("thing_groups")
+    @classmethod
+    def _are_apart(cls, groups: dict[str, str]) -> dict[str, str]:
+        for group in groups:
+            check_name("group", group)
+        if len(set(groups.values())) < len(groups):
+            raise ValueError("one thing group for two groups")
+        return groups
 
     @property
     def root(self) -> str:

@@ -16,12 +16,15 @@ import time
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import ConflictError, EdgeFleetError
+from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.state import StateStore, Stored
 from edgefleet_aws.errors import code_of, translate
+from edgefleet_aws.proofs import prove
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from edgefleet.interfaces.abilities import Proof
     from edgefleet_aws.clients import Clients
     from edgefleet_aws.settings import AwsSettings
 
@@ -30,7 +33,7 @@ _MISSING = {"NoSuchKey", "404"}
 _LONGEST_PAUSE_S = 0.2  # about what a read and a write take
 
 
-class S3StateStore(StateStore):
+class S3StateStore(CanProve, StateStore):
     """Documents below ``s3://BUCKET/PREFIX/state/``, for any number of operators.
 
     Args:
@@ -42,6 +45,7 @@ class S3StateStore(StateStore):
 
     def __init__(self, clients: Clients, settings: AwsSettings) -> None:
         self._clients = clients
+        self._settings = settings
         self._bucket = settings.bucket
         self._root = f"{settings.prefix}/state/"
 
@@ -50,6 +54,9 @@ class S3StateStore(StateStore):
 
     def _translate(self, error: Exception) -> EdgeFleetError | None:
         return translate(error)
+
+    def _proofs(self) -> Iterator[Proof]:
+        return prove(self._clients, self._settings, ("state",))
 
     def _pause(self, share: float) -> None:
         time.sleep(share * _LONGEST_PAUSE_S)

@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING, BinaryIO
 import msgspec
 
 from edgefleet.errors import EdgeFleetError, InvalidInputError
+from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.telemetry import Telemetry
 from edgefleet.protocol.event import read_event
 from edgefleet.protocol.names import check_name
 from edgefleet.protocol.segment import SegmentName, parse_segment_path
 from edgefleet_aws.errors import translate
 from edgefleet_aws.names import Names
+from edgefleet_aws.proofs import prove
 from edgefleet_aws.reading import ObjectStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from edgefleet.interfaces.abilities import Proof
     from edgefleet.protocol.event import Event
     from edgefleet_aws.clients import Clients
     from edgefleet_aws.settings import AwsSettings
@@ -34,7 +37,7 @@ _log = logging.getLogger(__name__)
 MAX_MESSAGE = 128 << 10  # bytes; longer ones IoT Core didn't carry
 
 
-class S3Telemetry(Telemetry):
+class S3Telemetry(CanProve, Telemetry):
     """Events of a fleet's devices.
 
     Args:
@@ -46,6 +49,7 @@ class S3Telemetry(Telemetry):
 
     def __init__(self, clients: Clients, settings: AwsSettings) -> None:
         self._clients = clients
+        self._settings = settings
         self._bucket = settings.bucket
         self._prefix = settings.prefix
         self._names = Names(settings)
@@ -55,6 +59,9 @@ class S3Telemetry(Telemetry):
 
     def _translate(self, error: Exception) -> EdgeFleetError | None:
         return translate(error)
+
+    def _proofs(self) -> Iterator[Proof]:
+        return prove(self._clients, self._settings, ("telemetry",))
 
     def _segments(self) -> Iterator[SegmentName]:
         for device in self._devices():

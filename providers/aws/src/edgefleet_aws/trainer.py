@@ -21,16 +21,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import ConfigurationError, EdgeFleetError, LimitExceededError
+from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.trainer import Trainer
 from edgefleet.interfaces.training import RunState, RunStatus
 from edgefleet_aws import container_entry, datasets, outputs, source
 from edgefleet_aws.errors import code_of, translate
 from edgefleet_aws.instances import choose
+from edgefleet_aws.proofs import prove
 from edgefleet_aws.run_log import RunLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from edgefleet.interfaces.abilities import Proof
     from edgefleet.interfaces.training import Param, TrainingJob
     from edgefleet_aws.clients import Clients
     from edgefleet_aws.settings import AwsSettings
@@ -52,7 +55,7 @@ _TOO_LONG = {"MaxRuntimeExceeded", "MaxWaitTimeExceeded"}
 _ENDED = {"Completed", "Failed", "Stopped"}
 
 
-class SageMakerTrainer(Trainer):
+class SageMakerTrainer(CanProve, Trainer):
     """Runs scripts on SageMaker.
 
     Args:
@@ -75,6 +78,9 @@ class SageMakerTrainer(Trainer):
 
     def _translate(self, error: Exception) -> EdgeFleetError | None:
         return translate(error)
+
+    def _proofs(self) -> Iterator[Proof]:
+        return prove(self._clients, self._settings, ("trainer",))
 
     def _submit(self, job: TrainingJob) -> str:
         settings = self._settings

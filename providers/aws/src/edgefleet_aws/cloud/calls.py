@@ -22,6 +22,8 @@ _CREDENTIAL = re.compile(r"Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/")
 # Signing name -> boto3's name of the service, where they differ.
 _SERVICES = {"execute-api": "iot", "iotdata": "iot-data", "greengrass": "greengrassv2"}
 
+_QUERY = {"cloudformation", "iam", "sts"}  # services of the query protocol
+
 
 class Fault(Exception):  # noqa: N818 - AWS's word
     """An answer that says no.
@@ -193,6 +195,11 @@ def answer_json(
 def answer_fault(call: Call, start: StartResponse, fault: Fault) -> Iterable[bytes]:
     """Answer no, in the protocol of the called service."""
     call.swallow()
+    if call.service in _QUERY:
+        error = (
+            f"<Error><Code>{fault.code}</Code><Message>{escape(fault.message)}</Message></Error>"
+        )
+        return answer_xml(start, fault.status, f"<ErrorResponse>{error}</ErrorResponse>")
     if call.service != "s3":
         said = {"__type": fault.code, "message": fault.message, **fault.members}
         return answer_json(start, fault.status, said, fault=fault.code)

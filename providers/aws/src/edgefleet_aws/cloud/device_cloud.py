@@ -11,6 +11,7 @@ Rules kept here, each in ``mock_rules.md``:
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import json
 import logging
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from moto.iam.models import iam_backends
 from moto.iot.models import iot_backends
 from moto.iotdata.models import iotdata_backends
+from moto.logs.models import logs_backends
 
 from edgefleet.errors import AccessDeniedError, InvalidInputError, LimitExceededError
 from edgefleet_aws.cloud.core_device import CoreFacts
@@ -87,6 +89,8 @@ class DeviceCloud:
         self._keys: dict[str, tuple[str, dt.datetime]] = {}
         self.role_alias = ""
         """The role behind this alias bounds what devices' keys may do."""
+        self.own_aliases: dict[str, str] = {}
+        """The role aliases of things whose nucleus was set up with another."""
         self.expired: set[str] = set()
         """Things whose keys have ended, and whose token exchange gives them no newer ones."""
         self.devices: dict[str, Known] = {}
@@ -97,6 +101,7 @@ class DeviceCloud:
             self._receivers.clear()
             self._keys.clear()
         self.expired.clear()
+        self.own_aliases.clear()
         self.devices.clear()
 
     def kept(self) -> Any:  # noqa: ANN401 - JSON
@@ -194,7 +199,31 @@ class DeviceCloud:
             s3 = action.get("s3")
             if s3 is not None:
                 key = _FUNCTION.sub(lambda found: self._function(found, topic), s3["key"])
-                self._put(s3["bucketName"], key, payload)
+                try:
+                    self._put(s3["bucketName"], key, payload)
+                except Exception as error:  # noqa: BLE001 - whatever S3 refuses with
+                    self._tell(rule, topic, payload, error)
+
+    def _tell(self, rule: Any, topic: str, payload: bytes, error: Exception) -> None:  # noqa: ANN401
+        """Carry out a rule's error action.
+
+        https://docs.aws.amazon.com/iot/latest/developerguide/rule-error-handling.html
+        """
+        wanted = (rule.error_action or {}).get("cloudwatchLogs")
+        if wanted is None:
+            return
+        said = {
+            "ruleName": rule.rule_name,
+            "topic": topic,
+            "base64OriginalPayload": base64.b64encode(payload).decode(),
+            "failures": [{"failedAction": "S3Action", "errorMessage": str(error)}],
+        }
+        now = self._clock()
+        logs = logs_backends[ACCOUNT][self.region]
+        group, stream = wanted["logGroupName"], f"{now:%Y/%m/%d}/{secrets.token_hex(8)}"
+        logs.create_log_stream(group, stream)
+        entry = {"timestamp": round(now.timestamp() * 1000), "message": json.dumps(said)}
+        logs.put_log_events(group, stream, [entry])
 
     def _function(self, found: re.Match[str], topic: str) -> str:
         """The value of a substitution template.
@@ -220,6 +249,7 @@ class DeviceCloud:
         backend = iot_backends[ACCOUNT][self.region]
         groups = backend.list_thing_groups_for_thing(thing)
         targets = [group["groupArn"] for group in groups]
+        targets += backend.list_thing_principals(thing)  # its certificates
         return [
             _document(policy.document)
             for target in targets
@@ -250,8 +280,10 @@ class DeviceCloud:
         return thing, self._clock() < until and thing not in self.expired
 
     def may(self, thing: str, action: str, resource: str) -> bool:
-        """Whether the role behind the devices' role alias lets a device do something."""
-        alias = iot_backends[ACCOUNT][self.region].role_aliases.get(self.role_alias)
+        """Whether the role behind a device's role alias lets it do something."""
+        alias = iot_backends[ACCOUNT][self.region].role_aliases.get(
+            self.own_aliases.get(thing, self.role_alias)
+        )
         if alias is None:
             return False
         iam = iam_backends[ACCOUNT]["aws"]

@@ -11,21 +11,25 @@ from moto.iot.models import iot_backends
 from moto.iotdata.models import iotdata_backends
 from moto.s3.models import s3_backends
 
+from edgefleet_aws.cloud.calls import Call, Fault
 from edgefleet_aws.cloud.cloudformation import CloudFormation
 from edgefleet_aws.cloud.components import Components
 from edgefleet_aws.cloud.core_devices import CoreDevices
 from edgefleet_aws.cloud.deployments import Deployments
 from edgefleet_aws.cloud.device_bucket import DeviceBucket
 from edgefleet_aws.cloud.device_cloud import DeviceCloud
+from edgefleet_aws.cloud.indexing import Indexing
 from edgefleet_aws.cloud.moto_state import Things
 from edgefleet_aws.cloud.packages import ACCOUNT
+from edgefleet_aws.cloud.provisioning import Provisioning
 from edgefleet_aws.cloud.rest_json import RestJsonMount, invalid_in_iot
 from edgefleet_aws.cloud.site import Site
 from edgefleet_aws.cloud.stacks import Stacks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
+    from wsgiref.types import StartResponse
 
     from edgefleet_aws.cloud.keeping import Part
     from edgefleet_aws.cloud.server import Mount
@@ -43,6 +47,7 @@ class Greengrass:
     Attributes:
         devices: what they reach.
         site: where they stand.
+        provisioning: by which new ones register themselves.
     """
 
     def __init__(
@@ -76,11 +81,19 @@ class Greengrass:
                 **cores.operations(),
             }
         )
-        mounts["iot"] = RestJsonMount({}, whole=False, refusal=invalid_in_iot)
+        self._indexing = Indexing()
+        self.provisioning = Provisioning(region, clock)
+        mounts["iot"] = _Iot(
+            {**self._indexing.operations(), **self.provisioning.operations()},
+            whole=False,
+            refusal=invalid_in_iot,
+        )
         mounts["iot-data"] = RestJsonMount(
             {"Publish": self._publish}, whole=False, refusal=invalid_in_iot
         )
-        self._stacks = CloudFormation(Stacks(region), f"arn:aws:cloudformation:{region}:{ACCOUNT}")
+        self._stacks = CloudFormation(
+            Stacks(region, self.provisioning), f"arn:aws:cloudformation:{region}:{ACCOUNT}"
+        )
         mounts["cloudformation"] = self._stacks
         mounts["s3"] = DeviceBucket(self.devices, mounts.get("s3"))
 
@@ -102,6 +115,8 @@ class Greengrass:
         """Shut devices down, and forget all that belongs to devices; may be called twice."""
         self.site.stop()
         self._stacks.clear()
+        self._indexing.clear()
+        self.provisioning.clear()
         self._components.clear()
         self._deployments.clear()
         self.devices.clear()
@@ -122,6 +137,18 @@ class Greengrass:
 
 def _put(bucket: str, key: str, data: bytes) -> None:
     s3_backends[ACCOUNT]["aws"].put_object(bucket, key, data)
+
+
+class _Iot(RestJsonMount):
+    """AWS IoT; moto answers 500 to a group below one that isn't there."""
+
+    def answer(self, call: Call, start: StartResponse) -> Iterable[bytes] | None:
+        if call.operation == "CreateThingGroup":
+            parent = call.json().get("parentGroupName")
+            groups = iot_backends[ACCOUNT][call.region].thing_groups.values()
+            if parent and all(one.thing_group_name != parent for one in tuple(groups)):
+                raise Fault("ResourceNotFoundException", f"no thing group {parent}", 404)
+        return super().answer(call, start)
 
 
 class _MotoThings:

@@ -20,6 +20,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
+from edgefleet_aws.cloud import principals
 from edgefleet_aws.cloud.calls import Call, Fault, answer_fault, answer_json, read_call
 from edgefleet_aws.cloud.strictness import (
     ModelError,
@@ -208,13 +209,13 @@ class CloudServer:
     ) -> Iterable[bytes]:
         call = call or read_call(environ)
         mount = self.mounts.get(call.service)
-        if mount is not None:
-            try:
-                answer = mount.answer(call, start)
-            except Fault as fault:
-                return answer_fault(call, start, fault)
-            if answer is not None:
-                return answer
+        try:
+            principals.check(call)
+            answer = None if mount is None else mount.answer(call, start)
+        except Fault as fault:
+            return answer_fault(call, start, fault)
+        if answer is not None:
+            return answer
         # moto looks at a condition and writes in two steps, between which another may write.
         conditional = "HTTP_IF_MATCH" in environ or "HTTP_IF_NONE_MATCH" in environ
         with self._conditional if conditional else nullcontext():
