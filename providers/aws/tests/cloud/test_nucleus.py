@@ -74,8 +74,11 @@ def test_a_component_that_keeps_dying_is_broken_and_its_device_unhealthy(bench: 
     bench.deploy(bench.component("camera", run="echo started; exit 3"), **KEEP)
     bench.until(lambda: bench.nucleus.state == {"camera": "BROKEN"})
     assert bench.nucleus.log("camera") == ["started"] * 3
-    core = bench.greengrass.get_core_device(coreDeviceThingName="cam-1")
-    assert core["status"] == "UNHEALTHY"
+
+    def status() -> str:
+        return str(bench.greengrass.get_core_device(coreDeviceThingName="cam-1")["status"])
+
+    bench.until(lambda: status() == "UNHEALTHY")
 
 
 def test_a_failed_install_fails_the_deployment_and_tells_what_it_printed(bench: Bench) -> None:

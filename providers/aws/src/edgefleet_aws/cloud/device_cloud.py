@@ -23,7 +23,12 @@ from moto.iam.models import iam_backends
 from moto.iot.models import iot_backends
 from moto.iotdata.models import iotdata_backends
 
-from edgefleet.errors import AccessDeniedError, InvalidInputError, LimitExceededError
+from edgefleet.errors import (
+    AccessDeniedError,
+    InvalidInputError,
+    LimitExceededError,
+    UnavailableError,
+)
 from edgefleet_aws.cloud.packages import ACCOUNT
 from edgefleet_aws.cloud.policies import allows
 from edgefleet_aws.cloud.topics import matches, too_deep
@@ -89,6 +94,8 @@ class DeviceCloud:
         """The role behind this alias bounds what devices' keys may do."""
         self.expired: set[str] = set()
         """Things whose keys have ended, and whose token exchange gives them no newer ones."""
+        self.offline: set[str] = set()
+        """Things without a network."""
         self.devices: dict[str, Known] = {}
 
     def clear(self) -> None:
@@ -97,7 +104,11 @@ class DeviceCloud:
             self._receivers.clear()
             self._keys.clear()
         self.expired.clear()
+        self.offline.clear()
         self.devices.clear()
+
+    def online(self, thing: str) -> bool:
+        return thing not in self.offline
 
     # -- deployments
 
@@ -123,8 +134,13 @@ class DeviceCloud:
             raise LimitExceededError(f"a message has {len(payload)} bytes, 128 KB are allowed")
         if too_deep(topic):
             raise InvalidInputError(f"topic {topic!r} has too many slashes")
+        self._reach(thing)
         self._check(thing, "iot:Publish", f"topic/{topic}")
         self.deliver(topic, payload)
+
+    def _reach(self, thing: str) -> None:
+        if not self.online(thing):
+            raise UnavailableError(f"{thing} has no network")
 
     def deliver(self, topic: str, payload: bytes) -> None:
         """Hand a message on: to a shadow, to rules, to those who subscribed."""
@@ -211,6 +227,7 @@ class DeviceCloud:
     # -- keys
 
     def keys(self, thing: str) -> Mapping[str, str]:
+        self._reach(thing)
         until = self._clock() + dt.timedelta(seconds=-1.0 if thing in self.expired else KEYS_S)
         key = "ASIA" + secrets.token_hex(8).upper()
         with self._lock:
