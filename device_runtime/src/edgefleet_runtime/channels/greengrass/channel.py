@@ -51,6 +51,7 @@ from edgefleet_runtime.channels.greengrass.settings import (
     Settings,
     read_settings,
 )
+from edgefleet_runtime.retry import RetryTimer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -99,6 +100,7 @@ class GreengrassChannel(Channel):
         self._lock = threading.Lock()
         self._watching = False
         self._read_at = 0.0
+        self._retry = RetryTimer(time.monotonic)
         self._settings = Settings()
         self._invoker: Invoker | None = None
         self._listening = False
@@ -144,6 +146,9 @@ class GreengrassChannel(Channel):
 
     def wait(self, timeout_s: float) -> bool:
         left = self._read_at + self._read_again_s - time.monotonic()
+        again = self._retry.due_in_s()
+        if again is not None:
+            left = min(left, again)
         if self._woken.wait(max(0.0, min(timeout_s, left))) or left <= timeout_s:
             self._woken.clear()
             return True
@@ -161,6 +166,16 @@ class GreengrassChannel(Channel):
     def _current(self) -> Settings:
         """The configuration, read now and watched from before it was read."""
         self._read_at = time.monotonic()
+        self._retry.cancel()
+        try:
+            self._read()
+        except EdgeFleetError:
+            self._retry.wait()  # a nucleus that restarts is back soon
+            raise
+        self._retry.reset()
+        return self._settings
+
+    def _read(self) -> None:
         with self._lock:
             watching, self._watching = self._watching, True
         if not watching:
@@ -175,7 +190,6 @@ class GreengrassChannel(Channel):
             self._settings = read_settings(configuration)
         self._listen()
         self._hear_of_updates()
-        return self._settings
 
     def _listen(self) -> None:
         """Hear operators' requests; without them the device does all else."""

@@ -135,8 +135,8 @@ class ComponentProcess:
             await asyncio.wait_for(process.wait(), STOP_S)
         except TimeoutError:
             _signal(process, signal.SIGKILL)
-            await process.wait()
-            return False
+            # It may have ended by itself, and this process have slept.
+            return await process.wait() != -signal.SIGKILL
         return True
 
     def log(self, last: int) -> list[str]:

@@ -228,6 +228,8 @@ class DeviceCloud:
 
     def keys(self, thing: str) -> Mapping[str, str]:
         self._reach(thing)
+        if self.role_alias not in iot_backends[ACCOUNT][self.region].role_aliases:
+            raise AccessDeniedError(f"there is no role alias {self.role_alias!r}")
         until = self._clock() + dt.timedelta(seconds=-1.0 if thing in self.expired else KEYS_S)
         key = "ASIA" + secrets.token_hex(8).upper()
         with self._lock:
@@ -238,6 +240,14 @@ class DeviceCloud:
             "Token": secrets.token_hex(40),
             "Expiration": until.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
+
+    def forget_keys(self, thing: str) -> None:
+        """Let the keys that a device holds end now; it can get others."""
+        past = self._clock() - dt.timedelta(seconds=1)
+        with self._lock:
+            for key, (owner, _) in self._keys.items():
+                if owner == thing:
+                    self._keys[key] = (owner, past)
 
     def thing_of(self, key: str) -> tuple[str, bool] | None:
         """The device that a key was given to, and whether it still holds; None for other keys."""
