@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from edgefleet.deployment import Deployment
     from edgefleet.fleet import Fleet
     from edgefleet.protocol.report import Report
+    from edgefleet_aws.cloud.nucleus import Nucleus
 
 TIMEOUT_S = 120.0  # of a machine that has much else to do
 GROUP = "line-3"
@@ -136,6 +137,40 @@ def test_a_device_whose_keys_ended_without_a_network_goes_on_with_newer_ones(
     devices.offline.discard(LITE)
     arrives(deployment)
     assert report_of(fleet, LITE).health.started == before
+
+
+@pytest.mark.parametrize("device", [CLASSIC, LITE])
+def test_what_a_device_tells_without_a_network_arrives_when_it_has_one(
+    session: MockSession, cloud: AwsMock, fleet: Fleet, device: str
+) -> None:
+    devices = cloud.fleet.greengrass.devices
+    session.kill_device(device)
+    before, since = len(starts(fleet, device)), report_of(fleet, device).health.started
+    nucleus = cloud.fleet.greengrass.site.nucleus(device)
+    log = len(nucleus.log(RUNTIME, 10**6))
+    devices.offline.add(device)
+    session.start_device(device)
+    until(lambda: bool(nucleus.kept) or "the report waits" in said_since(nucleus, log))
+    devices.offline.discard(device)
+    until(lambda: report_of(fleet, device).health.started > since)
+    until(lambda: len(starts(fleet, device)) > before)
+
+
+def said_since(nucleus: Nucleus, lines: int) -> str:
+    return "\n".join(nucleus.log(RUNTIME, 10**6)[lines:])
+
+
+def starts(fleet: Fleet, device: str) -> list[object]:
+    """What a device told of its runtime's starts."""
+    found = fleet.events(kind="health", device=device)
+    return [one for one in found if b'"started"' in bytes(one.data)]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 # ---------------------------------------------------------------------------------------- access

@@ -124,6 +124,11 @@ class Nucleus:
         return self._ipc.path
 
     @property
+    def kept(self) -> int:
+        """Messages that wait for the network."""
+        return len(self._outbox)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is left to carry out."""
         return all(one.id in self._done for one in self._cloud.wanted(self.thing))

@@ -33,6 +33,10 @@ class Outbox:
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._sending = asyncio.Lock()
 
+    def __len__(self) -> int:
+        """Messages that wait."""
+        return len(self._waiting)
+
     async def put(self, topic: str, payload: bytes) -> None:
         """Publish, or keep for later where this nucleus does.
 
