@@ -221,6 +221,7 @@ class Node:
             watch = threading.Thread(target=watch_parent, args=(loop, stop), daemon=True)
             watch.start()
         self._channel.serve(asker(lambda: self._server.endpoint))
+        self._channel.delay_restarts(lambda: self._driver.busy)
         self._spool.start()
         self._worker.start()
         if self._otlp is not None:

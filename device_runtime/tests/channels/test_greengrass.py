@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from edgefleet.errors import (
     DocumentError,
     EdgeFleetError,
     InvalidInputError,
+    NotFoundError,
     ThrottledError,
     UnavailableError,
 )
@@ -28,10 +31,11 @@ from edgefleet.protocol.report import MAX_BYTES, Health, Report
 from edgefleet_runtime.channels.greengrass.channel import MAX_MESSAGE, packed, shadow_update
 from edgefleet_runtime.channels.greengrass.credentials import (
     ADDRESS_VARIABLE,
+    EARLY_S,
     TOKEN_VARIABLE,
     TokenExchange,
 )
-from edgefleet_runtime.channels.greengrass.invoke import Invoker
+from edgefleet_runtime.channels.greengrass.invoke import WORKERS, Invoker
 from edgefleet_runtime.channels.greengrass.s3 import Bucket
 from edgefleet_runtime.channels.greengrass.settings import Settings, read_settings
 from edgefleet_runtime.channels.requests import Reply, Request, asker
@@ -208,6 +212,29 @@ def test_what_token_exchange_refuses_is_told_apart(
         TokenExchange(exchange.address, "token").keys()
 
 
+def test_a_token_exchange_that_hangs_is_given_up_on() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # takes connections, answers nothing
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        with pytest.raises(UnavailableError, match="no answer"):
+            TokenExchange(address, "token", timeout_s=0.05).keys()
+
+
+def test_a_clock_that_runs_ahead_is_named_in_the_cure(exchange: Endpoint) -> None:
+    exchange.answer = (200, keys("2020-01-01T00:00:00Z"))
+    with pytest.raises(AccessExpiredError, match="clock"):
+        TokenExchange(exchange.address, "token").keys()
+
+
+def test_keys_that_still_hold_are_used_while_no_newer_ones_come(exchange: Endpoint) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=EARLY_S / 2)
+    exchange.answer = (200, keys(soon.isoformat()))
+    service = TokenExchange(exchange.address, "token")
+    first = service.keys()
+    exchange.answer = (500, b"")
+    assert service.keys() == first
+    assert len(exchange.seen) == 2
+
+
 def test_keys_are_asked_of_this_machine_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ADDRESS_VARIABLE, "http://attacker.example/keys")
     monkeypatch.setenv(TOKEN_VARIABLE, "token")
@@ -244,6 +271,7 @@ def test_a_blob_is_read_with_a_signed_request(bucket: Bucket, endpoint: Endpoint
         ((400, "ExpiredToken"), AccessExpiredError),
         ((403, "RequestTimeTooSkewed"), AccessExpiredError),
         ((403, "AccessDenied"), AccessDeniedError),
+        ((404, "NoSuchKey"), NotFoundError),
         ((503, "SlowDown"), ThrottledError),
     ],
 )
@@ -330,6 +358,21 @@ def test_a_server_that_does_not_answer_is_told() -> None:
 
     (answer,) = answered(ask, message()).values()
     assert answer == {"error": "it is down"}
+
+
+def test_a_full_disk_ends_no_thread_that_answers() -> None:
+    uploads = Uploads()
+    full = [OSError(errno.ENOSPC, "no space left")] * WORKERS
+
+    def upload(name: str, path: Path) -> None:
+        if full:
+            raise full.pop()
+        uploads(name, path)
+
+    invoker = Invoker(lambda _: Reply(200, {}, b""), upload)
+    for number in range(WORKERS + 1):
+        invoker.received(message(id=f"{number:032x}"))
+    assert uploads.came.wait(TIMEOUT_S)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from device_runtime.tests.reconciler.rig import Rig, serving
-from device_runtime.tests.support import OTHER_FLEET, details
+from device_runtime.tests.support import OTHER_FLEET, MemoryChannel, details
 from edgefleet.protocol.pointer import Cohort, in_cohort
 from edgefleet.protocol.release import EMPTY, RuntimeSettings
 
@@ -170,6 +170,20 @@ def test_a_pointer_that_comes_while_another_release_is_fetched_wins(rig: Rig) ->
     rig.settle()
     assert rig.driver.state.running == quick
     assert [model.content["factor"] for model in rig.engine.opened] == [3]
+
+
+def test_it_says_that_it_is_busy_while_a_release_is_on_its_way(tmp_path: Path) -> None:
+    """If this fails, an agent that asks before it restarts the runtime gets a wrong answer."""
+    seen: list[bool] = []
+
+    class Watching(MemoryChannel):
+        def source(self, address: str) -> None:
+            seen.append(device.driver.busy)
+
+    device = Rig(tmp_path, channel=Watching())
+    serving(device)
+    assert set(seen) == {True}
+    assert not device.driver.busy
 
 
 # ------------------------------------------------------------------------------------- rejections

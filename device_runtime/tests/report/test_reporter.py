@@ -33,6 +33,7 @@ class Rig:
     now: Report = field(default_factory=report)
     channel: MemoryChannel = field(default_factory=MemoryChannel)
     clock: Clock = field(default_factory=Clock)
+    jitter: random.Random = field(default_factory=lambda: random.Random(1))
 
     def __post_init__(self) -> None:
         self.reporter = self.started(1)
@@ -44,7 +45,7 @@ class Rig:
             heartbeat_s=lambda: 100.0,
             starts=starts,
             clock=self.clock,
-            jitter=random.Random(1),
+            jitter=self.jitter,
         )
 
     def turn(self, after_s: float = 0.0) -> int:
@@ -64,6 +65,13 @@ def test_the_first_report_goes_at_once_and_the_next_with_the_heartbeat(rig: Rig)
     assert rig.turn() == 1
     assert rig.turn(after_s=89) == 0
     assert rig.turn(after_s=11) == 1
+
+
+def test_heartbeats_of_devices_that_reported_together_spread_out() -> None:
+    rigs = [Rig(jitter=random.Random(seed)) for seed in range(100)]
+    due = [rig.reporter.turn() for rig in rigs]
+    assert max(due) - min(due) > 9
+    assert len(set(due)) == 100
 
 
 def test_the_turn_says_when_the_next_report_is_due(rig: Rig) -> None:

@@ -96,6 +96,15 @@ class Channel(ABC):
         """
         del ask
 
+    def delay_restarts(self, busy: Callable[[], bool]) -> None:
+        """Let whoever restarts this process wait a little, where this channel can: called once.
+
+        Args:
+            busy: whether something is under way now that a restart would undo; may be called by
+                any thread.
+        """
+        del busy
+
     @abstractmethod
     def close(self) -> None:
         """Disconnect."""

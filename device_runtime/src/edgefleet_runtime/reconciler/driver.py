@@ -83,6 +83,8 @@ class Driver:
         self.state = m.State(device=device, fleet=fleet)
         self.rack = rack
         self._improver = improver
+        self.busy = False
+        """Whether a release is being fetched, tested or swapped in; any thread may look."""
         self.outside = Outside(channel)
         self._ledger = Ledger(memory_file, on_event)
         self._trial = Trial(healthy_after_s=healthy_after_s, clock=clock, alarm=channel.wake)
@@ -165,6 +167,7 @@ class Driver:
         if isinstance(action, m.Rest | m.Wait):
             return False
         self._improver.drop()
+        self.busy = True
         try:
             events = self._hands.perform(action, self.state)
         except CancelledError:
@@ -176,6 +179,8 @@ class Driver:
         except Exception as error:  # noqa: BLE001 - serving goes on whatever engines raise
             _log.exception("release %s", short(action.release))
             events = (self._failed(action, m.Failed(action.release, said(error))),)
+        finally:
+            self.busy = False
         for event in events:
             self.state = m.apply(self.state, event)
             if isinstance(event, m.Swapped):

@@ -15,6 +15,11 @@ from edgefleet_aws.names import RELEASE, RELEASE_VERSION, RUNTIME, SHADOW, Names
 _FORMAT = "2020-01-25"
 _PUBLISHER = "EdgeFleet"
 _DEVICE = "{iot:thingName}"
+RUN_OPTIONS = (
+    "--root {work:path}/state --device {iot:thingName} --channel greengrass "
+    "-o artifacts={artifacts:decompressedPath}"
+)
+"""Of ``edgefleet_runtime run``; the last tells the runtime when a newer version of it has come."""
 # Both nuclei take it: the light one passes over manifests that name no runtime.
 _PLATFORM = {"os": "linux", "runtime": "*"}
 
@@ -89,8 +94,7 @@ def runtime_recipe(
 
 def run_lifecycle(python: str) -> dict[str, Any]:
     """The runtime's scripts where that Python has it installed already."""
-    options = "--root {work:path}/state --device {iot:thingName} --channel greengrass"
-    return {"run": f"exec {python} -m edgefleet_runtime run {options}"}
+    return {"run": f"exec {python} -m edgefleet_runtime run {RUN_OPTIONS}"}
 
 
 def encoded(recipe: dict[str, Any]) -> bytes:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from edgefleet.errors import ConfigurationError
 from edgefleet_aws.errors import code_of
 from edgefleet_aws.names import RUNTIME
+from edgefleet_aws.recipes import RUN_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,13 +49,12 @@ class Archive(NamedTuple):
         """Scripts that install and run what is in it."""
         wheels, site = f"{{artifacts:decompressedPath}}/{self.name}", f"{{work:path}}/{self.name}"
         pip = "python3 -m pip install --quiet --no-index --disable-pip-version-check"
-        options = "--root {work:path}/state --device {iot:thingName} --channel greengrass"
         return {
             "install": {
                 "script": f"{pip} -f {wheels} --upgrade --target {site} '{NEEDS}'",
                 "timeout": INSTALL_S,
             },
-            "run": f"exec env PYTHONPATH={site} python3 -m edgefleet_runtime run {options}",
+            "run": f"exec env PYTHONPATH={site} python3 -m edgefleet_runtime run {RUN_OPTIONS}",
         }
 
 

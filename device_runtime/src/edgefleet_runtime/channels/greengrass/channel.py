@@ -13,6 +13,7 @@ Rules kept here:
   write is its policy's affair: only below ``devices/<thing>/``.
 - Operators' requests come on the device's topic ``…/invoke``; answers are objects in S3.
 - A nucleus that is away, and keys that ended, lose nothing: the runtime repeats.
+- An update that would restart the runtime waits as `restarts` says.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import logging
 import os
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
@@ -41,6 +43,7 @@ from edgefleet_runtime.channels.base import Channel
 from edgefleet_runtime.channels.greengrass.credentials import TokenExchange
 from edgefleet_runtime.channels.greengrass.invoke import Invoker
 from edgefleet_runtime.channels.greengrass.ipc import Nucleus
+from edgefleet_runtime.channels.greengrass.restarts import STEP_S, Restarts
 from edgefleet_runtime.channels.greengrass.s3 import Bucket
 from edgefleet_runtime.channels.greengrass.settings import (
     COMPONENT,
@@ -48,10 +51,10 @@ from edgefleet_runtime.channels.greengrass.settings import (
     Settings,
     read_settings,
 )
+from edgefleet_runtime.retry import RetryTimer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from edgefleet.protocol.event import Event
     from edgefleet_runtime.channels.requests import Reply, Request
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 READ_AGAIN_S = 60.0
+ARTIFACTS = "artifacts"  # the only option
 THING_VARIABLE = "AWS_IOT_THING_NAME"
 MAX_MESSAGE = 128 << 10  # bytes of an MQTT message that IoT Core takes
 _START, _END = b'{"events":[', b"]}"  # of a message of hot events
@@ -71,30 +75,47 @@ class GreengrassChannel(Channel):
 
     Args:
         device: the thing's name.
+        artifacts: folder of the component's artifacts, this version's; None where it has none.
         read_again_s: seconds after which the configuration is read without being told.
+        put_off_s: seconds for which a restart is put off at once.
     """
 
-    options = {}  # noqa: RUF012 - a ClassVar in the base
+    options = {  # noqa: RUF012 - a ClassVar in the base
+        ARTIFACTS: "folder of this version's artifacts, which tells when a newer one comes"
+    }
 
-    def __init__(self, device: str, *, read_again_s: float = READ_AGAIN_S) -> None:
+    def __init__(
+        self,
+        device: str,
+        *,
+        artifacts: Path | None = None,
+        read_again_s: float = READ_AGAIN_S,
+        put_off_s: float = STEP_S,
+    ) -> None:
         self._device = check_name("device", device)
+        self._artifacts = artifacts
         self._read_again_s = read_again_s
+        self._put_off_s = put_off_s
         self._woken = threading.Event()
         self._lock = threading.Lock()
         self._watching = False
         self._read_at = 0.0
+        self._retry = RetryTimer(time.monotonic)
         self._settings = Settings()
         self._invoker: Invoker | None = None
         self._listening = False
+        self._restarts: Restarts | None = None
+        self._announced = False
         self._exchange = TokenExchange.from_environment()
         self._nucleus = Nucleus.from_environment(lost=self._lost)
 
     @classmethod
     def from_options(cls, options: Mapping[str, str], *, device: str) -> Self:
-        if options:
+        unknown = sorted(options.keys() - cls.options.keys())
+        if unknown:
             raise ConfigurationError(
-                f"channel greengrass: unknown options {sorted(options)}",
-                cure="give it none: what it needs comes from the nucleus and the deployment",
+                f"channel greengrass: unknown options {unknown}",
+                cure=f"give it {ARTIFACTS} only: all else comes from nucleus and deployment",
             )
         thing = os.environ.get(THING_VARIABLE, device)
         if thing != device:
@@ -102,7 +123,8 @@ class GreengrassChannel(Channel):
                 f"the device is called {device!r} and its thing {thing!r}",
                 cure=f"start the runtime with --device {thing}",
             )
-        return cls(device)
+        artifacts = options.get(ARTIFACTS)
+        return cls(device, artifacts=None if artifacts is None else Path(artifacts))
 
     # -- coming
 
@@ -124,6 +146,9 @@ class GreengrassChannel(Channel):
 
     def wait(self, timeout_s: float) -> bool:
         left = self._read_at + self._read_again_s - time.monotonic()
+        again = self._retry.due_in_s()
+        if again is not None:
+            left = min(left, again)
         if self._woken.wait(max(0.0, min(timeout_s, left))) or left <= timeout_s:
             self._woken.clear()
             return True
@@ -135,12 +160,22 @@ class GreengrassChannel(Channel):
     def _lost(self) -> None:
         """The connection or the subscription ended: read and subscribe again."""
         with self._lock:
-            self._watching = self._listening = False
+            self._watching = self._listening = self._announced = False
         self._woken.set()
 
     def _current(self) -> Settings:
         """The configuration, read now and watched from before it was read."""
         self._read_at = time.monotonic()
+        self._retry.cancel()
+        try:
+            self._read()
+        except EdgeFleetError:
+            self._retry.wait()  # a nucleus that restarts is back soon
+            raise
+        self._retry.reset()
+        return self._settings
+
+    def _read(self) -> None:
         with self._lock:
             watching, self._watching = self._watching, True
         if not watching:
@@ -154,7 +189,7 @@ class GreengrassChannel(Channel):
         if configuration is not None:
             self._settings = read_settings(configuration)
         self._listen()
-        return self._settings
+        self._hear_of_updates()
 
     def _listen(self) -> None:
         """Hear operators' requests; without them the device does all else."""
@@ -172,6 +207,40 @@ class GreengrassChannel(Channel):
             with self._lock:
                 self._listening = False
             _log.info("operators' requests can't come: %s", error.message)
+
+    def delay_restarts(self, busy: Callable[[], bool]) -> None:
+        self._restarts = Restarts(busy, self._artifacts, step_s=self._put_off_s)
+        self._woken.set()
+
+    def _hear_of_updates(self) -> None:
+        """Subscribe to what restarts the runtime; a nucleus that tells nothing just restarts it."""
+        restarts = self._restarts
+        with self._lock:
+            if restarts is None or self._announced:
+                return
+            self._announced = True
+
+        def announced(deployment: str, nucleus_restarts: bool) -> None:  # noqa: FBT001 - as it comes
+            wait_s = restarts.wait_s(deployment, nucleus_restarts=nucleus_restarts)
+            # In a thread of its own: this one is the connection's, and must not wait for it.
+            answer = threading.Thread(target=self._put_off, args=(deployment, wait_s), daemon=True)
+            answer.start()
+
+        try:
+            if not self._nucleus.announce_updates(announced):
+                _log.info("this nucleus doesn't ask before it restarts the runtime")
+        except EdgeFleetError as error:
+            with self._lock:
+                self._announced = False
+            _log.info("updates can't be put off: %s", error.message)
+
+    def _put_off(self, deployment: str, wait_s: float) -> None:
+        if wait_s:
+            _log.info("a restart waits %.0f s for what is under way", wait_s)
+        try:
+            self._nucleus.put_off(deployment, wait_s)
+        except EdgeFleetError as error:
+            _log.info("the nucleus didn't hear when it may update: %s", error.message)
 
     def serve(self, ask: Callable[[Request], Reply]) -> None:
         self._invoker = Invoker(ask, self.upload)

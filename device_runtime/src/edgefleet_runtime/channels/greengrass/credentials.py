@@ -31,6 +31,7 @@ TIMEOUT_S = 20.0  # the nucleus may have to ask AWS over a slow link
 EARLY_S = 300.0  # ask for new keys while the old ones still hold for a transfer
 MAX_BYTES = 64 << 10  # of an answer
 _CURE = "check the role alias of the device's certificate, and the role behind it"
+_CLOCK = "set the device's clock; or let the nucleus reach AWS, which renews them"
 
 
 class Keys(NamedTuple):
@@ -48,11 +49,18 @@ class Keys(NamedTuple):
 
 
 class TokenExchange:
-    """Gives the current keys; may be asked by several threads."""
+    """Gives the current keys; may be asked by several threads.
 
-    def __init__(self, address: str, token: str) -> None:
+    Args:
+        address: of the service.
+        token: that it wants to see.
+        timeout_s: longest wait for the next byte.
+    """
+
+    def __init__(self, address: str, token: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self._address = address
         self._token = token
+        self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._keys: Keys | None = None
 
@@ -100,7 +108,7 @@ class TokenExchange:
                 return old
             raise
         if keys.until_s < time.time():
-            raise AccessExpiredError("the token exchange service gives expired keys", cure=_CURE)
+            raise AccessExpiredError("the token exchange service gives expired keys", cure=_CLOCK)
         return keys
 
     def _answer(self) -> bytes:
@@ -108,7 +116,7 @@ class TokenExchange:
         # No proxy: the service is on this machine.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(request, timeout=TIMEOUT_S) as reply:
+            with opener.open(request, timeout=self._timeout_s) as reply:
                 answer: bytes = reply.read(MAX_BYTES)
         except urllib.error.HTTPError as error:
             with error:

@@ -85,8 +85,8 @@ class Invoker:
                 continue
             try:
                 self._answer(message)
-            except EdgeFleetError as error:
-                _log.warning("an answer to an operator is lost: %s", error.message)
+            except (EdgeFleetError, OSError) as error:  # a full disk, too, must not end the thread
+                _log.warning("an answer to an operator is lost: %s", error)
 
     def _answer(self, message: Message) -> None:
         try:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SOCKET_VARIABLE = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT"
 TOKEN_VARIABLE = "SVCUID"  # noqa: S105 - the name of a variable
 TIMEOUT_S = 10.0  # of a call; the nucleus is on the same machine
+CLOSE_S = 0.1  # for each step of closing: a process that ends has promised to do so soon
 AT_LEAST_ONCE = "1"  # MQTT's quality of service
 
 
@@ -105,7 +106,8 @@ class Nucleus:
         request = self._model.SubscribeToConfigurationUpdateRequest(
             component_name=component, key_path=[]
         )
-        handler = _watcher(self._client_module, changed, self._lost)
+        base = self._client_module.SubscribeToConfigurationUpdateStreamHandler
+        handler = _stream(base, lambda _: changed(), self._lost)
         try:
             self._call("subscribe_to_configuration_update", request, handler)
         except self._model.ResourceNotFoundError:
@@ -132,28 +134,78 @@ class Nucleus:
             UnavailableError: the nucleus doesn't answer.
         """
         request = self._model.SubscribeToIoTCoreRequest(topic_name=topic, qos=AT_LEAST_ONCE)
-        handler = _receiver(self._client_module, received, self._lost)
+        base = self._client_module.SubscribeToIoTCoreStreamHandler
+        handler = _stream(base, lambda event: received(event.message.payload or b""), self._lost)
         self._call("subscribe_to_iot_core", request, handler)
 
-    def close(self) -> None:
-        """Disconnect; later calls fail."""
-        with self._lock:
-            self._closed = True
-            self._drop()
+    def announce_updates(self, announced: Callable[[str, bool], None]) -> bool:
+        """Call back before each deployment: with its id, and whether the nucleus itself restarts.
 
-    def _call(self, name: str, request: object, handler: object = None) -> Any:  # noqa: ANN401
+        Each time the nucleus waits for `put_off`. The callback must not wait for the nucleus.
+
+        Returns:
+            False when this nucleus announces nothing: the light one doesn't know the operation
+            (``modules/ggipcd`` at 326e992b).
+
+        Raises:
+            UnavailableError: the nucleus doesn't answer.
+        """
+        request = self._model.SubscribeToComponentUpdatesRequest()
+
+        def event(news: Any) -> None:  # noqa: ANN401 - the SDK has no types
+            coming = news.pre_update_event
+            if coming is not None and coming.deployment_id:
+                announced(coming.deployment_id, bool(coming.is_ggc_restarting))
+
+        base = self._client_module.SubscribeToComponentUpdatesStreamHandler
+        handler = _stream(base, event, self._lost)
+        try:
+            self._call("subscribe_to_component_updates", request, handler)
+        except UnavailableError as error:
+            if isinstance(error.__cause__, self._model.ServiceError):
+                return False
+            raise
+        except self._model.ResourceNotFoundError:
+            return False
+        return True
+
+    def put_off(self, deployment: str, wait_s: float) -> None:
+        """Answer an announcement: ask again after so many seconds; after 0 go on.
+
+        Raises:
+            UnavailableError: the nucleus doesn't take it, or doesn't wait any more.
+        """
+        request = self._model.DeferComponentUpdateRequest(
+            deployment_id=deployment, recheck_after_ms=round(wait_s * 1000)
+        )
+        self._call("defer_component_update", request)
+
+    def close(self) -> None:
+        """Disconnect, without waiting for a nucleus that doesn't answer; later calls fail."""
+        self._closed = True
+        # A call that connects holds the lock for as long as the nucleus lets it wait.
+        if self._lock.acquire(timeout=CLOSE_S):
+            try:
+                self._drop(CLOSE_S)
+            finally:
+                self._lock.release()
+
+    def _call(self, name: str, request: object, handler: Any = None) -> Any:  # noqa: ANN401
         try:
             client = self._connected()
             new = getattr(client, f"new_{name}")
             operation = new() if handler is None else new(handler)
             operation.activate(request)
-            return operation.get_response().result(self._timeout_s)
+            response = operation.get_response().result(self._timeout_s)
         except self._model.ResourceNotFoundError:
             raise
         except self._model.UnauthorizedError as error:
             raise AccessDeniedError(
                 f"the nucleus refuses {name}", cure="deploy the runtime component's own recipe"
             ) from error
+        except self._model.GreengrassCoreIPCError as error:  # it answers: the connection is good
+            said = error.message or type(error).__name__
+            raise UnavailableError(f"the nucleus refuses {name} now: {said}") from error
         except EdgeFleetError:
             raise
         except Exception as error:
@@ -163,6 +215,9 @@ class Nucleus:
                 self._drop()
             said = getattr(error, "message", None) or str(error) or type(error).__name__
             raise UnavailableError(f"the Greengrass nucleus doesn't answer: {said}") from error
+        if handler is not None:
+            handler.begin()
+        return response
 
     def _connected(self) -> Any:  # noqa: ANN401
         import awsiot.greengrasscoreipc as greengrass  # noqa: PLC0415
@@ -186,36 +241,36 @@ class Nucleus:
                 )
             return self._client
 
-    def _drop(self) -> None:
+    def _drop(self, timeout_s: float | None = None) -> None:
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(Exception):
-                client.close().result(self._timeout_s)
+                client.close().result(self._timeout_s if timeout_s is None else timeout_s)
 
 
-def _watcher(client: Any, changed: Callable[[], None], lost: Callable[[], None]) -> object:  # noqa: ANN401
-    class Watcher(client.SubscribeToConfigurationUpdateStreamHandler):  # type: ignore[misc]
-        def on_stream_event(self, event: object) -> None:
-            changed()
+def _stream(base: Any, event: Callable[[Any], None], lost: Callable[[], None]) -> Any:  # noqa: ANN401
+    """A handler of a subscription, whose end is told when it had begun.
 
-        def on_stream_error(self, error: Exception) -> bool:
-            return True
+    The SDK closes the stream of a subscription that was refused as well.
+    """
 
-        def on_stream_closed(self) -> None:
-            lost()
+    class Stream(base):  # type: ignore[misc] # the SDK has no types
+        begun = closed = False
 
-    return Watcher()
-
-
-def _receiver(client: Any, received: Callable[[bytes], None], lost: Callable[[], None]) -> object:  # noqa: ANN401
-    class Receiver(client.SubscribeToIoTCoreStreamHandler):  # type: ignore[misc]
-        def on_stream_event(self, event: Any) -> None:  # noqa: ANN401
-            received(event.message.payload or b"")
+        def on_stream_event(self, news: Any) -> None:  # noqa: ANN401
+            event(news)
 
         def on_stream_error(self, error: Exception) -> bool:
             return True
 
         def on_stream_closed(self) -> None:
-            lost()
+            self.closed = True
+            if self.begun:
+                lost()
 
-    return Receiver()
+        def begin(self) -> None:
+            self.begun = True
+            if self.closed:  # meanwhile
+                lost()
+
+    return Stream()

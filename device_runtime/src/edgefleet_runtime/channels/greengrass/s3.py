@@ -33,10 +33,11 @@ _UNSIGNED = "UNSIGNED-PAYLOAD"  # the transport is TLS, and blobs are checked by
 MAX_ANSWER = 64 << 10  # bytes of a refusal that are read
 _CODE = re.compile(rb"<Code>([A-Za-z]{1,80})</Code>")
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+_RENEW = "let token exchange renew the keys: the nucleus must reach AWS"
 _ENDED = {
-    "ExpiredToken": "let token exchange renew the keys: the nucleus must reach AWS",
-    "InvalidToken": "let token exchange renew the keys: the nucleus must reach AWS",
-    "RequestTimeTooSkewed": "set the device's clock",
+    "ExpiredToken": ("the keys have ended", _RENEW),
+    "InvalidToken": ("the keys have ended", _RENEW),
+    "RequestTimeTooSkewed": ("the device's clock is wrong", "set the device's clock"),
 }
 
 
@@ -108,7 +109,8 @@ class Bucket:
         found = _CODE.search(error.read(MAX_ANSWER))
         code = found[1].decode() if found else ""
         if code in _ENDED:
-            return AccessExpiredError(f"{where}: {code}", cure=_ENDED[code])
+            why, cure = _ENDED[code]
+            return AccessExpiredError(f"{where}: {why} ({code})", cure=cure)
         if code == "AccessDenied":
             return AccessDeniedError(f"{where}: {code}", cure="check the role's policy")
         return refusal_of(error.code, error.headers, where)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 INSTALL_S = 600.0
-STOP_S = 10.0  # from SIGTERM to SIGKILL
+# From SIGTERM to SIGKILL. The classic nucleus waits 5 s for each process of the component, and sudo
+# is one (UnixExec.java at a28341c4); the light one's is systemd's, 90 s.
+STOP_S = 10.0
 TRIES = 3
 
 
@@ -119,17 +121,23 @@ class ComponentProcess:
             _log.info("%s ended with %s and is started again", self.name, process.returncode)
             await self.start()
 
-    async def end(self, *, cut: bool = False) -> None:
-        """End its process, with ``cut`` at once; no error when there is none."""
+    async def end(self, *, cut: bool = False) -> bool:
+        """End its process, with ``cut`` at once; no error when there is none.
+
+        Returns:
+            False when it didn't end when told to, and was killed.
+        """
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
-            return
+            return True
         _signal(process, signal.SIGKILL if cut else signal.SIGTERM)
         try:
             await asyncio.wait_for(process.wait(), STOP_S)
         except TimeoutError:
             _signal(process, signal.SIGKILL)
-            await process.wait()
+            # It may have ended by itself, and this process have slept.
+            return await process.wait() != -signal.SIGKILL
+        return True
 
     def log(self, last: int) -> list[str]:
         """The newest lines that it printed."""

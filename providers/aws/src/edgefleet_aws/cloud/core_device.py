@@ -18,6 +18,9 @@ class Cloud(Protocol):
 
     region: str
 
+    def online(self, thing: str) -> bool:
+        """Whether the device has a network now."""
+
     def wanted(self, thing: str) -> list[Deployment]:
         """Deployments to carry out."""
 

@@ -44,6 +44,8 @@ class DeviceBucket:
         found = None if signed is None else self._devices.thing_of(signed[1])
         if found is not None:
             thing, holds = found
+            if not self._devices.online(thing):
+                raise ConnectionResetError(f"{thing} has no network")
             if not holds:
                 raise Fault("ExpiredToken", "The provided token has expired.", 400)
             action = _ACTIONS.get(str(call.environ["REQUEST_METHOD"]), "s3:*")

@@ -25,7 +25,12 @@ from moto.iot.models import iot_backends
 from moto.iotdata.models import iotdata_backends
 from moto.logs.models import logs_backends
 
-from edgefleet.errors import AccessDeniedError, InvalidInputError, LimitExceededError
+from edgefleet.errors import (
+    AccessDeniedError,
+    InvalidInputError,
+    LimitExceededError,
+    UnavailableError,
+)
 from edgefleet_aws.cloud.core_device import CoreFacts
 from edgefleet_aws.cloud.packages import ACCOUNT
 from edgefleet_aws.cloud.policies import allows
@@ -93,6 +98,8 @@ class DeviceCloud:
         """The role aliases of things whose nucleus was set up with another."""
         self.expired: set[str] = set()
         """Things whose keys have ended, and whose token exchange gives them no newer ones."""
+        self.offline: set[str] = set()
+        """Things without a network."""
         self.devices: dict[str, Known] = {}
 
     def clear(self) -> None:
@@ -102,12 +109,14 @@ class DeviceCloud:
             self._keys.clear()
         self.expired.clear()
         self.own_aliases.clear()
+        self.offline.clear()
         self.devices.clear()
 
     def kept(self) -> Any:  # noqa: ANN401 - JSON
-        """The role alias, and what each device last said of itself."""
+        """The role aliases, and what each device last said of itself."""
         return {
             "role_alias": self.role_alias,
+            "own_aliases": self.own_aliases,
             "devices": {
                 thing: [known.facts._asdict(), known.heard.isoformat()]
                 for thing, known in self.devices.items()
@@ -116,11 +125,14 @@ class DeviceCloud:
 
     def restore(self, kept: Any) -> None:  # noqa: ANN401 - JSON
         """Know these devices, also those that stay without power."""
-        self.role_alias = kept["role_alias"]
+        self.role_alias, self.own_aliases = kept["role_alias"], kept["own_aliases"]
         for thing, (facts, heard) in kept["devices"].items():
             components = {name: tuple(one) for name, one in facts["components"].items()}
             told = CoreFacts(**{**facts, "components": components})
             self.devices[thing] = Known(told, dt.datetime.fromisoformat(heard))
+
+    def online(self, thing: str) -> bool:
+        return thing not in self.offline
 
     # -- deployments
 
@@ -146,8 +158,13 @@ class DeviceCloud:
             raise LimitExceededError(f"a message has {len(payload)} bytes, 128 KB are allowed")
         if too_deep(topic):
             raise InvalidInputError(f"topic {topic!r} has too many slashes")
+        self._reach(thing)
         self._check(thing, "iot:Publish", f"topic/{topic}")
         self.deliver(topic, payload)
+
+    def _reach(self, thing: str) -> None:
+        if not self.online(thing):
+            raise UnavailableError(f"{thing} has no network")
 
     def deliver(self, topic: str, payload: bytes) -> None:
         """Hand a message on: to a shadow, to rules, to those who subscribed."""
@@ -259,6 +276,9 @@ class DeviceCloud:
     # -- keys
 
     def keys(self, thing: str) -> Mapping[str, str]:
+        self._reach(thing)
+        if self.role_alias not in iot_backends[ACCOUNT][self.region].role_aliases:
+            raise AccessDeniedError(f"there is no role alias {self.role_alias!r}")
         until = self._clock() + dt.timedelta(seconds=-1.0 if thing in self.expired else KEYS_S)
         key = "ASIA" + secrets.token_hex(8).upper()
         with self._lock:
@@ -269,6 +289,14 @@ class DeviceCloud:
             "Token": secrets.token_hex(40),
             "Expiration": until.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
+
+    def forget_keys(self, thing: str) -> None:
+        """Let the keys that a device holds end now; it can get others."""
+        past = self._clock() - dt.timedelta(seconds=1)
+        with self._lock:
+            for key, (owner, _) in self._keys.items():
+                if owner == thing:
+                    self._keys[key] = (owner, past)
 
     def thing_of(self, key: str) -> tuple[str, bool] | None:
         """The device that a key was given to, and whether it still holds; None for other keys."""

@@ -64,6 +64,16 @@ class Host(Protocol):
     def may(self, component: str, operation: str, topic: str) -> bool:
         """Whether the component's recipe allows an operation of the MQTT proxy on a topic."""
 
+    def announce(self, component: str, tell: Callable[[Mapping[str, Any]], None]) -> Cancel | None:
+        """Call back with what is told of deployments; None where this nucleus tells nothing."""
+
+    def put_off(self, component: str, deployment: str, wait_s: float) -> None:
+        """Take a component's answer to what it was told.
+
+        Raises:
+            IpcError: it isn't awaited.
+        """
+
     async def publish(self, topic: str, payload: bytes) -> None:
         """Publish to IoT Core as this device.
 
@@ -85,6 +95,8 @@ class IpcServer:
 
     def __init__(self, path: Path, host: Host) -> None:
         self.path = path
+        self.silent = False
+        """Whether it takes everything in and answers nothing."""
         self._host = host
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
@@ -115,7 +127,7 @@ class IpcServer:
             connection.cancel_all()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = _Connection(self._host, writer)
+        connection = _Connection(self, self._host, writer)
         self._connections.add(connection)
         try:
             await connection.serve(reader)
@@ -138,7 +150,8 @@ class _Stream(NamedTuple):
 
 
 class _Connection:
-    def __init__(self, host: Host, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, server: IpcServer, host: Host, writer: asyncio.StreamWriter) -> None:
+        self._server = server
         self._host = host
         self._writer = writer
         self._component = ""
@@ -146,6 +159,8 @@ class _Connection:
         self._operations: dict[str, Callable[[_Stream], Awaitable[None]]] = {
             "GetConfiguration": self._get_configuration,
             "SubscribeToConfigurationUpdate": self._watch_configuration,
+            "SubscribeToComponentUpdates": self._announce,
+            "DeferComponentUpdate": self._put_off,
             "PublishToIoTCore": self._publish,
             "SubscribeToIoTCore": self._subscribe,
         }
@@ -154,6 +169,8 @@ class _Connection:
         """Answer until the component goes, or says what no component says."""
         decoder = Decoder()
         while data := await reader.read(64 << 10):
+            if self._server.silent:
+                continue
             for message in decoder.messages(data):
                 if not self._component:
                     self._connect(message)
@@ -231,6 +248,27 @@ class _Connection:
 
         self._cancels[stream.number] = self._host.watch(component, changed)
         self._respond(stream, "SubscribeToConfigurationUpdate", {})
+
+    async def _announce(self, stream: _Stream) -> None:
+        def tell(content: Mapping[str, Any]) -> None:
+            self._say(stream.number, "ComponentUpdatePolicyEvents", content)
+
+        cancel = self._host.announce(self._component, tell)
+        if cancel is None:  # an operation that a nucleus doesn't know is a ServiceError
+            raise IpcError("ServiceError", "")
+        self._cancels[stream.number] = cancel
+        self._respond(stream, "SubscribeToComponentUpdates", {})
+
+    async def _put_off(self, stream: _Stream) -> None:
+        deployment, wait_ms = (
+            stream.request.get(key) for key in ("deploymentId", "recheckAfterMs")
+        )
+        if not isinstance(deployment, str):
+            message = "Cannot defer the update, the deployment ID provided was null"
+            raise IpcError("InvalidArgumentsError", message)
+        wait_s = wait_ms / 1000 if isinstance(wait_ms, int) else 0.0
+        self._host.put_off(self._component, deployment, wait_s)
+        self._respond(stream, "DeferComponentUpdate", {})
 
     def _found(self, stream: _Stream) -> tuple[str, list[str], Any]:
         component = stream.request.get("componentName") or self._component

@@ -15,27 +15,26 @@ Rules kept here:
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import hashlib
-import io
 import json
 import platform
 import shutil
 import tempfile
-import zipfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import EdgeFleetError
 from edgefleet.protocol.files import write_whole
 from edgefleet_aws.cloud import recipes
+from edgefleet_aws.cloud.announcements import TIMEOUT_S, Announcements, NotAwaitedError
+from edgefleet_aws.cloud.artifacts import fetch_artifacts
 from edgefleet_aws.cloud.component_process import TRIES, ComponentProcess, log_file, read_log
 from edgefleet_aws.cloud.core_device import Cloud, CoreFacts
-from edgefleet_aws.cloud.ipc import IpcServer
+from edgefleet_aws.cloud.ipc import IpcError, IpcServer
+from edgefleet_aws.cloud.outbox import Outbox
 from edgefleet_aws.cloud.recipes import Kind, RefusedError
 from edgefleet_aws.cloud.token_exchange import TokenExchange
-from edgefleet_aws.cloud.topics import matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
 
 POLL_S = 0.5  # between looks for deployments; a nucleus is told over MQTT
 VERSIONS = {Kind.CLASSIC: "2.16.0", Kind.LITE: "2.3.0"}
-TOKEN_EXCHANGE = "aws.greengrass.TokenExchangeService"  # noqa: S105 - a component's name
-_BUILT_IN = frozenset({TOKEN_EXCHANGE, "aws.greengrass.Nucleus", "aws.greengrass.NucleusLite"})
 
 
 class Nucleus:
@@ -85,6 +82,10 @@ class Nucleus:
         self._sockets: Path | None = None
         self._ipc: IpcServer | None = None
         self._exchange = TokenExchange(lambda: cloud.keys(thing))
+        self._outbox = Outbox(kind, partial(cloud.publish, thing))
+        self._announcements = Announcements()
+        self.killed: set[str] = set()
+        """Components that didn't end in time when they were told to."""
 
     # -- life
 
@@ -123,6 +124,11 @@ class Nucleus:
         return self._ipc.path
 
     @property
+    def kept(self) -> int:
+        """Messages that wait for the network."""
+        return len(self._outbox)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is left to carry out."""
         return all(one.id in self._done for one in self._cloud.wanted(self.thing))
@@ -136,6 +142,21 @@ class Nucleus:
         """Forget what components subscribed to, and say nothing, as a revision may."""
         if self._ipc is not None:
             self._ipc.lose_subscriptions()
+
+    async def stop_ipc(self) -> None:
+        """Take the IPC's socket away, as while the nucleus's own processes are updated."""
+        if self._ipc is not None:
+            await self._ipc.stop()
+
+    async def start_ipc(self) -> None:
+        """Put it back at the same place."""
+        if self._ipc is not None:
+            await self._ipc.start()
+
+    def fall_silent(self) -> None:
+        """Accept what components send from now on, and answer nothing, as one that hangs."""
+        if self._ipc is not None:
+            self._ipc.silent = True
 
     def wake(self) -> None:
         """Look for deployments now; on the event loop's thread."""
@@ -154,7 +175,8 @@ class Nucleus:
             component = self._cloud.component(name, version)
             if component is not None:
                 await self._run(component)
-        self._tell()
+        if self._cloud.online(self.thing):
+            self._tell()
         self._task = asyncio.create_task(self._work())
 
     async def stop(self, *, cut: bool = False) -> None:
@@ -164,8 +186,9 @@ class Nucleus:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        await asyncio.gather(*(one.end(cut=cut) for one in self._running.values()))
+        await asyncio.gather(*(self._end(one, cut=cut) for one in self._running.values()))
         self._running.clear()
+        self._outbox.clear()
         ipc, self._ipc = self._ipc, None
         if ipc is not None:
             await ipc.stop()
@@ -176,11 +199,14 @@ class Nucleus:
 
     async def _work(self) -> None:
         while True:
-            for deployment in self._cloud.wanted(self.thing):
-                if deployment.id not in self._done:
-                    await self._carry_out(deployment)
+            if self._cloud.online(self.thing):
+                await self._outbox.flush()
+                for deployment in self._cloud.wanted(self.thing):
+                    if deployment.id not in self._done:
+                        await self._carry_out(deployment)
             await self._mind()
-            self._tell()
+            if self._cloud.online(self.thing):
+                self._tell()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), POLL_S)
             self._woken.clear()
@@ -199,7 +225,8 @@ class Nucleus:
             await self._apply(deployment)
         except (RefusedError, EdgeFleetError, OSError) as error:
             # The light nucleus has no failure policy.
-            if self.kind is Kind.CLASSIC and _policy(deployment) == "ROLLBACK":
+            policy = _policies(deployment).get("failureHandlingPolicy", "ROLLBACK")
+            if self.kind is Kind.CLASSIC and policy == "ROLLBACK":
                 await self._roll_back(*before)
             self._cloud.report(self.thing, deployment, "FAILED", str(error)[:300])
         else:
@@ -210,7 +237,7 @@ class Nucleus:
     async def _apply(self, deployment: Deployment) -> None:
         everything = self._cloud.wanted(self.thing)
         roots = recipes.root_components(one.components for one in everything)
-        found = self._resolved(roots)
+        found = recipes.resolved(roots, self._cloud.component)
         configurations = dict(self._configuration)
         for name, component in found.items():
             defaults = recipes.default_configuration(component.recipe)
@@ -218,6 +245,7 @@ class Nucleus:
             update = (deployment.components.get(name) or {}).get("configurationUpdate") or {}
             configurations[name] = recipes.updated(there, update, defaults)
         artifacts = {one.name: self._fetched(one) for one in found.values()}
+        await self._announce(deployment)
         for name in self._installed.keys() - found.keys():
             await self._remove(name)
             configurations.pop(name, None)
@@ -230,31 +258,16 @@ class Nucleus:
             update = (deployment.components.get(name) or {}).get("configurationUpdate")
             await self._renew(component, artifacts[name], has_update=update is not None)
         await self._well(found)
+        self._announcements.done(deployment.id)
 
-    def _resolved(self, roots: Mapping[str, str]) -> dict[str, Component]:
-        """The components, what they depend on first."""
-        found: dict[str, Component] = {}
-
-        def take(name: str, version: str, above: tuple[str, ...]) -> None:
-            if name in _BUILT_IN or name in found:
-                return
-            if name in above:
-                raise RefusedError(f"COMPONENT_CIRCULAR_DEPENDENCY_ERROR: {name}")
-            component = self._cloud.component(name, version)
-            if component is None:
-                raise RefusedError(f"NO_AVAILABLE_COMPONENT_VERSION: {name} {version}")
-            needed = component.recipe.get("ComponentDependencies") or {}
-            for other in needed:
-                if other in _BUILT_IN:
-                    continue
-                if other not in roots:
-                    raise RefusedError(f"NO_AVAILABLE_COMPONENT_VERSION: {name} needs {other}")
-                take(other, roots[other], (*above, name))
-            found[name] = component
-
-        for name, version in roots.items():
-            take(name, version, ())
-        return found
+    async def _announce(self, deployment: Deployment) -> None:
+        """Let components put the deployment off; only the classic nucleus asks them."""
+        policy = _policies(deployment).get("componentUpdatePolicy") or {}
+        if self.kind is Kind.CLASSIC and policy.get("action", "NOTIFY_COMPONENTS") == (
+            "NOTIFY_COMPONENTS"
+        ):
+            timeout_s = policy.get("timeoutInSeconds", TIMEOUT_S)
+            await self._announcements.agreed(deployment.id, timeout_s=timeout_s)
 
     def _changes(self, after: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
         return [
@@ -268,24 +281,13 @@ class Nucleus:
         manifest = recipes.manifest_for(
             component.recipe, self.kind, architecture=_architecture(), name=component.name
         )
-        for artifact in manifest.artifacts:
-            address = artifact.get("Uri", artifact.get("URI", ""))
-            folder = self._folder("artifacts", component)
-            file = folder / address.rpartition("/")[2]
-            if file.exists():
-                continue
-            data = self._cloud.artifact(address)
-            if data is None:
-                raise RefusedError(f"ARTIFACT_DOWNLOAD_ERROR: {address}")
-            digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
-            if digest != component.digests.get(address):
-                raise RefusedError(f"ARTIFACT_CHECKSUM_MISMATCH: {address}")
-            folder.mkdir(parents=True, exist_ok=True)
-            if str(artifact.get("Unarchive", "NONE")).upper() == "ZIP":
-                target = self._folder("artifacts-unarchived", component) / file.stem
-                with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                    archive.extractall(target)  # leaves out what would lie outside
-            write_whole(file, data)
+        fetch_artifacts(
+            component,
+            manifest,
+            folder=self._folder("artifacts", component),
+            unpacked=self._folder("artifacts-unarchived", component),
+            read=self._cloud.artifact,
+        )
         return manifest
 
     async def _renew(
@@ -363,7 +365,11 @@ class Nucleus:
     async def _remove(self, name: str) -> None:
         one = self._running.pop(name, None)
         if one is not None:
-            await one.end()
+            await self._end(one)
+
+    async def _end(self, one: ComponentProcess, *, cut: bool = False) -> None:
+        if not await one.end(cut=cut):
+            self.killed.add(one.name)
 
     def log(self, component: str, last: int = 20) -> list[str]:
         """The newest lines that a component printed."""
@@ -393,10 +399,7 @@ class Nucleus:
                 found = found.get(key) if isinstance(found, dict) else None
             return found if isinstance(found, str) else json.dumps(found)
 
-        filled: dict[str, Any] = json.loads(
-            json.dumps(_walked(lifecycle, lambda text: recipes.interpolated(text, value_of)))
-        )
-        return filled
+        return recipes.filled(lifecycle, value_of)
 
     def _folder(self, kind: str, component: Component) -> Path:
         if kind == "work":
@@ -455,20 +458,29 @@ class Nucleus:
 
         return cancel
 
+    def announce(self, component: str, tell: Callable[[Mapping[str, Any]], None]) -> Cancel | None:
+        if self.kind is Kind.LITE:
+            return None
+        return self._announcements.subscribe(component, tell)
+
+    def put_off(self, component: str, deployment: str, wait_s: float) -> None:
+        if not self._announcements.listens(component):
+            raise IpcError(
+                "InvalidArgumentsError", "Component is not subscribed to component update events"
+            )
+        try:
+            self._announcements.answer(component, deployment, wait_s)
+        except NotAwaitedError:
+            raise IpcError(
+                "ServiceError", "Time limit to respond to PreComponentUpdateEvent exceeded"
+            ) from None
+
     def may(self, component: str, operation: str, topic: str) -> bool:
-        control = self._configuration.get(component, {}).get("accessControl", {})
-        for policy in control.get("aws.greengrass.ipc.mqttproxy", {}).values():
-            named = policy.get("operations", ())
-            if not {"*", f"aws.greengrass#{operation}"} & set(named):
-                continue
-            for resource in policy.get("resources", ()):
-                allowed = resource.replace("{iot:thingName}", self.thing)
-                if allowed in {"*", topic} or matches(topic, allowed):
-                    return True
-        return False
+        configuration = self._configuration.get(component, {})
+        return recipes.may_publish(configuration, operation, topic, thing=self.thing)
 
     async def publish(self, topic: str, payload: bytes) -> None:
-        await asyncio.to_thread(self._cloud.publish, self.thing, topic, payload)
+        await self._outbox.put(topic, payload)
 
     def subscribe(self, topic_filter: str, received: Callable[[str, bytes], None]) -> Cancel:
         loop = asyncio.get_running_loop()
@@ -479,19 +491,10 @@ class Nucleus:
         return self._cloud.subscribe(self.thing, topic_filter, arrived)
 
 
-def _policy(deployment: Deployment) -> str:
-    policies = deployment.request.get("deploymentPolicies") or {}
-    return str(policies.get("failureHandlingPolicy", "ROLLBACK"))
+def _policies(deployment: Deployment) -> Mapping[str, Any]:
+    return deployment.request.get("deploymentPolicies") or {}
 
 
 def _architecture() -> str:
     machine = platform.machine()
     return {"x86_64": "amd64", "arm64": "aarch64"}.get(machine, machine)
-
-
-def _walked(value: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401 - JSON
-    if isinstance(value, dict):
-        return {key: _walked(item, change) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_walked(item, change) for item in value]
-    return change(value) if isinstance(value, str) else value

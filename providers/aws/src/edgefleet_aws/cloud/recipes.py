@@ -12,9 +12,15 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from edgefleet_aws.cloud.topics import matches
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from edgefleet_aws.cloud.components import Component
+
+TOKEN_EXCHANGE = "aws.greengrass.TokenExchangeService"  # noqa: S105 - a component's name
+_BUILT_IN = frozenset({TOKEN_EXCHANGE, "aws.greengrass.Nucleus", "aws.greengrass.NucleusLite"})
 _VARIABLE = re.compile(r"\{([^{}]+)\}")
 
 
@@ -156,6 +162,20 @@ def interpolated(text: str, value_of: Callable[[str], str | None]) -> str:
     return _VARIABLE.sub(fill, text)
 
 
+def filled(lifecycle: Mapping[str, Any], value_of: Callable[[str], str | None]) -> dict[str, Any]:
+    """A lifecycle with the variables in all its texts filled in; a copy."""
+
+    def walked(value: Any) -> Any:  # noqa: ANN401 - JSON
+        if isinstance(value, dict):
+            return {key: walked(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [walked(item) for item in value]
+        return interpolated(value, value_of) if isinstance(value, str) else value
+
+    found: dict[str, Any] = walked(lifecycle)
+    return found
+
+
 def restarts(kind: Kind, *, new_version: bool, new_lifecycle: bool, has_update: bool) -> bool:
     """Whether a running component is started anew by a deployment.
 
@@ -188,3 +208,53 @@ def root_components(
                     f"and as {version} by different deployments"
                 )
     return found
+
+
+def resolved(
+    roots: Mapping[str, str], component_of: Callable[[str, str], Component | None]
+) -> dict[str, Component]:
+    """The components of deployments, what they depend on first.
+
+    Args:
+        roots: component -> version.
+        component_of: gives a component's version.
+
+    Raises:
+        RefusedError: one isn't there, or they depend on each other.
+    """
+    found: dict[str, Component] = {}
+
+    def take(name: str, version: str, above: tuple[str, ...]) -> None:
+        if name in _BUILT_IN or name in found:
+            return
+        if name in above:
+            raise RefusedError(f"COMPONENT_CIRCULAR_DEPENDENCY_ERROR: {name}")
+        component = component_of(name, version)
+        if component is None:
+            raise RefusedError(f"NO_AVAILABLE_COMPONENT_VERSION: {name} {version}")
+        for other in component.recipe.get("ComponentDependencies") or {}:
+            if other in _BUILT_IN:
+                continue
+            if other not in roots:
+                raise RefusedError(f"NO_AVAILABLE_COMPONENT_VERSION: {name} needs {other}")
+            take(other, roots[other], (*above, name))
+        found[name] = component
+
+    for name, version in roots.items():
+        take(name, version, ())
+    return found
+
+
+def may_publish(
+    configuration: Mapping[str, Any], operation: str, topic: str, *, thing: str
+) -> bool:
+    """Whether a component's access control allows an operation of the MQTT proxy on a topic."""
+    control = configuration.get("accessControl", {})
+    for policy in control.get("aws.greengrass.ipc.mqttproxy", {}).values():
+        if not {"*", f"aws.greengrass#{operation}"} & set(policy.get("operations", ())):
+            continue
+        for resource in policy.get("resources", ()):
+            allowed = resource.replace("{iot:thingName}", thing)
+            if allowed in {"*", topic} or matches(topic, allowed):
+                return True
+    return False

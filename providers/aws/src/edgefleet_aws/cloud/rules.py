@@ -21,18 +21,22 @@ class Rule:
         operation: ``service.Operation``, such as ``s3.PutObject``.
         times: for how many calls; None for all.
         skip: how many calls go through before.
+        key: only calls signed with a key that begins so, ``ASIA`` for those of devices.
         fault: answer this.
         cut_request_at: drop the connection when so many bytes of the request's body were read.
         cut_answer_at: drop the connection after so many bytes of the answer's body; at 0 the
             call is done, and nothing of its answer arrives.
+        hold: wait for this before the call is answered.
     """
 
     operation: str
     times: int | None = 1
     skip: int = 0
+    key: str = ""
     fault: Fault | None = None
     cut_request_at: int | None = None
     cut_answer_at: int | None = None
+    hold: threading.Event | None = None
 
     def answer(self, call: Call, start: StartResponse, app: WSGIApplication) -> Iterable[bytes]:
         """Do it to one call; ``app`` would have answered it."""
@@ -41,6 +45,9 @@ class Rule:
         if self.cut_request_at is not None:
             call.environ["wsgi.input"].read(self.cut_request_at)
             raise ConnectionResetError("cut by a rule")
+        if self.hold is not None:
+            self.hold.wait()
+            return app(call.environ, start)
         return _cut(app(call.environ, start), self.cut_answer_at or 0)
 
 
@@ -66,7 +73,7 @@ class Rules:
         name = f"{call.service}.{call.operation}"
         with self._lock:
             for rule in self._rules:
-                if rule.operation != name or rule.times == 0:
+                if rule.operation != name or rule.times == 0 or not _signed(call, rule.key):
                     continue
                 if rule.skip:
                     rule.skip -= 1
@@ -75,6 +82,10 @@ class Rules:
                     rule.times -= 1
                 return rule
         return None
+
+
+def _signed(call: Call, key: str) -> bool:
+    return not key or f"Credential={key}" in str(call.environ.get("HTTP_AUTHORIZATION", ""))
 
 
 def _cut(answer: Iterable[bytes], left: int) -> Iterator[bytes]:

@@ -79,6 +79,14 @@ class Site:
 
         self._call(drop())
 
+    def stop_ipc(self, thing: str) -> None:
+        """Take the socket of a device's nucleus away; its components go on."""
+        self._call(self.nucleus(thing).stop_ipc())
+
+    def start_ipc(self, thing: str) -> None:
+        """Put it back."""
+        self._call(self.nucleus(thing).start_ipc())
+
     def nucleus(self, thing: str) -> Nucleus:
         """A device.
 

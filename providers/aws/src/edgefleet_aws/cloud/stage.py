@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -43,6 +44,8 @@ class Stage:
         self._jobs = TrainingJobs(folder / "training", self.client)
         self._buckets = Buckets(folder / "objects")
         self._logs = Logs(region)
+        self._session = _session()
+        self._making = threading.Lock()  # a session is not for several threads
         packages = ModelPackages()
         self._server.mounts["sagemaker"] = JsonMount(
             {**packages.operations, **self._jobs.operations}
@@ -77,21 +80,13 @@ class Stage:
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no types
         """A client of the mock itself."""
-        # Nothing of the operator's own configuration: a profile that is named there may not exist.
-        core = botocore.session.Session(
-            session_vars={
-                "profile": (None, None, None, None),
-                "config_file": (None, None, os.devnull, None),
-                "credentials_file": (None, None, os.devnull, None),
-            }
-        )
-        core.set_credentials("mock", "mock")
-        return boto3.session.Session(botocore_session=core).client(
-            service,
-            region_name=self._region,
-            endpoint_url=self._server.url,
-            config=Config(proxies={"http": None}),
-        )
+        with self._making:
+            return self._session.client(
+                service,
+                region_name=self._region,
+                endpoint_url=self._server.url,
+                config=Config(proxies={"http": None}),
+            )
 
     def open(self, bucket: str, port: int = 0) -> None:
         """Listen, on that port where it is free, and make the bucket."""
@@ -110,6 +105,20 @@ class Stage:
         self._server.stop()
         self._buckets.clear()
         self._logs.clear()
+
+
+def _session() -> Any:  # noqa: ANN401 - boto3 has no types
+    """One session for all clients: each would read megabytes of models and endpoints anew."""
+    # Nothing of the operator's own configuration: a profile that is named there may not exist.
+    core = botocore.session.Session(
+        session_vars={
+            "profile": (None, None, None, None),
+            "config_file": (None, None, os.devnull, None),
+            "credentials_file": (None, None, os.devnull, None),
+        }
+    )
+    core.set_credentials("mock", "mock")
+    return boto3.session.Session(botocore_session=core)
 
 
 def _mirrored(bucket: str) -> dict[str, Any]:
