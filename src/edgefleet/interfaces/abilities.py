@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple, final
 
 from edgefleet.errors import ConflictError
+from edgefleet.interfaces.automation import CanAutomate
 from edgefleet.interfaces.service import Service
 from edgefleet.protocol.names import check_name
 
@@ -168,4 +169,5 @@ ABILITIES: tuple[type[ABC], ...] = (
     CanInstall,
     CanStreamLogs,
     CanRunDevices,
+    CanAutomate,
 )

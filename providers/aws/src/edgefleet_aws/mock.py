@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 ACCOUNT = "123456789012"  # moto's
 TRAINING_ROLE = f"arn:aws:iam::{ACCOUNT}:role/edgefleet-training"
+PIPELINE_ROLE = f"arn:aws:iam::{ACCOUNT}:role/edgefleet-pipelines"
 TRAINING_IMAGE = "mock/python:3"  # never pulled: scripts run with this Python
 
 
@@ -114,6 +115,7 @@ class AwsMock(MockCloud):
             "region": REGION,
             "mirrors": [f"{self._url}/{self.bucket}/{AwsSettings.model_fields['prefix'].default}"],
             "training_role": TRAINING_ROLE,
+            "pipeline_role": PIPELINE_ROLE,
             "training_image": TRAINING_IMAGE,
             "cache": str((self.state / "cache").absolute()),
         }

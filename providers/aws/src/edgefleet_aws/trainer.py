@@ -13,33 +13,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.errors import ConfigurationError, EdgeFleetError, LimitExceededError
+from edgefleet.interfaces.automation import CanAutomate
 from edgefleet.interfaces.trainer import Trainer
 from edgefleet.interfaces.training import RunState, RunStatus
-from edgefleet_aws import container_entry, datasets, outputs, source
+from edgefleet_aws import datasets, job_request, outputs, source
 from edgefleet_aws.errors import code_of, translate
 from edgefleet_aws.instances import choose
+from edgefleet_aws.pipelines import Pipelines
+from edgefleet_aws.registration import registered_in
 from edgefleet_aws.run_log import RunLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from edgefleet.interfaces.training import Param, TrainingJob
+    from edgefleet.errors import EdgeFleetError
+    from edgefleet.interfaces.automation import Automation, AutomationStatus
+    from edgefleet.interfaces.training import TrainingJob
+    from edgefleet.interfaces.training_run import TrainingRun
     from edgefleet_aws.clients import Clients
     from edgefleet_aws.settings import AwsSettings
 
-ENTRY = "edgefleet_entry.py"
-MAX_PARAMS = 100  # hyperparameters of a job, and their sizes: botocore's model of SageMaker
-MAX_KEY = 256
-MAX_VALUE = 2500
 _NAME = re.compile(r"[a-zA-Z0-9](?:-*[a-zA-Z0-9]){0,62}")
+# A pipeline's jobs: its execution, the step's name, ten characters of SageMaker's own.
+_STEP = re.compile(r"pipelines-[a-z0-9]+-[a-z]+-(?P<fleet>[0-9a-f]{6})-[A-Za-z0-9]+")
 _BEFORE = {
     "Starting",
     "LaunchingMLInstances",
@@ -52,7 +54,7 @@ _TOO_LONG = {"MaxRuntimeExceeded", "MaxWaitTimeExceeded"}
 _ENDED = {"Completed", "Failed", "Stopped"}
 
 
-class SageMakerTrainer(Trainer):
+class SageMakerTrainer(CanAutomate, Trainer):
     """Runs scripts on SageMaker.
 
     Args:
@@ -69,6 +71,7 @@ class SageMakerTrainer(Trainer):
         fleet = f"{settings.bucket}/{settings.prefix}"
         self._fleet = hashlib.sha256(fleet.encode()).hexdigest()[:6]
         self._logs: dict[str, RunLog] = {}
+        self._pipelines = Pipelines(clients, settings, self._fleet)
 
     def close(self) -> None:
         self._clients.close()
@@ -78,12 +81,8 @@ class SageMakerTrainer(Trainer):
 
     def _submit(self, job: TrainingJob) -> str:
         settings = self._settings
-        if settings.training_role is None or settings.training_image is None:
-            raise ConfigurationError(
-                "training on SageMaker needs a role and an image",
-                cure="set `training_role` and `training_image` in the profile",
-            )
-        params = _hyperparameters(job.params)
+        _, role = job_request.image_and_role(settings)
+        params = job_request.hyperparameters(job.params)
         instance = choose(job.resources, settings, self._offered())
         archive = source.pack(job.script.parent)
         now = datetime.now(UTC)
@@ -92,49 +91,20 @@ class SageMakerTrainer(Trainer):
         data = None
         if job.data is not None:
             data = datasets.bring(job.data, self._clients, settings)
-        order = {
-            "script": job.script.name,
-            "data": None if data is None else data.inside,
-            "requirements": list(job.requirements),
-        }
-        code = f"{settings.prefix}/training/{run_id}/code/"
-        for name, content in (
-            (container_entry.SOURCE, archive),
-            (container_entry.ORDER, json.dumps(order).encode()),
-            (ENTRY, Path(container_entry.__file__).read_bytes()),
-        ):
-            self._clients.s3.put_object(Bucket=settings.bucket, Key=code + name, Body=content)
-        channels = [_channel("code", f"s3://{settings.bucket}/{code}")]
-        if data is not None:
-            channels.append(_channel("training", data.address))
-        limit = math.ceil(job.resources.max_runtime_s or settings.max_runtime_s)
-        stopping = {"MaxRuntimeInSeconds": limit}
-        if settings.training_spot:  # it has to be at least the run's own limit
-            stopping["MaxWaitTimeInSeconds"] = 2 * limit
-        tags = {"edgefleet:prefix": settings.prefix}
-        if data is not None and data.digest is not None:
-            tags["edgefleet:data"] = data.digest
+        order = job_request.order_of(job.script, job, data)
+        code = job_request.send_code(self._clients, settings, f"training/{run_id}", archive, order)
+        request = job_request.training_request(
+            settings,
+            job.resources,
+            instance=instance,
+            role=role,
+            params=params,
+            channels={"code": code, **({} if data is None else {"training": data.address})},
+            output=f"training/{run_id}/output",
+            tags=job_request.tags_of(settings, data),
+        )
         try:
-            self._clients.sagemaker.create_training_job(
-                TrainingJobName=run_id,
-                HyperParameters=params,
-                AlgorithmSpecification={
-                    "TrainingImage": settings.training_image,
-                    "TrainingInputMode": "File",
-                    "ContainerEntrypoint": ["python3", f"/opt/ml/input/data/code/{ENTRY}"],
-                },
-                RoleArn=settings.training_role,
-                InputDataConfig=channels,
-                OutputDataConfig={"S3OutputPath": f"{settings.root}/training/{run_id}/output"},
-                ResourceConfig={
-                    "InstanceType": instance,
-                    "InstanceCount": job.resources.count,
-                    "VolumeSizeInGB": settings.training_volume_gib,
-                },
-                StoppingCondition=stopping,
-                EnableManagedSpotTraining=settings.training_spot,
-                Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
-            )
+            self._clients.sagemaker.create_training_job(TrainingJobName=run_id, **request)
         except Exception as error:
             # Nobody else has this name: an answer was lost and boto3 has asked again.
             if code_of(error) != "ResourceInUse":
@@ -146,7 +116,11 @@ class SageMakerTrainer(Trainer):
         return frozenset(model.shape_for("TrainingInstanceType").enum)
 
     def _mine(self, run_id: str) -> bool:
-        return bool(_NAME.fullmatch(run_id)) and run_id.endswith(f"-{self._fleet}")
+        """Whether a job is this fleet's: started here, or by a pipeline, which names it itself."""
+        if not _NAME.fullmatch(run_id):
+            return False
+        own, step = run_id.endswith(f"-{self._fleet}"), _STEP.fullmatch(run_id)
+        return own or (step is not None and step["fleet"] == self._fleet)
 
     def _describe(self, run_id: str) -> dict[str, Any] | None:
         if not self._mine(run_id):
@@ -194,27 +168,24 @@ class SageMakerTrainer(Trainer):
             outputs.fetch(self._clients.s3, job["ModelArtifacts"]["S3ModelArtifacts"], folder)
         return folder
 
+    def _automate(self, automation: Automation) -> str:
+        return self._pipelines.start(automation, self._offered())
 
-def _channel(name: str, address: str) -> dict[str, Any]:
-    where = {
-        "S3DataType": "S3Prefix",
-        "S3Uri": address,
-        "S3DataDistributionType": "FullyReplicated",
-    }
-    return {"ChannelName": name, "DataSource": {"S3DataSource": where}, "InputMode": "File"}
+    def _automation_status(self, execution_id: str) -> AutomationStatus | None:
+        return self._pipelines.status(execution_id)
 
+    def _cancel_automation(self, execution_id: str) -> None:
+        self._pipelines.stop(execution_id)
 
-def _hyperparameters(params: dict[str, Param]) -> dict[str, str]:
-    """Parameters as SageMaker takes them: text by name, here JSON."""
-    texts = {key: json.dumps(value) for key, value in params.items()}
-    wrong = [key for key, text in texts.items() if len(key) > MAX_KEY or len(text) > MAX_VALUE]
-    if wrong or len(texts) > MAX_PARAMS:
-        raise LimitExceededError(
-            f"SageMaker takes {MAX_PARAMS} parameters, names of {MAX_KEY} characters and values of "
-            f"{MAX_VALUE}; over it: {', '.join(key[:40] for key in wrong) or len(texts)}",
-            cure="put them in a file of the data",
-        )
-    return texts
+    def _registered(self, execution_id: str) -> str | None:
+        status = self._pipelines.status(execution_id)
+        for step in () if status is None else status.steps:
+            if step.name == "register" and step.run and step.state is RunState.SUCCEEDED:
+                return registered_in(self._outputs(step.run))
+        return None
+
+    def _step_run(self, run_id: str) -> TrainingRun:
+        return self.get(run_id)
 
 
 def _status_of(job: dict[str, Any]) -> RunStatus:

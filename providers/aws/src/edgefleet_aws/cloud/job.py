@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -49,6 +50,9 @@ class Job:
         self._child: subprocess.Popen[bytes] | None = None
         self._facts: dict[str, Any] = {"CreationTime": _now(), "TrainingJobStatus": "InProgress"}
         self._steps: list[dict[str, Any]] = []
+        asked_metrics = asked["AlgorithmSpecification"].get("MetricDefinitions", ())
+        self._patterns = {one["Name"]: re.compile(one["Regex"]) for one in asked_metrics}
+        self._metrics: dict[str, dict[str, Any]] = {}
         self._thread = threading.Thread(target=self._run, name=f"job-{self._name}", daemon=True)
         self._step("Starting", "Preparing the instances for training")
 
@@ -69,6 +73,7 @@ class Job:
                 **self._facts,
                 "SecondaryStatus": self._steps[-1]["Status"],
                 "SecondaryStatusTransitions": [dict(step) for step in self._steps],
+                **({"FinalMetricDataList": list(self._metrics.values())} if self._metrics else {}),
                 "ModelArtifacts": {"S3ModelArtifacts": f"{place}/output/model.tar.gz"},
             }
 
@@ -156,7 +161,8 @@ class Job:
     def _train(self) -> tuple[str | None, int]:
         """Why it was ended, None when it ended by itself; and its exit status."""
         limit = self._asked.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 86_400)
-        log = JobLog(self._client("logs"), f"{self._name}/algo-1-{int(time.time())}")
+        stream = f"{self._name}/algo-1-{int(time.time())}"
+        log = JobLog(self._client("logs"), stream, self._find_metrics)
         child = subprocess.Popen(
             self._command(),
             cwd=self._ml,
@@ -185,6 +191,15 @@ class Job:
         child.wait()
         self._ending.set()
 
+    def _find_metrics(self, line: str) -> None:
+        """Keep the newest value of each metric that the job defines."""
+        for name, pattern in self._patterns.items():
+            found = pattern.search(line)
+            if found is not None:
+                with self._lock:
+                    told = {"MetricName": name, "Value": float(found[1]), "Timestamp": _now()}
+                    self._metrics[name] = told
+
     @staticmethod
     def _end(child: subprocess.Popen[bytes]) -> None:
         if child.poll() is None:
@@ -202,10 +217,18 @@ class Job:
         return [sys.executable if word == "python3" else word for word in inside]
 
     def _environment(self) -> dict[str, str]:
-        """A container sees nothing of this machine's environment but what a Python needs."""
+        """A container sees nothing of this machine's environment but what a Python needs.
+
+        What stands for its role's credentials are the mock's own, which may do everything.
+        """
         kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+        client = self._client("s3").meta
         return {
             **kept,
+            "AWS_ENDPOINT_URL": client.endpoint_url,
+            "AWS_REGION": client.region_name,
+            "AWS_ACCESS_KEY_ID": "mock",
+            "AWS_SECRET_ACCESS_KEY": "mock",
             "TRAINING_JOB_NAME": self._name,
             "TRAINING_JOB_ARN": self._asked["TrainingJobArn"],
             **self._asked.get("Environment", {}),

@@ -12,6 +12,7 @@ from botocore.config import Config
 
 from edgefleet_aws.cloud.objects import Objects
 from edgefleet_aws.cloud.packages import ModelPackages
+from edgefleet_aws.cloud.pipelines import Pipelines
 from edgefleet_aws.cloud.server import CloudServer, JsonMount
 from edgefleet_aws.cloud.training import TrainingJobs
 
@@ -36,10 +37,15 @@ class Stage:
         self._server = CloudServer(rules)
         self._region = region
         self._jobs = TrainingJobs(folder, self.client)
+        self._pipelines = Pipelines(self._jobs)
         self._bucket: str | None = None
         packages = ModelPackages()
         self._server.mounts["sagemaker"] = JsonMount(
-            {**packages.operations, **self._jobs.operations}
+            {
+                **packages.operations,
+                **self._jobs.operations,
+                **self._pipelines.operations,
+            }
         )
         self._server.mounts["logs"] = JsonMount({})
         self._server.mounts["s3"] = Objects()
@@ -91,6 +97,7 @@ class Stage:
 
     def close(self) -> None:
         """End what runs, empty and remove the bucket, stop listening; may be called twice."""
+        self._pipelines.close()
         self._jobs.close()
         if self._bucket is not None:
             self._remove_bucket()

@@ -74,6 +74,14 @@ class TrainingJobs:
             job.join()
 
     def _create(self, call: Call, request: Any) -> Any:  # noqa: ANN401
+        return {"TrainingJobArn": self.begin(call.region, request).told()["TrainingJobArn"]}
+
+    def begin(self, region: str, request: Any) -> Job:  # noqa: ANN401
+        """Start a job.
+
+        Raises:
+            Fault: it isn't asked for as SageMaker takes it, or its name is taken.
+        """
         name = request["TrainingJobName"]
         resources = request.get("ResourceConfig", {})
         if not resources.get("InstanceType") or not resources.get("InstanceCount"):
@@ -90,7 +98,7 @@ class TrainingJobs:
                 )
         elif "MaxWaitTimeInSeconds" in stopping:
             raise Fault("ValidationException", "MaxWaitTimeInSeconds is for spot training only")
-        arn = f"arn:aws:sagemaker:{call.region}:{ACCOUNT}:training-job/{name}"
+        arn = f"arn:aws:sagemaker:{region}:{ACCOUNT}:training-job/{name}"
         kept = {key: request[key] for key in _KEPT if key in request}
         with self._lock:
             if name in self._jobs:
@@ -98,7 +106,7 @@ class TrainingJobs:
             job = Job(kept | {"TrainingJobArn": arn}, self._folder / name, self._client)
             self._jobs[name] = job
         job.start()
-        return {"TrainingJobArn": arn}
+        return job
 
     def _job(self, name: str) -> Job:
         with self._lock:
