@@ -1,4 +1,4 @@
-"""What a fleet does with models before a device is spoken of: train, automate, push."""
+"""What a fleet does with models before a device is spoken of: train, automate, compile, push."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from pydantic import ValidationError
 from edgefleet.capabilities import require
 from edgefleet.errors import ConfigurationError, InvalidInputError
 from edgefleet.interfaces.automation import Automation, CanAutomate
+from edgefleet.interfaces.compilation import DEFAULT_RUNTIME_S, CanCompile, CompilationJob
 from edgefleet.interfaces.progress import Bytes
 from edgefleet.interfaces.training import Resources, TrainingJob
 from edgefleet.profile import first_problem
 from edgefleet.protocol.layout import INDEX_FILE, BundleLayout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from edgefleet.interfaces.automation import AutomationRun, Gate
+    from edgefleet.interfaces.compilation import CompilationRun
     from edgefleet.interfaces.registry import Registry
     from edgefleet.interfaces.trainer import Trainer
     from edgefleet.interfaces.training_run import TrainingRun
@@ -129,6 +131,54 @@ class Models:
                 name=name or model,
             )
         return trainer.automate(automation)
+
+    def compile(
+        self,
+        model: Path | str,
+        *,
+        device: str,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        options: Mapping[str, Any] | None = None,
+        max_runtime_s: float = DEFAULT_RUNTIME_S,
+    ) -> CompilationRun:
+        """Have the trainer's vendor compile an ONNX file for a kind of device; return at once.
+
+        `CompilationRun.file` is what it made: one more variant, by `Bundle.add_variant`.
+
+        Args:
+            model: an ONNX file without external data files.
+            device: the vendor's own name of a kind of device.
+            shapes: shape of each input; those that the file leaves open are needed.
+            options: options of the compiler, by the vendor's own names.
+            max_runtime_s: the compilation is ended after so many seconds.
+
+        Raises:
+            UnsupportedError: the profile's trainer can't, or its service takes no such device or
+                model.
+            InvalidInputError: a shape is missing, or there are external data files.
+        """
+        from edgefleet.optimization.onnx_file import inspect  # noqa: PLC0415 - heavy
+
+        trainer = require(self.trainer, CanCompile)
+        file = inspect(Path(model))
+        if file.external:
+            msg = f"{model} has external data files, which no compiling service takes"
+            raise InvalidInputError(msg, cure="save it as one file, or ship it as it is")
+        given = {name: tuple(shape) for name, shape in (shapes or {}).items()}
+        known = {one.name: one.shape for one in file.interface.inputs}
+        if unknown := ", ".join(sorted(set(given) - set(known))):
+            msg = f"{model} has no input {unknown}"
+            raise InvalidInputError(msg, cure=f"its inputs: {', '.join(known)}")
+        with _checked("compilation"):
+            job = CompilationJob(
+                model=file.path.absolute(),
+                opset=file.opset,
+                shapes=known | given,
+                device=device,
+                options=dict(options or {}),
+                max_runtime_s=max_runtime_s,
+            )
+        return trainer.compile(job)
 
     def push(
         self,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, final
 
 from edgefleet.errors import ConflictError
 from edgefleet.interfaces.automation import CanAutomate
+from edgefleet.interfaces.compilation import CanCompile
 from edgefleet.interfaces.service import Service
 from edgefleet.protocol.names import check_name
 
@@ -170,4 +171,5 @@ ABILITIES: tuple[type[ABC], ...] = (
     CanStreamLogs,
     CanRunDevices,
     CanAutomate,
+    CanCompile,
 )

@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.interfaces.automation import CanAutomate
+from edgefleet.interfaces.compilation import CanCompile
 from edgefleet.interfaces.trainer import Trainer
 from edgefleet.interfaces.training import RunState, RunStatus
 from edgefleet_aws import datasets, job_request, outputs, source
+from edgefleet_aws.compilations import Compilations
 from edgefleet_aws.errors import code_of, translate
 from edgefleet_aws.instances import choose
 from edgefleet_aws.pipelines import Pipelines
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from edgefleet.errors import EdgeFleetError
     from edgefleet.interfaces.automation import Automation, AutomationStatus
+    from edgefleet.interfaces.compilation import CompilationJob, CompilationStatus
     from edgefleet.interfaces.training import TrainingJob
     from edgefleet.interfaces.training_run import TrainingRun
     from edgefleet_aws.clients import Clients
@@ -54,7 +57,7 @@ _TOO_LONG = {"MaxRuntimeExceeded", "MaxWaitTimeExceeded"}
 _ENDED = {"Completed", "Failed", "Stopped"}
 
 
-class SageMakerTrainer(CanAutomate, Trainer):
+class SageMakerTrainer(CanAutomate, CanCompile, Trainer):
     """Runs scripts on SageMaker.
 
     Args:
@@ -72,6 +75,8 @@ class SageMakerTrainer(CanAutomate, Trainer):
         self._fleet = hashlib.sha256(fleet.encode()).hexdigest()[:6]
         self._logs: dict[str, RunLog] = {}
         self._pipelines = Pipelines(clients, settings, self._fleet)
+        compiled = self._cache.with_name("compiled")
+        self._compilations = Compilations(clients, settings, self._fleet, compiled)
 
     def close(self) -> None:
         self._clients.close()
@@ -186,6 +191,18 @@ class SageMakerTrainer(CanAutomate, Trainer):
 
     def _step_run(self, run_id: str) -> TrainingRun:
         return self.get(run_id)
+
+    def _compile(self, job: CompilationJob) -> str:
+        return self._compilations.start(job)
+
+    def _compilation_status(self, compilation_id: str) -> CompilationStatus | None:
+        return self._compilations.status(compilation_id)
+
+    def _cancel_compilation(self, compilation_id: str) -> None:
+        self._compilations.stop(compilation_id)
+
+    def _compiled(self, compilation_id: str) -> Path:
+        return self._compilations.fetch(compilation_id)
 
 
 def _status_of(job: dict[str, Any]) -> RunStatus:

@@ -10,6 +10,7 @@ import boto3
 import botocore.session
 from botocore.config import Config
 
+from edgefleet_aws.cloud.compilation import CompilationJobs
 from edgefleet_aws.cloud.objects import Objects
 from edgefleet_aws.cloud.packages import ModelPackages
 from edgefleet_aws.cloud.pipelines import Pipelines
@@ -38,6 +39,7 @@ class Stage:
         self._region = region
         self._jobs = TrainingJobs(folder, self.client)
         self._pipelines = Pipelines(self._jobs)
+        self._compilations = CompilationJobs(self.client)
         self._bucket: str | None = None
         packages = ModelPackages()
         self._server.mounts["sagemaker"] = JsonMount(
@@ -45,6 +47,7 @@ class Stage:
                 **packages.operations,
                 **self._jobs.operations,
                 **self._pipelines.operations,
+                **self._compilations.operations,
             }
         )
         self._server.mounts["logs"] = JsonMount({})
@@ -98,6 +101,7 @@ class Stage:
     def close(self) -> None:
         """End what runs, empty and remove the bucket, stop listening; may be called twice."""
         self._pipelines.close()
+        self._compilations.close()
         self._jobs.close()
         if self._bucket is not None:
             self._remove_bucket()
