@@ -17,6 +17,7 @@ DATA_VARIABLE = "EDGEFLEET_DATA_DIR"
 PARAMS_VARIABLE = "EDGEFLEET_PARAMS"
 OUTPUT_VARIABLE = "EDGEFLEET_OUTPUT_DIR"
 MODEL_VARIABLE = "EDGEFLEET_MODEL_DIR"
+CHECKPOINT_VARIABLE = "EDGEFLEET_CHECKPOINT_DIR"
 
 
 def data_dir() -> Path | None:
@@ -43,6 +44,15 @@ def model_dir() -> Path:
     ``outputs`` in this folder when the script runs alone.
     """
     return Path(os.environ.get(MODEL_VARIABLE, "outputs"))
+
+
+def checkpoint_dir() -> Path | None:
+    """Folder whose content is there again when the run was interrupted and starts anew.
+
+    None where the trainer never interrupts a run.
+    """
+    named = os.environ.get(CHECKPOINT_VARIABLE)
+    return Path(named) if named else None
 
 
 def log_metric(name: str, value: float, *, step: int | None = None) -> None:

@@ -27,7 +27,8 @@ def folder(tmp_path: Path, settings: AwsSettings) -> Path:
         path.write_text(text, encoding="utf-8")
     (tmp_path / "points").mkdir()
     x = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
-    np.savez(tmp_path / "points" / "points.npz", x=x, y=x @ np.float32([[1], [-2]]))
+    y = x @ np.array([[1], [-2]], dtype=np.float32)
+    np.savez(tmp_path / "points" / "points.npz", x=x, y=y)
     told = settings.model_dump(mode="json", exclude_none=True)
     table = "\n".join(f"{key} = {json.dumps(value)}" for key, value in told.items())
     profile = f'[profiles.plant-a]\nprovider = "aws"\n[profiles.plant-a.aws]\n{table}\n'

@@ -52,7 +52,8 @@ def wait_for_end(
     with Status(what, enabled=progress) as line:
         try:
             while not (status := look()).state.ended:
-                line.update(f"{what}: {tell(status)}")
+                if line.shown:  # telling may cost calls
+                    line.update(f"{what}: {tell(status)}")
                 if deadline is not None and time.monotonic() >= deadline:
                     msg = f"{what} is still {status.state.value} after {timeout_s} s"
                     raise WaitTimeoutError(msg, cure="wait again, or cancel it with its cancel()")

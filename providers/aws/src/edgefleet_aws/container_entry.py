@@ -98,6 +98,9 @@ def _told(ml: Path, order: dict[str, Any]) -> dict[str, str]:
     if order["data"] is not None:
         told["EDGEFLEET_DATA_DIR"] = str(data / order["data"])
         told["SM_CHANNEL_TRAINING"] = str(data)
+    checkpoints = ml / "checkpoints"
+    if checkpoints.is_dir():  # SageMaker makes it for jobs that have somewhere to keep them
+        told["EDGEFLEET_CHECKPOINT_DIR"] = str(checkpoints)
     if order.get("model"):
         trained = ml / "trained"
         _unpack(ml / "input" / "data" / "model" / "model.tar.gz", trained)

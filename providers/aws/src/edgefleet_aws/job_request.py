@@ -14,7 +14,7 @@ from edgefleet.errors import ConfigurationError, LimitExceededError
 from edgefleet_aws import container_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from edgefleet.interfaces.training import Param, Resources, TrainingJob
     from edgefleet_aws.clients import Clients
@@ -74,7 +74,7 @@ def training_request(
     channels: Mapping[str, Any],
     output: str,
     tags: Mapping[str, str],
-    metrics: Sequence[Mapping[str, str]] = (),
+    checkpoints: str | None = None,
 ) -> dict[str, Any]:
     """Members of CreateTrainingJob but for the name.
 
@@ -87,23 +87,25 @@ def training_request(
         channels: address in S3 by the channel's name.
         output: below the fleet's root, where outputs go.
         tags: of the job.
-        metrics: definitions of metrics that SageMaker reads from the log.
+        checkpoints: below the fleet's root, where spot training keeps what a script saves; None
+            for nowhere.
     """
     image, _ = image_and_role(settings)
     limit = math.ceil(resources.max_runtime_s or settings.max_runtime_s)
     stopping = {"MaxRuntimeInSeconds": limit}
     if settings.training_spot:  # it has to be at least the run's own limit
         stopping["MaxWaitTimeInSeconds"] = 2 * limit
-    algorithm: dict[str, Any] = {
-        "TrainingImage": image,
-        "TrainingInputMode": "File",
-        "ContainerEntrypoint": ["python3", f"/opt/ml/input/data/code/{ENTRY}"],
-    }
-    if metrics:
-        algorithm["MetricDefinitions"] = [dict(metric) for metric in metrics]
+    kept = {}
+    if settings.training_spot and checkpoints is not None:
+        kept["CheckpointConfig"] = {"S3Uri": f"{settings.root}/{checkpoints}"}
     return {
+        **kept,
         "HyperParameters": dict(params),
-        "AlgorithmSpecification": algorithm,
+        "AlgorithmSpecification": {
+            "TrainingImage": image,
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["python3", f"/opt/ml/input/data/code/{ENTRY}"],
+        },
         "RoleArn": role,
         "InputDataConfig": [_channel(name, address) for name, address in channels.items()],
         "OutputDataConfig": {"S3OutputPath": f"{settings.root}/{output}"},

@@ -143,6 +143,17 @@ class AwsMock(MockCloud):
         """Give a device its power back."""
         self.fleet.greengrass.site.power_on(name)
 
+    def interrupt_training(self, run_id: str) -> None:
+        """Take the spare capacity away from a run of spot training: it is interrupted, starts anew.
+
+        Raises:
+            ConfigurationError: the mock isn't running.
+            ValueError: the run is no spot training, or doesn't train just now.
+        """
+        if self._stage is None or not self._url:
+            raise ConfigurationError("the mock of AWS isn't running", cure="start it first")
+        self._stage.interrupt_training(run_id)
+
     def seen(self) -> Iterator[str]:
         """Every request: when, service and operation, path, status."""
         if self._stage is not None:

@@ -107,6 +107,7 @@ class SageMakerTrainer(CanAutomate, CanCompile, Trainer):
             channels={"code": code, **({} if data is None else {"training": data.address})},
             output=f"training/{run_id}/output",
             tags=job_request.tags_of(settings, data),
+            checkpoints=f"training/{run_id}/checkpoints/",
         )
         try:
             self._clients.sagemaker.create_training_job(TrainingJobName=run_id, **request)
@@ -153,7 +154,8 @@ class SageMakerTrainer(CanAutomate, CanCompile, Trainer):
     def _log(self, run_id: str, offset: int) -> bytes:
         if not self._mine(run_id):
             return b""
-        return self._logs.setdefault(run_id, RunLog(self._clients, run_id)).read(offset)
+        fresh = RunLog(self._clients, run_id, restarts=self._settings.training_spot)
+        return self._logs.setdefault(run_id, fresh).read(offset)
 
     def _cancel(self, run_id: str) -> None:
         job = self._describe(run_id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
@@ -47,6 +48,8 @@ class Job:
         self._name = asked["TrainingJobName"]
         self._lock = threading.Lock()
         self._ending = threading.Event()
+        self._interrupted = threading.Event()
+        self._begun = time.monotonic()
         self._child: subprocess.Popen[bytes] | None = None
         self._facts: dict[str, Any] = {"CreationTime": _now(), "TrainingJobStatus": "InProgress"}
         self._steps: list[dict[str, Any]] = []
@@ -86,6 +89,19 @@ class Job:
         self._step("Stopping", "Stopping the training job")
         self._ending.set()
 
+    def interrupt(self) -> None:
+        """Take the spare capacity away while it trains: it starts anew.
+
+        Raises:
+            ValueError: it isn't spot training, or doesn't train just now.
+        """
+        with self._lock:
+            training = self._steps[-1]["Status"] == "Training"
+        if not self._asked.get("EnableManagedSpotTraining") or not training:
+            raise ValueError(f"{self._name} is no spot training that can be interrupted now")
+        self._interrupted.set()
+        self._ending.set()
+
     def _step(self, status: str, message: str) -> None:
         with self._lock:
             if self._steps:
@@ -108,14 +124,24 @@ class Job:
                 self._facts["FailureReason"] = reason[:MAX_REASON]
 
     def _work(self) -> tuple[str, str, str | None]:
-        self._step("Downloading", "Downloading input data")
-        self._lay_out()
-        if self._ending.is_set():
-            return "Stopped", "Stopped", None
-        self._step("Training", "Training image download completed. Training in progress.")
-        with self._lock:
-            self._facts["TrainingStartTime"] = _now()
-        why, code = self._train()
+        while True:
+            self._step("Downloading", "Downloading input data")
+            self._lay_out()
+            if self._ending.is_set():
+                return "Stopped", "Stopped", None
+            self._step("Training", "Training image download completed. Training in progress.")
+            with self._lock:
+                self._facts["TrainingStartTime"] = _now()
+            why, code = self._train()
+            self._keep_checkpoints()
+            if why != "Interrupted":
+                break
+            self._step("Interrupted", "Spot capacity was reclaimed")
+            self._interrupted.clear()
+            self._ending.clear()
+            if self.told()["TrainingJobStatus"] == "Stopping":
+                return "Stopped", "Stopped", None
+            self._step("Starting", "Preparing the instances for training")
         if why is None and code != 0:
             return "Failed", "Failed", f"AlgorithmError: {self._failure()}, exit code: {code}"
         if why is None:
@@ -124,6 +150,22 @@ class Job:
         if why is not None:
             return "Stopped", why, None
         return "Completed", "Completed", None
+
+    @property
+    def _checkpoints(self) -> str | None:
+        """Where checkpoints lie in S3; None for a job that keeps none."""
+        address = self._asked.get("CheckpointConfig", {}).get("S3Uri")
+        return None if address is None else str(address).rstrip("/") + "/"
+
+    def _keep_checkpoints(self) -> None:
+        address, folder = self._checkpoints, self._ml / "checkpoints"
+        if address is None:
+            return
+        parts, s3 = urlsplit(address), self._client("s3")
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                key = parts.path[1:] + path.relative_to(folder).as_posix()
+                s3.upload_file(str(path), parts.netloc, key)
 
     def _lay_out(self) -> None:
         shutil.rmtree(self._ml, ignore_errors=True)
@@ -137,10 +179,18 @@ class Job:
         s3 = self._client("s3")
         for channel in self._asked.get("InputDataConfig", ()):
             address = channel["DataSource"]["S3DataSource"]["S3Uri"]
-            self._download(s3, address, self._ml / "input" / "data" / channel["ChannelName"])
+            if not self._download(
+                s3, address, self._ml / "input" / "data" / channel["ChannelName"]
+            ):
+                raise ValueError(
+                    f"ClientError: Data download failed: no S3 objects found under {address}"
+                )
+        if self._checkpoints is not None:
+            self._download(s3, self._checkpoints, self._ml / "checkpoints")
 
     @staticmethod
-    def _download(s3: Any, address: str, to: Path) -> None:  # noqa: ANN401
+    def _download(s3: Any, address: str, to: Path) -> int:  # noqa: ANN401
+        """Fetch what lies under an address; gives the number of objects."""
         parts = urlsplit(address)
         bucket, prefix = parts.netloc, parts.path[1:]
         to.mkdir()
@@ -153,14 +203,14 @@ class Job:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 s3.download_file(bucket, item["Key"], str(path))
                 count += 1
-        if not count:
-            raise ValueError(
-                f"ClientError: Data download failed: no S3 objects found under {address}"
-            )
+        return count
 
     def _train(self) -> tuple[str | None, int]:
         """Why it was ended, None when it ended by itself; and its exit status."""
-        limit = self._asked.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 86_400)
+        stopping = self._asked.get("StoppingCondition", {})
+        limit = stopping.get("MaxRuntimeInSeconds", 86_400)
+        waited = stopping.get("MaxWaitTimeInSeconds", math.inf)
+        left = max(waited - (time.monotonic() - self._begun), 0.0)
         stream = f"{self._name}/algo-1-{int(time.time())}"
         log = JobLog(self._client("logs"), stream, self._find_metrics)
         child = subprocess.Popen(
@@ -176,12 +226,12 @@ class Job:
         pump.start()
         waiter = threading.Thread(target=self._tell_end, args=(child,), daemon=True)
         waiter.start()
-        told = self._ending.wait(limit)
+        told = self._ending.wait(min(limit, left))
         why = None
         if not told:
-            why = "MaxRuntimeExceeded"
+            why = "MaxRuntimeExceeded" if limit <= left else "MaxWaitTimeExceeded"
         elif child.poll() is None:
-            why = "Stopped"
+            why = "Interrupted" if self._interrupted.is_set() else "Stopped"
         self._end(child)
         pump.join()
         waiter.join()

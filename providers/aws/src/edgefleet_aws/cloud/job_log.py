@@ -59,9 +59,11 @@ class JobLog:
             )
 
     def _make(self) -> None:
-        with contextlib.suppress(self._client.exceptions.ResourceAlreadyExistsException):
+        there = self._client.exceptions.ResourceAlreadyExistsException
+        with contextlib.suppress(there):
             self._client.create_log_group(logGroupName=GROUP)
-        self._client.create_log_stream(logGroupName=GROUP, logStreamName=self._stream)
+        with contextlib.suppress(there):  # by a try of the same job that began in the same second
+            self._client.create_log_stream(logGroupName=GROUP, logStreamName=self._stream)
         self._made = True
 
 

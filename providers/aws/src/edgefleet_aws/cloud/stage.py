@@ -72,6 +72,10 @@ class Stage:
         """A line a call, oldest first."""
         return self._server.seen()
 
+    def interrupt_training(self, name: str) -> None:
+        """Take the spare capacity away from a training job, by its name."""
+        self._jobs.interrupt(name)
+
     def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no types
         """A client of the mock itself."""
         # Nothing of the operator's own configuration: a profile that is named there may not exist.

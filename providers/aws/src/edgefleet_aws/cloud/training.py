@@ -28,6 +28,7 @@ _KEPT = (
     "ResourceConfig",
     "StoppingCondition",
     "EnableManagedSpotTraining",
+    "CheckpointConfig",
     "Environment",
 )
 _SUMMARIZED = (
@@ -114,6 +115,15 @@ class TrainingJobs:
         if job is None:
             raise Fault("ValidationException", "Requested resource not found.")
         return job
+
+    def interrupt(self, name: str) -> None:
+        """Take the spare capacity away from a job.
+
+        Raises:
+            Fault: there is no such job.
+            ValueError: it isn't spot training, or doesn't train just now.
+        """
+        self._job(name).interrupt()
 
     def _describe(self, call: Call, request: Any) -> Any:  # noqa: ANN401
         return self._job(request["TrainingJobName"]).told()
