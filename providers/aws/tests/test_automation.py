@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -286,27 +285,16 @@ def test_automating_with_another_providers_registry_is_refused(
 
 
 def test_operators_are_told_the_calls_that_automating_makes_and_no_more(
-    make_clients: Callable[[AwsSettings], Clients],
-    settings: AwsSettings,
+    trainer: SageMakerTrainer,
     asked: Callable[..., Automation],
-    tmp_path: Path,
+    called: Callable[[], set[str]],
+    written: Callable[[str], set[str]],
 ) -> None:
-    called: set[str] = set()
-    clients = make_clients(settings)
-    for service in ("sagemaker", "logs"):
-
-        def note(model: Any, _service: str = service, **_: object) -> None:
-            called.add(f"{_service}:{model.name}")
-
-        clients.get(service).meta.events.register("before-call", note)
-    trainer = SageMakerTrainer(clients, settings, base=tmp_path)
     run = trainer.automate(asked(accuracy=0.9)).wait(timeout_s=TIMEOUT_S)
     assert list(run.step("evaluate").logs())
     assert run.version is None
     trainer.automate(asked("import threading; threading.Event().wait()")).cancel()
-    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"<!-- policy: automating -->\n```json\n(.*?)```", text, re.DOTALL)
-    assert called == {action for one in json.loads(block)["Statement"] for action in one["Action"]}
+    assert called() == written("automating")
 
 
 # What the mock refuses, as SageMaker does

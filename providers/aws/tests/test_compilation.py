@@ -225,6 +225,21 @@ def test_compiling_without_a_role_names_the_setting(
         trainer.compile(job(model()))
 
 
+def test_operators_are_told_the_calls_that_compiling_makes_and_no_more(
+    trainer: SageMakerTrainer,
+    model: Callable[..., Path],
+    cloud: AwsMock,
+    called: Callable[[], set[str]],
+    written: Callable[[str], set[str]],
+) -> None:
+    reading = Held("s3.GetObject")
+    cloud.rules.add(reading)
+    trainer.compile(job(model())).cancel()
+    reading.through.set()
+    assert trainer.compile(job(model())).wait(timeout_s=TIMEOUT_S).file.is_file()
+    assert called() == written("compiling")
+
+
 # The fleet's own call
 
 

@@ -8,7 +8,6 @@ in its own runtime, DLR, for which EdgeFleet has no engine.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import math
@@ -25,6 +24,7 @@ from urllib.parse import urlsplit
 from edgefleet.errors import ConfigurationError, LimitExceededError, UnsupportedError
 from edgefleet.interfaces.compilation import CompilationStatus
 from edgefleet.interfaces.training import RunState
+from edgefleet.protocol.digest import digest_of_file, hex_of
 from edgefleet_aws.errors import code_of
 from edgefleet_aws.reading import ObjectStream
 
@@ -75,9 +75,7 @@ class Compilations:
                 cure="set `training_role` in the profile",
             )
         _check(job, self._devices())
-        data = _packed(job.model)
-        key = f"{settings.prefix}/compilations/models/{hashlib.sha256(data).hexdigest()}.tar.gz"
-        self._clients.s3.put_object(Bucket=settings.bucket, Key=key, Body=data)
+        key = self._send(job.model)
         device = job.device.replace("_", "-")
         now = datetime.now(UTC)
         name = f"{device}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}-{self._fleet}"
@@ -105,6 +103,17 @@ class Compilations:
             if code_of(error) != "ResourceInUse":
                 raise
         return name
+
+    def _send(self, model: Path) -> str:
+        """Put a model where Neo reads it, as one file in a tar.gz; gives the object's key."""
+        digest = hex_of(digest_of_file(model)[0])
+        key = f"{self._settings.prefix}/compilations/models/{digest}.tar.gz"
+        with tempfile.TemporaryDirectory(prefix="edgefleet-compile-") as folder:
+            packed = Path(folder) / "model.tar.gz"
+            with tarfile.open(packed, "w:gz", compresslevel=1, dereference=True) as archive:
+                archive.add(model, arcname="model.onnx")
+            self._clients.s3.upload_file(str(packed), self._settings.bucket, key)
+        return key
 
     def _devices(self) -> frozenset[str]:
         shape = self._clients.sagemaker.meta.service_model.shape_for("TargetDevice")
@@ -182,14 +191,3 @@ def _check(job: CompilationJob, devices: Collection[str]) -> None:
         raise LimitExceededError(
             f"{job.model} has more than {MAX_BYTES >> 30} GiB", cure="ship it as it is"
         )
-
-
-def _packed(model: Path) -> bytes:
-    """The model as Neo takes it: one .onnx file in a tar.gz, the same bytes for the same file."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as archive:
-        member = tarfile.TarInfo("model.onnx")
-        member.size, member.mode = model.stat().st_size, 0o644
-        with model.open("rb") as source:
-            archive.addfile(member, source)
-    return packed.getvalue()
