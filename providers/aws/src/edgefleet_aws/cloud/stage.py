@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import botocore.session
 from botocore.config import Config
+from botocore.loaders import create_loader
 
 from edgefleet_aws.cloud.compilation import CompilationJobs
 from edgefleet_aws.cloud.objects import Objects
@@ -37,6 +38,7 @@ class Stage:
     def __init__(self, rules: Rules, folder: Path, *, region: str) -> None:
         self._server = CloudServer(rules)
         self._region = region
+        self._loader = create_loader()  # one for all clients: reading S3's model takes long
         self._jobs = TrainingJobs(folder, self.client)
         self._pipelines = Pipelines(self._jobs)
         self._compilations = CompilationJobs(self.client)
@@ -86,6 +88,7 @@ class Stage:
                 "credentials_file": (None, None, os.devnull, None),
             }
         )
+        core.register_component("data_loader", self._loader)
         core.set_credentials("mock", "mock")
         return boto3.session.Session(botocore_session=core).client(
             service,
