@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from edgefleet.devices import Device
     from edgefleet.errors import EdgeFleetError
     from edgefleet.fleet import Fleet, connect
+    from edgefleet.interfaces.automation import Gate
     from edgefleet.interfaces.training import Resources
     from edgefleet.interfaces.values import DeviceInfo, Group, ModelVersion
     from edgefleet.optimization.bundle import Bundle
@@ -26,6 +27,7 @@ _HOMES = {
     "DeviceInfo": "edgefleet.interfaces.values",
     "EdgeFleetError": "edgefleet.errors",
     "Fleet": "edgefleet.fleet",
+    "Gate": "edgefleet.interfaces.automation",
     "Group": "edgefleet.interfaces.values",
     "ModelVersion": "edgefleet.interfaces.values",
     "Release": "edgefleet.protocol.release",
@@ -42,6 +44,7 @@ __all__ = [
     "DeviceInfo",
     "EdgeFleetError",
     "Fleet",
+    "Gate",
     "Group",
     "ModelVersion",
     "Release",

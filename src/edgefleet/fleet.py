@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import getpass
 import os
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Self
 
 from edgefleet.capabilities import require
 from edgefleet.deployment import Deployment
@@ -17,11 +14,9 @@ from edgefleet.devices import Device
 from edgefleet.errors import ConflictError, InvalidInputError, NotFoundError
 from edgefleet.groups import GroupEditor
 from edgefleet.interfaces.abilities import CanEnroll, CanRunDevices
-from edgefleet.interfaces.progress import Bytes
-from edgefleet.interfaces.training import Resources, TrainingJob
+from edgefleet.models import Models
 from edgefleet.plugins import discovery
-from edgefleet.profile import Profile, first_problem, load_profile
-from edgefleet.protocol.layout import INDEX_FILE, BundleLayout
+from edgefleet.profile import Profile, load_profile
 from edgefleet.protocol.release import Release, Role
 from edgefleet.releases import (
     already_so,
@@ -40,12 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from edgefleet.interfaces.deployer import Deployer
-    from edgefleet.interfaces.registry import Registry
     from edgefleet.interfaces.state import StateStore
     from edgefleet.interfaces.telemetry import EventQuery, Telemetry
-    from edgefleet.interfaces.trainer import Trainer
-    from edgefleet.interfaces.training_run import TrainingRun
-    from edgefleet.interfaces.values import DeviceInfo, Group, ModelVersion
+    from edgefleet.interfaces.values import DeviceInfo, Group
     from edgefleet.releases import Model
     from edgefleet.rollout.plan import Plan
     from edgefleet.rollout.records import GroupRecord, Stamp
@@ -70,12 +62,12 @@ def connect(profile: str | None = None, *, config: Path | str | None = None) -> 
     return Fleet(loaded)
 
 
-class Fleet:
+class Fleet(Models):
     """Models, devices and what happens between them. Use as a context manager, or call `close`."""
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
-        self._services = Services(profile)
+        super().__init__(Services(profile))
         self._groups = GroupEditor(self._services)
 
     def __repr__(self) -> str:
@@ -92,16 +84,6 @@ class Fleet:
         self._services.close()
 
     @property
-    def registry(self) -> Registry:
-        """The profile's registry."""
-        return self._services.registry
-
-    @property
-    def trainer(self) -> Trainer:
-        """The profile's trainer."""
-        return self._services.trainer
-
-    @property
     def deployers(self) -> Mapping[str, Deployer]:
         """The profile's deployers by name."""
         return self._services.deployers
@@ -115,75 +97,6 @@ class Fleet:
     def state(self) -> StateStore:
         """The profile's state store."""
         return self._services.state
-
-    # Models
-
-    def train(
-        self,
-        script: Path | str,
-        *,
-        data: Path | str | None = None,
-        params: Mapping[str, Any] | None = None,
-        name: str | None = None,
-        requirements: tuple[str, ...] = (),
-        resources: Resources | None = None,
-    ) -> TrainingRun:
-        """Run a training script with the profile's trainer and return at once; see `TrainingJob`.
-
-        Args:
-            script: a Python file.
-            data: a file or folder here, or an address that the trainer understands.
-            params: JSON scalars by name.
-            name: prefix of the run's id; None for the script's.
-            requirements: pip requirements of the script.
-            resources: what the run needs.
-        """
-        local = isinstance(data, Path) or (data is not None and "://" not in data)
-        stem = Path(script).stem.lower().replace("_", "-")
-        try:
-            job = TrainingJob(
-                script=Path(script),
-                data=Path(data).absolute() if local and data is not None else data,
-                params=dict(params or {}),
-                name=name or stem,
-                requirements=requirements,
-                resources=resources or Resources(),
-            )
-        except ValidationError as error:
-            raise InvalidInputError(f"training job: {first_problem(error)}") from error
-        return self.trainer.submit(job)
-
-    def push(
-        self,
-        model: BundleLayout | Path | str,
-        name: str,
-        *,
-        version: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        progress: bool = True,
-    ) -> ModelVersion:
-        """Store a bundle, a bundle's folder, or a bare ``.onnx`` file as a version of a model.
-
-        A file becomes a bundle of one variant. See `Registry.push` for what is idempotent.
-        """
-        if isinstance(model, BundleLayout):
-            total = sum(descriptor.size for descriptor in model.blobs())
-            with Bytes(f"pushing {name}", total, enabled=progress) as advance:
-                return self.registry.push(
-                    model, name, version=version, labels=labels, progress=advance
-                )
-        path = Path(model)
-        if (path / INDEX_FILE).is_file():
-            layout = BundleLayout(path)
-            return self.push(layout, name, version=version, labels=labels, progress=progress)
-        if not path.is_file():
-            msg = f"no model at {path}"
-            raise InvalidInputError(msg, cure="give an .onnx file or a bundle's folder")
-        from edgefleet.optimization.packaging import bundle_from_onnx  # noqa: PLC0415 - heavy
-
-        with tempfile.TemporaryDirectory(prefix="edgefleet-push-") as folder:
-            bundle = bundle_from_onnx(path, Path(folder) / "bundle", name=name)
-            return self.push(bundle, name, version=version, labels=labels, progress=progress)
 
     # Devices
 

@@ -16,6 +16,8 @@ from typing import Any
 DATA_VARIABLE = "EDGEFLEET_DATA_DIR"
 PARAMS_VARIABLE = "EDGEFLEET_PARAMS"
 OUTPUT_VARIABLE = "EDGEFLEET_OUTPUT_DIR"
+MODEL_VARIABLE = "EDGEFLEET_MODEL_DIR"
+CHECKPOINT_VARIABLE = "EDGEFLEET_CHECKPOINT_DIR"
 
 
 def data_dir() -> Path | None:
@@ -34,6 +36,23 @@ def output_dir() -> Path:
     folder = Path(os.environ.get(OUTPUT_VARIABLE, "outputs"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def model_dir() -> Path:
+    """For an evaluating script: the folder of what the training script left.
+
+    ``outputs`` in this folder when the script runs alone.
+    """
+    return Path(os.environ.get(MODEL_VARIABLE, "outputs"))
+
+
+def checkpoint_dir() -> Path | None:
+    """Folder whose content is there again when the run was interrupted and starts anew.
+
+    None where the trainer never interrupts a run.
+    """
+    named = os.environ.get(CHECKPOINT_VARIABLE)
+    return Path(named) if named else None
 
 
 def log_metric(name: str, value: float, *, step: int | None = None) -> None:

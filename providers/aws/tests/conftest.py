@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,32 @@ def make_clients() -> Iterator[Callable[[AwsSettings], Clients]]:
     yield make
     for clients in made:
         clients.close()
+
+
+@pytest.fixture
+def called(clients: Clients) -> Callable[[], set[str]]:
+    """Gives the actions on SageMaker and its logs that the test's own clients have called."""
+    actions: set[str] = set()
+    for service in ("sagemaker", "logs"):
+
+        def note(model: Any, _service: str = service, **_: object) -> None:
+            actions.add(f"{_service}:{model.name}")
+
+        clients.get(service).meta.events.register("before-call", note)
+    return lambda: actions
+
+
+@pytest.fixture
+def written() -> Callable[[str], set[str]]:
+    """Gives the actions in one of the README's policies."""
+
+    def read(policy: str) -> set[str]:
+        text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+        marked = rf"<!-- policy: {policy} -->\n```json\n(.*?)```"
+        (block,) = re.findall(marked, text, re.DOTALL)
+        return {action for one in json.loads(block)["Statement"] for action in one["Action"]}
+
+    return read
 
 
 @pytest.fixture

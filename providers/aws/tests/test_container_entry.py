@@ -27,10 +27,15 @@ def ml(tmp_path: Path) -> Path:
 
 
 def _run(
-    ml: Path, archive: bytes, *, python: str = sys.executable, requirements: tuple[str, ...] = ()
+    ml: Path,
+    archive: bytes,
+    *,
+    python: str = sys.executable,
+    requirements: tuple[str, ...] = (),
+    **order: object,
 ) -> subprocess.CompletedProcess[str]:
     channel = ml / "input" / "data" / "code"
-    order = {"script": "train.py", "data": None, "requirements": list(requirements)}
+    order |= {"script": "train.py", "data": None, "requirements": list(requirements)}
     (channel / container_entry.ORDER).write_text(json.dumps(order))
     (channel / container_entry.SOURCE).write_bytes(archive)
     return subprocess.run(
@@ -67,6 +72,28 @@ def test_a_requirement_that_cannot_be_installed_is_the_reason(ml: Path, tmp_path
     assert done.returncode == 1
     assert "pip could not install no-such-thing-as-this>=1" in _failure(ml)
     assert "never" not in done.stdout
+
+
+def test_only_what_the_image_lacks_is_installed(ml: Path, tmp_path: Path) -> None:
+    archive = _packed(tmp_path / "code", "print('went on')")
+    done = _run(ml, archive, lacking={"json": "no-such-thing-as-this"})
+    assert (done.returncode, done.stdout) == (0, "went on\n")
+    assert _run(ml, archive, lacking={"no_such_module": "no-such-thing-as-this"}).returncode == 1
+    assert "pip could not install no-such-thing-as-this" in _failure(ml)
+
+
+def test_an_evaluating_script_finds_what_the_training_script_left(ml: Path, tmp_path: Path) -> None:
+    trained = ml / "input" / "data" / "model" / "model.tar.gz"
+    trained.parent.mkdir()
+    with tarfile.open(trained, "w:gz") as archive:
+        member = tarfile.TarInfo("sub/model.onnx")
+        member.size = 3
+        archive.addfile(member, io.BytesIO(b"yes"))
+    script = (
+        "from edgefleet import training\n"
+        "print((training.model_dir() / 'sub' / 'model.onnx').read_text())"
+    )
+    assert _run(ml, _packed(tmp_path / "code", script), model=True).stdout == "yes\n"
 
 
 @pytest.mark.parametrize("name", ["../up", "/up", "a/../../up"])

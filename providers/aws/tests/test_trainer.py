@@ -134,6 +134,58 @@ def test_spot_training_is_asked_for(
     assert told["StoppingCondition"]["MaxWaitTimeInSeconds"] == 2 * settings.max_runtime_s
 
 
+def test_a_spot_run_that_is_interrupted_goes_on_from_its_checkpoint(
+    make_settings: Callable[..., AwsSettings], clients: Clients, script: Path, cloud: AwsMock
+) -> None:
+    script.write_text(
+        "import threading\n"
+        "from edgefleet import training\n"
+        "kept = training.checkpoint_dir() / 'step'\n"
+        "if kept.exists():\n"
+        "    print('from', kept.read_text())\n"
+        "else:\n"
+        "    kept.write_text('seven')\n"
+        "    print('kept', flush=True)\n"
+        "    threading.Event().wait()\n"
+    )
+    trainer = SageMakerTrainer(clients, make_settings(training_spot=True), base=script.parent)
+    run = trainer.submit(TrainingJob(script=script))
+    assert next(run.logs(follow=True)) == "kept"
+    cloud.interrupt_training(run.id)
+    run.wait(timeout_s=TIMEOUT_S)
+    told = clients.sagemaker.describe_training_job(TrainingJobName=run.id)
+    steps = [step["Status"] for step in told["SecondaryStatusTransitions"]]
+    once = ["Starting", "Downloading", "Training"]
+    assert steps == [*once, "Interrupted", *once, "Uploading", "Completed"]
+    assert list(run.logs()) == ["kept", "from seven"]
+
+
+def test_a_run_that_is_no_spot_training_is_never_interrupted(
+    trainer: SageMakerTrainer, script: Path, cloud: AwsMock
+) -> None:
+    script.write_text("from edgefleet import training; print(training.checkpoint_dir())")
+    run = trainer.submit(TrainingJob(script=script)).wait(timeout_s=TIMEOUT_S)
+    assert list(run.logs()) == ["None"]
+    with pytest.raises(ValueError, match="no spot training"):
+        cloud.interrupt_training(run.id)
+
+
+def test_machines_disk_limits_and_whose_it_is_are_asked_for(
+    make_settings: Callable[..., AwsSettings], clients: Clients, script: Path
+) -> None:
+    settings = make_settings(training_volume_gib=77)
+    trainer = SageMakerTrainer(clients, settings, base=script.parent)
+    resources = Resources(instance="ml.g5.xlarge", count=2, max_runtime_s=99.5)
+    run = trainer.submit(TrainingJob(script=script, resources=resources))
+    told = clients.sagemaker.describe_training_job(TrainingJobName=run.id)
+    machines = {"InstanceType": "ml.g5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 77}
+    assert told["ResourceConfig"] == machines
+    assert told["StoppingCondition"] == {"MaxRuntimeInSeconds": 100}
+    assert told["RoleArn"] == settings.training_role
+    assert told["AlgorithmSpecification"]["TrainingImage"] == settings.training_image
+    run.wait(timeout_s=TIMEOUT_S)
+
+
 def test_an_answer_that_was_lost_makes_no_second_run(
     cloud: AwsMock, trainer: SageMakerTrainer, script: Path
 ) -> None:

@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple, final
 
 from edgefleet.errors import ConflictError
+from edgefleet.interfaces.automation import CanAutomate
+from edgefleet.interfaces.compilation import CanCompile
 from edgefleet.interfaces.service import Service
 from edgefleet.protocol.names import check_name
 
@@ -201,4 +203,6 @@ ABILITIES: tuple[type[ABC], ...] = (
     CanProve,
     CanStreamLogs,
     CanRunDevices,
+    CanAutomate,
+    CanCompile,
 )

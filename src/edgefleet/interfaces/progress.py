@@ -38,6 +38,11 @@ class Status:
             self._status.start()
         return self
 
+    @property
+    def shown(self) -> bool:
+        """Whether anybody sees it."""
+        return self._status is not None
+
     def update(self, text: str) -> None:
         """Show another text."""
         if self._status is not None and text != self._text:

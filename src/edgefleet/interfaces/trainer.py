@@ -9,6 +9,9 @@ it):
 ``EDGEFLEET_OUTPUT_DIR``   folder whose content is kept; a model goes to ``model.onnx`` there
 =========================  ===================================================================
 
+A trainer that may interrupt a run and start it anew, such as one on spare capacity, also sets
+``EDGEFLEET_CHECKPOINT_DIR``: a folder whose content is there again.
+
 A metric is a line on standard output: ``edgefleet-metric {"name": "loss", "value": 0.1, "step":
 3}``.
 """

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol, final
 
 import msgspec
 
-from edgefleet.errors import CancelledError, NotFoundError, TrainingFailedError, WaitTimeoutError
-from edgefleet.interfaces.progress import Status
+from edgefleet.errors import CancelledError, NotFoundError, TrainingFailedError
+from edgefleet.interfaces.ending import POLL_S, wait_for_end
 from edgefleet.interfaces.training import RunState
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from edgefleet.interfaces.training import RunStatus
 
 METRIC_PREFIX = b"edgefleet-metric "
-POLL_S = 0.2  # seconds between looks at a run that is being waited for
 MAX_LINE = 1 << 20  # bytes of one log line; longer ones are cut into several
 _TAIL_LINES = 15
 
@@ -84,22 +83,21 @@ class TrainingRun:
             CancelledError: somebody cancelled it.
             WaitTimeoutError: it took longer.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         scan = _MetricScan(self)
-        with Status(f"training {self.id}", enabled=progress) as line:
-            try:
-                while not (status := self.status).state.ended:
-                    figures = "  ".join(f"{m.name}={m.value:.4g}" for m in scan.newest().values())
-                    line.update(f"training {self.id}: {status.state.value}  {figures}")
-                    if deadline is not None and time.monotonic() >= deadline:
-                        msg = f"run {self.id} is still {status.state.value} after {timeout_s} s"
-                        raise WaitTimeoutError(
-                            msg, cure="wait again, or cancel it with run.cancel()"
-                        )
-                    time.sleep(poll_s)
-            except KeyboardInterrupt:
-                self.cancel()
-                raise
+
+        def tell(now: RunStatus) -> str:
+            figures = (f"{m.name}={m.value:.4g}" for m in scan.newest().values())
+            return "  ".join((now.state.value, *figures))
+
+        status = wait_for_end(
+            f"run {self.id}",
+            lambda: self.status,
+            self.cancel,
+            tell=tell,
+            timeout_s=timeout_s,
+            progress=progress,
+            poll_s=poll_s,
+        )
         if status.state is RunState.SUCCEEDED:
             return self
         if status.state is RunState.CANCELLED:
@@ -181,15 +179,27 @@ class TrainingRun:
         Raises:
             NotFoundError: none, or several and none of that name.
         """
-        folder = self.outputs
-        named = folder / "model.onnx"
-        found = [named] if named.is_file() else sorted(folder.rglob("*.onnx"))
-        if len(found) != 1:
-            there = ", ".join(str(path.relative_to(folder)) for path in found) or "none"
-            msg = f"run {self.id} left {len(found)} ONNX files: {there}"
-            cure = "let the script write model.onnx into EDGEFLEET_OUTPUT_DIR"
-            raise NotFoundError(msg, cure=cure)
-        return found[0]
+        return model_in(self.outputs, of=f"run {self.id}")
+
+
+def model_in(outputs: Path, *, of: str) -> Path:
+    """The model among the outputs of a run: ``model.onnx``, or the only ``.onnx`` file there is.
+
+    Args:
+        outputs: folder of what the run left.
+        of: names the run in an error.
+
+    Raises:
+        NotFoundError: none, or several and none of that name.
+    """
+    named = outputs / "model.onnx"
+    found = [named] if named.is_file() else sorted(outputs.rglob("*.onnx"))
+    if len(found) != 1:
+        there = ", ".join(str(path.relative_to(outputs)) for path in found) or "none"
+        msg = f"{of} left {len(found)} ONNX files: {there}"
+        cure = "let the script write model.onnx into EDGEFLEET_OUTPUT_DIR"
+        raise NotFoundError(msg, cure=cure)
+    return found[0]
 
 
 def parse_metric(line: bytes) -> Metric | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefleet.interfaces.tables import html_table
@@ -11,8 +13,6 @@ from edgefleet.optimization.report import size_text
 from edgefleet.protocol.layout import BundleLayout
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from edgefleet.optimization.report import OptimizationReport
 
 _COLUMNS = ("variant", "format", "size", "targets")
@@ -35,6 +35,38 @@ class Bundle(BundleLayout):
         self.report = report
         if temporary is not None:
             weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)
+
+    def add_variant(
+        self,
+        file: Path | str,
+        *,
+        target: str,
+        model_format: str,
+        precision: str = "fp32",
+        name: str | None = None,
+    ) -> Bundle:
+        """A new bundle with a file that was made elsewhere as one more variant; this one stays.
+
+        See `edgefleet.optimization.adding.add_variant`.
+        """
+        from edgefleet.optimization.adding import add_variant
+
+        folder = Path(tempfile.mkdtemp(prefix="edgefleet-bundle-"))
+        try:
+            made = add_variant(
+                self,
+                Path(file),
+                folder / "bundle",
+                model=self.report.model,
+                target=target,
+                model_format=model_format,
+                precision=precision,
+                name=name,
+            )
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return Bundle(made.root, report=self.report, temporary=folder)
 
     def __repr__(self) -> str:
         about = "; ".join(

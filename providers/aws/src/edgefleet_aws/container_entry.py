@@ -10,14 +10,17 @@ all others from there.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 ORDER = "order.json"
 SOURCE = "source.tar.gz"
@@ -37,7 +40,9 @@ def main() -> int:
         order = json.loads((channel / ORDER).read_text(encoding="utf-8"))
         code = ml / "code"
         _unpack(channel / SOURCE, code)
-        _install(order["requirements"])
+        wanted = order.get("lacking", {})
+        lacking = [wanted[name] for name in wanted if importlib.util.find_spec(name) is None]
+        _install([*order["requirements"], *lacking])
         status = _run([sys.executable, "-u", order["script"]], code / "source", _told(ml, order))
         reason = f"the script ended with status {status}" if status else None
     except (_RefusedError, OSError, ValueError, KeyError) as error:
@@ -63,7 +68,9 @@ def _unpack(archive: Path, to: Path) -> None:
                 path = to / member.name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 content = source.extractfile(member)
-                path.write_bytes(b"" if content is None else content.read())
+                with path.open("wb") as target:
+                    if content is not None:
+                        shutil.copyfileobj(content, target, 1 << 20)
 
 
 def _install(requirements: list[str]) -> None:
@@ -71,9 +78,10 @@ def _install(requirements: list[str]) -> None:
         pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
         if subprocess.run([*pip, "--", *requirements], check=False).returncode:
             raise _RefusedError(f"pip could not install {' '.join(requirements)}")
+        importlib.invalidate_caches()
 
 
-def _told(ml: Path, order: dict[str, str | None]) -> dict[str, str]:
+def _told(ml: Path, order: dict[str, Any]) -> dict[str, str]:
     """The environment of the script: ours, and the names that SageMaker's own tools give."""
     written = ml / "input" / "config" / "hyperparameters.json"
     texts = json.loads(written.read_text(encoding="utf-8")) if written.exists() else {}
@@ -90,6 +98,13 @@ def _told(ml: Path, order: dict[str, str | None]) -> dict[str, str]:
     if order["data"] is not None:
         told["EDGEFLEET_DATA_DIR"] = str(data / order["data"])
         told["SM_CHANNEL_TRAINING"] = str(data)
+    checkpoints = ml / "checkpoints"
+    if checkpoints.is_dir():  # SageMaker makes it for jobs that have somewhere to keep them
+        told["EDGEFLEET_CHECKPOINT_DIR"] = str(checkpoints)
+    if order.get("model"):
+        trained = ml / "trained"
+        _unpack(ml / "input" / "data" / "model" / "model.tar.gz", trained)
+        told["EDGEFLEET_MODEL_DIR"] = str(trained)
     if importlib.util.find_spec("edgefleet") is None:
         before = told.get("PYTHONPATH")
         helper = str(ml / "code" / HELPER)

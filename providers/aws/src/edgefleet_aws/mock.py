@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 ACCOUNT = "123456789012"  # moto's
 TRAINING_ROLE = f"arn:aws:iam::{ACCOUNT}:role/edgefleet-training"
+PIPELINE_ROLE = f"arn:aws:iam::{ACCOUNT}:role/edgefleet-pipelines"
 TRAINING_IMAGE = "mock/python:3"  # never pulled: scripts run with this Python
 
 
@@ -148,6 +149,7 @@ class AwsMock(MockCloud):
             "region": REGION,
             "mirrors": [f"{self._url}/{self.bucket}/{AwsSettings.model_fields['prefix'].default}"],
             "training_role": TRAINING_ROLE,
+            "pipeline_role": PIPELINE_ROLE,
             "training_image": TRAINING_IMAGE,
             "cache": str((self.state / "cache").absolute()),
         }
@@ -186,6 +188,17 @@ class AwsMock(MockCloud):
     def start_device(self, name: str) -> None:
         """Give a device its power back."""
         self.fleet.greengrass.site.power_on(name)
+
+    def interrupt_training(self, run_id: str) -> None:
+        """Take the spare capacity away from a run of spot training: it is interrupted, starts anew.
+
+        Raises:
+            ConfigurationError: the mock isn't running.
+            ValueError: the run is no spot training, or doesn't train just now.
+        """
+        if self._stage is None or not self._url:
+            raise ConfigurationError("the mock of AWS isn't running", cure="start it first")
+        self._stage.interrupt_training(run_id)
 
     def seen(self) -> Iterator[str]:
         """Every request: when, service and operation, path, status."""

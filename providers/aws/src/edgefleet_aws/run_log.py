@@ -1,15 +1,16 @@
 """A run's output as bytes by offset, over CloudWatch Logs, which knows lines and tokens only.
 
-A training job's machines each write a stream; the first machine's is the run's output. A line is an
-event; CloudWatch keeps no empty ones. Pages start at tokens: where each page seen so far starts, in
-bytes, is remembered, so that following a log asks only for what is new.
+A training job's machines each write a stream, and another one after an interruption; the first
+machine's are the run's output. A line is an event; CloudWatch keeps no empty ones. Pages start at
+tokens: where each page seen so far starts, in bytes, is remembered, so that following a log asks
+only for what is new.
 """
 
 from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from edgefleet_aws.errors import code_of
 
@@ -22,50 +23,65 @@ GROUP = (
 _MISSING = "ResourceNotFoundException"
 
 
+class _Page(NamedTuple):
+    """A page that is known: the byte of the run's output that it starts at, and what gives it."""
+
+    start: int
+    stream: str
+    token: str | None
+
+
 class RunLog:
     """The output of one run.
 
     Args:
         clients: to reach CloudWatch with.
         run_id: name of the training job.
+        restarts: whether the run may be interrupted and start anew, which begins another stream.
     """
 
-    def __init__(self, clients: Clients, run_id: str) -> None:
-        self._clients, self._run = clients, run_id
+    def __init__(self, clients: Clients, run_id: str, *, restarts: bool = False) -> None:
+        self._clients, self._run, self._restarts = clients, run_id, restarts
         self._lock = threading.Lock()
-        self._stream: str | None = None
-        self._starts = [0]  # byte that each known page starts at
-        self._tokens: list[str | None] = [None]  # and the token that gives it
+        self._pages: list[_Page] = []
 
     def read(self, offset: int) -> bytes:
         """What was printed from an offset in bytes on, to the end of a page; empty for nothing."""
         with self._lock:
-            stream = self._stream or self._find()
-            if stream is None:
+            if not self._pages:
+                self._pages += [_Page(0, stream, None) for stream in self._streams()[:1]]
+            number = bisect_right(self._pages, offset, key=lambda page: page.start) - 1
+            if number < 0:
                 return b""
-            number = bisect_right(self._starts, offset) - 1
             while True:
-                start = self._starts[number]
-                data, following = self._page(stream, self._tokens[number])
-                if data and following != self._tokens[number] and number + 1 == len(self._starts):
-                    self._starts.append(start + len(data))
-                    self._tokens.append(following)
-                if data[offset - start :] or number + 1 >= len(self._starts):
-                    return data[offset - start :]
+                page = self._pages[number]
+                data, following = self._page(page.stream, page.token)
+                if number + 1 == len(self._pages):
+                    self._pages += self._next(page, data, following)
+                if data[offset - page.start :] or number + 1 >= len(self._pages):
+                    return data[offset - page.start :]
                 number += 1
 
-    def _find(self) -> str | None:
+    def _next(self, page: _Page, data: bytes, following: str) -> list[_Page]:
+        """The page after the last one known, if there is one by now."""
+        end = page.start + len(data)
+        if data and following != page.token:
+            return [_Page(end, page.stream, following)]
+        if not self._restarts:
+            return []
+        return [_Page(end, name, None) for name in self._streams() if name > page.stream][:1]
+
+    def _streams(self) -> list[str]:
+        """Streams of the first machine, the oldest first: their names end with a time."""
         try:
             reply = self._clients.logs.describe_log_streams(
-                logGroupName=GROUP, logStreamNamePrefix=f"{self._run}/"
+                logGroupName=GROUP, logStreamNamePrefix=f"{self._run}/algo-1-"
             )
         except Exception as error:
             if code_of(error) == _MISSING:
-                return None
+                return []
             raise
-        names = sorted(str(stream["logStreamName"]) for stream in reply["logStreams"])
-        self._stream = names[0] if names else None
-        return self._stream
+        return sorted(str(stream["logStreamName"]) for stream in reply["logStreams"])
 
     def _page(self, stream: str, token: str | None) -> tuple[bytes, str]:
         more = {} if token is None else {"nextToken": token}

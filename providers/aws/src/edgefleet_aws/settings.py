@@ -32,6 +32,8 @@ class AwsSettings(ProviderSettings):
         part_mib: size of the parts that large blobs are sent in, in MiB.
         max_attempts: tries of each call, the first included; waits between them grow, with jitter.
         training_role: ARN of the role that training jobs run under; needed for training only.
+        pipeline_role: ARN of the role that pipelines and their registering step run under; needed
+            for `Fleet.automate` only.
         training_image: address of the image that scripts run in; needed for training only. Any
             image with Python 3.9 or newer and pip, such as one of AWS's Deep Learning Containers.
         training_instance: machine type of runs that name none and ask for no GPU.
@@ -64,6 +66,7 @@ class AwsSettings(ProviderSettings):
     part_mib: int = Field(default=8, ge=5, le=512)  # S3 takes no smaller part than 5 MiB
     max_attempts: int = Field(default=8, ge=1, le=20)
     training_role: str | None = Field(default=None, pattern=_ROLE)
+    pipeline_role: str | None = Field(default=None, pattern=_ROLE)
     training_image: str | None = Field(default=None, min_length=1, max_length=255)
     training_instance: str = "ml.m5.xlarge"
     training_volume_gib: int = Field(default=30, ge=1, le=16_384)

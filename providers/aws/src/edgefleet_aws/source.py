@@ -17,7 +17,7 @@ from edgefleet.errors import LimitExceededError
 from edgefleet_aws.container_entry import HELPER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 MAX_BYTES = 64 << 20  # of all files together
 MAX_FILES = 5_000
@@ -30,11 +30,8 @@ def pack(folder: Path) -> bytes:
     Raises:
         LimitExceededError: too many files, or too large.
     """
-    packed = io.BytesIO()
-    with (
-        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped,
-        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
-    ):
+
+    def members() -> Iterator[tuple[str, bytes]]:
         total = 0
         for count, path in enumerate(_files(folder), 1):
             total += path.stat().st_size
@@ -44,11 +41,16 @@ def pack(folder: Path) -> bytes:
                     f"{MAX_BYTES >> 20} MiB",
                     cure="move the script into a folder of its own; give data as `data`",
                 )
-            _add(archive, f"source/{path.relative_to(folder).as_posix()}", path.read_bytes())
-        _add(archive, f"{HELPER}/edgefleet/__init__.py", b"")
-        helper = Path(str(training.__file__)).read_bytes()
-        _add(archive, f"{HELPER}/edgefleet/training.py", helper)
-    return packed.getvalue()
+            yield f"source/{path.relative_to(folder).as_posix()}", path.read_bytes()
+        yield f"{HELPER}/edgefleet/__init__.py", b""
+        yield f"{HELPER}/edgefleet/training.py", Path(str(training.__file__)).read_bytes()
+
+    return _packed(members())
+
+
+def pack_files(files: Iterable[Path]) -> bytes:
+    """A tar.gz as of `pack`, with some files of our own and no helper beside them."""
+    return _packed((f"source/{path.name}", path.read_bytes()) for path in files)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -61,7 +63,14 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size, member.mode = len(data), 0o644
-    archive.addfile(member, io.BytesIO(data))
+def _packed(members: Iterable[tuple[str, bytes]]) -> bytes:
+    packed = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), 0o644
+            archive.addfile(member, io.BytesIO(data))
+    return packed.getvalue()

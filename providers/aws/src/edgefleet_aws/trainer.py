@@ -13,36 +13,41 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.errors import ConfigurationError, EdgeFleetError, LimitExceededError
 from edgefleet.interfaces.abilities import CanProve
+from edgefleet.interfaces.automation import CanAutomate
+from edgefleet.interfaces.compilation import CanCompile
 from edgefleet.interfaces.trainer import Trainer
 from edgefleet.interfaces.training import RunState, RunStatus
-from edgefleet_aws import container_entry, datasets, outputs, source
+from edgefleet_aws import datasets, job_request, outputs, source
+from edgefleet_aws.compilations import Compilations
 from edgefleet_aws.errors import code_of, translate
 from edgefleet_aws.instances import choose
+from edgefleet_aws.pipelines import Pipelines
 from edgefleet_aws.proofs import prove
+from edgefleet_aws.registration import registered_in
 from edgefleet_aws.run_log import RunLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from edgefleet.errors import EdgeFleetError
     from edgefleet.interfaces.abilities import Proof
-    from edgefleet.interfaces.training import Param, TrainingJob
+    from edgefleet.interfaces.automation import Automation, AutomationStatus
+    from edgefleet.interfaces.compilation import CompilationJob, CompilationStatus
+    from edgefleet.interfaces.training import TrainingJob
+    from edgefleet.interfaces.training_run import TrainingRun
     from edgefleet_aws.clients import Clients
     from edgefleet_aws.settings import AwsSettings
 
-ENTRY = "edgefleet_entry.py"
-MAX_PARAMS = 100  # hyperparameters of a job, and their sizes: botocore's model of SageMaker
-MAX_KEY = 256
-MAX_VALUE = 2500
 _NAME = re.compile(r"[a-zA-Z0-9](?:-*[a-zA-Z0-9]){0,62}")
+# A pipeline's jobs: its execution, the step's name, ten characters of SageMaker's own.
+_STEP = re.compile(r"pipelines-[a-z0-9]+-[a-z]+-(?P<fleet>[0-9a-f]{6})-[A-Za-z0-9]+")
 _BEFORE = {
     "Starting",
     "LaunchingMLInstances",
@@ -55,7 +60,7 @@ _TOO_LONG = {"MaxRuntimeExceeded", "MaxWaitTimeExceeded"}
 _ENDED = {"Completed", "Failed", "Stopped"}
 
 
-class SageMakerTrainer(CanProve, Trainer):
+class SageMakerTrainer(CanAutomate, CanCompile, CanProve, Trainer):
     """Runs scripts on SageMaker.
 
     Args:
@@ -72,6 +77,9 @@ class SageMakerTrainer(CanProve, Trainer):
         fleet = f"{settings.bucket}/{settings.prefix}"
         self._fleet = hashlib.sha256(fleet.encode()).hexdigest()[:6]
         self._logs: dict[str, RunLog] = {}
+        self._pipelines = Pipelines(clients, settings, self._fleet)
+        compiled = self._cache.with_name("compiled")
+        self._compilations = Compilations(clients, settings, self._fleet, compiled)
 
     def close(self) -> None:
         self._clients.close()
@@ -84,12 +92,8 @@ class SageMakerTrainer(CanProve, Trainer):
 
     def _submit(self, job: TrainingJob) -> str:
         settings = self._settings
-        if settings.training_role is None or settings.training_image is None:
-            raise ConfigurationError(
-                "training on SageMaker needs a role and an image",
-                cure="set `training_role` and `training_image` in the profile",
-            )
-        params = _hyperparameters(job.params)
+        _, role = job_request.image_and_role(settings)
+        params = job_request.hyperparameters(job.params)
         instance = choose(job.resources, settings, self._offered())
         archive = source.pack(job.script.parent)
         now = datetime.now(UTC)
@@ -98,49 +102,21 @@ class SageMakerTrainer(CanProve, Trainer):
         data = None
         if job.data is not None:
             data = datasets.bring(job.data, self._clients, settings)
-        order = {
-            "script": job.script.name,
-            "data": None if data is None else data.inside,
-            "requirements": list(job.requirements),
-        }
-        code = f"{settings.prefix}/training/{run_id}/code/"
-        for name, content in (
-            (container_entry.SOURCE, archive),
-            (container_entry.ORDER, json.dumps(order).encode()),
-            (ENTRY, Path(container_entry.__file__).read_bytes()),
-        ):
-            self._clients.s3.put_object(Bucket=settings.bucket, Key=code + name, Body=content)
-        channels = [_channel("code", f"s3://{settings.bucket}/{code}")]
-        if data is not None:
-            channels.append(_channel("training", data.address))
-        limit = math.ceil(job.resources.max_runtime_s or settings.max_runtime_s)
-        stopping = {"MaxRuntimeInSeconds": limit}
-        if settings.training_spot:  # it has to be at least the run's own limit
-            stopping["MaxWaitTimeInSeconds"] = 2 * limit
-        tags = {"edgefleet:prefix": settings.prefix}
-        if data is not None and data.digest is not None:
-            tags["edgefleet:data"] = data.digest
+        order = job_request.order_of(job.script, job, data)
+        code = job_request.send_code(self._clients, settings, f"training/{run_id}", archive, order)
+        request = job_request.training_request(
+            settings,
+            job.resources,
+            instance=instance,
+            role=role,
+            params=params,
+            channels={"code": code, **({} if data is None else {"training": data.address})},
+            output=f"training/{run_id}/output",
+            tags=job_request.tags_of(settings, data),
+            checkpoints=f"training/{run_id}/checkpoints/",
+        )
         try:
-            self._clients.sagemaker.create_training_job(
-                TrainingJobName=run_id,
-                HyperParameters=params,
-                AlgorithmSpecification={
-                    "TrainingImage": settings.training_image,
-                    "TrainingInputMode": "File",
-                    "ContainerEntrypoint": ["python3", f"/opt/ml/input/data/code/{ENTRY}"],
-                },
-                RoleArn=settings.training_role,
-                InputDataConfig=channels,
-                OutputDataConfig={"S3OutputPath": f"{settings.root}/training/{run_id}/output"},
-                ResourceConfig={
-                    "InstanceType": instance,
-                    "InstanceCount": job.resources.count,
-                    "VolumeSizeInGB": settings.training_volume_gib,
-                },
-                StoppingCondition=stopping,
-                EnableManagedSpotTraining=settings.training_spot,
-                Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
-            )
+            self._clients.sagemaker.create_training_job(TrainingJobName=run_id, **request)
         except Exception as error:
             # Nobody else has this name: an answer was lost and boto3 has asked again.
             if code_of(error) != "ResourceInUse":
@@ -152,7 +128,11 @@ class SageMakerTrainer(CanProve, Trainer):
         return frozenset(model.shape_for("TrainingInstanceType").enum)
 
     def _mine(self, run_id: str) -> bool:
-        return bool(_NAME.fullmatch(run_id)) and run_id.endswith(f"-{self._fleet}")
+        """Whether a job is this fleet's: started here, or by a pipeline, which names it itself."""
+        if not _NAME.fullmatch(run_id):
+            return False
+        own, step = run_id.endswith(f"-{self._fleet}"), _STEP.fullmatch(run_id)
+        return own or (step is not None and step["fleet"] == self._fleet)
 
     def _describe(self, run_id: str) -> dict[str, Any] | None:
         if not self._mine(run_id):
@@ -180,7 +160,8 @@ class SageMakerTrainer(CanProve, Trainer):
     def _log(self, run_id: str, offset: int) -> bytes:
         if not self._mine(run_id):
             return b""
-        return self._logs.setdefault(run_id, RunLog(self._clients, run_id)).read(offset)
+        fresh = RunLog(self._clients, run_id, restarts=self._settings.training_spot)
+        return self._logs.setdefault(run_id, fresh).read(offset)
 
     def _cancel(self, run_id: str) -> None:
         job = self._describe(run_id)
@@ -200,27 +181,36 @@ class SageMakerTrainer(CanProve, Trainer):
             outputs.fetch(self._clients.s3, job["ModelArtifacts"]["S3ModelArtifacts"], folder)
         return folder
 
+    def _automate(self, automation: Automation) -> str:
+        return self._pipelines.start(automation, self._offered())
 
-def _channel(name: str, address: str) -> dict[str, Any]:
-    where = {
-        "S3DataType": "S3Prefix",
-        "S3Uri": address,
-        "S3DataDistributionType": "FullyReplicated",
-    }
-    return {"ChannelName": name, "DataSource": {"S3DataSource": where}, "InputMode": "File"}
+    def _automation_status(self, execution_id: str) -> AutomationStatus | None:
+        return self._pipelines.status(execution_id)
 
+    def _cancel_automation(self, execution_id: str) -> None:
+        self._pipelines.stop(execution_id)
 
-def _hyperparameters(params: dict[str, Param]) -> dict[str, str]:
-    """Parameters as SageMaker takes them: text by name, here JSON."""
-    texts = {key: json.dumps(value) for key, value in params.items()}
-    wrong = [key for key, text in texts.items() if len(key) > MAX_KEY or len(text) > MAX_VALUE]
-    if wrong or len(texts) > MAX_PARAMS:
-        raise LimitExceededError(
-            f"SageMaker takes {MAX_PARAMS} parameters, names of {MAX_KEY} characters and values of "
-            f"{MAX_VALUE}; over it: {', '.join(key[:40] for key in wrong) or len(texts)}",
-            cure="put them in a file of the data",
-        )
-    return texts
+    def _registered(self, execution_id: str) -> str | None:
+        status = self._pipelines.status(execution_id)
+        for step in () if status is None else status.steps:
+            if step.name == "register" and step.run and step.state is RunState.SUCCEEDED:
+                return registered_in(self._outputs(step.run))
+        return None
+
+    def _step_run(self, run_id: str) -> TrainingRun:
+        return self.get(run_id)
+
+    def _compile(self, job: CompilationJob) -> str:
+        return self._compilations.start(job)
+
+    def _compilation_status(self, compilation_id: str) -> CompilationStatus | None:
+        return self._compilations.status(compilation_id)
+
+    def _cancel_compilation(self, compilation_id: str) -> None:
+        self._compilations.stop(compilation_id)
+
+    def _compiled(self, compilation_id: str) -> Path:
+        return self._compilations.fetch(compilation_id)
 
 
 def _status_of(job: dict[str, Any]) -> RunStatus:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -46,9 +48,14 @@ class Job:
         self._name = asked["TrainingJobName"]
         self._lock = threading.Lock()
         self._ending = threading.Event()
+        self._interrupted = threading.Event()
+        self._begun = time.monotonic()
         self._child: subprocess.Popen[bytes] | None = None
         self._facts: dict[str, Any] = {"CreationTime": _now(), "TrainingJobStatus": "InProgress"}
         self._steps: list[dict[str, Any]] = []
+        asked_metrics = asked["AlgorithmSpecification"].get("MetricDefinitions", ())
+        self._patterns = {one["Name"]: re.compile(one["Regex"]) for one in asked_metrics}
+        self._metrics: dict[str, dict[str, Any]] = {}
         self._thread = threading.Thread(target=self._run, name=f"job-{self._name}", daemon=True)
         self._step("Starting", "Preparing the instances for training")
 
@@ -69,6 +76,7 @@ class Job:
                 **self._facts,
                 "SecondaryStatus": self._steps[-1]["Status"],
                 "SecondaryStatusTransitions": [dict(step) for step in self._steps],
+                **({"FinalMetricDataList": list(self._metrics.values())} if self._metrics else {}),
                 "ModelArtifacts": {"S3ModelArtifacts": f"{place}/output/model.tar.gz"},
             }
 
@@ -79,6 +87,19 @@ class Job:
                 return
             self._facts["TrainingJobStatus"] = "Stopping"
         self._step("Stopping", "Stopping the training job")
+        self._ending.set()
+
+    def interrupt(self) -> None:
+        """Take the spare capacity away while it trains: it starts anew.
+
+        Raises:
+            ValueError: it isn't spot training, or doesn't train just now.
+        """
+        with self._lock:
+            training = self._steps[-1]["Status"] == "Training"
+        if not self._asked.get("EnableManagedSpotTraining") or not training:
+            raise ValueError(f"{self._name} is no spot training that can be interrupted now")
+        self._interrupted.set()
         self._ending.set()
 
     def _step(self, status: str, message: str) -> None:
@@ -103,14 +124,24 @@ class Job:
                 self._facts["FailureReason"] = reason[:MAX_REASON]
 
     def _work(self) -> tuple[str, str, str | None]:
-        self._step("Downloading", "Downloading input data")
-        self._lay_out()
-        if self._ending.is_set():
-            return "Stopped", "Stopped", None
-        self._step("Training", "Training image download completed. Training in progress.")
-        with self._lock:
-            self._facts["TrainingStartTime"] = _now()
-        why, code = self._train()
+        while True:
+            self._step("Downloading", "Downloading input data")
+            self._lay_out()
+            if self._ending.is_set():
+                return "Stopped", "Stopped", None
+            self._step("Training", "Training image download completed. Training in progress.")
+            with self._lock:
+                self._facts["TrainingStartTime"] = _now()
+            why, code = self._train()
+            self._keep_checkpoints()
+            if why != "Interrupted":
+                break
+            self._step("Interrupted", "Spot capacity was reclaimed")
+            self._interrupted.clear()
+            self._ending.clear()
+            if self.told()["TrainingJobStatus"] == "Stopping":
+                return "Stopped", "Stopped", None
+            self._step("Starting", "Preparing the instances for training")
         if why is None and code != 0:
             return "Failed", "Failed", f"AlgorithmError: {self._failure()}, exit code: {code}"
         if why is None:
@@ -119,6 +150,22 @@ class Job:
         if why is not None:
             return "Stopped", why, None
         return "Completed", "Completed", None
+
+    @property
+    def _checkpoints(self) -> str | None:
+        """Where checkpoints lie in S3; None for a job that keeps none."""
+        address = self._asked.get("CheckpointConfig", {}).get("S3Uri")
+        return None if address is None else str(address).rstrip("/") + "/"
+
+    def _keep_checkpoints(self) -> None:
+        address, folder = self._checkpoints, self._ml / "checkpoints"
+        if address is None:
+            return
+        parts, s3 = urlsplit(address), self._client("s3")
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                key = parts.path[1:] + path.relative_to(folder).as_posix()
+                s3.upload_file(str(path), parts.netloc, key)
 
     def _lay_out(self) -> None:
         shutil.rmtree(self._ml, ignore_errors=True)
@@ -132,10 +179,18 @@ class Job:
         s3 = self._client("s3")
         for channel in self._asked.get("InputDataConfig", ()):
             address = channel["DataSource"]["S3DataSource"]["S3Uri"]
-            self._download(s3, address, self._ml / "input" / "data" / channel["ChannelName"])
+            if not self._download(
+                s3, address, self._ml / "input" / "data" / channel["ChannelName"]
+            ):
+                raise ValueError(
+                    f"ClientError: Data download failed: no S3 objects found under {address}"
+                )
+        if self._checkpoints is not None:
+            self._download(s3, self._checkpoints, self._ml / "checkpoints")
 
     @staticmethod
-    def _download(s3: Any, address: str, to: Path) -> None:  # noqa: ANN401
+    def _download(s3: Any, address: str, to: Path) -> int:  # noqa: ANN401
+        """Fetch what lies under an address; gives the number of objects."""
         parts = urlsplit(address)
         bucket, prefix = parts.netloc, parts.path[1:]
         to.mkdir()
@@ -148,15 +203,16 @@ class Job:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 s3.download_file(bucket, item["Key"], str(path))
                 count += 1
-        if not count:
-            raise ValueError(
-                f"ClientError: Data download failed: no S3 objects found under {address}"
-            )
+        return count
 
     def _train(self) -> tuple[str | None, int]:
         """Why it was ended, None when it ended by itself; and its exit status."""
-        limit = self._asked.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 86_400)
-        log = JobLog(self._client("logs"), f"{self._name}/algo-1-{int(time.time())}")
+        stopping = self._asked.get("StoppingCondition", {})
+        limit = stopping.get("MaxRuntimeInSeconds", 86_400)
+        waited = stopping.get("MaxWaitTimeInSeconds", math.inf)
+        left = max(waited - (time.monotonic() - self._begun), 0.0)
+        stream = f"{self._name}/algo-1-{int(time.time())}"
+        log = JobLog(self._client("logs"), stream, self._find_metrics)
         child = subprocess.Popen(
             self._command(),
             cwd=self._ml,
@@ -170,12 +226,12 @@ class Job:
         pump.start()
         waiter = threading.Thread(target=self._tell_end, args=(child,), daemon=True)
         waiter.start()
-        told = self._ending.wait(limit)
+        told = self._ending.wait(min(limit, left))
         why = None
         if not told:
-            why = "MaxRuntimeExceeded"
+            why = "MaxRuntimeExceeded" if limit <= left else "MaxWaitTimeExceeded"
         elif child.poll() is None:
-            why = "Stopped"
+            why = "Interrupted" if self._interrupted.is_set() else "Stopped"
         self._end(child)
         pump.join()
         waiter.join()
@@ -184,6 +240,15 @@ class Job:
     def _tell_end(self, child: subprocess.Popen[bytes]) -> None:
         child.wait()
         self._ending.set()
+
+    def _find_metrics(self, line: str) -> None:
+        """Keep the newest value of each metric that the job defines."""
+        for name, pattern in self._patterns.items():
+            found = pattern.search(line)
+            if found is not None:
+                with self._lock:
+                    told = {"MetricName": name, "Value": float(found[1]), "Timestamp": _now()}
+                    self._metrics[name] = told
 
     @staticmethod
     def _end(child: subprocess.Popen[bytes]) -> None:
@@ -202,10 +267,18 @@ class Job:
         return [sys.executable if word == "python3" else word for word in inside]
 
     def _environment(self) -> dict[str, str]:
-        """A container sees nothing of this machine's environment but what a Python needs."""
+        """A container sees nothing of this machine's environment but what a Python needs.
+
+        What stands for its role's credentials are the mock's own, which may do everything.
+        """
         kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+        client = self._client("s3").meta
         return {
             **kept,
+            "AWS_ENDPOINT_URL": client.endpoint_url,
+            "AWS_REGION": client.region_name,
+            "AWS_ACCESS_KEY_ID": "mock",
+            "AWS_SECRET_ACCESS_KEY": "mock",
             "TRAINING_JOB_NAME": self._name,
             "TRAINING_JOB_ARN": self._asked["TrainingJobArn"],
             **self._asked.get("Environment", {}),

@@ -10,7 +10,7 @@ from edgefleet_aws.run_log import GROUP
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # Limits of PutLogEvents: https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
 MAX_EVENTS = 10_000
@@ -26,10 +26,11 @@ class JobLog:
     Args:
         client: of CloudWatch Logs.
         stream: its name; made when the first line comes.
+        watch: called with each line.
     """
 
-    def __init__(self, client: Any, stream: str) -> None:  # noqa: ANN401 - boto3 has no types
-        self._client, self._stream = client, stream
+    def __init__(self, client: Any, stream: str, watch: Callable[[str], object]) -> None:  # noqa: ANN401 - boto3 has no types
+        self._client, self._stream, self._watch = client, stream, watch
         self._made = False
 
     def pump(self, output: io.BufferedReader) -> None:
@@ -46,6 +47,8 @@ class JobLog:
 
     def _put(self, lines: list[bytes]) -> None:
         texts = [line.decode("utf-8", "replace") for line in lines if line]
+        for text in texts:
+            self._watch(text)
         for batch in _batches(texts):
             if not self._made:
                 self._make()
@@ -56,9 +59,11 @@ class JobLog:
             )
 
     def _make(self) -> None:
-        with contextlib.suppress(self._client.exceptions.ResourceAlreadyExistsException):
+        there = self._client.exceptions.ResourceAlreadyExistsException
+        with contextlib.suppress(there):
             self._client.create_log_group(logGroupName=GROUP)
-        self._client.create_log_stream(logGroupName=GROUP, logStreamName=self._stream)
+        with contextlib.suppress(there):  # by a try of the same job that began in the same second
+            self._client.create_log_stream(logGroupName=GROUP, logStreamName=self._stream)
         self._made = True
 
 

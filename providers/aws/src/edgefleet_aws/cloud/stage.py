@@ -11,9 +11,11 @@ import boto3
 import botocore.session
 from botocore.config import Config
 
+from edgefleet_aws.cloud.compilation import CompilationJobs
 from edgefleet_aws.cloud.moto_state import Buckets, Logs
 from edgefleet_aws.cloud.objects import Objects
 from edgefleet_aws.cloud.packages import ModelPackages
+from edgefleet_aws.cloud.pipelines import Pipelines
 from edgefleet_aws.cloud.server import CloudServer, JsonMount
 from edgefleet_aws.cloud.training import TrainingJobs
 
@@ -44,11 +46,18 @@ class Stage:
         self._jobs = TrainingJobs(folder / "training", self.client)
         self._buckets = Buckets(folder / "objects")
         self._logs = Logs(region)
+        self._pipelines = Pipelines(self._jobs)
+        self._compilations = CompilationJobs(self.client)
         self._session = _session()
         self._making = threading.Lock()  # a session is not for several threads
         packages = ModelPackages()
         self._server.mounts["sagemaker"] = JsonMount(
-            {**packages.operations, **self._jobs.operations}
+            {
+                **packages.operations,
+                **self._jobs.operations,
+                **self._pipelines.operations,
+                **self._compilations.operations,
+            }
         )
         self._server.mounts["logs"] = JsonMount({})
         self._server.mounts["s3"] = Objects()
@@ -78,6 +87,10 @@ class Stage:
         """A line a call, oldest first."""
         return self._server.seen()
 
+    def interrupt_training(self, name: str) -> None:
+        """Take the spare capacity away from a training job, by its name."""
+        self._jobs.interrupt(name)
+
     def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no types
         """A client of the mock itself."""
         with self._making:
@@ -96,7 +109,9 @@ class Stage:
         s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(_mirrored(bucket)))
 
     def end_jobs(self) -> None:
-        """End what trains, and return when nothing does."""
+        """End what trains, evaluates or compiles, and return when nothing does."""
+        self._pipelines.close()
+        self._compilations.close()
         self._jobs.close()
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTrainingJo
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from edgefleet_aws.cloud.calls import Call, Fault
 from edgefleet_aws.cloud.job import Job
@@ -28,6 +28,7 @@ _KEPT = (
     "ResourceConfig",
     "StoppingCondition",
     "EnableManagedSpotTraining",
+    "CheckpointConfig",
     "Environment",
 )
 _SUMMARIZED = (
@@ -60,6 +61,10 @@ class EndedJob:
 
     def join(self) -> None:
         """Return at once."""
+
+    def interrupt(self) -> NoReturn:
+        """Refuse: it has ended."""
+        raise ValueError(f"{self._told['TrainingJobName']} has ended")
 
 
 class TrainingJobs:
@@ -106,6 +111,14 @@ class TrainingJobs:
             job.join()
 
     def _create(self, call: Call, request: Any) -> Any:  # noqa: ANN401
+        return {"TrainingJobArn": self.begin(call.region, request).told()["TrainingJobArn"]}
+
+    def begin(self, region: str, request: Any) -> Job:  # noqa: ANN401
+        """Start a job.
+
+        Raises:
+            Fault: it isn't asked for as SageMaker takes it, or its name is taken.
+        """
         name = request["TrainingJobName"]
         resources = request.get("ResourceConfig", {})
         if not resources.get("InstanceType") or not resources.get("InstanceCount"):
@@ -122,7 +135,7 @@ class TrainingJobs:
                 )
         elif "MaxWaitTimeInSeconds" in stopping:
             raise Fault("ValidationException", "MaxWaitTimeInSeconds is for spot training only")
-        arn = f"arn:aws:sagemaker:{call.region}:{ACCOUNT}:training-job/{name}"
+        arn = f"arn:aws:sagemaker:{region}:{ACCOUNT}:training-job/{name}"
         kept = {key: request[key] for key in _KEPT if key in request}
         with self._lock:
             if name in self._jobs:
@@ -130,7 +143,7 @@ class TrainingJobs:
             job = Job(kept | {"TrainingJobArn": arn}, self._folder / name, self._client)
             self._jobs[name] = job
         job.start()
-        return {"TrainingJobArn": arn}
+        return job
 
     def _job(self, name: str) -> Job | EndedJob:
         with self._lock:
@@ -138,6 +151,15 @@ class TrainingJobs:
         if job is None:
             raise Fault("ValidationException", "Requested resource not found.")
         return job
+
+    def interrupt(self, name: str) -> None:
+        """Take the spare capacity away from a job.
+
+        Raises:
+            Fault: there is no such job.
+            ValueError: it isn't spot training, or doesn't train just now.
+        """
+        self._job(name).interrupt()
 
     def _describe(self, call: Call, request: Any) -> Any:  # noqa: ANN401
         return self._job(request["TrainingJobName"]).told()

@@ -1,0 +1,35 @@
+"""What a pipeline's last step, `register_entry`, is sent with, and what it tells."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgefleet_aws.settings import AwsSettings
+
+SCRIPT = Path(__file__).with_name("register_entry.py")
+VERSION_FILE = "version.json"
+_REACHED = ("bucket", "prefix", "region", "endpoint_url", "part_mib", "max_attempts")
+
+
+def lacking() -> dict[str, str]:
+    """The modules that the step needs -> the requirement that brings each where it is missing."""
+    return {
+        "edgefleet_aws": f"edgefleet-aws=={version('edgefleet-aws')}",
+        "onnx": f"edgefleet[onnx]=={version('edgefleet')}",
+    }
+
+
+def reach(settings: AwsSettings) -> dict[str, Any]:
+    """What the step must know of the profile to reach the same registry."""
+    told = settings.model_dump(mode="json")
+    return {key: told[key] for key in _REACHED}
+
+
+def registered_in(outputs: Path) -> str:
+    """``name:version`` that the step's outputs tell."""
+    told = json.loads((outputs / VERSION_FILE).read_text(encoding="utf-8"))
+    return str(told["reference"])
