@@ -54,6 +54,7 @@ def test_operators_of_devices_are_given_what_they_call_and_no_more(
     deployer.enroll("cam-1", group="line-3", labels={"site": "north"})
     deployer.render("line-3", samples.pointer(1))
     deployer.publish("line-3", samples.pointer(1))
+    deployer.progress("line-3")
     cloud.fleet.greengrass.devices.role_alias = f"{settings.prefix}-devices"
     cloud.fleet.power_on("cam-1", {})
     list(deployer.devices())

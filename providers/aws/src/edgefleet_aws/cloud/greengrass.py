@@ -19,6 +19,7 @@ from edgefleet_aws.cloud.device_bucket import DeviceBucket
 from edgefleet_aws.cloud.device_cloud import DeviceCloud
 from edgefleet_aws.cloud.packages import ACCOUNT
 from edgefleet_aws.cloud.rest_json import RestJsonMount
+from edgefleet_aws.cloud.rollout import Crowd
 from edgefleet_aws.cloud.site import Site
 from edgefleet_aws.cloud.stacks import Stacks
 
@@ -54,8 +55,9 @@ class Greengrass:
     ) -> None:
         self._region = region
         self._components = Components(f"arn:aws:greengrass:{region}:{ACCOUNT}", self._object, clock)
+        self._things = _MotoThings(region)
         self._deployments = Deployments(
-            f"arn:aws:iot:{region}:{ACCOUNT}", _MotoThings(region), clock, self._changed
+            f"arn:aws:iot:{region}:{ACCOUNT}", self._things, clock, self._changed
         )
         self.devices = DeviceCloud(
             region,
@@ -75,9 +77,14 @@ class Greengrass:
             }
         )
         mounts["iot-data"] = RestJsonMount({"Publish": self._publish}, whole=False)
+        mounts["iot"] = RestJsonMount(self._deployments.job_operations(), whole=False)
         self._stacks = CloudFormation(Stacks(region), f"arn:aws:cloudformation:{region}:{ACCOUNT}")
         mounts["cloudformation"] = self._stacks
         mounts["s3"] = DeviceBucket(self.devices, mounts.get("s3"))
+
+    def populate(self, thing_group: str, crowd: Crowd) -> None:
+        """Have a group hold devices that are there as a number only."""
+        self._things.crowds[thing_group] = crowd
 
     def _changed(self) -> None:
         self.site.wake()
@@ -89,6 +96,7 @@ class Greengrass:
         self._components.clear()
         self._deployments.clear()
         self.devices.clear()
+        self._things.crowds.clear()
         iot_backends[ACCOUNT][self._region].reset()
         iotdata_backends[ACCOUNT][self._region].reset()
         iam_backends[ACCOUNT]["aws"].reset()
@@ -113,6 +121,10 @@ class _MotoThings:
 
     def __init__(self, region: str) -> None:
         self._region = region
+        self.crowds: dict[str, Crowd] = {}
+
+    def crowd_of(self, arn: str) -> Crowd:
+        return self.crowds.get(arn, Crowd())
 
     def exists(self, arn: str) -> bool:
         things = iot_backends[ACCOUNT][self._region].things
