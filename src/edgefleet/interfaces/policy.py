@@ -132,6 +132,12 @@ class RolloutProgress(Value):
     why: str = ""
     devices: dict[str, int] = Field(default_factory=dict)
 
+    @property
+    def deserves_a_look(self) -> bool:
+        """Whether it stopped, or devices didn't take what they were given."""
+        lost = sum(self.devices.get(state, 0) for state in ("failed", "rejected", "timed out"))
+        return self.state == "stopped" or lost > 0
+
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in self.devices.items() if count)
         told = f"rollout {self.state}" + (f": {self.why}" if self.why else "")

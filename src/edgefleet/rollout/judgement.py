@@ -102,7 +102,7 @@ class GroupStatus(Value):
             text += f", {self.pending} pending"
         if self.failed:
             text += f", {self.failed} failed"
-        if self.rollout is not None and self.rollout.state == "stopped":
+        if self.rollout is not None and self.rollout.deserves_a_look:
             text += f"; {self.rollout}"
         return text if self.published else text + " (pointer not yet on the channel)"
 
@@ -198,6 +198,8 @@ def _outcome(  # noqa: PLR0911 - a table of rules, each with its answer
         return Outcome.PENDING, offline
     if report.fleet not in (None, pointer.fleet):
         return Outcome.FAILED, f"belongs to another fleet: {report.fleet}"
+    if report.pair < pointer.pair and device.blocked is not None:
+        return Outcome.PENDING, device.blocked
     if report.pair < pointer.pair:
         taken = f"took pointer #{report.number} last" if report.number else "has taken no pointer"
         return Outcome.PENDING, f"{taken}, #{pointer.number} is on its way"

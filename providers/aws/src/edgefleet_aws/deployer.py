@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 MAX_REQUEST = 128 << 10  # bytes of a message; AWS IoT Core endpoints and quotas
 READERS = 8  # shadows read at once
 _FIRST_POLL_S, _LAST_POLL_S = 0.05, 1.0
+_NOT_TAKEN = {"FAILED", "REJECTED", "TIMED_OUT"}
 _NOT_THERE = {"NoSuchKey", "404"}
 
 
@@ -112,24 +113,35 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, CanPace, Deployer):
         groups = self._things.of(name)
         if not groups:
             return None
-        return _info(name, groups[0], self._shadows.read(name), self._evidence(name))
+        evidence, blocked = self._evidence(name, groups[0])
+        return _info(name, groups[0], self._shadows.read(name), evidence, blocked)
 
-    def _evidence(self, thing: str) -> dict[str, str]:
-        """What Greengrass says of a core device; nothing of a thing that is none yet."""
+    def _evidence(self, thing: str, group: str) -> tuple[dict[str, str], str | None]:
+        """What Greengrass says of a core device, and why it didn't take the newest pointer.
+
+        Nothing of a thing that is no core device yet.
+        """
         try:
             core = self._clients.greengrass.get_core_device(coreDeviceThingName=thing)
             latest = self._clients.greengrass.list_effective_deployments(
-                coreDeviceThingName=thing, maxResults=3
+                coreDeviceThingName=thing, maxResults=10
             )
         except Exception as error:
             if code_of(error) == "ResourceNotFoundException":
-                return {"core device": "none"}
+                return {"core device": "none"}, None
             raise
         evidence = {"core device": f"{core['status']}, nucleus {core['coreVersion']}"}
+        blocked: str | None = None
+        looked = False
         for one in latest.get("effectiveDeployments", ()):
-            said = " ".join(filter(None, (one["coreDeviceExecutionStatus"], one.get("reason", ""))))
-            evidence[f"deployment {one['deploymentName']}"] = said
-        return evidence
+            status, reason = one["coreDeviceExecutionStatus"], one.get("reason", "")
+            said = f"{status} {reason}".strip()
+            evidence.setdefault(f"deployment {one['deploymentName']}", said)
+            if not looked and one["targetArn"] == self._things.arn(group):
+                looked = True  # the newest of its group; older ones are history
+                if status in _NOT_TAKEN:
+                    blocked = f"its nucleus didn't take deployment {one['deploymentName']}: {said}"
+        return evidence, blocked
 
     def _label(self, device: str, labels: Mapping[str, str | None]) -> None:
         self._shadows.label(device, labels)
@@ -172,7 +184,7 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, CanPace, Deployer):
         self._things.add(device, group)
         if labels:
             self._shadows.label(device, labels)
-        return _info(device, group, self._shadows.read(device), self._evidence(device))
+        return _info(device, group, self._shadows.read(device), *self._evidence(device, group))
 
     def _retire(self, device: str) -> None:
         """Take it out of our groups and delete its shadow; thing, nucleus and segments stay."""
@@ -262,7 +274,9 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, CanPace, Deployer):
             pause = min(pause * 1.5, _LAST_POLL_S)
 
 
-def _info(device: str, group: str, shadow: Shadow, evidence: dict[str, str]) -> DeviceInfo:
+def _info(
+    device: str, group: str, shadow: Shadow, evidence: dict[str, str], blocked: str | None = None
+) -> DeviceInfo:
     if shadow.problem is not None:
         evidence = {**evidence, "report": shadow.problem}
     return DeviceInfo(
@@ -272,6 +286,7 @@ def _info(device: str, group: str, shadow: Shadow, evidence: dict[str, str]) -> 
         last_seen=shadow.came,
         report=shadow.report,
         evidence=evidence,
+        blocked=blocked,
     )
 
 
