@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import threading
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -111,6 +112,7 @@ class Deployments:
         self._found: dict[str, Deployment] = {}
         self._latest: dict[str, Deployment] = {}
         self._tokens: dict[str, str] = {}
+        self._revising = threading.Lock()
 
     def clear(self) -> None:
         """Forget them all."""
@@ -177,16 +179,17 @@ class Deployments:
         token = request.get("clientToken")
         if token in self._tokens:
             return self._created(self._found[self._tokens[token]])
-        before = self._latest.get(target)
-        revision = 1 if before is None else before.revision + 1
-        now = self._clock()
-        deployment = Deployment(request, revision, now, self._things.crowd_of(target))
-        if before is not None:
-            before.at(now).rollout.stop("a newer deployment took its place", now)
-            before.status = "INACTIVE"
-        self._found[deployment.id] = self._latest[target] = deployment
-        if token:
-            self._tokens[token] = deployment.id
+        with self._revising:
+            before = self._latest.get(target)
+            revision = 1 if before is None else before.revision + 1
+            now = self._clock()
+            deployment = Deployment(request, revision, now, self._things.crowd_of(target))
+            if before is not None:
+                before.at(now).rollout.stop("a newer deployment took its place", now)
+                before.status = "INACTIVE"
+            self._found[deployment.id] = self._latest[target] = deployment
+            if token:
+                self._tokens[token] = deployment.id
         self._changed()
         return self._created(deployment)
 
@@ -208,7 +211,7 @@ class Deployments:
 
     def _describe_job(self, request: Mapping[str, Any]) -> dict[str, Any]:
         job = request["jobId"]
-        found = next((one for one in self._found.values() if one.job == job), None)
+        found = next((one for one in tuple(self._found.values()) if one.job == job), None)
         if found is None:
             raise Fault("ResourceNotFoundException", f"Job {job} doesn't exist", 404)
         deployment = found.at(self._clock())
@@ -243,7 +246,7 @@ class Deployments:
         every = request.get("historyFilter") == "ALL"
         found = [
             self._summary(one)
-            for one in reversed(self._found.values())
+            for one in reversed(tuple(self._found.values()))
             if (every or self._latest.get(one.target) is one)
             and request.get("targetArn") in {None, one.target}
         ]
@@ -292,7 +295,7 @@ class Deployments:
                 "creationTimestamp": one.created,
                 "modifiedTimestamp": one.rollout.executions[thing].changed,
             }
-            for one in reversed(self._found.values())
+            for one in reversed(tuple(self._found.values()))
             if thing in one.rollout.executions
         ]
         return paged("effectiveDeployments", found, request)
