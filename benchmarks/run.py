@@ -22,6 +22,7 @@ ROOT = FOLDER.parent
 WRITES = {
     "serving": ("--json", "serving.json", "--markdown", "serving.md"),
     "soak": ("--json", "soak.json"),
+    "aws_scale": ("--json", "aws_scale.json"),
     "kill": ("--json", "kill.json"),
     "fuzzing": ("--json", "fuzzing.json"),
 }

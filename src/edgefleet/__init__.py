@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from edgefleet.errors import EdgeFleetError
     from edgefleet.fleet import Fleet, connect
     from edgefleet.interfaces.automation import Gate
+    from edgefleet.interfaces.policy import RolloutPolicy
     from edgefleet.interfaces.training import Resources
     from edgefleet.interfaces.values import DeviceInfo, Group, ModelVersion
     from edgefleet.optimization.bundle import Bundle
@@ -33,6 +34,7 @@ _HOMES = {
     "Release": "edgefleet.protocol.release",
     "ReleaseModel": "edgefleet.protocol.release",
     "Resources": "edgefleet.interfaces.training",
+    "RolloutPolicy": "edgefleet.interfaces.policy",
     "connect": "edgefleet.fleet",
     "optimize": "edgefleet.optimization.run",
 }
@@ -50,6 +52,7 @@ __all__ = [
     "Release",
     "ReleaseModel",
     "Resources",
+    "RolloutPolicy",
     "__version__",
     "connect",
     "optimize",

@@ -227,7 +227,7 @@ class AccuracyGateError(EdgeFleetError, RuntimeError):
 
 
 class DeploymentFailedError(EdgeFleetError, RuntimeError):
-    """More devices rejected a release than the gate allows."""
+    """Groups weren't given a release, or more devices rejected it than the gate allows."""
 
 
 class InferenceError(EdgeFleetError, RuntimeError):

@@ -2,47 +2,47 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from edgefleet.actor import ACTOR_VARIABLE, current_actor
 from edgefleet.capabilities import require
 from edgefleet.deployment import Deployment
 from edgefleet.devices import Device
-from edgefleet.errors import ConflictError, InvalidInputError, NotFoundError
+from edgefleet.edits import Edits
+from edgefleet.errors import ConflictError, NotFoundError
 from edgefleet.groups import GroupEditor
 from edgefleet.interfaces.abilities import CanEnroll, CanRunDevices
+from edgefleet.launches import Launcher, Terms
 from edgefleet.models import Models
 from edgefleet.plugins import discovery
 from edgefleet.profile import Profile, load_profile
 from edgefleet.protocol.release import Release, Role
-from edgefleet.releases import (
-    already_so,
-    ask_plugins,
-    make_plan,
-    names_of,
-    next_record,
-    release_with,
-)
+from edgefleet.releases import make_plan, release_with
 from edgefleet.rollout import records
-from edgefleet.rollout.explain import Explanation, explain
-from edgefleet.rollout.judgement import FleetStatus, GroupStatus, judge, judge_all
+from edgefleet.rollout.judgement import FleetStatus
 from edgefleet.services import Services
+from edgefleet.standing import explained, group_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from datetime import datetime
 
+    from edgefleet.edits import Edited
     from edgefleet.interfaces.deployer import Deployer
+    from edgefleet.interfaces.policy import RolloutPolicy
     from edgefleet.interfaces.state import StateStore
     from edgefleet.interfaces.telemetry import EventQuery, Telemetry
     from edgefleet.interfaces.values import DeviceInfo, Group
     from edgefleet.releases import Model
+    from edgefleet.rollout.explain import Explanation
+    from edgefleet.rollout.judgement import GroupStatus
+    from edgefleet.rollout.launch import Launch, LaunchPlan
     from edgefleet.rollout.plan import Plan
     from edgefleet.rollout.records import GroupRecord, Stamp
 
-ACTOR_VARIABLE = "EDGEFLEET_ACTOR"
+
+__all__ = ["ACTOR_VARIABLE", "Fleet", "connect", "current_actor"]
 
 
 def connect(profile: str | None = None, *, config: Path | str | None = None) -> Fleet:
@@ -69,6 +69,7 @@ class Fleet(Models):
         self.profile = profile
         super().__init__(Services(profile))
         self._groups = GroupEditor(self._services)
+        self._edits = Edits(self._services, self._groups)
 
     def __repr__(self) -> str:
         return f"<fleet {self.profile.name!r} on {', '.join(self.profile.plugins())}>"
@@ -154,6 +155,7 @@ class Fleet(Models):
         to: str,
         cohort_permille: int | None = None,
         role: Role = "active",
+        policy: RolloutPolicy | None = None,
     ) -> Plan:
         """What deploying would do. Nothing is sent; a missing approval is a problem listed."""
         deployer, group = self._services.find_group(to)
@@ -164,10 +166,9 @@ class Fleet(Models):
             registry=self.registry,
             profile=self.profile,
             actor=current_actor(),
-            choose=lambda before, checked: self._release_with(
-                model, before, checked=checked, role=role
-            ),
+            choose=lambda checked: self._release_with(model, checked=checked, role=role),
             cohort_permille=cohort_permille,
+            policy=policy,
         )
 
     def deploy(
@@ -177,6 +178,7 @@ class Fleet(Models):
         to: str,
         cohort_permille: int | None = None,
         role: Role = "active",
+        policy: RolloutPolicy | None = None,
     ) -> Deployment:
         """Add a model to a group's release, in place of another version of it; the rest stays.
 
@@ -190,9 +192,12 @@ class Fleet(Models):
             role: ``shadow`` for a model that gets copies of the active one's requests on each
                 device; its answers are compared and reported, never returned. Deploy it again as
                 ``active`` to put it in that one's place.
+            policy: how fast it reaches devices and when it stops; see `RolloutPolicy`. The same
+                release under another policy is a new pointer, for which the channel begins anew.
 
         Raises:
             InvalidInputError: a shadow without an active model of its name.
+            UnsupportedError: the group's channel can't honour the policy.
             ApprovalRequiredError: the profile asks for approved versions and this one isn't.
             PolicyError: it was rejected.
             VetoedError: a plugin refused.
@@ -200,10 +205,74 @@ class Fleet(Models):
         action: records.Action = "replace" if isinstance(model, Release) else "deploy"
         return self._edit(
             to,
-            lambda before: self._release_with(model, before, role=role),
+            self._release_with(model, role=role),
             action,
             cohort_permille,
+            policy,
         )
+
+    def plan_rollout(
+        self,
+        model: Model | Release,
+        *,
+        to: str | Iterable[str],
+        cohort_permille: int | None = None,
+        policy: RolloutPolicy | None = None,
+        documents: bool = False,
+        progress: bool = True,
+    ) -> LaunchPlan:
+        """What `roll_out` would do, group by group; devices are not looked at. Nothing is sent.
+
+        Args:
+            model: as for `deploy`.
+            to: names and patterns of groups, as for `roll_out`.
+            cohort_permille: as for `deploy`.
+            policy: as for `deploy`.
+            documents: render each group's documents, too.
+            progress: show it where a person looks.
+        """
+        return self._launcher(progress=progress).plan(
+            lambda checked: self._release_with(model, checked=checked),
+            (to,) if isinstance(to, str) else to,
+            terms=Terms(current_actor(), cohort_permille=cohort_permille, policy=policy),
+            documents=documents,
+        )
+
+    def roll_out(
+        self,
+        model: Model | Release,
+        *,
+        to: str | Iterable[str],
+        cohort_permille: int | None = None,
+        policy: RolloutPolicy | None = None,
+        progress: bool = True,
+    ) -> Launch:
+        """Deploy to many groups at once; see `deploy`. Returns when each was given its pointer.
+
+        How many calls that takes grows with the number of groups, not with that of devices. Called
+        again, it gives it to the groups that still lack it.
+
+        Args:
+            model: as for `deploy`.
+            to: ``group`` or ``deployer/group``, one or several; ``*``, ``?`` and ``[…]`` stand for
+                characters.
+            cohort_permille: as for `deploy`.
+            policy: as for `deploy`; each group's channel goes by it on its own.
+            progress: show it where a person looks.
+
+        Raises:
+            NotFoundError: no group of that name or pattern.
+            DeploymentFailedError: some groups weren't given it; the message says which, and why.
+        """
+        return self._launcher(progress=progress).launch(
+            self._release_with(model),
+            (to,) if isinstance(to, str) else to,
+            terms=Terms(current_actor(), cohort_permille=cohort_permille, policy=policy),
+            action="replace" if isinstance(model, Release) else "deploy",
+        )
+
+    def _launcher(self, *, progress: bool) -> Launcher:
+        return Launcher(self._services, self._deployed, progress=progress)
 
     def remove(self, name: str, *, to: str) -> Deployment:
         """Take a model out of a group's release; the rest stays.
@@ -236,13 +305,14 @@ class Fleet(Models):
             lambda record, stamp, models: records.rolled_back(record, stamp, models=models),
         )
 
-    def promote(self, group: str) -> Deployment:
+    def promote(self, group: str, *, policy: RolloutPolicy | None = None) -> Deployment:
         """Give the candidate that a cohort tries to every device of the group."""
         return self._step(
             group,
             "promote",
             lambda record: record.candidate or record.current,
             lambda record, stamp, models: records.promoted(record, stamp, models=models),
+            policy,
         )
 
     def cancel(self, group: str) -> Deployment:
@@ -260,18 +330,15 @@ class Fleet(Models):
         action: str,
         goal: Callable[[GroupRecord], str],
         change: Callable[[GroupRecord, Stamp, tuple[str, ...]], GroupRecord],
+        policy: RolloutPolicy | None = None,
     ) -> Deployment:
         """An edit that goes to a release already known."""
         deployer, group = self._services.find_group(reference)
-        actor = current_actor()
-
-        def edit(record: GroupRecord, stamp: Callable[[], Stamp]) -> GroupRecord:
-            release = self._groups.release(goal(record))
-            ask_plugins(self.profile, release, f"{deployer.name}/{group}", actor)
-            return change(record, stamp(), names_of(release))
-
-        after, changed = self._groups.edit(deployer, group, edit, actor=actor)
-        return self._deployed(deployer, group, after, action, actor if changed else None)
+        return self._deployed(
+            self._edits.step(
+                deployer, group, action, goal, change, actor=current_actor(), policy=policy
+            )
+        )
 
     def _edit(
         self,
@@ -279,60 +346,45 @@ class Fleet(Models):
         change: Callable[[Release], Release],
         action: records.Action,
         cohort_permille: int | None,
+        policy: RolloutPolicy | None = None,
     ) -> Deployment:
-        if cohort_permille is not None and not 1 <= cohort_permille <= 1000:
-            msg = f"cohort_permille is 1 to 1000, not {cohort_permille}"
-            raise InvalidInputError(msg)
         deployer, group = self._services.find_group(reference)
-        actor = current_actor()
-
-        def edit(record: GroupRecord, stamp: Callable[[], Stamp]) -> GroupRecord:
-            before = self._groups.release(record.current)
-            after = change(before)
-            if already_so(record, after, cohort_permille):
-                return record
-            ask_plugins(self.profile, after, f"{deployer.name}/{group}", actor)
-            self.registry.put_release(before)
-            self.registry.put_release(after)
-            return next_record(
-                record, after, stamp(), cohort_permille=cohort_permille, action=action
+        return self._deployed(
+            self._edits.change(
+                deployer,
+                group,
+                change,
+                actor=current_actor(),
+                action=action,
+                cohort_permille=cohort_permille,
+                policy=policy,
             )
-
-        after, changed = self._groups.edit(deployer, group, edit, actor=actor)
-        done = action if cohort_permille is None else "canary"
-        return self._deployed(deployer, group, after, done, actor if changed else None)
-
-    def _release_with(
-        self,
-        model: Model | Release,
-        before: Release,
-        *,
-        checked: bool = True,
-        role: Role = "active",
-    ) -> Release:
-        return release_with(
-            model, before, registry=self.registry, profile=self.profile, checked=checked, role=role
         )
 
-    def _deployed(
-        self, deployer: Deployer, group: str, record: GroupRecord, action: str, actor: str | None
-    ) -> Deployment:
+    def _release_with(
+        self, model: Model | Release, *, checked: bool = True, role: Role = "active"
+    ) -> Callable[[Release], Release]:
+        return release_with(
+            model, registry=self.registry, profile=self.profile, checked=checked, role=role
+        )
+
+    def _deployed(self, edited: Edited) -> Deployment:
         """The deployment to give back; plugins are told of it where an actor changed something."""
-        pointer = record.pointer
+        pointer = edited.record.pointer
         assert pointer is not None  # noqa: S101 - an edit always makes one
-        if isinstance(deployer, CanRunDevices):
-            deployer.run_devices()
+        if isinstance(edited.deployer, CanRunDevices):
+            edited.deployer.run_devices()
         deployment = Deployment(
             self.group_status,
             promote=self.promote,
             cancel=self.cancel,
-            group=f"{deployer.name}/{group}",
+            group=f"{edited.deployer.name}/{edited.group}",
             pair=pointer.pair,
-            release=record.candidate or pointer.current,
-            action=action,
+            release=edited.record.candidate or pointer.current,
+            action=edited.action,
         )
-        if actor is not None:
-            discovery.notify_deployed(self.profile.listeners(), deployment, actor)
+        if edited.actor is not None:
+            discovery.notify_deployed(self.profile.listeners(), deployment, edited.actor)
         return deployment
 
     # What happened
@@ -340,23 +392,7 @@ class Fleet(Models):
     def group_status(self, group: str) -> GroupStatus:
         """A group now: each device judged by its own report against the newest pointer."""
         deployer, name = self._services.find_group(group)
-        record = self._groups.record(deployer, name)
-        now = datetime.now(UTC)
-        freshness = deployer.limits.freshness_s
-        release = self._groups.release(record.current) if record.pointer is not None else None
-        return GroupStatus(
-            group=f"{deployer.name}/{name}",
-            number=record.pointer.number if record.pointer is not None else 0,
-            release=record.current if record.pointer is not None else None,
-            models=() if release is None else names_of(release),
-            candidate=record.candidate,
-            published=deployer.pointer(name) == record.pointer,
-            devices=judge_all(
-                deployer.devices(name), record.pointer, now=now, freshness_s=freshness
-            ),
-            read_at=now,
-            freshness_s=freshness,
-        )
+        return group_status(deployer, name, self._groups)
 
     def status(self, group: str | None = None) -> FleetStatus:
         """Every group now, or one of them."""
@@ -372,21 +408,7 @@ class Fleet(Models):
     def why(self, device: str) -> Explanation:
         """One page on a device: wanted and actual release, where it stopped, evidence, cure."""
         held = self.device(device)
-        deployer, info = held.deployer, held.info
-        record = self._groups.record(deployer, info.group)
-        pointer = record.pointer
-        wanted = None if pointer is None else self._groups.release(pointer.release_for(device))
-        status = judge(
-            info, pointer, now=datetime.now(UTC), freshness_s=deployer.limits.freshness_s
-        )
-        return explain(
-            info,
-            status,
-            group=f"{deployer.name}/{info.group}",
-            wanted=wanted,
-            pointer=pointer,
-            on_channel=deployer.pointer(info.group),
-        )
+        return explained(held.deployer, held.info, self._groups)
 
     def events(
         self,
@@ -399,14 +421,3 @@ class Fleet(Models):
     ) -> EventQuery:
         """What devices recorded; see `Telemetry.query`."""
         return self.telemetry.query(kind=kind, model=model, device=device, since=since, until=until)
-
-
-def current_actor() -> str:
-    """Who acts: what EDGEFLEET_ACTOR says, or else the user of this process."""
-    named = os.environ.get(ACTOR_VARIABLE)
-    if named:
-        return named
-    try:
-        return getpass.getuser()
-    except OSError:
-        return "unknown"

@@ -9,13 +9,22 @@ the loser of the compare-and-swap reads again and decides anew, so that neither 
 from __future__ import annotations
 
 import logging
+import threading
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import ConflictError
-from edgefleet.identity import fleet_id, group_key, take_pair
+from edgefleet.identity import Reserve, fleet_id, group_key, take_pair, take_pairs
 from edgefleet.protocol.release import EMPTY, Release
-from edgefleet.rollout.records import GroupRecord, Stamp, encode_record, read_record, recovered
+from edgefleet.rollout.records import (
+    GroupRecord,
+    Stamp,
+    encode_record,
+    policy_of,
+    read_record,
+    recovered,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,10 +42,14 @@ class GroupEditor:
 
     Args:
         services: of the fleet's profile.
+        brief: whether it lives for one call: what it found in the registry, it takes to be there.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, *, brief: bool = False) -> None:
         self._services = services
+        self._brief = brief
+        self._there: dict[str, Release] = {}
+        self._storing = threading.Lock()  # so that threads store a release once
 
     def record(self, deployer: Deployer, group: str) -> GroupRecord:
         """The group's record; an empty one before the first deployment.
@@ -59,7 +72,29 @@ class GroupEditor:
 
     def release(self, digest: str) -> Release:
         """The release with that digest."""
-        return EMPTY if digest == EMPTY.digest else self._services.registry.get_release(digest)
+        if digest == EMPTY.digest:
+            return EMPTY
+        found = self._there.get(digest)
+        if found is None:
+            found = self._services.registry.get_release(digest)
+            self._remember(found)
+        return found
+
+    def store(self, release: Release) -> None:
+        """Keep a release in the registry, where pointers to it find it."""
+        with self._storing:
+            if release.digest not in self._there:
+                self._services.registry.put_release(release)
+                self._remember(release)
+
+    def _remember(self, release: Release) -> None:
+        if self._brief:
+            self._there[release.digest] = release
+
+    def reserve(self, count: int) -> Reserve:
+        """Numbers for so many edits, by one write of the fleet's counter."""
+        epoch, numbers = take_pairs(self._services.state, count, seen=self._pairs_seen)
+        return Reserve(self.fleet_id(), epoch, numbers)
 
     def fleet_id(self, *, write: bool = True) -> str:
         """The fleet's UUID; without ``write`` nothing is stored, see `identity.fleet_id`."""
@@ -72,6 +107,7 @@ class GroupEditor:
         change: Callable[[GroupRecord, Callable[[], Stamp]], GroupRecord],
         *,
         actor: str,
+        reserve: Reserve | None = None,
     ) -> tuple[GroupRecord, bool]:
         """Change a group's record and publish its pointer.
 
@@ -81,6 +117,7 @@ class GroupEditor:
             change: pure but for the releases it stores; called again when somebody came in between.
                 It returns the record it was given to leave everything as it is.
             actor: who does it.
+            reserve: numbers taken before.
 
         Returns:
             The record in force afterwards, its pointer on the channel; and whether this call
@@ -88,9 +125,10 @@ class GroupEditor:
         """
         deployer.group(group)
         key = group_key(deployer.name, group)
+        stamp = partial(self._stamp, deployer, group, actor=actor, reserve=reserve)
         for _ in range(MAX_TRIES):
             before, tag = self._held(deployer, group)
-            after = change(before, lambda held=before: self._stamp(deployer, group, held, actor))  # type: ignore[misc]
+            after = change(before, lambda held=before: stamp(held))  # type: ignore[misc]
             if after != before:
                 try:
                     self._services.state.write(key, encode_record(after), expect=tag)
@@ -108,7 +146,7 @@ class GroupEditor:
             if record.pointer is None:
                 return record
             try:
-                deployer.publish(group, record.pointer)
+                deployer.publish(group, record.pointer, policy=policy_of(record))
             except ConflictError:
                 if self.record(deployer, group) == record:
                     raise  # the channel is above the record: not a race between operators
@@ -118,17 +156,27 @@ class GroupEditor:
         msg = f"others kept publishing to group {group!r}"
         raise ConflictError(msg, cure="repeat the call when fewer operators are at work")
 
-    def _stamp(self, deployer: Deployer, group: str, held: GroupRecord, actor: str) -> Stamp:
+    def _stamp(
+        self,
+        deployer: Deployer,
+        group: str,
+        held: GroupRecord,
+        *,
+        actor: str,
+        reserve: Reserve | None,
+    ) -> Stamp:
         on_channel = deployer.pointer(group)
         floor = max(
             (0, 0) if held.pointer is None else held.pointer.pair,
             (0, 0) if on_channel is None else on_channel.pair,
         )
-        epoch, number = take_pair(self._services.state, floor=floor, seen=self._pairs_seen)
+        pair = None if reserve is None else reserve.take(floor)
+        if pair is None:
+            pair = take_pair(self._services.state, floor=floor, seen=self._pairs_seen)
         return Stamp(
-            fleet=self.fleet_id(),
-            epoch=epoch,
-            number=number,
+            fleet=self.fleet_id() if reserve is None else reserve.fleet,
+            epoch=pair[0],
+            number=pair[1],
             at=datetime.now(UTC),
             actor=actor,
             sources=self._services.registry.blobs.sources,

@@ -7,6 +7,7 @@ counter is rebuilt from the highest pair that anything of the fleet has seen, in
 from __future__ import annotations
 
 import logging
+import threading
 import uuid
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,30 @@ def fleet_id(state: StateStore, *, seen: Callable[[], Iterable[str]], write: boo
     return decode(Identity, state.update(IDENTITY_KEY, create)).fleet
 
 
+class Reserve:
+    """Numbers taken in one go, for many edits at once; threads may share it.
+
+    Args:
+        fleet: the fleet's UUID.
+        epoch: of the numbers.
+        numbers: taken from the counter, ascending.
+    """
+
+    def __init__(self, fleet: str, epoch: int, numbers: Iterable[int]) -> None:
+        self.fleet = fleet
+        self._epoch = epoch
+        self._left = iter(numbers)
+        self._lock = threading.Lock()
+
+    def take(self, floor: Pair) -> Pair | None:
+        """The next pair; None where none is left, or it wouldn't be above ``floor``."""
+        with self._lock:
+            number = next(self._left, None)
+        if number is None or (self._epoch, number) <= floor:
+            return None
+        return (self._epoch, number)
+
+
 def take_pair(
     state: StateStore, *, floor: Pair = (0, 0), seen: Callable[[], Iterable[Pair]]
 ) -> Pair:
@@ -74,6 +99,14 @@ def take_pair(
         seen: gives pairs found on channels, in records and in reports; asked only when the counter
             is missing.
     """
+    epoch, numbers = take_pairs(state, 1, floor=floor, seen=seen)
+    return (epoch, numbers[0])
+
+
+def take_pairs(
+    state: StateStore, count: int, *, floor: Pair = (0, 0), seen: Callable[[], Iterable[Pair]]
+) -> tuple[int, range]:
+    """Take so many numbers of one epoch at once; see `take_pair`."""
 
     def advance(data: bytes | None) -> bytes:
         if data is None:
@@ -84,10 +117,10 @@ def take_pair(
         else:
             counter = decode(Counter, data)
             epoch, number = max(floor, (counter.epoch, counter.number))
-        return encode(Counter(epoch=epoch, number=number + 1))
+        return encode(Counter(epoch=epoch, number=number + count))
 
     taken = decode(Counter, state.update(COUNTER_KEY, advance))
-    return (taken.epoch, taken.number)
+    return taken.epoch, range(taken.number - count + 1, taken.number + 1)
 
 
 def group_key(deployer: str, group: str) -> str:

@@ -13,6 +13,7 @@ from edgefleet.errors import (
     InvalidInputError,
     NotFoundError,
     PolicyError,
+    UnsupportedError,
     VetoedError,
 )
 from edgefleet.interfaces.values import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from edgefleet.groups import GroupEditor
     from edgefleet.interfaces.deployer import Deployer
+    from edgefleet.interfaces.policy import RolloutPolicy
     from edgefleet.interfaces.registry import Registry
     from edgefleet.profile import Profile
     from edgefleet.rollout.records import GroupRecord, Stamp
@@ -52,27 +54,26 @@ def names_of(release: Release) -> tuple[str, ...]:
 
 def release_with(
     model: Model | Release,
-    before: Release,
     *,
     registry: Registry,
     profile: Profile,
     checked: bool = True,
     role: Role = "active",
-) -> Release:
-    """``before`` with a version added in place of another of its name and role.
+) -> Callable[[Release], Release]:
+    """What adds a version to a release, in place of another of its name and role. Pure.
 
     A whole release is given as it is. What becomes active is no shadow any more.
 
     Args:
         model: what to add.
-        before: the release in force.
-        registry: where the version is looked up, fresh.
+        registry: where the version is looked up, now.
         profile: its telemetry policy, and whether it requires approval.
         checked: refuse versions that may not deploy.
         role: ``shadow`` for one that sees copies of the active one's requests and answers none.
 
     Raises:
-        InvalidInputError: a shadow without an active model of its name, or a whole release as one.
+        InvalidInputError: a whole release as a shadow; and from what is given back, a shadow
+            without an active model of its name.
         ApprovalRequiredError: the profile requires approval and the version has none.
         PolicyError: the version was rejected.
     """
@@ -80,20 +81,24 @@ def release_with(
         if role != "active":
             msg = "a whole release says itself which of its models are shadows"
             raise InvalidInputError(msg, cure="leave role out, or deploy one model")
-        return model
+        return lambda _before, whole=model: whole  # type: ignore[misc]
     version = registry.get(model if isinstance(model, str) else model.reference)
     if checked:
         _check_approval(version, profile)
     entry = ReleaseModel(
         name=version.name, version=version.version, bundle=version.digest, role=role
     )
-    if role == "active":
-        before = before.without_shadow(entry.name, entry.bundle)
-    elif (entry.name, "active") not in {(m.name, m.role) for m in before.models}:
-        msg = f"there is no active model {entry.name!r} whose requests a shadow could see"
-        raise InvalidInputError(msg, cure=f"deploy a version of {entry.name} first")
     policy = TelemetryPolicy(**profile.recorded.model_dump())
-    return msgspec.structs.replace(before.with_model(entry), telemetry=policy)
+
+    def with_entry(before: Release) -> Release:
+        if role == "active":
+            before = before.without_shadow(entry.name, entry.bundle)
+        elif (entry.name, "active") not in {(m.name, m.role) for m in before.models}:
+            msg = f"there is no active model {entry.name!r} whose requests a shadow could see"
+            raise InvalidInputError(msg, cure=f"deploy a version of {entry.name} first")
+        return msgspec.structs.replace(before.with_model(entry), telemetry=policy)
+
+    return with_entry
 
 
 def _check_approval(version: ModelVersion, profile: Profile) -> None:
@@ -129,17 +134,28 @@ def next_record(
     *,
     cohort_permille: int | None,
     action: records.Action,
+    policy: RolloutPolicy | None = None,
 ) -> GroupRecord:
     """The record after giving a release to every device, or to a cohort."""
     names, digest = names_of(release), release.digest
     if cohort_permille is None:
-        return records.with_release(record, digest, stamp, action=action, models=names)
-    return records.with_candidate(record, digest, cohort_permille, stamp, models=names)
+        after = records.with_release(record, digest, stamp, action=action, models=names)
+    else:
+        after = records.with_candidate(record, digest, cohort_permille, stamp, models=names)
+    return records.under(after, policy)
 
 
-def already_so(record: GroupRecord, release: Release, cohort_permille: int | None) -> bool:
-    """Whether a record says already what deploying this release would make it say."""
-    if record.pointer is None:
+def already_so(
+    record: GroupRecord,
+    release: Release,
+    cohort_permille: int | None,
+    policy: RolloutPolicy | None = None,
+) -> bool:
+    """Whether a record says already what deploying this release would make it say.
+
+    Another policy is a new edit, because the channel begins anew; none is satisfied by any.
+    """
+    if record.pointer is None or (policy is not None and records.policy_of(record) != policy):
         return False
     if cohort_permille is None:
         return record.candidate is None and record.current == release.digest
@@ -159,37 +175,39 @@ def make_plan(
     registry: Registry,
     profile: Profile,
     actor: str,
-    choose: Callable[[Release, bool], Release],
+    choose: Callable[[bool], Callable[[Release], Release]],
     cohort_permille: int | None,
+    policy: RolloutPolicy | None = None,
 ) -> planning.Plan:
-    """A plan of what ``choose(release in force, checked)`` gives. Nothing is sent."""
+    """A plan of what ``choose(checked)`` makes of the release in force. Nothing is sent."""
     record = groups.record(deployer, group)
     before = groups.release(record.current)
     problems = []
     try:
-        after = choose(before, True)
+        after = choose(True)(before)
     except PolicyError as error:
         problems.append(str(error))
-        after = choose(before, False)
+        after = choose(False)(before)
+    if policy is not None:
+        try:
+            deployer.honouring(policy)
+        except UnsupportedError as error:
+            problems.append(str(error))
+            policy = None
     devices = list(deployer.devices(group))
     bundles = _bundles(registry, after, devices)
     targets = discovery.hardware_targets(profile.listeners())
     planned = tuple(planning.plan_device(d, after, bundles, targets) for d in devices)
     problems += [f"{d.device}: {d.problem}" for d in planned if d.problem]
-    held = (0, 0) if record.pointer is None else record.pointer.pair
-    stamp = records.Stamp(
-        fleet=groups.fleet_id(write=False),
-        epoch=held[0],
-        number=held[1] + 1,
-        at=datetime.now(UTC),
+    preview = previewed(
+        record,
+        after,
+        groups=groups,
+        registry=registry,
         actor=actor,
-        sources=registry.blobs.sources,
+        cohort_permille=cohort_permille,
+        policy=policy,
     )
-    preview = record
-    if not already_so(record, after, cohort_permille):
-        preview = next_record(
-            record, after, stamp, cohort_permille=cohort_permille, action="deploy"
-        )
     reference = f"{deployer.name}/{group}"
     return planning.Plan(
         group=reference,
@@ -197,13 +215,41 @@ def make_plan(
         after=after.digest,
         changes=planning.changes_between(before, after),
         devices=planned,
-        documents=_documents(registry, deployer, group, preview, (before, after)),
+        documents=documents_of(registry, deployer, group, preview, (before, after)),
         warnings=planning.warnings_of(planned, reference),
         problems=tuple(problems),
+        policy=policy,
     )
 
 
-def _documents(
+def previewed(
+    record: GroupRecord,
+    after: Release,
+    *,
+    groups: GroupEditor,
+    registry: Registry,
+    actor: str,
+    cohort_permille: int | None,
+    policy: RolloutPolicy | None,
+) -> GroupRecord:
+    """The record as an edit would leave it, with a number that stands for the one to be taken."""
+    if already_so(record, after, cohort_permille, policy):
+        return record
+    epoch, number = (0, 0) if record.pointer is None else record.pointer.pair
+    stamp = records.Stamp(
+        fleet=groups.fleet_id(write=False),
+        epoch=epoch,
+        number=number + 1,
+        at=datetime.now(UTC),
+        actor=actor,
+        sources=registry.blobs.sources,
+    )
+    return next_record(
+        record, after, stamp, cohort_permille=cohort_permille, action="deploy", policy=policy
+    )
+
+
+def documents_of(
     registry: Registry,
     deployer: Deployer,
     group: str,
@@ -223,7 +269,8 @@ def _documents(
         )
         for digest, content in contents.items()
     )
-    return (*stored, *deployer.render(group, record.pointer))
+    policy = records.policy_of(record)
+    return (*stored, *deployer.render(group, record.pointer, policy=policy))
 
 
 def _bundles(

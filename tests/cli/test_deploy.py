@@ -183,3 +183,57 @@ def test_devices_come_and_go(run: Run, run_json: RunJson) -> None:
 def test_output_goes_only_with_a_dry_run(run: Run) -> None:
     assert "--dry-run" in run("deploy", "x", "--to", "g", "--output", "out", expect=2).stderr
     assert "--dry-run" in run("install", "--output", "out", expect=2).stderr
+
+
+@pytest.mark.usefixtures("fleet")
+def test_a_policy_that_the_channel_cannot_honour_is_refused_before_anything_is_sent(
+    run: Run, run_json: RunJson, tmp_path: Path
+) -> None:
+    root = tmp_path / ".edgefleet" / "fleet"
+    before = state_of(root)
+    (problem,) = run_json("plan", "tiny:1", "--to", "line", "--per-minute", "5", expect=4)[
+        "problems"
+    ]
+    assert "can't hold a rollout to a policy" in problem
+    refused = run("deploy", "tiny:1", "--to", "line", "--stop-after", "5:20", expect=4)
+    assert "nothing was sent" in refused.stderr
+    assert "cohort" in refused.stderr
+    assert state_of(root) == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--faster", "2:100"),  # of which rate?
+        ("--per-minute", "5", "--faster", "2"),
+        ("--per-minute", "5", "--faster", "0.5:10"),
+        ("--stop-after", "120:5"),
+        ("--stop-after", "x:5"),
+    ],
+)
+@pytest.mark.usefixtures("fleet")
+def test_options_that_make_no_policy_are_refused(run: Run, options: tuple[str, ...]) -> None:
+    run("plan", "tiny:1", "--to", "line", *options, expect=2)
+
+
+@pytest.mark.usefixtures("fleet")
+def test_one_version_goes_to_many_groups_by_a_pattern(
+    run: Run, run_json: RunJson, tmp_path: Path
+) -> None:
+    for device, group in (("cam-3", "hall-1"), ("cam-4", "hall-2")):
+        run("device", "enroll", device, "--group", group, "--label", "target=raspberry-pi-5")
+    root = tmp_path / ".edgefleet" / "fleet"
+    before = state_of(root)
+    run("rollout", "tiny:1", "--to", "hall-*", "--to", "line", "--dry-run", "--output", "out")
+    assert state_of(root) == before
+    assert {f"groups/{group}/pointer.json" for group in ("hall-1", "hall-2", "line")} <= set(
+        actions(written(tmp_path / "out"))
+    )
+    shown = run("rollout", "tiny:1", "--to", "hall-*").stdout
+    assert "2 groups, 2 of them to change; 2 devices" in shown
+    assert "given to 2 groups" in shown
+    again = run_json("rollout", "tiny:1", "--to", "*")
+    assert [one["changed"] for one in again["launch"]["groups"]] == [False, False, True]
+    assert again["plan"]["groups"][2]["group"] == "local/line"
+    run("rollout", "tiny:1", "--to", "nowhere-*", expect=3)
+    run("rollout", "tiny:1", "--to", "*", "--per-minute", "5", expect=4)

@@ -165,6 +165,7 @@ def test_the_deployer_is_given_what_it_calls_and_no_more(
     deployer_of(clients, told, S3StateStore(clients, told)).pointer("line-3")
     deployer.render("line-3", samples.pointer(1))
     deployer.publish("line-3", samples.pointer(1))
+    deployer.progress("line-3")
     cloud.fleet.greengrass.devices.role_alias = f"{settings.prefix}-devices"
     cloud.fleet.power_on("cam-1", {})
     list(deployer.devices())

@@ -44,6 +44,7 @@ SECTIONS = {
     "Deliver": {
         "plan": Entry(_HOME + "deploy:plan", "Show what a deployment would do."),
         "deploy": Entry(_HOME + "deploy:deploy", "Deploy a model version to a group."),
+        "rollout": Entry(_HOME + "rollout:rollout", "Deploy a model version to many groups."),
         "remove": Entry(_HOME + "steps:remove", "Take a model out of a group's release."),
         "promote": Entry(_HOME + "steps:promote", "Give a cohort's release to every device."),
         "cancel": Entry(_HOME + "steps:cancel", "Take a cohort's release back."),

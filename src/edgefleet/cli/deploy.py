@@ -10,12 +10,14 @@ import click
 from edgefleet.cli.documents import write_documents
 from edgefleet.cli.options import common, json_option, open_fleet, yes_option
 from edgefleet.cli.output import may_go_on, print_json
+from edgefleet.cli.policy import policy_options
 from edgefleet.cli.waiting import finish, waiting_options
 from edgefleet.errors import PolicyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from edgefleet.interfaces.policy import RolloutPolicy
     from edgefleet.protocol.release import Role
     from edgefleet.rollout.plan import Plan
 
@@ -39,6 +41,7 @@ _role_option: Callable[[Any], Any] = click.option(
 @click.option("--to", "group", metavar="GROUP", required=True, help="GROUP or DEPLOYER/GROUP.")
 @_cohort_option
 @_role_option
+@policy_options
 @json_option
 @common
 @click.pass_context
@@ -49,6 +52,7 @@ def plan(
     group: str,
     cohort_permille: int | None,
     role: Role,
+    policy: RolloutPolicy | None,
     as_json: bool,
 ) -> None:
     """Show what a deployment would do.
@@ -57,7 +61,7 @@ def plan(
     something stands against it.
     """
     with open_fleet() as fleet:
-        found = fleet.plan(ref, to=group, cohort_permille=cohort_permille, role=role)
+        found = fleet.plan(ref, to=group, cohort_permille=cohort_permille, role=role, policy=policy)
     if as_json:
         print_json(found.facts())
     else:
@@ -73,6 +77,7 @@ def plan(
 @click.option("--to", "group", metavar="GROUP", required=True, help="GROUP or DEPLOYER/GROUP.")
 @_cohort_option
 @_role_option
+@policy_options
 @click.option("--dry-run", is_flag=True, help="Send nothing.")
 @click.option(
     "--output",
@@ -91,6 +96,7 @@ def deploy(
     group: str,
     cohort_permille: int | None,
     role: Role,
+    policy: RolloutPolicy | None,
     dry_run: bool,
     output: Path | None,
     wait: bool,
@@ -108,7 +114,7 @@ def deploy(
     if output is not None and not dry_run:
         raise click.UsageError("--output goes with --dry-run")
     with open_fleet() as fleet:
-        found = fleet.plan(ref, to=group, cohort_permille=cohort_permille, role=role)
+        found = fleet.plan(ref, to=group, cohort_permille=cohort_permille, role=role, policy=policy)
         facts = found.facts()
         click.echo(str(found), err=as_json)
         if output is not None:
@@ -120,7 +126,9 @@ def deploy(
             return
         _refuse(found)
         may_go_on(f"Deploy to {found.group}?", yes=yes)
-        deployment = fleet.deploy(ref, to=group, cohort_permille=cohort_permille, role=role)
+        deployment = fleet.deploy(
+            ref, to=group, cohort_permille=cohort_permille, role=role, policy=policy
+        )
         finish(
             deployment,
             wait=wait,

@@ -8,6 +8,7 @@ import click
 
 from edgefleet.cli.options import common, json_option, open_fleet, yes_option
 from edgefleet.cli.output import may_go_on
+from edgefleet.cli.policy import policy_options
 from edgefleet.cli.waiting import finish, waiting_options
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from edgefleet.deployment import Deployment
     from edgefleet.fleet import Fleet
+    from edgefleet.interfaces.policy import RolloutPolicy
 
 
 @click.command()
@@ -35,14 +37,21 @@ def remove(*, name: str, group: str, yes: bool, **rest: Any) -> None:  # noqa: A
 
 @click.command()
 @click.argument("group")
+@policy_options
 @waiting_options
 @yes_option
 @json_option
 @common
-def promote(*, group: str, yes: bool, **rest: Any) -> None:  # noqa: ANN401 - handed on
+def promote(
+    *,
+    group: str,
+    policy: RolloutPolicy | None,
+    yes: bool,
+    **rest: Any,  # noqa: ANN401 - handed on
+) -> None:
     """Give a cohort's release to every device."""
     question = f"Give the candidate to all of {group}?"
-    _step(lambda fleet: fleet.promote(group), question, yes=yes, **rest)
+    _step(lambda fleet: fleet.promote(group, policy=policy), question, yes=yes, **rest)
 
 
 @click.command()

@@ -17,7 +17,9 @@ from edgefleet.protocol.names import check_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from edgefleet.interfaces.policy import PolicyLimits, RolloutPolicy, RolloutProgress
     from edgefleet.interfaces.values import DeviceInfo, Rendered
+    from edgefleet.protocol.pointer import Pointer
 
 
 class Reply(NamedTuple):
@@ -196,6 +198,33 @@ class CanRunDevices(Service):
     def _run_devices(self) -> None: ...
 
 
+class CanPace(Service):
+    """The channel holds a rollout to a policy: its rate, when it stops, what failing devices do."""
+
+    @property
+    @abstractmethod
+    def policy_limits(self) -> PolicyLimits:
+        """What of a policy it honours."""
+
+    @final
+    def progress(self, group: str) -> RolloutProgress | None:
+        """How far the channel is with a group's newest pointer; None before the first."""
+        check_name("group", group)
+        with self._boundary("progress"):
+            return self._progress(group)
+
+    @abstractmethod
+    def _progress(self, group: str) -> RolloutProgress | None: ...
+
+    @abstractmethod
+    def _publish_paced(self, group: str, pointer: Pointer, policy: RolloutPolicy) -> None: ...
+
+    @abstractmethod
+    def _render_paced(
+        self, group: str, pointer: Pointer, policy: RolloutPolicy
+    ) -> Iterator[Rendered]: ...
+
+
 ABILITIES: tuple[type[ABC], ...] = (
     CanInvoke,
     CanEnroll,
@@ -205,4 +234,5 @@ ABILITIES: tuple[type[ABC], ...] = (
     CanRunDevices,
     CanAutomate,
     CanCompile,
+    CanPace,
 )

@@ -17,7 +17,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, final
 
-from edgefleet.errors import ConflictError, InvalidInputError, LimitExceededError, NotFoundError
+from edgefleet.errors import (
+    ConflictError,
+    InvalidInputError,
+    LimitExceededError,
+    NotFoundError,
+    UnsupportedError,
+)
+from edgefleet.interfaces.abilities import CanPace
+from edgefleet.interfaces.policy import problems_of
 from edgefleet.interfaces.service import Service
 from edgefleet.interfaces.values import DeviceInfo, Group, Rendered, Value
 from edgefleet.protocol.names import check_name
@@ -25,6 +33,7 @@ from edgefleet.protocol.names import check_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from edgefleet.interfaces.policy import RolloutPolicy
     from edgefleet.protocol.pointer import Pointer
 
 
@@ -66,12 +75,15 @@ class Deployer(Service):
             NotFoundError: no such group; the message lists those there are.
         """
         check_name("group", name)
-        found = {group.name: group for group in self.groups()}
-        if name not in found:
+        with self._boundary("group"):
+            found = self._group(name)
+        if found is None:
             msg = f"no group {name!r} on {self.name}"
-            there = ", ".join(found) or "none yet; enrol a device into one"
-            raise NotFoundError(msg, cure=f"groups there are: {there}")
-        return found[name]
+            there = ", ".join(group.name for group in self.groups())
+            raise NotFoundError(
+                msg, cure=f"groups there are: {there or 'none yet; enrol a device into one'}"
+            )
+        return found
 
     @final
     def devices(
@@ -118,40 +130,80 @@ class Deployer(Service):
             return self._pointer(group)
 
     @final
-    def render(self, group: str, pointer: Pointer) -> tuple[Rendered, ...]:
+    def render(
+        self, group: str, pointer: Pointer, *, policy: RolloutPolicy | None = None
+    ) -> tuple[Rendered, ...]:
         """Every document that publishing would put in place. Sends nothing."""
         self.group(group)
+        pacer = None if policy is None else self.honouring(policy)
         with self._boundary("render"):
-            return tuple(self._render(group, pointer))
+            if pacer is None or policy is None:
+                return tuple(self._render(group, pointer))
+            return tuple(pacer._render_paced(group, pointer, policy))  # noqa: SLF001 - this deployer
 
     @final
-    def publish(self, group: str, pointer: Pointer) -> None:
+    def publish(self, group: str, pointer: Pointer, *, policy: RolloutPolicy | None = None) -> None:
         """Put a pointer on a group's channel. The same pointer again changes nothing.
+
+        Args:
+            group: its bare name.
+            pointer: what to put there.
+            policy: how it reaches the devices; None for the way of the channel.
 
         Raises:
             ConflictError: a higher pointer is in place.
             LimitExceededError: the channel can't hold another group.
+            UnsupportedError: the channel can't honour the policy.
         """
+        pacer = None if policy is None else self.honouring(policy)
         self._check_limits(group)
         with self._boundary("publish"):
             there = self._pointer(group)
             if there is not None and there.pair > pointer.pair:
                 msg = f"{group} holds pointer {there.pair}, which is above {pointer.pair}"
                 raise ConflictError(msg, cure="read the group again and repeat")
-            if there != pointer:
+            if there == pointer:
+                return
+            if pacer is None or policy is None:
                 self._publish(group, pointer)
+            else:
+                pacer._publish_paced(group, pointer, policy)  # noqa: SLF001 - this deployer
+
+    @final
+    def honouring(self, policy: RolloutPolicy) -> CanPace:
+        """This deployer, as one that holds rollouts to that policy.
+
+        Raises:
+            UnsupportedError: it can't honour it.
+        """
+        if not isinstance(self, CanPace):
+            msg = f"{self.name} can't hold a rollout to a policy"
+            cure = "deploy without one; to go by steps, give it to a cohort first, then promote it"
+            raise UnsupportedError(msg, cure=cure, provider=self.provider)
+        problems = problems_of(policy, self.policy_limits)
+        if problems:
+            msg = f"{self.name} can't honour the policy: {'; '.join(problems)}"
+            raise UnsupportedError(
+                msg, cure="change what the message names", provider=self.provider
+            )
+        return self
 
     def _check_limits(self, group: str) -> None:
+        self.group(group)
         limit = self.limits.groups
-        names = [g.name for g in self.groups()]
-        if group not in names:
-            self.group(group)
-        if limit is not None and len(names) > limit:
-            msg = f"{self.name} holds at most {limit} groups, the fleet has {len(names)}"
+        if limit is None:
+            return
+        count = len(self.groups())
+        if count > limit:
+            msg = f"{self.name} holds at most {limit} groups, the fleet has {count}"
             raise LimitExceededError(msg, cure="merge groups, or add a deployer to the profile")
 
     @abstractmethod
     def _groups(self) -> Iterator[Group]: ...
+
+    def _group(self, name: str) -> Group | None:
+        """A group by its name; backends that needn't list all for it override this."""
+        return next((group for group in self._groups() if group.name == name), None)
 
     @abstractmethod
     def _devices(self, group: str | None) -> Iterator[DeviceInfo]:

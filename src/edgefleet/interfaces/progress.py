@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Self
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from rich.progress import Progress as RichProgress
+    from rich.progress import ProgressColumn
     from rich.status import Status as RichStatus
 
 
@@ -59,31 +61,31 @@ class Status:
             self._status.stop()
 
 
-class Bytes:
-    """A bar over a known number of bytes; call it with the bytes of each step."""
+class _Bar(ABC):
+    """A bar over a known total."""
 
     def __init__(self, text: str, total: int, *, enabled: bool = True) -> None:
         self._text, self._total = text, total
         self._enabled = enabled and someone_looks()
         self._progress: RichProgress | None = None
 
+    @abstractmethod
+    def _columns(self) -> tuple[ProgressColumn, ...]: ...
+
     def __enter__(self) -> Self:
         if self._enabled:
-            from rich.console import Console  # noqa: PLC0415
+            from rich.console import Console  # noqa: PLC0415 - only where it is shown
             from rich.progress import (  # noqa: PLC0415
                 BarColumn,
-                DownloadColumn,
                 Progress,
                 TextColumn,
                 TimeRemainingColumn,
-                TransferSpeedColumn,
             )
 
             self._progress = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                DownloadColumn(),
-                TransferSpeedColumn(),
+                *self._columns(),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
                 transient=True,
@@ -92,8 +94,7 @@ class Bytes:
             self._progress.add_task(self._text, total=self._total)
         return self
 
-    def __call__(self, count: int) -> None:
-        """Advance by so many bytes."""
+    def _advance(self, count: int) -> None:
         if self._progress is not None:
             self._progress.advance(self._progress.task_ids[0], count)
 
@@ -105,3 +106,29 @@ class Bytes:
     ) -> None:
         if self._progress is not None:
             self._progress.stop()
+
+
+class Bytes(_Bar):
+    """A bar over a known number of bytes; call it with the bytes of each step."""
+
+    def _columns(self) -> tuple[ProgressColumn, ...]:
+        from rich.progress import DownloadColumn, TransferSpeedColumn  # noqa: PLC0415
+
+        return (DownloadColumn(), TransferSpeedColumn())
+
+    def __call__(self, count: int) -> None:
+        """Advance by so many bytes."""
+        self._advance(count)
+
+
+class Steps(_Bar):
+    """A bar over a known number of steps; call it after each."""
+
+    def _columns(self) -> tuple[ProgressColumn, ...]:
+        from rich.progress import MofNCompleteColumn  # noqa: PLC0415
+
+        return (MofNCompleteColumn(),)
+
+    def __call__(self) -> None:
+        """Advance by one step."""
+        self._advance(1)

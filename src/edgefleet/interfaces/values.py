@@ -140,6 +140,8 @@ class DeviceInfo(Value):
         last_seen: when it was last heard of; None for never.
         report: its last report, already attributed by the channel; None for none.
         evidence: what the cloud itself says of it, for `why`.
+        blocked: why the vendor's agent on it didn't take the newest delivery; None for taken, on
+            its way, or not looked at, as in listings where that would cost a call a device.
     """
 
     name: str
@@ -149,6 +151,7 @@ class DeviceInfo(Value):
     last_seen: datetime | None = None
     report: Report | None = None
     evidence: dict[str, str] = {}
+    blocked: str | None = None
 
     def facts(self) -> dict[str, Any]:
         """The device as JSON-ready data, its report included."""

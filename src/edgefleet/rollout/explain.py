@@ -81,6 +81,8 @@ def _step(device: DeviceInfo, status: DeviceStatus) -> str:
     report = device.report
     if status.outcome is Outcome.ATTESTED:
         return "done: it serves what it should"
+    if device.blocked is not None and (report is None or report.state != "rejected"):
+        return device.blocked
     if report is None:
         return "before its first report"
     if report.state == "rejected":
@@ -132,6 +134,8 @@ def _cure(  # noqa: PLR0911 - a table of rules, each with its answer
         return "renew the device's access; it goes on by itself"
     if status.outcome is Outcome.FAILED:
         return "mend the model and push a new version, or go back: edgefleet rollback GROUP"
+    if device.blocked is not None:
+        return "mend what its agent names, then deploy again: its newest pointer was taken back"
     if device.connected is False or report is None:
         return "start the device or its runtime and check its network; it converges by itself"
     return "wait; it is on its way"

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from edgefleet.interfaces.policy import RolloutProgress
 from edgefleet.interfaces.tables import html_table, text_table
 from edgefleet.interfaces.values import DeviceInfo, Value
 from edgefleet.protocol.report import FASTER
@@ -58,6 +59,7 @@ class GroupStatus(Value):
         devices: one status a device.
         read_at: when this was read.
         freshness_s: how old it may be at worst for connected devices.
+        rollout: how far the channel is with the pointer; None where it doesn't tell.
     """
 
     group: str
@@ -69,6 +71,7 @@ class GroupStatus(Value):
     devices: tuple[DeviceStatus, ...]
     read_at: datetime
     freshness_s: float
+    rollout: RolloutProgress | None = None
 
     def count(self, outcome: Outcome) -> int:
         """How many devices have that outcome."""
@@ -99,6 +102,8 @@ class GroupStatus(Value):
             text += f", {self.pending} pending"
         if self.failed:
             text += f", {self.failed} failed"
+        if self.rollout is not None and self.rollout.deserves_a_look:
+            text += f"; {self.rollout}"
         return text if self.published else text + " (pointer not yet on the channel)"
 
     def _rows(self) -> list[tuple[str, ...]]:
@@ -193,6 +198,8 @@ def _outcome(  # noqa: PLR0911 - a table of rules, each with its answer
         return Outcome.PENDING, offline
     if report.fleet not in (None, pointer.fleet):
         return Outcome.FAILED, f"belongs to another fleet: {report.fleet}"
+    if report.pair < pointer.pair and device.blocked is not None:
+        return Outcome.PENDING, device.blocked
     if report.pair < pointer.pair:
         taken = f"took pointer #{report.number} last" if report.number else "has taken no pointer"
         return Outcome.PENDING, f"{taken}, #{pointer.number} is on its way"

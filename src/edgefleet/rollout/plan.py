@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgefleet.errors import NotFoundError
+from edgefleet.interfaces.policy import RolloutPolicy
 from edgefleet.interfaces.tables import html_table, text_table
 from edgefleet.interfaces.values import DeviceInfo, Rendered, Value
 from edgefleet.protocol.bundle import Variant
@@ -82,6 +83,7 @@ class Plan(Value):
         documents: all that would be in place: the releases, then what the deployer writes.
         warnings: what a person should know.
         problems: what will be refused.
+        policy: how it would reach the devices; None for the channel's way.
     """
 
     group: str
@@ -92,6 +94,7 @@ class Plan(Value):
     documents: tuple[Rendered, ...] = ()
     warnings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    policy: RolloutPolicy | None = None
 
     @property
     def bytes(self) -> int:
@@ -119,12 +122,14 @@ class Plan(Value):
 
     def __str__(self) -> str:
         lines = [text_table(_COLUMNS, self._rows(), caption=self._headline())]
+        lines += [f"rollout: {self.policy}"] if self.policy is not None else []
         lines += [f"warning: {text}" for text in self.warnings]
         lines += [f"problem: {text}" for text in self.problems]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        texts = (*self.warnings, *self.problems)
+        policy = () if self.policy is None else (f"rollout: {self.policy}",)
+        texts = (*policy, *self.warnings, *self.problems)
         notes = "".join(f"<p>{html.escape(text)}</p>" for text in texts)
         return html_table(_COLUMNS, self._rows(), caption=self._headline()) + notes
 

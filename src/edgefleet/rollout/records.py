@@ -8,16 +8,18 @@ Rules kept here:
 - Every edit makes a new pointer with a pair above all pointers of the fleet; none re-uses an old
   one.
 - A candidate rides in the pointer's ``next`` for a cohort, until it is promoted or cancelled.
+- A policy belongs to one pointer: the edit after it starts without.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from edgefleet.errors import NotFoundError, PolicyError
+from edgefleet.interfaces.policy import RolloutPolicy
 from edgefleet.protocol.digest import Digest
 from edgefleet.protocol.documents import Document, decode, encode
 from edgefleet.protocol.pointer import Cohort, Next, Pointer
@@ -52,12 +54,14 @@ class GroupRecord(Document, frozen=True, kw_only=True):
         stack: releases in force, oldest first.
         candidate: the release in the pointer's ``next``.
         log: newest last.
+        policy: how the pointer is to reach devices, as JSON; None for the channel's way.
     """
 
     pointer: Pointer | None = None
     stack: tuple[Digest, ...] = ()
     candidate: Digest | None = None
     log: tuple[Entry, ...] = ()
+    policy: dict[str, Any] | None = None
 
     @property
     def current(self) -> str:
@@ -149,6 +153,17 @@ def cancelled(record: GroupRecord, stamp: Stamp, *, models: tuple[str, ...]) -> 
     return _edited(record, stamp, stack=record.stack, action="cancel", models=models, ahead=ahead)
 
 
+def under(record: GroupRecord, policy: RolloutPolicy | None) -> GroupRecord:
+    """The record of an edit that goes to devices under a policy."""
+    facts = None if policy is None else policy.model_dump(mode="json", exclude_none=True)
+    return msgspec.structs.replace(record, policy=facts)
+
+
+def policy_of(record: GroupRecord) -> RolloutPolicy | None:
+    """The policy that a record's pointer goes to devices under."""
+    return None if record.policy is None else RolloutPolicy.model_validate(record.policy)
+
+
 def rolled_back(record: GroupRecord, stamp: Stamp, *, models: tuple[str, ...]) -> GroupRecord:
     """The record after going back to the release before the current one, by a new pointer.
 
@@ -217,5 +232,6 @@ def _edited(
         pointer=pointer,
         stack=stack,
         candidate=candidate,
+        policy=None,
         log=(*record.log, entry)[-MAX_LOG:],
     )

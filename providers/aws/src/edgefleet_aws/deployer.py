@@ -1,15 +1,8 @@
 """The deployer: pointers in the configuration of Greengrass components, reports from shadows.
 
-Rules kept here:
-
-- AWS has no compare-and-swap for deployments. The highest pointer of each group is kept in the
-  profile's state store, which has; whoever publishes repeats until the deployment carries it, so
-  that racing operators end at the highest.
-- A revision replaces a target's components. What others deploy to our thing groups is copied, and
-  read again just before ours is sent; a window of one call remains, in which an edit of theirs is
-  lost.
-- A device's name is its thing's: what it says, it says in its own thing's shadow and below its own
-  prefix in S3, which AWS's policies hold it to.
+How pointers get into deployments is `publishing`'s affair. A device's name is its thing's: what it
+says, it says in its own thing's shadow and below its own prefix in S3, which AWS's policies hold it
+to.
 """
 
 from __future__ import annotations
@@ -22,57 +15,54 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from edgefleet.errors import (
     ConfigurationError,
-    ConflictError,
     DocumentError,
     EdgeFleetError,
     LimitExceededError,
     NotFoundError,
     UnavailableError,
 )
-from edgefleet.interfaces.abilities import CanEnroll, CanInstall, CanInvoke, CanProve, Reply
+from edgefleet.interfaces.abilities import (
+    CanEnroll,
+    CanInstall,
+    CanInvoke,
+    CanPace,
+    CanProve,
+    Reply,
+)
 from edgefleet.interfaces.deployer import Deployer
-from edgefleet.interfaces.values import Action, DeviceInfo, Group, Rendered
-from edgefleet.protocol.pointer import read_pointer
-from edgefleet_aws import recipes, revisions, wheelhouse
+from edgefleet.interfaces.values import DeviceInfo, Group, Rendered
+from edgefleet_aws import recipes, wheelhouse
 from edgefleet_aws.errors import code_of, translate
-from edgefleet_aws.groups import ThingGroups, suppressed
-from edgefleet_aws.install import Installation, latest
-from edgefleet_aws.names import RELEASE, RELEASE_VERSION, Names
+from edgefleet_aws.groups import ThingGroups
+from edgefleet_aws.install import Installation
+from edgefleet_aws.names import Names
+from edgefleet_aws.pacing import LIMITS
 from edgefleet_aws.proofs import prove
+from edgefleet_aws.publishing import GroupPointers
 from edgefleet_aws.shadows import Shadow, Shadows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from edgefleet.interfaces.abilities import Proof
+    from edgefleet.interfaces.policy import PolicyLimits, RolloutPolicy, RolloutProgress
     from edgefleet.interfaces.state import StateStore
     from edgefleet.protocol.pointer import Pointer
     from edgefleet_aws.clients import Clients
     from edgefleet_aws.settings import AwsSettings
 
 MAX_REQUEST = 128 << 10  # bytes of a message; AWS IoT Core endpoints and quotas
-MAX_ROUNDS = 50  # of publishing, while others edit the same thing group
 READERS = 8  # shadows read at once
 _FIRST_POLL_S, _LAST_POLL_S = 0.05, 1.0
+_NOT_TAKEN = {"FAILED", "REJECTED", "TIMED_OUT"}
 _NOT_THERE = {"NoSuchKey", "404"}
 
 
-class _InPlace(NamedTuple):
-    """The deployment of a group's thing group."""
-
-    arn: str
-    deployment: dict[str, Any] | None
-
-    @property
-    def id(self) -> str | None:
-        return None if self.deployment is None else str(self.deployment["deploymentId"])
-
-
-class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, CanProve, Deployer):
+class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, CanPace, CanProve, Deployer):
     """Devices with a Greengrass V2 nucleus, of either kind.
 
     Args:
@@ -97,10 +87,12 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, CanProve, Deployer):
         self.name = name
         self._clients = clients
         self._settings = settings
-        self._state = state
         self._base = base
         self._names = Names(settings)
         self._things = ThingGroups(clients, self._names)
+        self._pointers = GroupPointers(
+            clients, settings, self._names, self._things, state, deployer=name
+        )
         self._shadows = Shadows(clients)
 
     def close(self) -> None:
@@ -118,6 +110,9 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, CanProve, Deployer):
         for name in self._things.all():
             yield Group(name=name, deployer=self.name)  # counting would cost a call each
 
+    def _group(self, name: str) -> Group | None:
+        return Group(name=name, deployer=self.name) if self._things.has(name) else None
+
     def _devices(self, group: str | None) -> Iterator[DeviceInfo]:
         groups = [group] if group is not None else sorted(self._things.all())
         found = sorted((device, one) for one in groups for device in self._things.devices(one))
@@ -130,123 +125,67 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, CanProve, Deployer):
         groups = self._things.of(name)
         if not groups:
             return None
-        return _info(name, groups[0], self._shadows.read(name), self._evidence(name))
+        evidence, blocked = self._evidence(name, groups[0])
+        return _info(name, groups[0], self._shadows.read(name), evidence, blocked)
 
-    def _evidence(self, thing: str) -> dict[str, str]:
-        """What Greengrass says of a core device; nothing of a thing that is none yet."""
+    def _evidence(self, thing: str, group: str) -> tuple[dict[str, str], str | None]:
+        """What Greengrass says of a core device, and why it didn't take the newest pointer.
+
+        Nothing of a thing that is no core device yet.
+        """
         try:
             core = self._clients.greengrass.get_core_device(coreDeviceThingName=thing)
             latest = self._clients.greengrass.list_effective_deployments(
-                coreDeviceThingName=thing, maxResults=3
+                coreDeviceThingName=thing, maxResults=10
             )
         except Exception as error:
             if code_of(error) == "ResourceNotFoundException":
-                return {"core device": "none"}
+                return {"core device": "none"}, None
             raise
         evidence = {"core device": f"{core['status']}, nucleus {core['coreVersion']}"}
+        blocked: str | None = None
+        looked = False
         for one in latest.get("effectiveDeployments", ()):
-            said = " ".join(filter(None, (one["coreDeviceExecutionStatus"], one.get("reason", ""))))
-            evidence[f"deployment {one['deploymentName']}"] = said
-        return evidence
+            status, reason = one["coreDeviceExecutionStatus"], one.get("reason", "")
+            said = f"{status} {reason}".strip()
+            evidence.setdefault(f"deployment {one['deploymentName']}", said)
+            if not looked and one["targetArn"] == self._things.arn(group):
+                looked = True  # the newest of its group; older ones are history
+                if status in _NOT_TAKEN:
+                    blocked = f"its nucleus didn't take deployment {one['deploymentName']}: {said}"
+        return evidence, blocked
 
     def _label(self, device: str, labels: Mapping[str, str | None]) -> None:
         self._shadows.label(device, labels)
 
     # Pointers
 
-    def _in_place(self, group: str) -> _InPlace:
-        arn = self._things.arn(group)
-        return _InPlace(arn, latest(self._clients.greengrass, arn))
-
     def _pointer(self, group: str) -> Pointer | None:
-        return revisions.pointer_of(self._in_place(group).deployment)
-
-    def _request(self, group: str, place: _InPlace, pointer: Pointer) -> dict[str, Any]:
-        region = str(self._clients.greengrass.meta.region_name)
-        told = revisions.told(self._settings, region, pointer)
-        return revisions.revised(place.deployment, place.arn, f"{self._names.prefix} {group}", told)
+        return self._pointers.read(group)
 
     def _render(self, group: str, pointer: Pointer) -> Iterator[Rendered]:
-        place = self._in_place(group)
-        content = revisions.document(self._request(group, place, pointer))
-        if place.deployment is None:
-            action = Action.CREATE
-        else:
-            same = revisions.pointer_of(place.deployment) == pointer
-            action = Action.UNCHANGED if same else Action.UPDATE
-        yield Rendered(path=f"deployment-{group}.json", content=content, action=action)
-        if not self._release_component_is_there(place.arn):  # the first release of an account
-            yield Rendered(
-                path=f"recipe-{RELEASE}-{RELEASE_VERSION}.yaml",
-                content=recipes.encoded(recipes.release_recipe()),
-                action=Action.CREATE,
-            )
-
-    def _release_component_is_there(self, thing_group: str) -> bool:
-        """Whether the empty component's version exists in the account of a thing group."""
-        _, partition, _, region, account, _ = thing_group.split(":", 5)
-        start = f"arn:{partition}:greengrass:{region}:{account}:components"
-        try:
-            self._clients.greengrass.describe_component(
-                arn=f"{start}:{RELEASE}:versions:{RELEASE_VERSION}"
-            )
-        except Exception as error:
-            if code_of(error) == "ResourceNotFoundException":
-                return False
-            raise
-        return True
+        return self._pointers.render(group, pointer, None)
 
     def _publish(self, group: str, pointer: Pointer) -> None:
-        self._raise_highest(group, pointer)
-        for _ in range(MAX_ROUNDS):
-            highest = self._highest(group)
-            place = self._in_place(group)
-            if _carried(place.deployment) == highest:
-                if highest.pair > pointer.pair:
-                    raise ConflictError(
-                        f"pointer {highest.pair} was put on {group} at the same time",
-                        cure="read the group again and repeat",
-                    )
-                return
-            request = self._request(group, place, highest)
-            if self._in_place(group).id != place.id:
-                continue  # somebody else's revision came between
-            self._ensure_release_component()
-            self._clients.greengrass.create_deployment(**request, clientToken=uuid.uuid4().hex)
-        raise ConflictError(
-            f"the deployment of {group} changed {MAX_ROUNDS} times while it was being revised",
-            cure="repeat the call when fewer people are at work",
-        )
+        self._pointers.publish(group, pointer, None)
 
-    def _raise_highest(self, group: str, pointer: Pointer) -> None:
-        def change(there: bytes | None) -> bytes:
-            if there is not None:
-                highest = read_pointer(there)
-                if highest.pair > pointer.pair:
-                    raise ConflictError(
-                        f"{group} was given pointer {highest.pair}, above {pointer.pair}",
-                        cure="read the group again and repeat",
-                        retryable=False,
-                    )
-            return pointer.encoded()
+    # Rollouts
 
-        self._state().update(self._key(group), change)
+    @property
+    def policy_limits(self) -> PolicyLimits:
+        """What Greengrass honours. Nuclei of the light kind roll nothing back."""
+        return LIMITS
 
-    def _highest(self, group: str) -> Pointer:
-        stored = self._state().read(self._key(group))
-        if stored is None:
-            raise ConflictError(f"the pointer of {group} was deleted from the state store")
-        return read_pointer(stored.data)
+    def _progress(self, group: str) -> RolloutProgress | None:
+        return self._pointers.progress(group)
 
-    def _key(self, group: str) -> str:
-        return f"{self.name}/pointers/{group}"
+    def _publish_paced(self, group: str, pointer: Pointer, policy: RolloutPolicy) -> None:
+        self._pointers.publish(group, pointer, policy)
 
-    def _ensure_release_component(self) -> None:
-        """The empty component is there; Greengrass refuses to make a version twice."""
-        with suppressed("ConflictException"):
-            self._clients.greengrass.create_component_version(
-                inlineRecipe=recipes.encoded(recipes.release_recipe())
-            )
+    def _render_paced(
+        self, group: str, pointer: Pointer, policy: RolloutPolicy
+    ) -> Iterator[Rendered]:
+        return self._pointers.render(group, pointer, policy)
 
     # Enrolment
 
@@ -257,7 +196,7 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, CanProve, Deployer):
         self._things.add(device, group)
         if labels:
             self._shadows.label(device, labels)
-        return _info(device, group, self._shadows.read(device), self._evidence(device))
+        return _info(device, group, self._shadows.read(device), *self._evidence(device, group))
 
     def _retire(self, device: str) -> None:
         """Take it out of our groups and delete its shadow; thing, nucleus and segments stay."""
@@ -348,15 +287,9 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, CanProve, Deployer):
             pause = min(pause * 1.5, _LAST_POLL_S)
 
 
-def _carried(deployment: Mapping[str, Any] | None) -> Pointer | None:
-    """The pointer in a deployment; None also for what is none, which is then replaced."""
-    try:
-        return revisions.pointer_of(deployment)
-    except DocumentError:
-        return None
-
-
-def _info(device: str, group: str, shadow: Shadow, evidence: dict[str, str]) -> DeviceInfo:
+def _info(
+    device: str, group: str, shadow: Shadow, evidence: dict[str, str], blocked: str | None = None
+) -> DeviceInfo:
     if shadow.problem is not None:
         evidence = {**evidence, "report": shadow.problem}
     return DeviceInfo(
@@ -366,6 +299,7 @@ def _info(device: str, group: str, shadow: Shadow, evidence: dict[str, str]) -> 
         last_seen=shadow.came,
         report=shadow.report,
         evidence=evidence,
+        blocked=blocked,
     )
 
 

@@ -44,14 +44,25 @@ class ThingGroups:
                     yield group
         yield from self._names.adopted
 
+    def has(self, group: str) -> bool:
+        """Whether there is such a group."""
+        try:
+            self._arns[group] = self._describe(group)
+        except Exception as error:
+            if code_of(error) != _MISSING:
+                raise
+            return False
+        return True
+
     def arn(self, group: str) -> str:
         """ARN of a group's thing group, which deployments are for."""
         if group not in self._arns:
-            reply = self._clients.iot.describe_thing_group(
-                thingGroupName=self._names.thing_group(group)
-            )
-            self._arns[group] = reply["thingGroupArn"]
+            self._arns[group] = self._describe(group)
         return self._arns[group]
+
+    def _describe(self, group: str) -> str:
+        name = self._names.thing_group(group)
+        return str(self._clients.iot.describe_thing_group(thingGroupName=name)["thingGroupArn"])
 
     def devices(self, group: str) -> Iterator[str]:
         """Names of a group's devices; of a group that isn't there none."""

@@ -212,12 +212,16 @@ class Installation:
 
 def latest(greengrass: Greengrass, target: str) -> dict[str, Any] | None:
     """The deployment that counts for a target; None for none."""
+    found = latest_id(greengrass, target)
+    return None if found is None else greengrass.get_deployment(deploymentId=found)
+
+
+def latest_id(greengrass: Greengrass, target: str) -> str | None:
+    """The id of the deployment that counts for a target; None for none."""
     listed = greengrass.list_deployments(
         targetArn=target, historyFilter="LATEST_ONLY", maxResults=1
     )
-    for one in listed.get("deployments", ()):
-        return greengrass.get_deployment(deploymentId=one["deploymentId"])
-    return None
+    return next((str(one["deploymentId"]) for one in listed.get("deployments", ())), None)
 
 
 def publish_component(greengrass: Greengrass, recipe: dict[str, Any]) -> None:

@@ -60,12 +60,16 @@ def revised(
     kept: dict[str, Any] = {"deploymentName": name, "deploymentPolicies": _POLICIES}
     if there is not None:
         kept = {key: there[key] for key in KEPT if there.get(key)}
+    return with_settings({"targetArn": target, **kept}, settings)
+
+
+def with_settings(request: Mapping[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
+    """The request with another configuration of `RELEASE`."""
     ours = {
         "componentVersion": RELEASE_VERSION,
         "configurationUpdate": {"merge": json.dumps(settings, sort_keys=True)},
     }
-    components = {**kept.get("components", {}), RELEASE: ours}
-    return {"targetArn": target, **kept, "components": components}
+    return {**request, "components": {**request.get("components", {}), RELEASE: ours}}
 
 
 def base(
@@ -102,15 +106,25 @@ def pointer_of(deployment: Mapping[str, Any] | None) -> Pointer | None:
     Raises:
         DocumentError: somebody wrote there what is none.
     """
+    text = settings_of(deployment).get("pointer")
+    return read_pointer(text.encode()) if isinstance(text, str) and text else None
+
+
+def settings_of(deployment: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The configuration of `RELEASE` that a deployment carries; empty for none.
+
+    Raises:
+        DocumentError: somebody wrote there what is none.
+    """
     component = ((deployment or {}).get("components") or {}).get(RELEASE) or {}
     merge = (component.get("configurationUpdate") or {}).get("merge")
-    if merge is None:
-        return None
     try:
-        text = json.loads(merge).get("pointer")
-    except (ValueError, AttributeError) as error:
-        raise DocumentError(f"the configuration of {RELEASE} is no JSON object") from error
-    return read_pointer(text.encode()) if isinstance(text, str) and text else None
+        found = {} if merge is None else json.loads(merge)
+    except ValueError as error:
+        raise DocumentError(f"the configuration of {RELEASE} is no JSON") from error
+    if not isinstance(found, dict):
+        raise DocumentError(f"the configuration of {RELEASE} is no JSON object")
+    return found
 
 
 def document(request: Mapping[str, Any]) -> bytes:

@@ -82,6 +82,25 @@ class EditRules(FleetFixtures):
         with pytest.raises(NotFoundError, match="letters"):
             fleet.remove("digits", to=groups[0])
 
+    def test_rolling_out_gives_each_group_its_own_pointer(
+        self, fleet: Fleet, groups: tuple[str, str], push: Callable[[str], ModelVersion]
+    ) -> None:
+        """If this fails, a launch over many groups mixes up their releases, or their numbers."""
+        fleet.deploy(push("letters"), to=groups[0])
+        model = push("digits")
+        plan = fleet.plan_rollout(model, to="line-*", progress=False)
+        assert [one.unchanged for one in plan.groups] == [False, False]
+        assert len(fleet.history(groups[0])) == 1, "planning sent something"
+        launch = fleet.roll_out(model, to="line-*", progress=False)
+        assert [one.changed for one in launch.groups] == [True, True]
+        assert [m.name for m in release_of(fleet, groups[0]).models] == ["digits", "letters"]
+        assert [m.name for m in release_of(fleet, groups[1]).models] == ["digits"]
+        pointers = [pointer_on(fleet, group) for group in groups]
+        assert [pointer.number for pointer in pointers] == [one.number for one in launch.groups]
+        assert len({pointer.pair for pointer in pointers}) == 2
+        again = fleet.roll_out(model, to=groups, progress=False)
+        assert [one.changed for one in again.groups] == [False, False]
+
     def test_a_plan_sends_nothing_and_tells_what_a_deployment_does(
         self, fleet: Fleet, groups: tuple[str, str], push: Callable[[str], ModelVersion]
     ) -> None:

@@ -5,7 +5,7 @@ Rules kept here, each in ``mock_rules.md``:
 - A target has one deployment that counts, the latest; it replaces the component list of the one
   before, which is INACTIVE from then on.
 - A deployment to a group goes on for devices that join later.
-- A device hears of it at the rollout's rate; from its abort criteria on, no further device does.
+- How it reaches its devices is `rollout`'s affair.
 - Cancelling reaches only devices that haven't begun.
 """
 
@@ -13,18 +13,30 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import threading
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgefleet_aws.cloud.calls import Fault
 from edgefleet_aws.cloud.components import paged
 from edgefleet_aws.cloud.rest_json import invalid
+from edgefleet_aws.cloud.rollout import ENDED, Crowd, Execution, Rollout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-ENDED = frozenset({"FAILED", "TIMED_OUT", "CANCELED", "REJECTED", "SUCCEEDED"})
-_DEFAULT_RATE = 1000  # devices a minute
+_JOB_STATUS = {"ACTIVE": "IN_PROGRESS", "COMPLETED": "COMPLETED"}
+
+
+_COUNTED = {
+    "QUEUED": "numberOfQueuedThings",
+    "IN_PROGRESS": "numberOfInProgressThings",
+    "SUCCEEDED": "numberOfSucceededThings",
+    "FAILED": "numberOfFailedThings",
+    "REJECTED": "numberOfRejectedThings",
+    "TIMED_OUT": "numberOfTimedOutThings",
+    "CANCELED": "numberOfCanceledThings",
+}
 
 
 class Things(Protocol):
@@ -36,22 +48,16 @@ class Things(Protocol):
     def targets_of(self, thing: str) -> tuple[str, ...]:
         """ARNs by which a thing is meant: its own, and of the groups that it is in."""
 
-
-class Execution:
-    """How far one device is with one deployment."""
-
-    __slots__ = ("changed", "reason", "status")
-
-    def __init__(self, status: str, changed: dt.datetime, reason: str = "") -> None:
-        self.status = status
-        self.changed = changed
-        self.reason = reason
+    def crowd_of(self, arn: str) -> Crowd:
+        """The devices of a group that are there as a number only."""
 
 
 class Deployment:
     """A revision of a target's components."""
 
-    def __init__(self, request: Mapping[str, Any], revision: int, created: dt.datetime) -> None:
+    def __init__(
+        self, request: Mapping[str, Any], revision: int, created: dt.datetime, crowd: Crowd
+    ) -> None:
         self.id = str(uuid.uuid4())
         self.job = str(uuid.uuid4())
         self.request = dict(request)
@@ -59,7 +65,8 @@ class Deployment:
         self.revision = revision
         self.created = created
         self.status = "ACTIVE"
-        self.executions: dict[str, Execution] = {}
+        config = request.get("iotJobConfiguration") or {}
+        self.rollout = Rollout(config, created, crowd)
 
     def kept(self) -> dict[str, Any]:
         """What `restored` makes it from again."""
@@ -70,22 +77,16 @@ class Deployment:
             "revision": self.revision,
             "created": self.created.isoformat(),
             "status": self.status,
-            "executions": {
-                thing: [one.status, one.changed.isoformat(), one.reason]
-                for thing, one in self.executions.items()
-            },
+            "rollout": self.rollout.kept(),
         }
 
     @classmethod
     def restored(cls, kept: Mapping[str, Any]) -> Deployment:
         """The deployment that `kept` told of."""
         created = dt.datetime.fromisoformat(kept["created"])
-        one = cls(kept["request"], kept["revision"], created)
+        one = cls(kept["request"], kept["revision"], created, Crowd())
         one.id, one.job, one.status = kept["id"], kept["job"], kept["status"]
-        one.executions = {
-            thing: Execution(status, dt.datetime.fromisoformat(changed), reason)
-            for thing, (status, changed, reason) in kept["executions"].items()
-        }
+        one.rollout.restore(kept["rollout"])
         return one
 
     @property
@@ -99,26 +100,13 @@ class Deployment:
         found: Mapping[str, Any] = self.request.get("components") or {}
         return found
 
-    def begins_at(self, place: int) -> dt.datetime:
-        """When the device that is ``place``-th in the queue hears of it."""
-        config = self.request.get("iotJobConfiguration") or {}
-        rollout = config.get("jobExecutionsRolloutConfig") or {}
-        exponential = rollout.get("exponentialRate") or {}
-        rate = exponential.get("baseRatePerMinute") or rollout.get("maximumPerMinute")
-        return self.created + dt.timedelta(minutes=place / (rate or _DEFAULT_RATE))
-
-    def to_abort(self) -> bool:
-        """Whether its abort criteria are met."""
-        config = self.request.get("iotJobConfiguration") or {}
-        criteria = (config.get("abortConfig") or {}).get("criteriaList") or ()
-        ended = [one.status for one in self.executions.values() if one.status in ENDED]
-        for one in criteria:
-            kinds = ENDED - {"SUCCEEDED"} if one["failureType"] == "ALL" else {one["failureType"]}
-            failed = sum(status in kinds for status in ended)
-            enough = len(ended) >= one["minNumberOfExecutedThings"]
-            if enough and 100 * failed >= one["thresholdPercentage"] * len(ended):
-                return True
-        return False
+    def at(self, now: dt.datetime) -> Deployment:
+        """Itself as it is by now."""
+        if self.status == "ACTIVE":
+            self.rollout.advance(now)
+        if self.status == "ACTIVE" and self.rollout.stopped:
+            self.status = "CANCELED"
+        return self
 
 
 class Deployments:
@@ -145,6 +133,7 @@ class Deployments:
         self._found: dict[str, Deployment] = {}
         self._latest: dict[str, Deployment] = {}
         self._tokens: dict[str, str] = {}
+        self._revising = threading.Lock()
 
     def clear(self) -> None:
         """Forget them all."""
@@ -178,6 +167,10 @@ class Deployments:
             "ListEffectiveDeployments": self._effective,
         }
 
+    def job_operations(self) -> dict[str, Any]:
+        """AWS IoT's operations on the jobs behind deployments."""
+        return {"DescribeJob": self._describe_job}
+
     # -- what devices ask
 
     def wanted(self, thing: str) -> list[Deployment]:
@@ -188,22 +181,20 @@ class Deployments:
             deployment = self._latest.get(target)
             if deployment is None:
                 continue
-            there = deployment.executions.get(thing)
-            if there is None:
+            rollout = deployment.rollout
+            if thing not in rollout.executions:
                 if deployment.status != "ACTIVE":
                     continue
-                there = Execution("QUEUED", now)
-                deployment.executions[thing] = there
-            place = list(deployment.executions).index(thing)
-            if there.status != "CANCELED" and deployment.begins_at(place) <= now:
+                rollout.executions[thing] = Execution("QUEUED", now)
+            if deployment.at(now).rollout.hears(thing):
                 found.append(deployment)
         return sorted(found, key=lambda one: one.created)
 
     def report(self, thing: str, deployment: Deployment, status: str, reason: str = "") -> None:
         """Take in what a device says of a deployment."""
-        deployment.executions[thing] = Execution(status, self._clock(), reason)
-        if deployment.status == "ACTIVE" and deployment.to_abort():
-            self._end(deployment)
+        now = self._clock()
+        deployment.at(now).rollout.report(thing, status, now, reason)
+        deployment.at(now)
         single = ":thing/" in deployment.target
         if single and deployment.status == "ACTIVE" and status in ENDED:
             deployment.status = "COMPLETED" if status == "SUCCEEDED" else "FAILED"
@@ -225,17 +216,17 @@ class Deployments:
         token = request.get("clientToken")
         if token in self._tokens:
             return self._created(self._found[self._tokens[token]])
-        before = self._latest.get(target)
-        revision = 1 if before is None else before.revision + 1
-        deployment = Deployment(request, revision, self._clock())
-        if before is not None:
-            before.status = "INACTIVE"
-            for one in before.executions.values():
-                if one.status == "QUEUED":
-                    one.status = "CANCELED"
-        self._found[deployment.id] = self._latest[target] = deployment
-        if token:
-            self._tokens[token] = deployment.id
+        with self._revising:
+            before = self._latest.get(target)
+            revision = 1 if before is None else before.revision + 1
+            now = self._clock()
+            deployment = Deployment(request, revision, now, self._things.crowd_of(target))
+            if before is not None:
+                before.at(now).rollout.stop("a newer deployment took its place", now)
+                before.status = "INACTIVE"
+            self._found[deployment.id] = self._latest[target] = deployment
+            if token:
+                self._tokens[token] = deployment.id
         self._changed()
         return self._created(deployment)
 
@@ -255,7 +246,29 @@ class Deployments:
             **{key: deployment.request[key] for key in told if key in deployment.request},
         }
 
+    def _describe_job(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        job = request["jobId"]
+        found = next((one for one in tuple(self._found.values()) if one.job == job), None)
+        if found is None:
+            raise Fault("ResourceNotFoundException", f"Job {job} doesn't exist", 404)
+        deployment = found.at(self._clock())
+        counts = deployment.rollout.counts()
+        details = {member: counts[status] for status, member in _COUNTED.items()}
+        told: dict[str, Any] = {
+            "jobId": job,
+            "jobArn": f"{self._scope}:job/{job}",
+            "targets": [deployment.target],
+            "targetSelection": "SNAPSHOT" if ":thing/" in deployment.target else "CONTINUOUS",
+            "status": _JOB_STATUS.get(deployment.status, "CANCELED"),
+            "createdAt": deployment.created,
+            "jobProcessDetails": details,
+        }
+        if deployment.rollout.stopped:
+            told["comment"] = deployment.rollout.stopped
+        return {"job": told}
+
     def _summary(self, deployment: Deployment) -> dict[str, Any]:
+        deployment.at(self._clock())
         return {
             "targetArn": deployment.target,
             "revisionId": str(deployment.revision),
@@ -270,14 +283,14 @@ class Deployments:
         every = request.get("historyFilter") == "ALL"
         found = [
             self._summary(one)
-            for one in reversed(self._found.values())
+            for one in reversed(tuple(self._found.values()))
             if (every or self._latest.get(one.target) is one)
             and request.get("targetArn") in {None, one.target}
         ]
         return paged("deployments", found, request)
 
     def _cancel(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        deployment = self._one(request["deploymentId"])
+        deployment = self._one(request["deploymentId"]).at(self._clock())
         if deployment.status != "ACTIVE":
             raise Fault(
                 "ConflictException",
@@ -286,14 +299,10 @@ class Deployments:
                 resourceId=deployment.id,
                 resourceType="Deployment",
             )
-        self._end(deployment)
+        now = self._clock()
+        deployment.rollout.stop("it was canceled", now)
+        deployment.at(now)
         return {"message": "SUCCESS"}
-
-    def _end(self, deployment: Deployment) -> None:
-        deployment.status = "CANCELED"
-        for one in deployment.executions.values():
-            if one.status == "QUEUED":
-                one.status, one.changed = "CANCELED", self._clock()
 
     def _delete(self, request: Mapping[str, Any]) -> None:
         deployment = self._one(request["deploymentId"])
@@ -318,13 +327,13 @@ class Deployments:
                 "iotJobId": one.job,
                 "iotJobArn": f"{self._scope}:job/{one.job}",
                 "targetArn": one.target,
-                "coreDeviceExecutionStatus": one.executions[thing].status,
-                "reason": one.executions[thing].reason,
+                "coreDeviceExecutionStatus": one.rollout.executions[thing].status,
+                "reason": one.rollout.executions[thing].reason,
                 "creationTimestamp": one.created,
-                "modifiedTimestamp": one.executions[thing].changed,
+                "modifiedTimestamp": one.rollout.executions[thing].changed,
             }
-            for one in reversed(self._found.values())
-            if thing in one.executions
+            for one in reversed(tuple(self._found.values()))
+            if thing in one.rollout.executions
         ]
         return paged("effectiveDeployments", found, request)
 

@@ -23,6 +23,7 @@ from edgefleet_aws.cloud.moto_state import Things
 from edgefleet_aws.cloud.packages import ACCOUNT
 from edgefleet_aws.cloud.provisioning import Provisioning
 from edgefleet_aws.cloud.rest_json import RestJsonMount, invalid_in_iot
+from edgefleet_aws.cloud.rollout import Crowd
 from edgefleet_aws.cloud.site import Site
 from edgefleet_aws.cloud.stacks import Stacks
 
@@ -61,8 +62,9 @@ class Greengrass:
     ) -> None:
         self._region = region
         self._components = Components(f"arn:aws:greengrass:{region}:{ACCOUNT}", self._object, clock)
+        self._things = _MotoThings(region)
         self._deployments = Deployments(
-            f"arn:aws:iot:{region}:{ACCOUNT}", _MotoThings(region), clock, self._changed
+            f"arn:aws:iot:{region}:{ACCOUNT}", self._things, clock, self._changed
         )
         self.devices = DeviceCloud(
             region,
@@ -84,7 +86,11 @@ class Greengrass:
         self._indexing = Indexing()
         self.provisioning = Provisioning(region, clock)
         mounts["iot"] = _Iot(
-            {**self._indexing.operations(), **self.provisioning.operations()},
+            {
+                **self._indexing.operations(),
+                **self.provisioning.operations(),
+                **self._deployments.job_operations(),
+            },
             whole=False,
             refusal=invalid_in_iot,
         )
@@ -108,6 +114,10 @@ class Greengrass:
             "core devices": self.devices,
         }
 
+    def populate(self, thing_group: str, crowd: Crowd) -> None:
+        """Have a group hold devices that are there as a number only."""
+        self._things.crowds[thing_group] = crowd
+
     def _changed(self) -> None:
         self.site.wake()
 
@@ -120,6 +130,7 @@ class Greengrass:
         self._components.clear()
         self._deployments.clear()
         self.devices.clear()
+        self._things.crowds.clear()
         iot_backends[ACCOUNT][self._region].reset()
         iotdata_backends[ACCOUNT][self._region].reset()
         iam_backends[ACCOUNT]["aws"].reset()
@@ -156,6 +167,10 @@ class _MotoThings:
 
     def __init__(self, region: str) -> None:
         self._region = region
+        self.crowds: dict[str, Crowd] = {}
+
+    def crowd_of(self, arn: str) -> Crowd:
+        return self.crowds.get(arn, Crowd())
 
     def exists(self, arn: str) -> bool:
         things = iot_backends[ACCOUNT][self._region].things

@@ -1,9 +1,10 @@
-"""Faults on demand: the next calls of an operation are throttled, refused, or cut off."""
+"""Faults on demand: calls of an operation are throttled, refused, or cut off."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,22 +52,59 @@ class Rule:
         return _cut(app(call.environ, start), self.cut_answer_at or 0)
 
 
-class Rules:
-    """Rules in force; each call takes the first that fits."""
+@dataclass
+class Rate:
+    """How often an operation may be called before it is throttled: a bucket of tokens.
 
-    def __init__(self) -> None:
+    Attributes:
+        operation: ``service.Operation``.
+        per_second: tokens that come in a second.
+        burst: tokens that the bucket holds.
+    """
+
+    operation: str
+    per_second: float
+    burst: int
+    _left: float | None = None
+    _at: float = 0.0
+
+    def allows(self, now: float) -> bool:
+        """Whether a call at that time, in seconds, finds a token, which it takes."""
+        left = self.burst if self._left is None else self._left
+        left = min(self.burst, left + (now - self._at) * self.per_second)
+        allowed = left >= 1
+        self._left, self._at = left - allowed, now
+        return allowed
+
+
+class Rules:
+    """Rules in force; each call takes the first that fits.
+
+    Args:
+        clock: gives the time, in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._rules: list[Rule] = []
+        self._rates: dict[str, Rate] = {}
 
     def add(self, rule: Rule) -> None:
         """Have a rule in force from now on."""
         with self._lock:
             self._rules.append(rule)
 
+    def limit(self, rate: Rate) -> None:
+        """Throttle an operation from now on."""
+        with self._lock:
+            self._rates[rate.operation] = rate
+
     def clear(self) -> None:
         """Have none in force."""
         with self._lock:
             self._rules.clear()
+            self._rates.clear()
 
     def take(self, call: Call) -> Rule | None:
         """The rule for this call, which counts it; None when it goes through."""
@@ -81,6 +119,10 @@ class Rules:
                 if rule.times is not None:
                     rule.times -= 1
                 return rule
+            rate = self._rates.get(name)
+            if rate is not None and not rate.allows(self._clock()):
+                fault = Fault("ThrottlingException", "Rate exceeded", 429)
+                return Rule(name, fault=fault)
         return None
 
 

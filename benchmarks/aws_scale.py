@@ -1,0 +1,161 @@
+"""A rollout over many groups and a million devices on the mock of AWS: calls, seconds, memory.
+
+The mock runs in this process, with devices as numbers; the operator runs in one of its own, whose
+time and memory are measured. The number of calls must not depend on the number of devices.
+
+    python benchmarks/aws_scale.py [--groups 100] [--devices 1000 10000 100000 1000000]
+        [--per-second N] [--json FILE]
+
+`--per-second` has the mock throttle CreateDeployment at that rate. Seconds are of a mock on
+loopback, which does most of the work on the same machine: they say little of AWS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from edgefleet.fleet import Fleet
+from edgefleet.interfaces.policy import Faster, RolloutPolicy, StopAfter
+from edgefleet.profile import Profile
+from edgefleet.testing.kit import samples
+from edgefleet_aws.cloud.rollout import Crowd
+from edgefleet_aws.cloud.rules import Rate
+from edgefleet_aws.mock import AwsMock
+
+POLICY = RolloutPolicy(
+    per_minute=100,
+    faster=Faster(by=2, after=1000),
+    stop_after=StopAfter(failed_percent=10, devices=100),
+)
+DEVICES = (1_000, 10_000, 100_000, 1_000_000)
+HEAD = (
+    "| devices | groups | calls: plan | launch | count | launch, s | groups/s | peak memory, MB |"
+)
+
+
+def operate(facts: dict[str, Any]) -> None:
+    """The operator's side: plan, launch and count; a line of JSON for each, when it is done."""
+    base = Path(facts["folder"])
+    profile = Profile(name="bench", base=base, provider="aws", settings={"aws": facts["settings"]})
+    with Fleet(profile) as fleet:
+        fleet.push(samples.bundle(base, 1, size=400), "digits", progress=False)
+        fleet.roll_out("digits:1", to="warm-up", progress=False)
+        _tell("ready", 0.0)
+        start = time.perf_counter()
+        plan = fleet.plan_rollout("digits:1", to="line-*", policy=POLICY, progress=True)
+        _tell("plan", time.perf_counter() - start)
+        start = time.perf_counter()
+        launch = fleet.roll_out("digits:1", to="line-*", policy=POLICY, progress=True)
+        _tell("launch", time.perf_counter() - start)
+        deployer: Any = fleet.deployers["aws"]
+        start = time.perf_counter()
+        found = [deployer.progress(group.group.partition("/")[2]) for group in plan.groups]
+        counted = sum(sum(one.devices.values()) for one in found)
+        _tell("count", time.perf_counter() - start, devices=counted, groups=len(launch.groups))
+
+
+def _tell(phase: str, seconds: float, **more: int) -> None:
+    # Not ru_maxrss: that begins with what the process weighed that this one was forked from.
+    (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    peak = int(line) * 1024
+    print(json.dumps({"phase": phase, "seconds": seconds, "peak_bytes": peak, **more}), flush=True)
+    sys.stdin.readline()  # until the calls of this phase were counted
+
+
+def measure(cloud: AwsMock, groups: int, devices: int, folder: Path) -> dict[str, Any]:
+    """One row: a fresh fleet, its groups, and what an operator needed for them."""
+    settings = {**cloud.settings, "prefix": f"b{devices}"}
+    keys = {"aws_access_key_id": "mock", "aws_secret_access_key": "mock"}
+    address = cloud.environment["AWS_ENDPOINT_URL"]
+    iot = boto3.client("iot", region_name=settings["region"], endpoint_url=address, **keys)
+    for name in ("warm-up", *(f"line-{number}" for number in range(groups))):
+        made = iot.create_thing_group(thingGroupName=f"{settings['prefix']}:{name}")
+        crowd = Crowd(0 if name == "warm-up" else devices // groups)
+        cloud.fleet.greengrass.populate(made["thingGroupArn"], crowd)
+    row: dict[str, Any] = {"devices": devices, "groups": groups}
+    facts = json.dumps({"folder": str(folder), "settings": settings})
+    with subprocess.Popen(
+        [sys.executable, __file__, "--operate", facts],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **cloud.environment},
+    ) as operator:
+        assert operator.stdin is not None
+        assert operator.stdout is not None
+        before = sum(1 for _ in cloud.seen())
+        for line in operator.stdout:
+            said = json.loads(line)
+            seen = sum(1 for _ in cloud.seen())
+            row[said["phase"]] = {"calls": seen - before, "seconds": said["seconds"]}
+            before = seen
+            row["peak_bytes"] = said["peak_bytes"]
+            row["counted"] = said.get("devices")
+            operator.stdin.write("\n")
+            operator.stdin.flush()
+    if operator.returncode:
+        sys.exit(f"error: the operator ended with {operator.returncode}")
+    return row
+
+
+def told(row: dict[str, Any]) -> str:
+    """A row of the table."""
+    rate = row["groups"] / row["launch"]["seconds"]
+    cells = (
+        f"{row['devices']:,}", row["groups"], row["plan"]["calls"], row["launch"]["calls"],
+        row["count"]["calls"], f"{row['launch']['seconds']:.1f}", f"{rate:.1f}",
+        f"{row['peak_bytes'] / 1e6:.0f}",
+    )  # fmt: skip
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def main() -> None:
+    """Measure, print, judge."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--groups", type=int, default=100)
+    parser.add_argument("--devices", type=int, nargs="+", default=DEVICES)
+    parser.add_argument("--per-second", type=float)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--operate", type=json.loads, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.operate is not None:
+        operate(given.operate)
+        return
+    rows = []
+    print(HEAD + "\n" + "|---" * 8 + "|", flush=True)
+    with tempfile.TemporaryDirectory(prefix="edgefleet-scale-") as folder:
+        for devices in given.devices:
+            base = Path(folder) / str(devices)
+            cloud = AwsMock(base / "cloud")
+            cloud.start()
+            try:
+                if given.per_second is not None:
+                    rate = Rate("greengrassv2.CreateDeployment", given.per_second, burst=5)
+                    cloud.rules.limit(rate)
+                rows.append(measure(cloud, given.groups, devices, base))
+            finally:
+                cloud.stop()
+            print(told(rows[-1]), flush=True)
+    if given.json is not None:
+        given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    phases = ("plan", "count") if given.per_second is not None else ("plan", "launch", "count")
+    differ = {phase for phase in phases if len({row[phase]["calls"] for row in rows}) > 1}
+    lost = [row for row in rows if row["counted"] != row["devices"] // given.groups * given.groups]
+    if differ or lost:
+        sys.exit(f"error: calls depend on devices in {differ or 'nothing'}; lost in {len(lost)}")
+    print("calls don't depend on the number of devices")
+
+
+if __name__ == "__main__":
+    main()
