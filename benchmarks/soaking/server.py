@@ -11,6 +11,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from edgefleet_runtime.allocator import share_heap
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgefleet_runtime.serve.grpc.server import GrpcServer
@@ -45,4 +46,5 @@ async def serve(path: Path, timeout_s: float) -> None:
 
 
 if __name__ == "__main__":
+    share_heap()  # as the runtime's command line does
     run(serve(Path(sys.argv[1]), float(sys.argv[2])))
