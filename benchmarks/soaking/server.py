@@ -20,6 +20,10 @@ from edgefleet_runtime.serve.messages import MIB, Limits
 from edgefleet_runtime.serve.server import Server
 from edgefleet_runtime.serve.table import ModelTable, ServedModel
 
+IDLE_S = (
+    60.0  # a good client that has to wait for a core, for seconds on a busy machine, isn't idle
+)
+
 
 async def serve(path: Path, timeout_s: float) -> None:
     """Serve the model until standard input ends."""
@@ -27,7 +31,7 @@ async def serve(path: Path, timeout_s: float) -> None:
         max_body_bytes=MIB,
         head_timeout_s=timeout_s,
         body_timeout_s=timeout_s,
-        idle_timeout_s=2 * timeout_s,
+        idle_timeout_s=IDLE_S,
         write_timeout_s=timeout_s,
         linger_s=timeout_s / 2,
     )
