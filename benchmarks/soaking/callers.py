@@ -29,6 +29,8 @@ BREATH_S = 0.1  # else good callers, in the same process, would mostly wait for 
 FLOOD = 64  # calls at once
 STREAMED = 5
 OVER = 1 << 20  # bytes; as much as the server takes, and so too much with what is around it
+# A connection that a busy machine is slow to make is tried again; no call that was sent is.
+PATIENT: dict[str, Any] = {"timeout": WAIT_S, "wait_for_ready": True}
 REFUSED = grpc.StatusCode.INVALID_ARGUMENT
 FULL = grpc.StatusCode.RESOURCE_EXHAUSTED
 _CHANCE = random.Random(2027)  # noqa: S311 - for variety, not for secrets
@@ -59,7 +61,7 @@ class GoodCaller(threading.Thread):
                 x = float(self._number * 1_000_000 + turn % 1000)
                 start = time.perf_counter()
                 try:
-                    answer = pb.ModelInferResponse.FromString(ask(_request(x), timeout=WAIT_S))
+                    answer = pb.ModelInferResponse.FromString(ask(_request(x), **PATIENT))
                     seen = answer.raw_output_contents or answer.outputs[0].contents.fp32_contents
                     if [*seen] not in ([x + 1], [_raw(x + 1)]):
                         self.failures.append(f"{x} gave {seen}")
@@ -135,7 +137,7 @@ def _given_up(address: Address) -> None:
             yield _request(1.0)
 
     with _channel(address) as channel:
-        answers = channel.stream_stream(SERVICE + "ModelStreamInfer")(without_end())
+        answers = channel.stream_stream(SERVICE + "ModelStreamInfer")(without_end(), **PATIENT)
         for _ in range(STREAMED):
             next(answers)
         answers.cancel()
@@ -155,7 +157,7 @@ def _refused(address: Address, message: bytes, due: grpc.StatusCode) -> None:
     with _channel(address) as channel:
         ask = channel.unary_unary(SERVICE + "ModelInfer")
         try:
-            ask(message, timeout=WAIT_S)
+            ask(message, **PATIENT)
         except grpc.RpcError as error:
             if error.code() is not due or not error.details():
                 raise

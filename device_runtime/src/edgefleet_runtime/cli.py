@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgefleet.errors import EdgeFleetError
 from edgefleet_runtime import __version__
+from edgefleet_runtime.allocator import share_heap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,7 @@ _COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    share_heap()  # before a library starts threads
     given = sys.argv[1:] if argv is None else argv
     arguments = _parser(next((word for word in given if word in _COMMANDS), "")).parse_args(given)
     logging.basicConfig(

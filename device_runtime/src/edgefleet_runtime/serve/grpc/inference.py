@@ -6,12 +6,17 @@ Rules kept here:
 - A caller's deadline is its request's; one that is gone takes its request out of the queue.
 - The answers of a stream come in the order of its requests, of which some are on their way at once.
 - On a stream an error is one message, and the stream goes on.
+- A task that reads a stream's requests is never cancelled: grpc would write the message that it
+  still reads for it into memory that is gone (https://github.com/grpc/grpc/issues/43360). Nor does
+  it begin to read once the stream is over, for its call is gone then. That is why streams aren't
+  answered by a generator: grpc drops one of a cancelled call, and it learns of that too late.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -38,6 +43,8 @@ if TYPE_CHECKING:
     from edgefleet_runtime.serve.extensions.service import Extensions
     from edgefleet_runtime.serve.messages import Limits
     from edgefleet_runtime.serve.table import ServedModel
+
+_log = logging.getLogger(__name__)
 
 MAX_PLANS = 64
 STREAM_WINDOW = 32  # requests of one stream that are on their way at once
@@ -101,6 +108,7 @@ class GrpcRequests:
         self._held = 0  # bytes of requests that wait or run
         self._plans: dict[int, list[MessagePlan]] = {}  # by the length of the whole message
         self._planned = 0
+        self._readers: set[asyncio.Future[None]] = set()  # of streams, until they have ended
 
     async def unary(self, data: bytes, context: Any) -> bytes:  # noqa: ANN401 - grpc has no types
         """Answer ``ModelInfer``."""
@@ -120,34 +128,38 @@ class GrpcRequests:
         self,
         requests: AsyncIterator[bytes],
         context: Any,  # noqa: ANN401 - grpc has no types
-    ) -> AsyncIterator[bytes]:
+    ) -> None:
         """Answer ``ModelStreamInfer``."""
         trace = _trace(context)
         if trace is not None:
             context.set_trailing_metadata(((HEADER, trace),))
         begun: asyncio.Queue[_Begun | None] = asyncio.Queue(STREAM_WINDOW)
+        over = asyncio.Event()
 
         async def begin() -> None:
             async for data in requests:
+                if over.is_set():
+                    return
                 answer = self._taken(data, trace, context.time_remaining())
                 one = self._begun(data, answer)
-                try:
-                    await begun.put(one)
-                except asyncio.CancelledError:
+                await begun.put(one)
+                if over.is_set():  # and nobody takes it any more
                     one.withdraw()
-                    raise
+                    return
             await begun.put(None)
 
         reader = asyncio.ensure_future(begin())
+        self._readers.add(reader)
+        reader.add_done_callback(self._ended)
         try:
             while (item := await begun.get()) is not None:
                 reply = await item.reply()
-                yield _streamed(item.data, reply)
+                await context.write(_streamed(item.data, reply))
                 if reply.after is not None:
                     call_observer(reply.after)
         finally:
-            reader.cancel()
-            while not begun.empty():
+            over.set()
+            while not begun.empty():  # which lets the reader go on, if it waits for room
                 if (left := begun.get_nowait()) is not None:
                     left.withdraw()
 
@@ -162,6 +174,11 @@ class GrpcRequests:
         self._lanes.intern(plan)
         self._plans.setdefault(len(data), []).append(plan)
         self._planned += 1
+
+    def _ended(self, reader: asyncio.Future[None]) -> None:
+        self._readers.discard(reader)
+        if not reader.cancelled() and (error := reader.exception()) is not None:
+            _log.debug("the requests of a stream ended: %r", error)  # its call was broken off
 
     def _taken(
         self, data: bytes, trace: str | None, left_s: float | None
