@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pytest
 from edgefleet_aws.clients import Clients
 from edgefleet_aws.cloud.strictness import all_held_to_model, hold_to_model
 from edgefleet_aws.mock import AwsMock
+from edgefleet_aws.permissions import actions_of
 from edgefleet_aws.settings import AwsSettings
 
 _numbers = itertools.count(1)
@@ -79,28 +78,15 @@ def make_clients() -> Iterator[Callable[[AwsSettings], Clients]]:
 
 @pytest.fixture
 def called(clients: Clients) -> Callable[[], set[str]]:
-    """Gives the actions on SageMaker and its logs that the test's own clients have called."""
+    """Gives the actions that the test's own clients have called."""
     actions: set[str] = set()
-    for service in ("sagemaker", "logs"):
 
-        def note(model: Any, _service: str = service, **_: object) -> None:
-            actions.add(f"{_service}:{model.name}")
+    def note(model: Any, **_: object) -> None:
+        actions.update(actions_of(model.service_model.service_name, model.name))
 
+    for service in ("sagemaker", "logs", "s3"):
         clients.get(service).meta.events.register("before-call", note)
     return lambda: actions
-
-
-@pytest.fixture
-def written() -> Callable[[str], set[str]]:
-    """Gives the actions in one of the README's policies."""
-
-    def read(policy: str) -> set[str]:
-        text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-        marked = rf"<!-- policy: {policy} -->\n```json\n(.*?)```"
-        (block,) = re.findall(marked, text, re.DOTALL)
-        return {action for one in json.loads(block)["Statement"] for action in one["Action"]}
-
-    return read
 
 
 @pytest.fixture

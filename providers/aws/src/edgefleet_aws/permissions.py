@@ -32,6 +32,8 @@ S3_ACTIONS: dict[str, tuple[str, ...]] = {
     "DeleteBucket": ("s3:DeleteBucket",),
 }
 _OTHERS: dict[str, tuple[str, ...]] = {
+    "sagemaker.CreateCompilationJob": ("sagemaker:CreateCompilationJob", "iam:PassRole"),
+    "sagemaker.CreatePipeline": ("sagemaker:CreatePipeline", "iam:PassRole"),
     "sagemaker.CreateTrainingJob": ("sagemaker:CreateTrainingJob", "iam:PassRole"),
     "sts.GetCallerIdentity": (),  # nobody needs leave to ask who they are
 }
@@ -72,6 +74,28 @@ OPERATOR: dict[str, tuple[str, ...]] = {
         "sagemaker:ListTrainingJobs",
         "sagemaker:StopTrainingJob",
     ),
+    "automating": (
+        "iam:PassRole",
+        "logs:DescribeLogStreams",
+        "logs:GetLogEvents",
+        "s3:PutObject",
+        "sagemaker:CreatePipeline",
+        "sagemaker:DescribePipeline",
+        "sagemaker:DescribePipelineExecution",
+        "sagemaker:DescribeTrainingJob",
+        "sagemaker:ListPipelineExecutionSteps",
+        "sagemaker:StartPipelineExecution",
+        "sagemaker:StopPipelineExecution",
+        "sagemaker:UpdatePipeline",
+    ),
+    "compiling": (
+        "iam:PassRole",
+        "s3:GetObject",
+        "s3:PutObject",
+        "sagemaker:CreateCompilationJob",
+        "sagemaker:DescribeCompilationJob",
+        "sagemaker:StopCompilationJob",
+    ),
     "telemetry": ("s3:GetObject", "s3:ListBucket"),
     "deployer": (
         "greengrass:CreateComponentVersion",
@@ -85,6 +109,7 @@ OPERATOR: dict[str, tuple[str, ...]] = {
         "iot:CreateThing",
         "iot:CreateThingGroup",
         "iot:DeleteThingShadow",
+        "iot:DescribeJob",
         "iot:DescribeThing",
         "iot:DescribeThingGroup",
         "iot:GetThingShadow",

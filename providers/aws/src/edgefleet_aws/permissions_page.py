@@ -38,6 +38,9 @@ _ABOUT = {
     "registry": "Push, approve, list and delete versions.",
     "state": "Releases, pointers and other shared documents.",
     "trainer": "Start, follow and stop training; `iam:PassRole` is for `training_role` alone.",
+    "automating": "Make and follow pipelines that train, evaluate and register; `iam:PassRole` is "
+    "for `pipeline_role` alone.\nMaking one may also need `sagemaker:AddTags`.",
+    "compiling": "Compile with Neo; `iam:PassRole` is for `training_role` alone.",
     "telemetry": "Read what devices recorded.",
     "deployer": "Enrol devices, deliver, read status, ask a device. Deployments to things also "
     "need the\n"

@@ -31,6 +31,8 @@ NOBODY = "edgefleet-doctor-asks"
 """Name of what isn't there."""
 _NO_ETAG = f'"{"0" * 32}"'
 _NO_NUMBER = "00000000-0000-0000-0000-000000000000"
+_NO_ROLE = f"arn:aws:iam::{'0' * 12}:role/{NOBODY}"
+_TOKEN = "0" * 32  # of a request that is refused each time
 _NO_PROOF = (
     AccessDeniedError,
     AccessExpiredError,
@@ -40,6 +42,7 @@ _NO_PROOF = (
 )
 _UNTRIED = {
     "iam:PassRole": "a run that starts would be the proof",
+    "sagemaker:CreateCompilationJob": "a compilation that starts would be the proof",
     "s3:DeleteBucket": "only a teardown with --data needs it",
     "sagemaker:CreateModelPackageGroup": "the first push of a model is the proof",
 }
@@ -96,6 +99,10 @@ class _Asked(NamedTuple):
         return f"arn:{self.account.format('sagemaker')}:model-package/{NOBODY}/1"
 
     @property
+    def execution(self) -> str:
+        return f"arn:{self.account.format('sagemaker')}:pipeline/{NOBODY}/execution/{'0' * 12}"
+
+    @property
     def thing_group(self) -> str:
         return f"arn:{self.account.format('iot')}:thinggroup/{NOBODY}"
 
@@ -135,7 +142,7 @@ def _problem(call: Callable[[_Asked], object], asked: _Asked) -> str | None:
 
 def _refused_training(asked: _Asked) -> object:
     """Ask for a job with less time to wait than to run, which SageMaker takes from nobody."""
-    role = asked.settings.training_role or f"arn:aws:iam::{'0' * 12}:role/{NOBODY}"
+    role = asked.settings.training_role or _NO_ROLE
     output = f"{asked.settings.root}/training/{NOBODY}/"
     return asked.sagemaker.create_training_job(
         TrainingJobName=NOBODY,
@@ -195,6 +202,7 @@ _CALLS: dict[str, Callable[[_Asked], object]] = {
     ),
     "iot:DeleteThingShadow": lambda a: a.clients.iot_data.delete_thing_shadow(**a.shadow),
     "iot:DescribeEndpoint": lambda a: a.iot.describe_endpoint(endpointType="iot:Data-ATS"),
+    "iot:DescribeJob": lambda a: a.iot.describe_job(jobId=NOBODY),
     "iot:DescribeThing": lambda a: a.iot.describe_thing(thingName=NOBODY),
     "iot:DescribeThingGroup": lambda a: a.iot.describe_thing_group(**a.group),
     "iot:DetachPolicy": lambda a: a.iot.detach_policy(policyName=NOBODY, target=a.thing_group),
@@ -234,6 +242,13 @@ _CALLS: dict[str, Callable[[_Asked], object]] = {
     "sagemaker:CreateModelPackage": lambda a: a.sagemaker.create_model_package(
         ModelPackageGroupName=NOBODY
     ),
+    # Refused: it holds no definition.
+    "sagemaker:CreatePipeline": lambda a: a.sagemaker.create_pipeline(
+        PipelineName=NOBODY,
+        PipelineDefinition="{}",
+        ClientRequestToken=_TOKEN,
+        RoleArn=a.settings.pipeline_role or _NO_ROLE,
+    ),
     "sagemaker:CreateTrainingJob": _refused_training,
     "sagemaker:DeleteModelPackage": lambda a: a.sagemaker.delete_model_package(
         ModelPackageName=a.package
@@ -241,15 +256,35 @@ _CALLS: dict[str, Callable[[_Asked], object]] = {
     "sagemaker:DescribeModelPackage": lambda a: a.sagemaker.describe_model_package(
         ModelPackageName=a.package
     ),
+    "sagemaker:DescribeCompilationJob": lambda a: a.sagemaker.describe_compilation_job(
+        CompilationJobName=NOBODY
+    ),
+    "sagemaker:DescribePipeline": lambda a: a.sagemaker.describe_pipeline(PipelineName=NOBODY),
+    "sagemaker:DescribePipelineExecution": lambda a: a.sagemaker.describe_pipeline_execution(
+        PipelineExecutionArn=a.execution
+    ),
     "sagemaker:DescribeTrainingJob": lambda a: a.sagemaker.describe_training_job(
         TrainingJobName=NOBODY
     ),
     "sagemaker:ListModelPackages": lambda a: a.sagemaker.list_model_packages(
         ModelPackageGroupName=NOBODY, MaxResults=1
     ),
+    "sagemaker:ListPipelineExecutionSteps": lambda a: a.sagemaker.list_pipeline_execution_steps(
+        PipelineExecutionArn=a.execution
+    ),
     "sagemaker:ListTrainingJobs": lambda a: a.sagemaker.list_training_jobs(MaxResults=1),
+    "sagemaker:StartPipelineExecution": lambda a: a.sagemaker.start_pipeline_execution(
+        PipelineName=NOBODY, ClientRequestToken=_TOKEN
+    ),
+    "sagemaker:StopCompilationJob": lambda a: a.sagemaker.stop_compilation_job(
+        CompilationJobName=NOBODY
+    ),
+    "sagemaker:StopPipelineExecution": lambda a: a.sagemaker.stop_pipeline_execution(
+        PipelineExecutionArn=a.execution, ClientRequestToken=_TOKEN
+    ),
     "sagemaker:StopTrainingJob": lambda a: a.sagemaker.stop_training_job(TrainingJobName=NOBODY),
     "sagemaker:UpdateModelPackage": lambda a: a.sagemaker.update_model_package(
         ModelPackageArn=a.package, ModelApprovalStatus="Rejected"
     ),
+    "sagemaker:UpdatePipeline": lambda a: a.sagemaker.update_pipeline(PipelineName=NOBODY),
 }

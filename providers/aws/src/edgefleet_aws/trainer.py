@@ -88,7 +88,7 @@ class SageMakerTrainer(CanAutomate, CanCompile, CanProve, Trainer):
         return translate(error)
 
     def _proofs(self) -> Iterator[Proof]:
-        return prove(self._clients, self._settings, ("trainer",))
+        return prove(self._clients, self._settings, ("trainer", "automating", "compiling"))
 
     def _submit(self, job: TrainingJob) -> str:
         settings = self._settings
