@@ -14,6 +14,7 @@ from device_runtime.tests.support import eventually
 from edgefleet_runtime.serve.extensions.service import Extensions
 from edgefleet_runtime.serve.grpc import inference_pb2 as pb
 from edgefleet_runtime.serve.grpc.inference import STREAM_WINDOW, GrpcRequests
+from edgefleet_runtime.serve.lane import AHEAD
 from edgefleet_runtime.serve.loop import run
 from edgefleet_runtime.serve.messages import Limits
 
@@ -144,7 +145,7 @@ def test_once_a_stream_is_over_nothing_is_read_and_what_waits_is_let_go(gate: Ga
             gate.open.set()
             await asyncio.to_thread(eventually, lambda: counted(model) == reads)
         assert call.reads == reads
-        assert model.requests.totals().failed >= STREAM_WINDOW
+        assert model.requests.totals().failed >= STREAM_WINDOW - AHEAD  # what a thread has at hand
 
     run(scene())
 

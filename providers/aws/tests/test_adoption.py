@@ -12,7 +12,7 @@ import pytest
 from edgefleet.errors import NotFoundError
 from edgefleet_aws.cloud.recipes import Kind
 from edgefleet_aws.deployer import GreengrassDeployer
-from edgefleet_aws.names import RUNTIME
+from edgefleet_aws.names import Names
 from edgefleet_aws.state import S3StateStore
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def test_a_core_device_gets_the_runtime_and_keeps_what_it_ran(
     cloud.fleet.install(settings)
     deployer.enroll(THING, group="line-3")
     cloud.fleet.greengrass.site.settle(THING)
-    assert nucleus.process_id(RUNTIME) is not None
+    assert nucleus.process_id(Names(settings).runtime) is not None
     assert nucleus.process_id(CAMERA) == camera is not None
     assert theirs(clients) == before
 
@@ -117,7 +117,7 @@ def test_a_thing_group_of_their_own_becomes_a_group_with_its_devices(
     cloud.fleet.greengrass.site.settle(THING)
     assert [group.name for group in deployer.groups()] == ["line-3"]
     assert [device.name for device in deployer.devices("line-3")] == [THING]
-    assert nucleus.process_id(RUNTIME) is not None
+    assert nucleus.process_id(Names(settings).runtime) is not None
     assert nucleus.process_id(CAMERA) == camera is not None
     assert theirs(clients) == before
 

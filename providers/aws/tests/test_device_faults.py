@@ -22,7 +22,6 @@ from edgefleet.testing.mock import MockSession, mock
 from edgefleet_aws.cloud.calls import Fault
 from edgefleet_aws.cloud.rules import Rule
 from edgefleet_aws.mock import AwsMock
-from edgefleet_aws.names import RUNTIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from edgefleet.protocol.report import Report
     from edgefleet_aws.cloud.nucleus import Nucleus
 
+RUNTIME = "edgefleet.Runtime.edgefleet"  # of a fleet with the default prefix
 TIMEOUT_S = 120.0  # of a machine that has much else to do
 GROUP = "line-3"
 CLASSIC, LITE = "dev-01", "dev-02"

@@ -21,7 +21,6 @@ from edgefleet.testing.kit.telemetry import TelemetryConformance
 from edgefleet.testing.mock import FAST_TELEMETRY
 from edgefleet_aws.cloud.recipes import Kind
 from edgefleet_aws.deployer import GreengrassDeployer
-from edgefleet_aws.names import RUNTIME
 from edgefleet_aws.state import S3StateStore
 from edgefleet_aws.telemetry import S3Telemetry
 from edgefleet_runtime.channels.greengrass.channel import THING_VARIABLE, GreengrassChannel
@@ -49,13 +48,20 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
+def runtimes_environment(fleet: DeviceFleet, name: str) -> dict[str, str]:
+    """What the runtime of a device finds in its environment."""
+    nucleus = fleet.greengrass.site.nucleus(name)
+    (runtime,) = (one for one in nucleus.state if one.startswith("edgefleet.Runtime."))
+    return dict(nucleus.environment(runtime))
+
+
 class PlayedDevice:
     """A device's end of the channel, which looks when its nucleus has done what is wanted."""
 
     def __init__(self, fleet: DeviceFleet, name: str) -> None:
         self._fleet, self._name = fleet, name
         fleet.power_on(name, {})
-        self._environment = fleet.greengrass.site.nucleus(name).environment(RUNTIME)
+        self._environment = runtimes_environment(fleet, name)
         with environment(self._environment):
             self.channel = GreengrassChannel.from_options({}, device=name)
 
@@ -155,7 +161,7 @@ class TestDeployer(_Devices, DeployerConformance):
     ) -> Callable[[str, str, bytes], None]:
         def forge(by: str, victim: str, report: bytes) -> None:
             device_end(by)
-            told = devices.greengrass.site.nucleus(by).environment(RUNTIME)
+            told = runtimes_environment(devices, by)
             with environment({**told, THING_VARIABLE: victim}):  # a runtime that was tampered with
                 forger = GreengrassChannel.from_options({}, device=victim)
             try:

@@ -14,7 +14,7 @@ from edgefleet_aws.cloud.rules import Rule
 from edgefleet_aws.cloud.strictness import check_request, service_model
 from edgefleet_aws.deployer import GreengrassDeployer
 from edgefleet_aws.install import latest
-from edgefleet_aws.names import RELEASE, RUNTIME
+from edgefleet_aws.names import RELEASE, Names
 from edgefleet_aws.state import S3StateStore
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def test_devices_are_told_to_install_the_runtime(
 ) -> None:
     deployer.install(group="line-3")
     components = base(clients, settings)["components"]
-    assert components.keys() == {RUNTIME, RELEASE}
+    assert components.keys() == {Names(settings).runtime, RELEASE}
     told = json.loads(components[RELEASE]["configurationUpdate"]["merge"])
     assert told["bucket"] == settings.bucket
     assert "pointer" not in told
@@ -85,7 +85,7 @@ def test_what_others_deploy_to_the_fleet_stays(
     )
     deployer.install()
     found = base(clients, settings)
-    assert found["components"].keys() == {"camera", RUNTIME, RELEASE}
+    assert found["components"].keys() == {"camera", Names(settings).runtime, RELEASE}
     assert found["deploymentName"] == "theirs"
     deployer.uninstall()
     assert base(clients, settings)["components"] == {"camera": CAMERA}
@@ -103,12 +103,14 @@ def test_uninstalling_removes_the_stack_and_may_be_repeated(
     assert iot.list_role_aliases()["roleAliases"] == []
     assert iot.list_topic_rules()["rules"] == []
     deployer.install()
-    assert base(clients, settings)["components"].keys() == {RUNTIME, RELEASE}
+    assert base(clients, settings)["components"].keys() == {Names(settings).runtime, RELEASE}
 
 
-def test_another_recipe_of_the_same_version_is_refused(make_deployer: MakeDeployer) -> None:
+def test_another_recipe_of_the_same_version_is_refused(
+    make_deployer: MakeDeployer, settings: AwsSettings
+) -> None:
     make_deployer(PYTHON).install()
-    with pytest.raises(ConflictError, match=RUNTIME):
+    with pytest.raises(ConflictError, match=Names(settings).runtime):
         make_deployer("/usr/bin/python3").install()
 
 
@@ -142,3 +144,15 @@ def test_documents_are_what_is_sent(
     assert base(clients, settings)["components"] == request["components"]
     after = {one.path: one.action for one in deployer.install_documents()}
     assert after[f"deployment-{settings.prefix}.json"] is Action.UNCHANGED
+
+
+def test_fleets_of_other_prefixes_have_runtimes_of_their_own(
+    make_deployer: MakeDeployer, clients: Clients, settings: AwsSettings
+) -> None:
+    make_deployer(PYTHON).install()
+    other = settings.model_copy(update={"prefix": f"{settings.prefix}-b", "runtime_python": PYTHON})
+    store = S3StateStore(clients, other)
+    GreengrassDeployer(clients, other, state=lambda: store).install()
+    for one in (settings, other):
+        assert base(clients, one)["components"].keys() == {Names(one).runtime, RELEASE}
+    assert Names(settings).runtime != Names(other).runtime

@@ -12,11 +12,11 @@ from edgefleet.plugins.provider import Role
 from edgefleet.testing.kit import models
 from edgefleet.testing.mock import MockSession, mock
 from edgefleet_aws.mock import AwsMock
-from edgefleet_aws.names import RUNTIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+RUNTIME = "edgefleet.Runtime.edgefleet"  # of a fleet with the default prefix
 TIMEOUT_S = 120.0  # of a machine that has much else to do
 
 

@@ -12,7 +12,7 @@ from edgefleet.errors import AccessDeniedError
 from edgefleet_aws.cloud.calls import Fault
 from edgefleet_aws.cloud.recipes import Kind
 from edgefleet_aws.deployer import GreengrassDeployer
-from edgefleet_aws.names import RUNTIME, Names
+from edgefleet_aws.names import Names
 from edgefleet_aws.state import S3StateStore
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ def test_a_new_device_comes_into_the_group_and_gets_the_runtime(
     cloud.fleet.nuclei = (kind,)
     cloud.fleet.power_on(made, {})
     assert [device.name for device in deployer.devices(GROUP)] == ["cam-1"]
-    assert cloud.fleet.greengrass.site.nucleus("cam-1").process_id(RUNTIME) is not None
+    assert (
+        cloud.fleet.greengrass.site.nucleus("cam-1").process_id(Names(settings).runtime) is not None
+    )
 
 
 def test_a_name_that_is_taken_is_refused(

@@ -13,7 +13,7 @@ import pytest
 
 from edgefleet.errors import ConfigurationError
 from edgefleet_aws.deployer import GreengrassDeployer
-from edgefleet_aws.names import RUNTIME, Names
+from edgefleet_aws.names import Names
 from edgefleet_aws.state import S3StateStore
 from edgefleet_aws.wheelhouse import NEEDS, archive
 
@@ -73,12 +73,12 @@ def test_a_device_without_the_runtime_installs_and_runs_it(
     deployer.enroll("cam-1", group="line-3")
     cloud.fleet.power_on("cam-1", {})
     nucleus = cloud.fleet.greengrass.site.nucleus("cam-1")
-    assert nucleus.state[RUNTIME] == "RUNNING", nucleus.log(RUNTIME)
+    assert nucleus.state[Names(settings).runtime] == "RUNNING", nucleus.log(Names(settings).runtime)
     deadline = time.monotonic() + TIMEOUT_S
     while (report := deployer.device("cam-1").report) is None:
-        assert time.monotonic() < deadline, nucleus.log(RUNTIME)
+        assert time.monotonic() < deadline, nucleus.log(Names(settings).runtime)
         time.sleep(0.05)
-    assert report.health.pid == nucleus.process_id(RUNTIME)
+    assert report.health.pid == nucleus.process_id(Names(settings).runtime)
     assert deployer.invoke("cam-1", "/v2/health/live").status == 200
 
 

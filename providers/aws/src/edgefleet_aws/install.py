@@ -140,8 +140,8 @@ class Installation:
         """
         target = self._things.fleet_arn()
         there = latest(self._clients.greengrass, target)
-        if there is not None and revisions.OURS & (there.get("components") or {}).keys():
-            self._deploy(revisions.without_ours(there, target))
+        if there is not None and revisions.has_ours(there, self._names):
+            self._deploy(revisions.without_ours(there, target, self._names))
         with suppressed("ResourceNotFoundException"):
             self._clients.iot.detach_policy(policyName=self._names.devices, target=target)
         before = self._stack.parameters() or {}
@@ -202,8 +202,7 @@ class Installation:
     def _base(self, there: Mapping[str, Any] | None, target: str) -> dict[str, Any]:
         region = str(self._clients.greengrass.meta.region_name)
         told = revisions.base_settings(self._settings, region)
-        name = f"{self._names.prefix} runtime"
-        return revisions.base(there, target, name, self._version, told)
+        return revisions.base(there, target, self._names, self._version, told)
 
     def _deploy(self, request: Mapping[str, Any]) -> None:
         token = uuid.uuid4().hex

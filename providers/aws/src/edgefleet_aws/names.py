@@ -16,7 +16,6 @@ from edgefleet.protocol.names import check_name
 if TYPE_CHECKING:
     from edgefleet_aws.settings import AwsSettings
 
-RUNTIME = "edgefleet.Runtime"
 RELEASE = "edgefleet.Release"
 SHADOW = "edgefleet"
 RELEASE_VERSION = "1.0.0"  # of the empty component: its recipe never changes
@@ -41,6 +40,8 @@ class Names:
         """The provisioning template; at most 36 characters."""
         self.hot_rule = f"{self.prefix.replace('-', '_')}_hot"
         self.stack = f"edgefleet-{self.prefix}"
+        self.runtime = f"edgefleet.Runtime.{self.prefix}"
+        """The component of the runtime: its recipe names the fleet's topics and bucket."""
         self.hot_log = f"/edgefleet/{self.prefix}/hot"
         """The log group of alarms that couldn't be stored."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from edgefleet_aws.names import RELEASE, RELEASE_VERSION, RUNTIME, SHADOW, Names
+from edgefleet_aws.names import RELEASE, RELEASE_VERSION, SHADOW, Names
 
 _FORMAT = "2020-01-25"
 _PUBLISHER = "EdgeFleet"
@@ -57,7 +57,7 @@ def runtime_recipe(
     ]
     return {
         "RecipeFormatVersion": _FORMAT,
-        "ComponentName": RUNTIME,
+        "ComponentName": names.runtime,
         "ComponentVersion": version,
         "ComponentDescription": "Fetches, verifies, self-tests and serves a fleet's models.",
         "ComponentPublisher": _PUBLISHER,
@@ -65,12 +65,12 @@ def runtime_recipe(
             "DefaultConfiguration": {
                 "accessControl": {
                     "aws.greengrass.ipc.mqttproxy": {
-                        f"{RUNTIME}:mqttproxy:1": {
+                        f"{names.runtime}:mqttproxy:1": {
                             "policyDescription": "report, and tell of alarms",
                             "operations": ["aws.greengrass#PublishToIoTCore"],
                             "resources": publish,
                         },
-                        f"{RUNTIME}:mqttproxy:2": {
+                        f"{names.runtime}:mqttproxy:2": {
                             "policyDescription": "hear operators' requests",
                             "operations": ["aws.greengrass#SubscribeToIoTCore"],
                             "resources": [names.invoke_topic(_DEVICE)],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import DocumentError
 from edgefleet.protocol.pointer import read_pointer
-from edgefleet_aws.names import RELEASE, RELEASE_VERSION, RUNTIME, Names
+from edgefleet_aws.names import RELEASE, RELEASE_VERSION, Names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 KEPT = ("deploymentName", "components", "deploymentPolicies", "iotJobConfiguration")
 """What GetDeployment tells of what CreateDeployment was given."""
-OURS = frozenset({RUNTIME, RELEASE})
 # A component of ours that fails takes nothing of others back with it.
 _POLICIES = {
     "failureHandlingPolicy": "DO_NOTHING",
@@ -75,7 +74,7 @@ def with_settings(request: Mapping[str, Any], settings: Mapping[str, str]) -> di
 def base(
     there: Mapping[str, Any] | None,
     target: str,
-    name: str,
+    names: Names,
     version: str,
     settings: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -84,19 +83,25 @@ def base(
     Args:
         there: the deployment in place; None for none.
         target: ARN of the fleet's thing group.
-        name: of a first deployment.
+        names: of the fleet.
         version: of the runtime's component.
         settings: the configuration of `RELEASE`.
     """
-    request = revised(there, target, name, settings)
-    runtime = {**request["components"].get(RUNTIME, {}), "componentVersion": version}
-    return {**request, "components": {**request["components"], RUNTIME: runtime}}
+    request = revised(there, target, f"{names.prefix} runtime", settings)
+    ours = {**request["components"].get(names.runtime, {}), "componentVersion": version}
+    return {**request, "components": {**request["components"], names.runtime: ours}}
 
 
-def without_ours(there: Mapping[str, Any], target: str) -> dict[str, Any]:
+def has_ours(there: Mapping[str, Any], names: Names) -> bool:
+    """Whether a deployment has components of ours."""
+    return bool({names.runtime, RELEASE} & (there.get("components") or {}).keys())
+
+
+def without_ours(there: Mapping[str, Any], target: str, names: Names) -> dict[str, Any]:
     """The request that takes our components out and leaves everything else."""
+    ours = {names.runtime, RELEASE}
     kept = {key: there[key] for key in KEPT if there.get(key)}
-    others = {name: one for name, one in kept.get("components", {}).items() if name not in OURS}
+    others = {name: one for name, one in kept.get("components", {}).items() if name not in ours}
     return {"targetArn": target, **kept, "components": others}
 
 

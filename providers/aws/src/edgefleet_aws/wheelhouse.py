@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgefleet.errors import ConfigurationError
 from edgefleet_aws.errors import code_of
-from edgefleet_aws.names import RUNTIME
 from edgefleet_aws.recipes import RUN_OPTIONS
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class Archive(NamedTuple):
 
     def address(self, settings: AwsSettings) -> str:
         """Where devices find it."""
-        return f"{settings.root}/components/{RUNTIME}/{self.name}.zip"
+        return f"{settings.root}/components/runtime/{self.name}.zip"
 
     def lifecycle(self) -> dict[str, Any]:
         """Scripts that install and run what is in it."""
