@@ -289,3 +289,14 @@ def test_calls_of_a_release_do_not_grow_with_the_number_of_devices(
     for number in range(2, 22):
         deployer.enroll(f"cam-{number}", group=GROUP)
     assert calls(3) == with_one
+
+
+def test_the_groups_that_are_made_are_tagged_with_their_fleet(
+    deployer: GreengrassDeployer, clients: Clients, settings: AwsSettings
+) -> None:
+    deployer.enroll("cam-tagged", group="line-9", labels={})
+    iot: Any = clients.iot
+    for name in (settings.prefix, f"{settings.prefix}:line-9"):
+        arn = iot.describe_thing_group(thingGroupName=name)["thingGroupArn"]
+        tags = iot.list_tags_for_resource(resourceArn=arn)["tags"]
+        assert tags == [{"Key": "edgefleet", "Value": settings.prefix}]

@@ -174,7 +174,8 @@ class ThingGroups:
 
     def _make(self, name: str) -> str:
         try:
-            return str(self._clients.iot.create_thing_group(thingGroupName=name)["thingGroupArn"])
+            made = self._clients.iot.create_thing_group(thingGroupName=name, tags=self._names.tags)
+            return str(made["thingGroupArn"])
         except Exception as error:
             if code_of(error) != _EXISTS:  # with properties that somebody gave it
                 raise

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 RELEASE = "edgefleet.Release"
 SHADOW = "edgefleet"
+TAG = "edgefleet"
 RELEASE_VERSION = "1.0.0"  # of the empty component: its recipe never changes
 _TAKEN = re.compile(r"[a-zA-Z0-9_-]+")  # CreateThing and CreateThingGroup, without our own colon
 
@@ -30,6 +31,8 @@ class Names:
         self.bucket = settings.bucket
         self.adopted = dict(settings.thing_groups)
         """Thing groups that somebody else made, by the groups that they are."""
+        self.tags = [{"Key": TAG, "Value": self.prefix}]
+        """Of the thing groups that are made for the fleet."""
         self.devices = f"{self.prefix}-devices"
         """The devices' role and its policy, its alias, and the policy of their certificates."""
         self.cores = f"{self.prefix}-cores"

@@ -32,6 +32,7 @@ S3_ACTIONS: dict[str, tuple[str, ...]] = {
     "DeleteBucket": ("s3:DeleteBucket",),
 }
 _OTHERS: dict[str, tuple[str, ...]] = {
+    "iot.CreateThingGroup": ("iot:CreateThingGroup", "iot:TagResource"),
     "sagemaker.CreateCompilationJob": ("sagemaker:CreateCompilationJob", "iam:PassRole"),
     "sagemaker.CreatePipeline": ("sagemaker:CreatePipeline", "iam:PassRole"),
     "sagemaker.CreateTrainingJob": ("sagemaker:CreateTrainingJob", "iam:PassRole"),
@@ -118,6 +119,7 @@ OPERATOR: dict[str, tuple[str, ...]] = {
         "iot:ListThingsInThingGroup",
         "iot:Publish",
         "iot:RemoveThingFromThingGroup",
+        "iot:TagResource",
         "iot:UpdateThingShadow",
         "s3:DeleteObject",
         "s3:GetObject",
@@ -143,6 +145,7 @@ OPERATOR: dict[str, tuple[str, ...]] = {
         "iot:DetachPolicy",
         "iot:GetIndexingConfiguration",
         "iot:ListThingsInThingGroup",
+        "iot:TagResource",
         "iot:UpdateIndexingConfiguration",
         "s3:DeleteBucket",
         "s3:DeleteObject",

@@ -218,6 +218,7 @@ _CALLS: dict[str, Callable[[_Asked], object]] = {
     "iot:RemoveThingFromThingGroup": lambda a: a.iot.remove_thing_from_thing_group(
         **a.group, thingName=NOBODY
     ),
+    "iot:TagResource": lambda a: a.iot.tag_resource(resourceArn=a.thing_group, tags=a.names.tags),
     "iot:UpdateIndexingConfiguration": lambda a: a.iot.update_indexing_configuration(),
     "iot:UpdateThingShadow": lambda a: a.clients.iot_data.update_thing_shadow(
         **a.shadow, payload=b"{"

@@ -26,6 +26,7 @@ from edgefleet_aws.cloud.rest_json import RestJsonMount, invalid_in_iot
 from edgefleet_aws.cloud.rollout import Crowd
 from edgefleet_aws.cloud.site import Site
 from edgefleet_aws.cloud.stacks import Stacks
+from edgefleet_aws.cloud.tags import Tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -85,14 +86,14 @@ class Greengrass:
         )
         self._indexing = Indexing()
         self.provisioning = Provisioning(region, clock)
+        self._tags = Tags(region)
         mounts["iot"] = _Iot(
+            self._tags,
             {
                 **self._indexing.operations(),
                 **self.provisioning.operations(),
                 **self._deployments.job_operations(),
             },
-            whole=False,
-            refusal=invalid_in_iot,
         )
         mounts["iot-data"] = RestJsonMount(
             {"Publish": self._publish}, whole=False, refusal=invalid_in_iot
@@ -109,6 +110,7 @@ class Greengrass:
         return {
             "stacks": self._stacks,
             "things": Things(self._region),
+            "tags": self._tags,
             "components": self._components,
             "deployments": self._deployments,
             "core devices": self.devices,
@@ -126,6 +128,7 @@ class Greengrass:
         self.site.stop()
         self._stacks.clear()
         self._indexing.clear()
+        self._tags.clear()
         self.provisioning.clear()
         self._components.clear()
         self._deployments.clear()
@@ -151,7 +154,11 @@ def _put(bucket: str, key: str, data: bytes) -> None:
 
 
 class _Iot(RestJsonMount):
-    """AWS IoT; moto answers 500 to a group below one that isn't there."""
+    """AWS IoT; moto answers 500 to a group below one that isn't there, and keeps no tags."""
+
+    def __init__(self, tags: Tags, operations: Mapping[str, Callable[[Any], Any]]) -> None:
+        super().__init__({**tags.operations(), **operations}, whole=False, refusal=invalid_in_iot)
+        self._tags = tags
 
     def answer(self, call: Call, start: StartResponse) -> Iterable[bytes] | None:
         if call.operation == "CreateThingGroup":
@@ -159,7 +166,10 @@ class _Iot(RestJsonMount):
             groups = iot_backends[ACCOUNT][call.region].thing_groups.values()
             if parent and all(one.thing_group_name != parent for one in tuple(groups)):
                 raise Fault("ResourceNotFoundException", f"no thing group {parent}", 404)
-        return super().answer(call, start)
+        answer = super().answer(call, start)
+        if call.operation == "CreateThingGroup":  # left to moto, now that it was checked
+            self._tags.created(call.path.rpartition("/")[2], call.json().get("tags") or ())
+        return answer
 
 
 class _MotoThings:
