@@ -32,6 +32,9 @@ SECTIONS = {
     },
     "Models": {
         "train": Entry(_HOME + "train:train", "Run a training script."),
+        "automate": Entry(
+            _HOME + "automate:automate", "Train, evaluate, and register past a gate."
+        ),
         "runs": Entry(_HOME + "train:runs", "List training runs, or show one of them."),
         "optimize": Entry(_HOME + "optimize:optimize", "Make a bundle for hardware targets."),
         "model": Entry(_HOME + "models:model", "Push, list, pull, approve models."),
