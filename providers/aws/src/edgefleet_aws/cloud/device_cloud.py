@@ -32,6 +32,7 @@ from edgefleet.errors import (
     UnavailableError,
 )
 from edgefleet_aws.cloud.core_device import CoreFacts
+from edgefleet_aws.cloud.limits import refused_shadow
 from edgefleet_aws.cloud.packages import ACCOUNT
 from edgefleet_aws.cloud.policies import allows
 from edgefleet_aws.cloud.topics import matches, too_deep
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MAX_MESSAGE = 128 << 10  # bytes; AWS IoT Core endpoints and quotas, message broker
-MAX_SHADOW = 8 << 10  # bytes; likewise, Device Shadow
 KEYS_S = 3600.0  # a role alias's default
 _SHADOW = re.compile(r"\$aws/things/(?P<thing>[^/]+)/shadow/name/(?P<name>[^/]+)/update")
 _BASIC_INGEST = re.compile(r"\$aws/rules/(?P<rule>[^/]+)/(?P<topic>.+)")
@@ -205,8 +205,9 @@ class DeviceCloud:
         if not isinstance(content, dict):
             _log.info("an update of shadow %s of %s is rejected: it is no object", name, thing)
             return
-        if len(json.dumps(content.get("state", {})).encode()) > MAX_SHADOW:
-            raise LimitExceededError(f"the shadow {name} of {thing} would be over 8 KB")
+        refused = refused_shadow(content)
+        if refused is not None:
+            raise LimitExceededError(f"shadow {name} of {thing}: {refused.message}")
         iotdata_backends[ACCOUNT][self.region].update_thing_shadow(
             thing_name=thing, payload=payload.decode(), shadow_name=name
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -19,6 +21,7 @@ from edgefleet_aws.cloud.deployments import Deployments
 from edgefleet_aws.cloud.device_bucket import DeviceBucket
 from edgefleet_aws.cloud.device_cloud import DeviceCloud
 from edgefleet_aws.cloud.indexing import Indexing
+from edgefleet_aws.cloud.limits import MAX_GROUPS, refused_shadow
 from edgefleet_aws.cloud.moto_state import Things
 from edgefleet_aws.cloud.packages import ACCOUNT
 from edgefleet_aws.cloud.provisioning import Provisioning
@@ -95,7 +98,7 @@ class Greengrass:
                 **self._deployments.job_operations(),
             },
         )
-        mounts["iot-data"] = RestJsonMount(
+        mounts["iot-data"] = _IotData(
             {"Publish": self._publish}, whole=False, refusal=invalid_in_iot
         )
         self._stacks = CloudFormation(
@@ -167,8 +170,36 @@ class _Iot(RestJsonMount):
             if parent and all(one.thing_group_name != parent for one in tuple(groups)):
                 raise Fault("ResourceNotFoundException", f"no thing group {parent}", 404)
         answer = super().answer(call, start)
+        if call.operation == "AddThingToThingGroup":
+            self._check_room(call)
         if call.operation == "CreateThingGroup":  # left to moto, now that it was checked
             self._tags.created(call.path.rpartition("/")[2], call.json().get("tags") or ())
+        return answer
+
+    @staticmethod
+    def _check_room(call: Call) -> None:
+        asked, backend = call.json(), iot_backends[ACCOUNT][call.region]
+        thing, group = asked.get("thingName"), asked.get("thingGroupName")
+        groups = {
+            one.thing_group_name
+            for one in tuple(backend.thing_groups.values())
+            if any(member.thing_name == thing for member in tuple(one.things.values()))
+        }
+        if group not in groups and len(groups) >= MAX_GROUPS:
+            raise Fault("LimitExceededException", f"{thing} is in {MAX_GROUPS} groups", 410)
+
+
+class _IotData(RestJsonMount):
+    """AWS IoT's data plane; moto takes shadows of any size."""
+
+    def answer(self, call: Call, start: StartResponse) -> Iterable[bytes] | None:
+        answer = super().answer(call, start)
+        if call.operation == "UpdateThingShadow":  # left to moto, which tells what is no JSON
+            with suppress(ValueError):
+                content = json.loads(call.body())
+                refused = refused_shadow(content) if isinstance(content, dict) else None
+                if refused is not None:
+                    raise refused
         return answer
 
 
