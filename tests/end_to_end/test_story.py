@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from tests.end_to_end.load import under_load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from edgefleet.interfaces.values import ModelVersion
     from edgefleet.protocol.layout import BundleLayout
@@ -54,6 +55,15 @@ def clouds() -> tuple[str, ...]:
     return tuple(named.split(",")) if named else discovery.names(discovery.MOCKS)
 
 
+def held(names: list[str]) -> AbstractContextManager[None]:
+    """Has clients of a cloud whose models are known send and take nothing but what they allow."""
+    if "aws" not in names:
+        return nullcontext()
+    from edgefleet_aws.cloud.strictness import all_held_to_model
+
+    return all_held_to_model()
+
+
 @pytest.fixture(params=clouds())
 def session(request: pytest.FixtureRequest) -> Iterator[MockSession]:
     """A mock cloud with five devices in two groups."""
@@ -61,7 +71,7 @@ def session(request: pytest.FixtureRequest) -> Iterator[MockSession]:
     served = {role for name in names for role in discovery.load(name, discovery.MOCKS).roles}
     if served < set(Role):
         names.append("local")
-    with mock(*names) as session:
+    with held(names), mock(*names) as session:
         for device, (group, target) in DEVICES.items():
             session.add_device(device, group=group, labels={"target": target})
         yield session

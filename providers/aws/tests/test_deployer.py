@@ -19,6 +19,7 @@ from edgefleet.errors import (
 )
 from edgefleet.interfaces.values import Action
 from edgefleet.testing.kit import samples
+from edgefleet_aws import revisions
 from edgefleet_aws.cloud.calls import Fault
 from edgefleet_aws.cloud.rules import Rule
 from edgefleet_aws.deployer import GreengrassDeployer
@@ -300,3 +301,8 @@ def test_the_groups_that_are_made_are_tagged_with_their_fleet(
         arn = iot.describe_thing_group(thingGroupName=name)["thingGroupArn"]
         tags = iot.list_tags_for_resource(resourceArn=arn)["tags"]
         assert tags == [{"Key": "edgefleet", "Value": settings.prefix}]
+
+
+def test_a_configuration_that_devices_could_not_get_is_refused() -> None:
+    with pytest.raises(LimitExceededError, match="7168 are allowed"):
+        revisions.with_settings({"targetArn": "x"}, {"endpoint": "x" * 7168})

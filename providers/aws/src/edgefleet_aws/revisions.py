@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.errors import DocumentError
+from edgefleet.errors import DocumentError, LimitExceededError
 from edgefleet.protocol.pointer import read_pointer
 from edgefleet_aws.names import RELEASE, RELEASE_VERSION, Names
 
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from edgefleet.protocol.pointer import Pointer
     from edgefleet_aws.settings import AwsSettings
 
+MAX_MERGE_BYTES = 7 << 10
+"""Of an update of configuration: devices get a larger one only with a permission of its own.
+
+https://docs.aws.amazon.com/greengrass/v2/developerguide/device-service-role.html
+"""
 KEPT = ("deploymentName", "components", "deploymentPolicies", "iotJobConfiguration")
 """What GetDeployment tells of what CreateDeployment was given."""
 # A component of ours that fails takes nothing of others back with it.
@@ -63,11 +68,19 @@ def revised(
 
 
 def with_settings(request: Mapping[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
-    """The request with another configuration of `RELEASE`."""
-    ours = {
-        "componentVersion": RELEASE_VERSION,
-        "configurationUpdate": {"merge": json.dumps(settings, sort_keys=True)},
-    }
+    """The request with another configuration of `RELEASE`.
+
+    Raises:
+        LimitExceededError: devices would need another permission to get one of that size.
+    """
+    merge = json.dumps(settings, sort_keys=True)
+    if len(merge.encode()) > MAX_MERGE_BYTES:
+        raise LimitExceededError(
+            f"the configuration of {RELEASE} would have {len(merge.encode())} bytes, "
+            f"{MAX_MERGE_BYTES} are allowed",
+            cure="shorten the addresses of the fleet's mirrors and sources",
+        )
+    ours = {"componentVersion": RELEASE_VERSION, "configurationUpdate": {"merge": merge}}
     return {**request, "components": {**request.get("components", {}), RELEASE: ours}}
 
 
