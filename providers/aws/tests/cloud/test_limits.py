@@ -10,8 +10,19 @@ import pytest
 from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgefleet_aws.clients import Clients
     from edgefleet_aws.mock import AwsMock
+    from edgefleet_aws.settings import AwsSettings
+
+
+@pytest.fixture
+def clients(
+    make_clients: Callable[[AwsSettings], Clients], make_settings: Callable[..., AwsSettings]
+) -> Clients:
+    """Clients that try once: boto3 takes this refusal for one that passes."""
+    return make_clients(make_settings(max_attempts=1))
 
 
 @pytest.fixture
