@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import zipfile
@@ -168,3 +169,15 @@ def test_a_canceled_deployment_reaches_no_device_that_had_not_begun(bench: Bench
     bench.site.power_on("cam-1")
     bench.site.settle("cam-1")
     assert bench.nucleus.state == {}
+
+
+def test_a_device_that_is_woken_while_it_is_shut_down_ends(bench: Bench) -> None:
+    bench.deploy(bench.component("camera", run=SLEEPS))
+    nucleus = bench.nucleus
+
+    async def both() -> None:
+        nucleus.wake()
+        await nucleus.stop()
+
+    bench.site._call(asyncio.wait_for(both(), 60))
+    assert nucleus.process_id("camera") is None

@@ -182,10 +182,9 @@ class Nucleus:
     async def stop(self, *, cut: bool = False) -> None:
         """Power off; with ``cut`` at once, as when the plug is pulled. May be called twice."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        while task is not None and not task.done():
+            task.cancel()  # again: Python 3.11's wait_for loses one that comes with what it awaits
+            await asyncio.wait([task], timeout=POLL_S)
         await asyncio.gather(*(self._end(one, cut=cut) for one in self._running.values()))
         self._running.clear()
         self._outbox.clear()
