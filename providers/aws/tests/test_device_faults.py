@@ -94,6 +94,7 @@ def waits(deployment: Deployment, words: str, *, on: str) -> None:
 
 
 def report_of(fleet: Fleet, device: str) -> Report:
+    until(lambda: fleet.device(device).info.report is not None)
     report = fleet.device(device).info.report
     assert report is not None
     return report
@@ -144,6 +145,7 @@ def test_what_a_device_tells_without_a_network_arrives_when_it_has_one(
     session: MockSession, cloud: AwsMock, fleet: Fleet, device: str
 ) -> None:
     devices = cloud.fleet.greengrass.devices
+    report_of(fleet, device)  # it has told of itself once
     session.kill_device(device)
     before, since = len(starts(fleet, device)), report_of(fleet, device).health.started
     nucleus = cloud.fleet.greengrass.site.nucleus(device)
