@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from edgefleet.protocol import bundle as b
 from edgefleet.protocol.digest import digest_of
@@ -35,6 +35,19 @@ THREADS = 8  # of a race: enough to collide on two cores, few enough for a meter
 def noise(size: int, seed: int) -> bytes:
     """So many bytes that compress badly, the same for the same seed."""
     return random.Random(seed).randbytes(size)  # noqa: S311 - content, not a secret
+
+
+class Content(NamedTuple):
+    """Bytes, told in a line. Where pytest compares large ones themselves, it may look for hours."""
+
+    size: int
+    digest: str
+    begins: bytes
+
+    @classmethod
+    def of(cls, data: bytes) -> Content:
+        """What `data` holds: its length, its digest and its first 16 bytes."""
+        return cls(len(data), digest_of(data), data[:16])
 
 
 def descriptor_of(data: bytes) -> b.Descriptor:
