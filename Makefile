@@ -19,7 +19,7 @@ OTHERS := $(patsubst %/,%,$(dir $(wildcard device_runtime/pyproject.toml provide
 PROJECTS := pyproject.toml $(OTHERS:%=%/pyproject.toml)
 comma := ,
 EDITABLE := -e '.[analysis,cli,demo,local,onnx,optimize,testing]' \
-	$(foreach d,$(OTHERS),-e './$(d)$(if $(filter device_runtime,$(d)),[cpu$(comma)greengrass$(comma)grpc$(comma)otlp],$(if $(filter providers/%,$(d)),[mock],))')
+	$(foreach d,$(OTHERS),-e './$(d)$(if $(filter device_runtime,$(d)),[cpu$(comma)greengrass$(comma)grpc$(comma)iotedge$(comma)otlp],$(if $(filter providers/%,$(d)),[mock],))')
 BUILD_TOOLS := 'pip>=25.1' hatchling editables
 PIP_QUIET := -m pip --quiet --disable-pip-version-check
 

@@ -1,0 +1,1 @@
+"""Azure: Blob storage, Azure ML, IoT Edge and IoT Hub behind the four interfaces."""
