@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Self, final
 
 from pydantic import Field, field_validator, model_validator
 
-from edgefleet.errors import CancelledError, NotFoundError, TrainingFailedError
-from edgefleet.interfaces.ending import POLL_S, wait_for_end
+from edgefleet.errors import NotFoundError, TrainingFailedError
+from edgefleet.interfaces.ending import Run
 from edgefleet.interfaces.service import Service
 from edgefleet.interfaces.training import RunState, TrainingJob
 from edgefleet.interfaces.values import Value
@@ -184,62 +184,31 @@ class CanAutomate(Service):
 
 
 @final
-class AutomationRun:
-    """An execution, held by its id. Cheap to make; every property asks the trainer."""
+class AutomationRun(Run[AutomationStatus]):
+    """An execution, held by its id; it has ended well whatever its gate said.
+
+    Cheap to make; every property asks the trainer.
+    """
+
+    kind = "automation"
 
     def __init__(self, trainer: CanAutomate, execution_id: str) -> None:
-        self.id = execution_id
+        super().__init__(execution_id, provider=trainer.provider)
         self._trainer = trainer
 
-    def __repr__(self) -> str:
-        return f"<automation {self.id}: {self.status.state.value}>"
-
-    def _repr_html_(self) -> str:
-        return self.status._repr_html_()
-
-    @property
-    def status(self) -> AutomationStatus:
-        """The execution now.
-
-        Raises:
-            NotFoundError: the backend has forgotten it.
-        """
+    def _look(self) -> AutomationStatus:
         return self._trainer.automation_status(self.id)
 
-    def wait(
-        self, *, timeout_s: float | None = None, progress: bool = True, poll_s: float = POLL_S
-    ) -> AutomationRun:
-        """Wait until the execution has ended well, whatever its gate said. Ctrl-C cancels it.
+    def _cancel(self) -> None:
+        self._trainer.cancel_automation(self.id)
 
-        Args:
-            timeout_s: give up waiting after so many seconds; the execution goes on.
-            progress: show the state of its steps where a person looks.
-            poll_s: seconds between looks.
+    def _tell(self, status: AutomationStatus) -> str:
+        return "  ".join(f"{step.name} {step.state.value}" for step in status.steps)
 
-        Raises:
-            TrainingFailedError: a step failed.
-            CancelledError: somebody cancelled it.
-            WaitTimeoutError: it took longer.
-        """
-        status = wait_for_end(
-            f"automation {self.id}",
-            lambda: self.status,
-            self.cancel,
-            tell=lambda now: "  ".join(f"{step.name} {step.state.value}" for step in now.steps),
-            timeout_s=timeout_s,
-            progress=progress,
-            poll_s=poll_s,
-        )
-        if status.state is RunState.SUCCEEDED:
-            return self
-        if status.state is RunState.CANCELLED:
-            msg = f"automation {self.id} was cancelled"
-            raise CancelledError(msg, operation="trainer.wait")
-        raise TrainingFailedError(
-            f"automation {self.id} failed: {status.reason or 'no reason given'}",
+    def _failure(self, status: AutomationStatus, reason: str) -> TrainingFailedError:
+        return TrainingFailedError(
+            f"{self._named} failed: {reason}",
             cure="mend what the reason names and automate again; a step's log: run.step(…).logs()",
-            provider=self._trainer.provider,
-            operation="trainer.wait",
         )
 
     def step(self, name: str) -> TrainingRun:
@@ -250,7 +219,7 @@ class AutomationRun:
         """
         runs = {step.name: step.run for step in self.status.steps if step.run is not None}
         if name not in runs:
-            msg = f"automation {self.id} has no run of a step {name!r}"
+            msg = f"{self._named} has no run of a step {name!r}"
             raise NotFoundError(msg, cure=f"those that have begun: {', '.join(runs) or 'none'}")
         return self._trainer.step_run(runs[name])
 
@@ -258,7 +227,3 @@ class AutomationRun:
     def version(self) -> str | None:
         """``name:version`` that was registered; None where the gate held the model back."""
         return self._trainer.registered(self.id)
-
-    def cancel(self) -> None:
-        """End the execution and the step that runs; no error when it has ended."""
-        self._trainer.cancel_automation(self.id)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, final
 
 from pydantic import Field, field_validator
 
-from edgefleet.errors import CancelledError, NotFoundError, TrainingFailedError
-from edgefleet.interfaces.ending import POLL_S, wait_for_end
+from edgefleet.errors import NotFoundError, TrainingFailedError
+from edgefleet.interfaces.ending import Run
 from edgefleet.interfaces.service import Service
 from edgefleet.interfaces.training import Param, RunState
 from edgefleet.interfaces.values import Value
@@ -128,63 +128,25 @@ class CanCompile(Service):
 
 
 @final
-class CompilationRun:
+class CompilationRun(Run[CompilationStatus]):
     """A compilation, held by its id. Cheap to make; every property asks the trainer."""
 
+    kind = "compilation"
+
     def __init__(self, trainer: CanCompile, compilation_id: str) -> None:
-        self.id = compilation_id
+        super().__init__(compilation_id, provider=trainer.provider)
         self._trainer = trainer
 
-    def __repr__(self) -> str:
-        return f"<compilation {self.id}: {self.status.state.value}>"
-
-    def _repr_html_(self) -> str:
-        return self.status._repr_html_()
-
-    @property
-    def status(self) -> CompilationStatus:
-        """The compilation now.
-
-        Raises:
-            NotFoundError: the backend has forgotten it.
-        """
+    def _look(self) -> CompilationStatus:
         return self._trainer.compilation_status(self.id)
 
-    def wait(
-        self, *, timeout_s: float | None = None, progress: bool = True, poll_s: float = POLL_S
-    ) -> CompilationRun:
-        """Wait until the compilation has ended well. Ctrl-C cancels it.
+    def _cancel(self) -> None:
+        self._trainer.cancel_compilation(self.id)
 
-        Args:
-            timeout_s: give up waiting after so many seconds; the compilation goes on.
-            progress: show its state where a person looks.
-            poll_s: seconds between looks.
-
-        Raises:
-            TrainingFailedError: the service couldn't compile the model.
-            CancelledError: somebody cancelled it.
-            WaitTimeoutError: it took longer.
-        """
-        status = wait_for_end(
-            f"compilation {self.id}",
-            lambda: self.status,
-            self.cancel,
-            tell=lambda now: now.state.value,
-            timeout_s=timeout_s,
-            progress=progress,
-            poll_s=poll_s,
-        )
-        if status.state is RunState.SUCCEEDED:
-            return self
-        if status.state is RunState.CANCELLED:
-            msg = f"compilation {self.id} was cancelled"
-            raise CancelledError(msg, operation="trainer.wait")
-        why = status.reason or "no reason given"
-        raise TrainingFailedError(
-            f"compilation {self.id} for {status.device} failed: {why}",
+    def _failure(self, status: CompilationStatus, reason: str) -> TrainingFailedError:
+        return TrainingFailedError(
+            f"{self._named} for {status.device} failed: {reason}",
             cure="change what the reason names, or ship the model as it is: an .onnx file serves",
-            provider=self._trainer.provider,
-            operation="trainer.wait",
         )
 
     @property
@@ -195,7 +157,3 @@ class CompilationRun:
             TrainingFailedError: the compilation hasn't succeeded.
         """
         return self._trainer.compiled(self.id)
-
-    def cancel(self) -> None:
-        """End the compilation; no error when it has ended."""
-        self._trainer.cancel_compilation(self.id)

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Protocol, final
 
 import msgspec
 
-from edgefleet.errors import CancelledError, NotFoundError, TrainingFailedError
-from edgefleet.interfaces.ending import POLL_S, wait_for_end
-from edgefleet.interfaces.training import RunState
+from edgefleet.errors import NotFoundError, TrainingFailedError
+from edgefleet.interfaces.ending import POLL_S, Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,74 +41,31 @@ class Runs(Protocol):
 
 
 @final
-class TrainingRun:
+class TrainingRun(Run["RunStatus"]):
     """A run, held by its id. Cheap to make; every property asks the trainer."""
 
+    kind = "training run"
+
     def __init__(self, trainer: Runs, run_id: str) -> None:
-        self.id = run_id
+        super().__init__(run_id, provider=trainer.provider)
         self._trainer = trainer
+        self._scan = _MetricScan(self)
 
-    def __repr__(self) -> str:
-        return f"<training run {self.id}: {self.status.state.value}>"
-
-    def _repr_html_(self) -> str:
-        return self.status._repr_html_()
-
-    @property
-    def status(self) -> RunStatus:
-        """The run now.
-
-        Raises:
-            NotFoundError: the backend has forgotten it.
-        """
+    def _look(self) -> RunStatus:
         return self._trainer.status(self.id)
 
-    def wait(
-        self,
-        *,
-        timeout_s: float | None = None,
-        progress: bool = True,
-        poll_s: float = POLL_S,
-    ) -> TrainingRun:
-        """Wait until the run has ended well. Ctrl-C cancels the run.
+    def _cancel(self) -> None:
+        self._trainer.cancel(self.id)
 
-        Args:
-            timeout_s: give up waiting after so many seconds; the run goes on.
-            progress: show state and newest metrics where a person looks.
-            poll_s: seconds between looks.
+    def _tell(self, status: RunStatus) -> str:
+        figures = (f"{m.name}={m.value:.4g}" for m in self._scan.newest().values())
+        return "  ".join((status.state.value, *figures))
 
-        Raises:
-            TrainingFailedError: with the last lines of its log.
-            CancelledError: somebody cancelled it.
-            WaitTimeoutError: it took longer.
-        """
-        scan = _MetricScan(self)
-
-        def tell(now: RunStatus) -> str:
-            figures = (f"{m.name}={m.value:.4g}" for m in scan.newest().values())
-            return "  ".join((now.state.value, *figures))
-
-        status = wait_for_end(
-            f"run {self.id}",
-            lambda: self.status,
-            self.cancel,
-            tell=tell,
-            timeout_s=timeout_s,
-            progress=progress,
-            poll_s=poll_s,
-        )
-        if status.state is RunState.SUCCEEDED:
-            return self
-        if status.state is RunState.CANCELLED:
-            msg = f"run {self.id} was cancelled"
-            raise CancelledError(msg, operation="trainer.wait")
+    def _failure(self, status: RunStatus, reason: str) -> TrainingFailedError:
         tail = "\n".join(f"  | {text}" for text in self._tail())
-        msg = f"run {self.id} failed: {status.reason or 'no reason given'}\n{tail}"
-        raise TrainingFailedError(
-            msg,
+        return TrainingFailedError(
+            f"{self._named} failed: {reason}\n{tail}",
             cure="mend the script or its data and submit again; the whole log: run.logs()",
-            provider=self._trainer.provider,
-            operation="trainer.wait",
         )
 
     def _tail(self) -> list[str]:
@@ -159,10 +115,6 @@ class TrainingRun:
         found = (parse_metric(line) for line in self._lines())
         return [metric for metric in found if metric is not None and metric.name == name]
 
-    def cancel(self) -> None:
-        """End the run and whatever it started; no error when it has ended."""
-        self._trainer.cancel(self.id)
-
     @property
     def outputs(self) -> Path:
         """Folder on this machine with what the script left in its output folder.
@@ -179,7 +131,7 @@ class TrainingRun:
         Raises:
             NotFoundError: none, or several and none of that name.
         """
-        return model_in(self.outputs, of=f"run {self.id}")
+        return model_in(self.outputs, of=self._named)
 
 
 def model_in(outputs: Path, *, of: str) -> Path:

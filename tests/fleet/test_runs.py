@@ -1,0 +1,84 @@
+"""Waiting for a run, whatever kind it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+import pytest
+
+from edgefleet.errors import CancelledError, TrainingFailedError, WaitTimeoutError
+from edgefleet.interfaces.ending import Run
+from edgefleet.interfaces.training import RunState, RunStatus
+
+AT_ONCE_S = 0.0  # between looks
+
+
+@final
+class Scripted(Run[RunStatus]):
+    """A run that goes through states, one a look, and stays at the last."""
+
+    kind = "rehearsal"
+
+    def __init__(self, *states: RunState | type[BaseException], reason: str | None = None) -> None:
+        super().__init__("r-1", provider="stage")
+        self._states = list(states)
+        self._reason = reason
+        self.cancelled = 0
+
+    def _look(self) -> RunStatus:
+        state = self._states.pop(0) if len(self._states) > 1 else self._states[0]
+        if not isinstance(state, RunState):
+            raise state
+        return RunStatus(id=self.id, state=state, reason=self._reason)
+
+    def _cancel(self) -> None:
+        self.cancelled += 1
+
+    def _failure(self, status: RunStatus, reason: str) -> TrainingFailedError:
+        return TrainingFailedError(f"{status.id}: {reason}", cure="rehearse")
+
+
+def test_waiting_goes_on_until_the_run_has_ended_and_gives_the_run() -> None:
+    run = Scripted(RunState.PENDING, RunState.RUNNING, RunState.SUCCEEDED)
+    assert run.wait(poll_s=AT_ONCE_S) is run
+    assert (run.status.state, run.cancelled) == (RunState.SUCCEEDED, 0)
+
+
+def test_an_interrupted_wait_cancels_the_run() -> None:
+    run = Scripted(RunState.RUNNING, KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run.wait(poll_s=AT_ONCE_S)
+    assert run.cancelled == 1
+
+
+def test_a_wait_that_is_given_up_leaves_the_run_alone() -> None:
+    run = Scripted(RunState.RUNNING)
+    with pytest.raises(WaitTimeoutError, match=r"rehearsal r-1 is still running after 0 s"):
+        run.wait(timeout_s=0, poll_s=AT_ONCE_S)
+    assert run.cancelled == 0
+
+
+@pytest.mark.parametrize("reason,said", [("no oxide", "no oxide"), (None, "no reason given")])
+def test_a_failure_says_its_reason_and_where_it_was_waited_for(
+    reason: str | None, said: str
+) -> None:
+    with pytest.raises(TrainingFailedError, match=f"r-1: {said}") as caught:
+        Scripted(RunState.FAILED, reason=reason).wait(poll_s=AT_ONCE_S)
+    assert (caught.value.provider, caught.value.operation) == ("stage", "trainer.wait")
+    assert caught.value.cure == "rehearse"
+
+
+def test_a_run_that_was_cancelled_elsewhere_is_told_as_cancelled() -> None:
+    with pytest.raises(CancelledError, match="rehearsal r-1 was cancelled") as caught:
+        Scripted(RunState.CANCELLED).wait(poll_s=AT_ONCE_S)
+    assert (caught.value.provider, caught.value.operation) == ("stage", "trainer.wait")
+
+
+@pytest.mark.parametrize("show", [repr, lambda run: run._repr_html_()])
+def test_a_run_is_shown_with_its_id_and_its_state_now(show: Callable[[Scripted], str]) -> None:
+    run = Scripted(RunState.RUNNING, RunState.SUCCEEDED)
+    first = show(run)
+    assert "r-1" in first
+    assert "running" in first
+    assert "succeeded" in show(run)
