@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from edgefleet.actor import ACTOR_VARIABLE, current_actor
+from edgefleet.actor import current_actor
 from edgefleet.capabilities import require
 from edgefleet.deployment import Deployment
 from edgefleet.devices import Device
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from edgefleet.rollout.launch import Launch, LaunchPlan
     from edgefleet.rollout.plan import Plan
     from edgefleet.rollout.records import GroupRecord, Stamp
-
-
-__all__ = ["ACTOR_VARIABLE", "Fleet", "connect", "current_actor"]
 
 
 def connect(profile: str | None = None, *, config: Path | str | None = None) -> Fleet:

@@ -19,8 +19,9 @@ import msgspec
 import pytest
 
 import edgefleet as ef
+from edgefleet.actor import ACTOR_VARIABLE
 from edgefleet.errors import ApprovalRequiredError, DeploymentFailedError
-from edgefleet.fleet import ACTOR_VARIABLE, Fleet
+from edgefleet.fleet import Fleet
 from edgefleet.plugins import discovery
 from edgefleet.plugins.provider import Role
 from edgefleet.protocol.layout import BundleWriter

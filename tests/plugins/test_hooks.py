@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from edgefleet.actor import ACTOR_VARIABLE
 from edgefleet.errors import PolicyError, ProviderNotFoundError, VetoedError
-from edgefleet.fleet import ACTOR_VARIABLE, Fleet
+from edgefleet.fleet import Fleet
 from edgefleet.plugins import discovery
 from edgefleet.profile import Profile
 from edgefleet.testing.kit import samples

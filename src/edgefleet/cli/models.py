@@ -128,7 +128,7 @@ def pull(*, ref: str, folder: Path, variant: str | None, as_json: bool) -> None:
 @common
 def approve(*, ref: str, reason: str | None, as_json: bool) -> None:
     """Let a version go to devices."""
-    from edgefleet.fleet import current_actor
+    from edgefleet.actor import current_actor
 
     with open_fleet() as fleet:
         version = fleet.registry.approve(ref, by=current_actor(), reason=reason)
@@ -142,7 +142,7 @@ def approve(*, ref: str, reason: str | None, as_json: bool) -> None:
 @common
 def reject(*, ref: str, reason: str | None, as_json: bool) -> None:
     """Keep a version from devices: a rejected version never deploys."""
-    from edgefleet.fleet import current_actor
+    from edgefleet.actor import current_actor
 
     with open_fleet() as fleet:
         version = fleet.registry.reject(ref, by=current_actor(), reason=reason)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from edgefleet.actor import ACTOR_VARIABLE
 from edgefleet.capabilities import abilities_of
 from edgefleet.errors import (
     ApprovalRequiredError,
@@ -15,7 +16,7 @@ from edgefleet.errors import (
     PolicyError,
     WaitTimeoutError,
 )
-from edgefleet.fleet import ACTOR_VARIABLE, Fleet
+from edgefleet.fleet import Fleet
 from edgefleet.interfaces.values import Action
 from edgefleet.protocol.release import EMPTY
 from edgefleet.testing.kit import samples
