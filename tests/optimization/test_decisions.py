@@ -9,9 +9,10 @@ import math
 import pytest
 
 from edgefleet.errors import NotFoundError
+from edgefleet.interfaces.amounts import size_text
 from edgefleet.optimization.choice import Offer, assign, runs_here, wants_int8
 from edgefleet.optimization.gate import SLOWER_FLOOR_S, is_slower, judge_accuracy
-from edgefleet.optimization.report import CandidateRow, OptimizationReport, TargetRow, size_text
+from edgefleet.optimization.report import CandidateRow, OptimizationReport, TargetRow
 from edgefleet.optimization.session import Latency
 from edgefleet.protocol.bundle import Descriptor, Variant
 from edgefleet.protocol.target import BUILTIN, HardwareTarget, choose_variant, find_target

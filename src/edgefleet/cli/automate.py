@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgefleet.cli.options import common, json_option, json_scalars, open_fleet, pair
+from edgefleet.cli.options import common, json_option, json_scalars, open_fleet, script_options
 from edgefleet.cli.output import print_json, say
 
 if TYPE_CHECKING:
@@ -28,17 +28,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     help="What the model must reach to be registered: 'accuracy>=0.95' or 'loss<=0.1'.",
 )
 @click.option("--model", required=True, metavar="NAME", help="The name to register it under.")
-@click.option("--data", metavar="PATH", help="File or folder with the data, or an address.")
-@click.option(
-    "--param",
-    "params",
-    type=pair,
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="A parameter of both scripts. JSON scalars are read as such, the rest as text.",
-)
-@click.option("--requirement", "requirements", multiple=True, help="A pip requirement of both.")
-@click.option("--instance", help="The provider's name of a machine type.")
+@script_options("both scripts")
 @click.option(
     "--wait/--detach", default=True, help="Wait for its end (default), or return at once."
 )

@@ -12,8 +12,8 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from edgefleet.cli.output import size
 from edgefleet.errors import EdgeFleetError
+from edgefleet.interfaces.amounts import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -197,8 +197,10 @@ def _folder(name: str, folder: Path) -> Check:
         )
     free = shutil.disk_usage(there).free
     if free < LOW_DISK_BYTES:
-        return Check("profile", name, WARNING, f"{size(free)} left at {there}", "free space there")
-    return Check("profile", name, OK, f"{folder}, {size(free)} free")
+        return Check(
+            "profile", name, WARNING, f"{size_text(free)} left at {there}", "free space there"
+        )
+    return Check("profile", name, OK, f"{folder}, {size_text(free)} free")
 
 
 def _accelerators() -> Iterator[Check]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgefleet.cli.documents import write_documents
-from edgefleet.cli.options import common, json_option, open_fleet, yes_option
+from edgefleet.cli.documents import dry_run_options, write_documents
+from edgefleet.cli.options import cohort_option, common, json_option, open_fleet, yes_option
 from edgefleet.cli.output import may_go_on, print_json
 from edgefleet.cli.policy import policy_options
 from edgefleet.cli.waiting import finish, waiting_options
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from edgefleet.protocol.release import Role
     from edgefleet.rollout.plan import Plan
 
-_cohort_option: Callable[[Any], Any] = click.option(
-    "--cohort-permille",
-    metavar="N",
-    type=click.IntRange(1, 1000),
-    help="Give it to so many of a thousand devices first; then: edgefleet promote, or cancel.",
-)
 _role_option: Callable[[Any], Any] = click.option(
     "--role",
     type=click.Choice(["active", "shadow"]),
@@ -39,7 +33,7 @@ _role_option: Callable[[Any], Any] = click.option(
 @click.command()
 @click.argument("ref")
 @click.option("--to", "group", metavar="GROUP", required=True, help="GROUP or DEPLOYER/GROUP.")
-@_cohort_option
+@cohort_option
 @_role_option
 @policy_options
 @json_option
@@ -75,17 +69,10 @@ def plan(
 @click.command()
 @click.argument("ref", metavar="NAME[:VERSION]")
 @click.option("--to", "group", metavar="GROUP", required=True, help="GROUP or DEPLOYER/GROUP.")
-@_cohort_option
+@cohort_option
 @_role_option
 @policy_options
-@click.option("--dry-run", is_flag=True, help="Send nothing.")
-@click.option(
-    "--output",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="With --dry-run: write every document that would be in place, and plan.json, which says "
-    "create, update or unchanged for each.",
-)
+@dry_run_options
 @waiting_options
 @yes_option
 @json_option
@@ -111,8 +98,6 @@ def deploy(
     models stay. Waits until the devices attest that they serve it; a device that rejects it keeps
     what it ran. The same again changes nothing.
     """
-    if output is not None and not dry_run:
-        raise click.UsageError("--output goes with --dry-run")
     with open_fleet() as fleet:
         found = fleet.plan(ref, to=group, cohort_permille=cohort_permille, role=role, policy=policy)
         facts = found.facts()

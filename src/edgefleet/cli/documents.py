@@ -1,21 +1,52 @@
-"""What a dry run writes: every document that would be in place, and ``plan.json``."""
+"""Dry runs, and what they write: every document that would be in place, and ``plan.json``."""
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
 
 from edgefleet.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from edgefleet.interfaces.values import Rendered
 
+F = TypeVar("F", bound="Callable[..., Any]")
+
 PLAN_FILE = "plan.json"
+
+
+def dry_run_options(command: F) -> F:
+    """``--dry-run`` and, with it only, ``--output``, a folder for `write_documents`."""
+
+    @functools.wraps(command)
+    def checked(*args: Any, dry_run: bool, output: Path | None, **rest: Any) -> object:  # noqa: ANN401 - handed on
+        if output is not None and not dry_run:
+            raise click.UsageError("--output goes with --dry-run")
+        return command(*args, dry_run=dry_run, output=output, **rest)
+
+    made: Any = checked
+    options = (
+        click.option("--dry-run", is_flag=True, help="Send nothing; show what it would do."),
+        click.option(
+            "--output",
+            metavar="DIR",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="With --dry-run: write every document that would be in place, and plan.json, "
+            "which says create, update or unchanged for each.",
+        ),
+    )
+    for option in reversed(options):
+        made = option(made)
+    found: F = made
+    return found
 
 
 def write_documents(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgefleet.cli.documents import dry_run_options, write_documents
 from edgefleet.cli.options import common, json_option, open_fleet, yes_option
 from edgefleet.cli.output import may_go_on, print_json, print_table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgefleet.fleet import Fleet
     from edgefleet.interfaces.abilities import CanInstall
 
@@ -18,12 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--provider", metavar="P", help="Only this deployer of the profile; without it all.")
 @click.option("--group", metavar="G", help="Only for this group; without it for all.")
-@click.option("--dry-run", is_flag=True, help="Send nothing; show what would be put in place.")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="With --dry-run: write the documents and plan.json into this folder.",
-)
+@dry_run_options
 @click.option("--teardown", is_flag=True, help="Take away what install made, and nothing else.")
 @click.option(
     "--data",
@@ -50,8 +47,6 @@ def install(
     the first deployment. The same again changes nothing. Deployers that need none of it are passed
     over, unless --provider names one.
     """
-    if output is not None and not dry_run:
-        raise click.UsageError("--output goes with --dry-run")
     if teardown and (dry_run or group is not None):
         raise click.UsageError("--teardown goes with neither --dry-run nor --group")
     if data and not teardown:
@@ -100,7 +95,6 @@ def _installable(fleet: Fleet, provider: str | None) -> dict[str, CanInstall]:
 def _dry_run(
     found: dict[str, CanInstall], group: str | None, output: Path | None, *, as_json: bool
 ) -> None:
-    from edgefleet.cli.documents import write_documents
 
     documents = [d for one in found.values() for d in one.install_documents(group=group)]
     facts: dict[str, Any] = {"operation": "install", "deployers": [*found], "group": group}

@@ -15,7 +15,8 @@ from edgefleet.cli.options import (
     open_fleet,
     yes_option,
 )
-from edgefleet.cli.output import may_go_on, print_json, print_table, size, when
+from edgefleet.cli.output import may_go_on, print_json, print_table, when
+from edgefleet.interfaces.amounts import size_text
 
 if TYPE_CHECKING:
     from edgefleet.fleet import Fleet
@@ -82,7 +83,7 @@ def list_versions(*, name: str | None, as_json: bool) -> None:
                 v.reference,
                 when(v.created),
                 " ".join(variant.name for variant in v.variants),
-                size(v.size_bytes),
+                size_text(v.size_bytes),
                 v.approval.state.value,
                 " ".join(v.aliases) or "-",
             )
@@ -206,7 +207,7 @@ def _print_version(version: ModelVersion, *, as_json: bool) -> None:
         click.echo(f"  aliases   {', '.join(version.aliases)}")
     for variant in version.variants:
         targets = ", ".join(variant.targets) or "any"
-        click.echo(f"  variant   {variant.name}: {size(variant.size_bytes)}, for {targets}")
+        click.echo(f"  variant   {variant.name}: {size_text(variant.size_bytes)}, for {targets}")
     for title, table in (
         ("label", version.labels),
         ("metric", {key: f"{value:.6g}" for key, value in version.metrics.items()}),

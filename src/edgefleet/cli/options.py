@@ -118,6 +118,13 @@ def common(command: F) -> F:
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the facts as JSON on standard output."
 )
+cohort_option: Callable[[Any], Any] = click.option(
+    "--cohort-permille",
+    metavar="N",
+    type=click.IntRange(1, 1000),
+    help="Give it to so many of a thousand devices of a group first; then: edgefleet promote, or "
+    "cancel.",
+)
 yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask.")
 
 
@@ -139,6 +146,37 @@ def label_option(about: str) -> Callable[[F], F]:
     return click.option(
         "--label", "labels", metavar="KEY=VALUE", type=pair, multiple=True, help=about
     )
+
+
+def script_options(whose: str) -> Callable[[F], F]:
+    """``--data``, ``--param``, ``--requirement`` and ``--instance`` of a training script.
+
+    Args:
+        whose: the script or scripts that they are for, in the help.
+    """
+    options = (
+        click.option("--data", metavar="PATH", help="File or folder with the data, or an address."),
+        click.option(
+            "--param",
+            "params",
+            type=pair,
+            metavar="KEY=VALUE",
+            multiple=True,
+            help=f"A parameter of {whose}: epochs=5. JSON scalars are read as such, the rest as "
+            "text.",
+        ),
+        click.option(
+            "--requirement", "requirements", multiple=True, help=f"A pip requirement of {whose}."
+        ),
+        click.option("--instance", help="The provider's name of a machine type."),
+    )
+
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 def json_scalars(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:

@@ -92,16 +92,6 @@ def when(moment: datetime | None) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def size(count: int) -> str:
-    """Bytes for people, in powers of ten."""
-    amount = float(count)
-    for unit in ("B", "kB", "MB"):
-        if amount < 999.5:
-            return f"{amount:.3g} {unit}"
-        amount /= 1000
-    return f"{amount:.3g} GB"
-
-
 def may_go_on(question: str, *, yes: bool) -> None:
     """Ask where a person can answer; scripts go on. After a no the command ends as a failure."""
     if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgefleet.cli.documents import write_documents
-from edgefleet.cli.options import common, json_option, open_fleet, yes_option
+from edgefleet.cli.documents import dry_run_options, write_documents
+from edgefleet.cli.options import cohort_option, common, json_option, open_fleet, yes_option
 from edgefleet.cli.output import may_go_on, print_json
 from edgefleet.cli.policy import policy_options
 from edgefleet.errors import PolicyError
@@ -27,20 +27,9 @@ if TYPE_CHECKING:
     multiple=True,
     help="GROUP or DEPLOYER/GROUP, or a pattern such as 'line-*'; may be repeated.",
 )
-@click.option(
-    "--cohort-permille",
-    metavar="N",
-    type=click.IntRange(1, 1000),
-    help="Give it to so many of a thousand devices of each group first.",
-)
+@cohort_option
 @policy_options
-@click.option("--dry-run", is_flag=True, help="Send nothing.")
-@click.option(
-    "--output",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="With --dry-run: write every document that would be in place, and plan.json.",
-)
+@dry_run_options
 @yes_option
 @json_option
 @common
@@ -61,8 +50,6 @@ def rollout(
     what their devices make of it is told by `edgefleet status`. What it takes grows with the number
     of groups, not of devices. Called again, it goes on with the groups that still lack it.
     """
-    if output is not None and not dry_run:
-        raise click.UsageError("--output goes with --dry-run")
     with open_fleet() as fleet:
         found = fleet.plan_rollout(
             ref,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgefleet.cli.options import common, json_option, json_scalars, open_fleet, pair
+from edgefleet.cli.options import common, json_option, json_scalars, open_fleet, script_options
 from edgefleet.cli.output import print_json, print_table, say, when
 
 if TYPE_CHECKING:
@@ -17,18 +17,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("script", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--data", metavar="PATH", help="File or folder with the data, or an address.")
-@click.option(
-    "--param",
-    "params",
-    type=pair,
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="A parameter of the script: epochs=5. JSON scalars are read as such, the rest as text.",
-)
+@script_options("the script")
 @click.option("--name", help="Prefix of the run's id; without it the script's name.")
-@click.option("--requirement", "requirements", multiple=True, help="A pip requirement.")
-@click.option("--instance", help="The provider's name of a machine type.")
 @click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="Machines.")
 @click.option(
     "--gpus", type=click.IntRange(0), default=0, show_default=True, help="GPUs a machine."

@@ -8,8 +8,8 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgefleet.interfaces.amounts import size_text
 from edgefleet.interfaces.tables import html_table
-from edgefleet.optimization.report import size_text
 from edgefleet.protocol.layout import BundleLayout
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from edgefleet.errors import NotFoundError
+from edgefleet.interfaces.amounts import size_text
 from edgefleet.interfaces.tables import html_table, text_table
 from edgefleet.interfaces.values import Value
 
@@ -117,18 +118,6 @@ class OptimizationReport(Value):
     def to_dict(self) -> dict[str, Any]:
         """The report as plain dicts, lists and scalars."""
         return self.facts()
-
-
-def size_text(size: int | None) -> str:
-    """Bytes for people, in powers of ten."""
-    if size is None:
-        return "-"
-    amount = float(size)
-    for unit in ("B", "kB", "MB"):
-        if amount < 999.5:
-            return f"{amount:.3g} {unit}"
-        amount /= 1000
-    return f"{amount:.3g} GB"
 
 
 def _candidate_cells(row: CandidateRow) -> tuple[str, ...]:

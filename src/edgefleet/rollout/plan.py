@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgefleet.errors import NotFoundError
+from edgefleet.interfaces.amounts import size_text
 from edgefleet.interfaces.policy import RolloutPolicy
 from edgefleet.interfaces.tables import html_table, text_table
 from edgefleet.interfaces.values import DeviceInfo, Rendered, Value
@@ -106,7 +107,7 @@ class Plan(Value):
             ", ".join(str(change) for change in self.changes if change.what != "keep")
             or "nothing changes"
         )
-        return f"{self.group}: {changes}; {len(self.devices)} devices, {_size(self.bytes)}"
+        return f"{self.group}: {changes}; {len(self.devices)} devices, {size_text(self.bytes)}"
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [
@@ -114,7 +115,7 @@ class Plan(Value):
                 device.device,
                 device.target,
                 ", ".join(f"{m}: {v}" for m, v in device.variants.items()) or "-",
-                _size(device.bytes),
+                size_text(device.bytes),
                 device.problem or device.note,
             )
             for device in self.devices
@@ -213,12 +214,3 @@ def warnings_of(devices: Sequence[PlannedDevice], group: str) -> tuple[str, ...]
         some = ", ".join(unlabelled[:3]) + ("…" if len(unlabelled) > 3 else "")
         return (f"{len(unlabelled)} devices have no target label ({some}): they take the plainest",)
     return ()
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

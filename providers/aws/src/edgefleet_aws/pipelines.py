@@ -30,6 +30,7 @@ from edgefleet_aws.registry import group_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from pathlib import Path
 
     from edgefleet.interfaces.automation import Automation
     from edgefleet_aws.clients import Clients
@@ -106,25 +107,20 @@ class Pipelines:
             )
             return Step(f"{kind}-{self._fleet}", request)
 
-        return definition(
-            train=step(
-                "train",
-                source.pack(job.script.parent),
+        def scripted(kind: str, script: Path, order: dict[str, Any]) -> Step:
+            return step(
+                kind,
+                source.pack(script.parent),
                 order,
                 role=training_role,
                 instance=instance,
                 params=params,
                 channels=channels,
-            ),
-            evaluate=step(
-                "evaluate",
-                source.pack(automation.evaluate.parent),
-                judging,
-                role=training_role,
-                instance=instance,
-                params=params,
-                channels=channels,
-            ),
+            )
+
+        return definition(
+            train=scripted("train", job.script, order),
+            evaluate=scripted("evaluate", automation.evaluate, judging),
             register=step(
                 "register",
                 source.pack_files([SCRIPT]),

@@ -15,9 +15,10 @@ import click
 
 from edgefleet.cli.demo.narration import Narrator
 from edgefleet.cli.options import common, json_option
-from edgefleet.cli.output import print_json, size
+from edgefleet.cli.output import print_json
 from edgefleet.cli.output import say as diagnose
 from edgefleet.errors import InvalidInputError, MissingExtraError
+from edgefleet.interfaces.amounts import size_text
 
 if TYPE_CHECKING:
     from edgefleet.cli.demo.facts import Facts, Swap
@@ -155,7 +156,7 @@ def _print_end(facts: Facts, output: Path, say: Narrator, *, keep: bool) -> None
             f"{d.p50_ms:.2f} ms",
             f"{d.p99_ms:.2f} ms",
             *(f"{share:.1%}" for share in d.accuracy.values()),
-            " + ".join(size(count) for count in d.bytes_fetched.values()),
+            " + ".join(size_text(count) for count in d.bytes_fetched.values()),
         )
         for d in facts.devices
     ]
@@ -176,7 +177,8 @@ def _print_end(facts: Facts, output: Path, say: Narrator, *, keep: bool) -> None
 
 def _swap_text(swap: Swap) -> str:
     return (
-        f"to {swap.to}: attested in {swap.attested_s:.2f} s, {size(swap.bytes_fetched)} fetched, "
+        f"to {swap.to}: attested in {swap.attested_s:.2f} s, "
+        f"{size_text(swap.bytes_fetched)} fetched, "
         f"{swap.failed} of {swap.requests} requests dropped, "
         + ("no process restarted" if swap.same_processes else "A PROCESS WAS RESTARTED")
     )

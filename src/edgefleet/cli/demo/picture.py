@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from edgefleet.cli.output import size
+from edgefleet.interfaces.amounts import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -115,7 +115,7 @@ def _devices(
             accuracy.text(3, at, f"{share:.1%}", va="center", color="white", fontsize=9)
             fetched.barh(at, count / 1000, height=0.25, color=colour)
             fetched.annotate(
-                size(count),
+                size_text(count),
                 (count / 1000, at),
                 (4, 0),
                 textcoords="offset points",

@@ -10,7 +10,7 @@ import numpy as np
 import edgefleet as ef
 from edgefleet.cli.demo.facts import DeviceFacts, Facts, Swap, Telemetry, Version
 from edgefleet.cli.demo.load import Answer, Load, Requests, encode_each
-from edgefleet.cli.output import size
+from edgefleet.interfaces.amounts import size_text
 from edgefleet.protocol.event import Prediction
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Story:
         )
         for row in bundle.report.rows:
             kept = "" if row.accuracy is None else f", accuracy {row.accuracy:.1%}"
-            self._say.note(f"{row.variant}: {row.outcome}, {size(row.size_bytes or 0)}{kept}")
+            self._say.note(f"{row.variant}: {row.outcome}, {size_text(row.size_bytes or 0)}{kept}")
         self._say.code(f'model = fleet.push(bundle, "{MODEL}")')
         model = self._fleet.push(bundle, MODEL)
         self._say.code(f'fleet.registry.approve("{model}", by="you")')
