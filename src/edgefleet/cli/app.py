@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 import edgefleet
-from edgefleet.cli.errors import BROKEN_PIPE, Terminated, exit_codes_text, report
+from edgefleet.cli.errors import BROKEN_PIPE, exit_codes_text, report
 from edgefleet.cli.lazy import Entry, LazyGroup
 from edgefleet.cli.options import common, help_without_command
+from edgefleet.cli.signals import heeding_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from types import FrameType
+    from collections.abc import Sequence
 
 _HOME = "edgefleet.cli."
 
@@ -79,7 +76,7 @@ class App(LazyGroup):
         **extra: Any,  # noqa: ANN401 - click's signature
     ) -> NoReturn:
         try:
-            with _heeding_signals():
+            with heeding_signals():
                 result = super().main(
                     args,
                     prog_name or "edgefleet",
@@ -101,28 +98,6 @@ class App(LazyGroup):
             _forget_stdout()
             ctx.exit(BROKEN_PIPE)
         return result
-
-
-@contextmanager
-def _heeding_signals() -> Iterator[None]:
-    """SIGTERM ends a command like Ctrl-C does, so that what it started is stopped.
-
-    And SIGINT does so even where a shell has it ignored, as in a script's background jobs.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise Terminated
-
-    handlers = {signal.SIGTERM: stop, signal.SIGINT: signal.default_int_handler}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _forget_stdout() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +15,7 @@ from edgefleet.cli.options import (
     yes_option,
 )
 from edgefleet.cli.output import may_go_on, print_json, print_table, say, when
+from edgefleet.cli.signals import stay
 
 if TYPE_CHECKING:
     from edgefleet.interfaces.values import DeviceInfo
@@ -78,7 +78,7 @@ def up() -> None:
             require(deployer, CanRunDevices).run_devices()
         count = sum(1 for _ in fleet.devices())
         say(f"running {count} device{'' if count == 1 else 's'}; Ctrl-C stops them")
-        threading.Event().wait()
+        stay()
 
 
 @click.group(invoke_without_command=True)

@@ -12,15 +12,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from edgefleet.cli.errors import Terminated
 from edgefleet.cli.options import common
 from edgefleet.cli.output import say
+from edgefleet.cli.signals import LOOK_S, stay
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,10 +77,9 @@ def mock(
     folder = None if state is None else state.absolute()
     with run_mocks(*names, devices=devices, group=group, state=folder) as session:
         try:
-            if command:
-                code = run_command(command, {**os.environ, **session.environment})
-            else:
-                code = _stay_up(session.environment)
+            if not command:
+                _stay_up(session.environment)
+            code = run_command(command, {**os.environ, **session.environment})
         finally:
             if log:
                 for cloud in session.clouds:
@@ -89,13 +88,12 @@ def mock(
     ctx.exit(code)
 
 
-def _stay_up(environment: Mapping[str, str]) -> int:
+def _stay_up(environment: Mapping[str, str]) -> NoReturn:
     for key, value in sorted(environment.items()):
         click.echo(f"export {key}={shlex.quote(value)}")
     sys.stdout.flush()
     say("the mocks are up; Ctrl-C stops them")
-    threading.Event().wait()
-    return 0
+    stay()
 
 
 def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -117,12 +115,21 @@ def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
         [program, *rest], env=dict(environment), process_group=0 if own_group else None
     )
     try:
-        code = process.wait()
+        code = _ended(process)
     except KeyboardInterrupt as stop:
         terminated = isinstance(stop, Terminated)
         _end(process, signal.SIGTERM if terminated else signal.SIGINT, own_group=own_group)
         raise
     return code if code >= 0 else 128 - code
+
+
+def _ended(process: subprocess.Popen[bytes]) -> int:
+    """The exit code of a command, waited for so that every signal ends the wait."""
+    while True:
+        try:
+            return process.wait(LOOK_S)
+        except subprocess.TimeoutExpired:
+            continue
 
 
 def _end(

@@ -83,7 +83,8 @@ class LocalDeployer(CanEnroll, CanInvoke, CanStreamLogs, CanRunDevices, Deployer
         """Run the devices until ``stop`` is set or Ctrl-C comes; nothing is left running then."""
         try:
             self.run_devices()
-            stop.wait()
+            while not stop.wait(1.0):  # a signal doesn't end a wait that begins after it came
+                continue
         finally:
             self.close()
 
