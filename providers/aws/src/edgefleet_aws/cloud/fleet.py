@@ -124,14 +124,16 @@ class DeviceFleet:
 
     def forget(self) -> None:
         """Shut every device down, and forget devices, groups and deployments; disks stay."""
-        self.greengrass.stop()
         self._devices.clear()
         self._installed = False
+        self.greengrass.stop()
 
     def remove(self) -> None:
         """Shut every device down, and forget devices, disks, groups and deployments."""
-        self.forget()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        try:
+            self.forget()
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _clients(self, settings: AwsSettings) -> Clients:
         return _ClientsOf(self._stage, settings)

@@ -127,8 +127,16 @@ class Greengrass:
         self.site.wake()
 
     def stop(self) -> None:
-        """Shut devices down, and forget all that belongs to devices; may be called twice."""
-        self.site.stop()
+        """Shut devices down, and forget all that belongs to devices; may be called twice.
+
+        Raises what had ended the work of a device, once all is forgotten.
+        """
+        try:
+            self.site.stop()
+        finally:
+            self._forget()
+
+    def _forget(self) -> None:
         self._stacks.clear()
         self._indexing.clear()
         self._tags.clear()

@@ -6,17 +6,18 @@ the rules of the two nuclei in `recipes`.
 
 Rules kept here:
 
-- Configuration and what is installed survive a power cut: they are written whole, or not at all.
+- Configuration and what is installed survive a power cut.
 - A component that dies is started again, three times; then it is BROKEN, and so is a deployment
   that waits for it.
 - Artifacts that don't hash to what the cloud said are not used.
+- What a deployment does wrong is that deployment's failure. Any other error ends the device's work,
+  and is raised by whoever waits for the device or stops it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import platform
 import shutil
 import tempfile
@@ -25,12 +26,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import EdgeFleetError
-from edgefleet.protocol.files import write_whole
 from edgefleet_aws.cloud import recipes
 from edgefleet_aws.cloud.announcements import TIMEOUT_S, Announcements, NotAwaitedError
-from edgefleet_aws.cloud.artifacts import fetch_artifacts
 from edgefleet_aws.cloud.component_process import TRIES, ComponentProcess, log_file, read_log
 from edgefleet_aws.cloud.core_device import Cloud, CoreFacts
+from edgefleet_aws.cloud.device_disk import Disk, Memory
 from edgefleet_aws.cloud.ipc import IpcError, IpcServer
 from edgefleet_aws.cloud.outbox import Outbox
 from edgefleet_aws.cloud.recipes import Kind, RefusedError
@@ -69,7 +69,7 @@ class Nucleus:
     ) -> None:
         self.thing = thing
         self.kind = kind
-        self._root = root
+        self._disk = Disk(root, thing)
         self._cloud = cloud
         self._environment = dict(environment)
         self._running: dict[str, ComponentProcess] = {}
@@ -133,6 +133,11 @@ class Nucleus:
         """Whether nothing is left to carry out."""
         return all(one.id in self._done for one in self._cloud.wanted(self.thing))
 
+    def check(self) -> None:
+        """Raise what has ended the device's work, if anything has."""
+        if self._task is not None:
+            _raise_failure(self._task)
+
     def drop_connections(self) -> None:
         """Hang up on every component, as a nucleus does that starts anew; on the loop's thread."""
         if self._ipc is not None:
@@ -164,8 +169,10 @@ class Nucleus:
 
     async def start(self) -> None:
         """Power on: what is installed runs, then deployments are looked for."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        self._load()
+        self._disk.root.mkdir(parents=True, exist_ok=True)
+        memory = self._disk.load()
+        if memory is not None:
+            self._configuration, self._installed, self._done = memory
         # A socket's path holds 108 bytes (unix(7)), a test's folder easily more.
         self._sockets = Path(tempfile.mkdtemp(prefix="edgefleet-gg-"))
         self._ipc = IpcServer(self._sockets / "ipc.socket", self)
@@ -180,7 +187,10 @@ class Nucleus:
         self._task = asyncio.create_task(self._work())
 
     async def stop(self, *, cut: bool = False) -> None:
-        """Power off; with ``cut`` at once, as when the plug is pulled. May be called twice."""
+        """Power off; with ``cut`` at once, as when the plug is pulled. May be called twice.
+
+        Once it is off, raises what had ended its work, if anything had.
+        """
         task, self._task = self._task, None
         while task is not None and not task.done():
             task.cancel()  # again: Python 3.11's wait_for loses one that comes with what it awaits
@@ -195,6 +205,8 @@ class Nucleus:
         if self._sockets is not None:
             shutil.rmtree(self._sockets, ignore_errors=True)
             self._sockets = None
+        if task is not None:
+            _raise_failure(task)
 
     async def _work(self) -> None:
         while True:
@@ -207,7 +219,8 @@ class Nucleus:
             if self._cloud.online(self.thing):
                 self._tell()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), POLL_S)
+                async with asyncio.timeout(POLL_S):
+                    await self._woken.wait()
             self._woken.clear()
 
     async def _mind(self) -> None:
@@ -231,7 +244,7 @@ class Nucleus:
         else:
             self._cloud.report(self.thing, deployment, "SUCCEEDED")
         self._done.append(deployment.id)
-        self._save()
+        self._disk.save(Memory(self._configuration, self._installed, self._done))
 
     async def _apply(self, deployment: Deployment) -> None:
         everything = self._cloud.wanted(self.thing)
@@ -280,13 +293,7 @@ class Nucleus:
         manifest = recipes.manifest_for(
             component.recipe, self.kind, architecture=_architecture(), name=component.name
         )
-        fetch_artifacts(
-            component,
-            manifest,
-            folder=self._folder("artifacts", component),
-            unpacked=self._folder("artifacts-unarchived", component),
-            read=self._cloud.artifact,
-        )
+        self._disk.fetch(component, manifest, self._cloud.artifact)
         return manifest
 
     async def _renew(
@@ -294,7 +301,7 @@ class Nucleus:
     ) -> None:
         """Leave a component alone, or start it anew, by this nucleus's rules."""
         there = self._running.get(component.name)
-        lifecycle = self._filled(component, manifest.lifecycle)
+        lifecycle = self._lifecycle(component, manifest)
         if there is not None:
             if not recipes.restarts(
                 self.kind,
@@ -341,8 +348,8 @@ class Nucleus:
         one = ComponentProcess(
             component.name,
             component.version,
-            self._filled(component, manifest.lifecycle),
-            root=self._root,
+            self._lifecycle(component, manifest),
+            root=self._disk.root,
             environment=self._environment_of_components(),
         )
         self._running[component.name] = one
@@ -372,56 +379,13 @@ class Nucleus:
 
     def log(self, component: str, last: int = 20) -> list[str]:
         """The newest lines that a component printed."""
-        return read_log(log_file(self._root, component), last)
+        return read_log(log_file(self._disk.root, component), last)
 
-    def _filled(self, component: Component, lifecycle: Mapping[str, Any]) -> dict[str, Any]:
-        """A lifecycle with its variables filled in.
+    def _lifecycle(self, component: Component, manifest: recipes.Manifest) -> dict[str, Any]:
+        configuration = self._configuration.get(component.name, {})
+        return self._disk.filled(component, manifest.lifecycle, configuration, self.kind)
 
-        https://docs.aws.amazon.com/greengrass/v2/developerguide/component-recipe-reference.html
-        """
-        values = {
-            "artifacts:path": str(self._folder("artifacts", component)),
-            "artifacts:decompressedPath": str(self._folder("artifacts-unarchived", component)),
-            "work:path": str(self._folder("work", component)),
-            "kernel:rootPath": str(self._root),
-            "iot:thingName": self.thing,
-        }
-
-        def value_of(name: str) -> str | None:
-            space, _, path = name.partition(":")
-            if space != "configuration":
-                return values.get(name)
-            if self.kind is Kind.LITE:  # no interpolation of component configuration there
-                return None
-            found: Any = self._configuration.get(component.name, {})
-            for key in path.strip("/").split("/"):
-                found = found.get(key) if isinstance(found, dict) else None
-            return found if isinstance(found, str) else json.dumps(found)
-
-        return recipes.filled(lifecycle, value_of)
-
-    def _folder(self, kind: str, component: Component) -> Path:
-        if kind == "work":
-            return self._root / kind / component.name
-        return self._root / "packages" / kind / component.name / component.version
-
-    # -- what is kept, and told
-
-    def _load(self) -> None:
-        try:
-            kept = json.loads((self._root / "nucleus.json").read_bytes())
-        except FileNotFoundError:
-            return
-        self._configuration, self._installed = kept["configuration"], kept["installed"]
-        self._done = kept["done"]
-
-    def _save(self) -> None:
-        kept = {
-            "configuration": self._configuration,
-            "installed": self._installed,
-            "done": self._done,
-        }
-        write_whole(self._root / "nucleus.json", json.dumps(kept).encode())
+    # -- what is told
 
     def _tell(self) -> None:
         components = {name: (one.version, one.state) for name, one in self._running.items()}
@@ -488,6 +452,12 @@ class Nucleus:
             loop.call_soon_threadsafe(received, topic, payload)
 
         return self._cloud.subscribe(self.thing, topic_filter, arrived)
+
+
+def _raise_failure(task: asyncio.Task[None]) -> None:
+    """Raise what a task ended with, if that is an error."""
+    if task.done() and not task.cancelled() and (failure := task.exception()) is not None:
+        raise failure
 
 
 def _policies(deployment: Deployment) -> Mapping[str, Any]:

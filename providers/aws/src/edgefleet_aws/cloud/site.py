@@ -103,16 +103,20 @@ class Site:
 
         Raises:
             WaitTimeoutError: it hasn't by then.
+            Exception: what has ended the device's work.
         """
         nucleus = self.nucleus(thing)
 
         async def settled() -> None:
-            while not nucleus.idle:
-                nucleus.wake()
-                await asyncio.sleep(POLL_S)
+            async with asyncio.timeout(timeout_s):
+                nucleus.check()
+                while not nucleus.idle:
+                    nucleus.wake()
+                    await asyncio.sleep(POLL_S)
+                    nucleus.check()
 
         try:
-            self._call(asyncio.wait_for(settled(), timeout_s))
+            self._call(settled())
         except TimeoutError as error:
             raise WaitTimeoutError(f"{thing} is not done after {timeout_s:.0f} s") from error
 
@@ -123,20 +127,26 @@ class Site:
                 self._loop.call_soon_threadsafe(nucleus.wake)
 
     def stop(self) -> None:
-        """Shut every device down in order and forget them; may be called twice."""
+        """Shut every device down in order and forget them; may be called twice.
+
+        Once all are off, raises what had ended the work of one of them, if anything had.
+        """
         devices, self._devices = self._devices, {}
         loop, self._loop = self._loop, None
         thread, self._thread = self._thread, None
         if loop is None or thread is None:
             return
 
-        async def shut_down() -> None:
-            await asyncio.gather(*(nucleus.stop() for nucleus in devices.values()))
+        async def shut_down() -> list[BaseException | None]:
+            ends = (nucleus.stop() for nucleus in devices.values())
+            return await asyncio.gather(*ends, return_exceptions=True)
 
-        asyncio.run_coroutine_threadsafe(shut_down(), loop).result()
+        ended = asyncio.run_coroutine_threadsafe(shut_down(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+        for failure in filter(None, ended):
+            raise failure
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         if self._loop is None:
