@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,12 @@ from device_runtime.tests.serving import (
     serving,
     table_of,
 )
+from edgefleet_runtime.serve.http import HttpService
+from edgefleet_runtime.serve.messages import Limits
 
 if TYPE_CHECKING:
     from device_runtime.tests.serving import Gate
+    from edgefleet_runtime.serve.messages import Request, Response
 
 
 def test_stopping_finishes_what_has_begun(gate: Gate) -> None:
@@ -51,3 +55,23 @@ def test_stopping_cuts_what_takes_too_long(gate: Gate) -> None:
         with pytest.raises((ConnectionError, EOFError)):
             read_replies(client)
         gate.open.set()
+
+
+def test_who_gives_draining_up_is_heard_though_the_last_connection_leaves_just_then() -> None:
+    async def give_up() -> None:
+        service = HttpService(unanswered, Limits())
+        last = service.connection()
+        service.add(last)
+        draining = asyncio.create_task(service.drain(WAIT_S))
+        await asyncio.sleep(0)  # until it waits
+        service.discard(last)
+        draining.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await draining
+        await service.drain(0)
+
+    asyncio.run(give_up())
+
+
+def unanswered(request: Request) -> Response:
+    raise AssertionError(f"nobody asks for {request}")

@@ -108,7 +108,8 @@ class HttpService:
             connection.close_if_idle()
         try:
             if self._connections:
-                await asyncio.wait_for(self._empty.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._empty.wait()
         except TimeoutError:
             _log.warning("cutting %d connections that are still busy", len(self._connections))
         self._timer.cancel()

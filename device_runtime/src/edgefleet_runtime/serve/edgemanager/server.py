@@ -101,9 +101,9 @@ class EdgeManagerServer:
         if self._service is not None:
             self._service.close()
         if self._captures is not None:
-            closing = asyncio.to_thread(self._captures.close)
             try:
-                await asyncio.wait_for(closing, max(ends - loop.time(), 0.1))
+                async with asyncio.timeout(max(ends - loop.time(), 0.1)):
+                    await asyncio.to_thread(self._captures.close)
             except TimeoutError:
                 _log.warning("captures were left when the server stopped")
 
