@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 
 from edgefleet.interfaces import abilities
-from edgefleet.testing.kit import blobs, deployer, fleet, registry, state, telemetry, trainer
+from edgefleet.testing.kit import (
+    automation,
+    blobs,
+    deployer,
+    fleet,
+    registry,
+    state,
+    telemetry,
+    trainer,
+)
 from edgefleet.testing.kit.gaps import Conformance
 
 ROOT = Path(__file__).parents[2]
@@ -41,12 +50,12 @@ def test_the_table_of_suites_names_them_and_their_fixtures() -> None:
     listed = dict(re.findall(r"^\| `(\w+Conformance)` \| (.*) \|$", PAGE, re.MULTILINE))
     suites = {
         name: suite
-        for module in (blobs, deployer, fleet, registry, state, telemetry, trainer)
+        for module in (automation, blobs, deployer, fleet, registry, state, telemetry, trainer)
         for name, suite in vars(module).items()
         if isinstance(suite, type) and issubclass(suite, Conformance) and name in listed
     }
     assert suites.keys() == listed.keys()
-    assert len(suites) == 7
+    assert len(suites) == 8
     for name, fixtures in listed.items():
         for fixture in re.findall(r"`(\w+)`", fixtures):
             known = hasattr(suites[name], fixture) or hasattr(abilities, fixture)

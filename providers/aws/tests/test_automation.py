@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,15 @@ import pytest
 from botocore.exceptions import ClientError
 
 import edgefleet
-from edgefleet.errors import (
-    CancelledError,
-    ConfigurationError,
-    NotFoundError,
-    TrainingFailedError,
-)
+from edgefleet.errors import ConfigurationError, NotFoundError, TrainingFailedError
 from edgefleet.fleet import Fleet
-from edgefleet.interfaces.automation import Automation, AutomationRun, Gate
-from edgefleet.interfaces.training import RunState, TrainingJob
-from edgefleet.interfaces.values import ApprovalState
+from edgefleet.interfaces.automation import Automation, Gate
+from edgefleet.testing.kit.automation import (
+    FOREVER,
+    TIMEOUT_S,
+    AutomationConformance,
+    automation_of,
+)
 from edgefleet_aws.clients import Clients
 from edgefleet_aws.cloud.rules import Rule
 from edgefleet_aws.mock import AwsMock
@@ -29,41 +28,6 @@ from edgefleet_aws.permissions import OPERATOR
 from edgefleet_aws.registry import SageMakerRegistry
 from edgefleet_aws.settings import AwsSettings
 from edgefleet_aws.trainer import SageMakerTrainer
-
-TIMEOUT_S = 300.0
-
-TRAIN = """
-    import onnx
-    from onnx import TensorProto, helper
-
-    from edgefleet import training
-
-    shape = ["n", 2]
-    graph = helper.make_graph(
-        [helper.make_node("Add", ["x", "w"], ["y"])],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
-        [helper.make_tensor("w", TensorProto.FLOAT, [2], [training.params()["bias"], 0.0])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, training.output_dir() / "model.onnx")
-"""
-
-LEAVES_A_FILE = """
-    from edgefleet import training
-
-    (training.output_dir() / "model.onnx").write_bytes(b"no model")
-"""
-
-EVALUATE = """
-    from edgefleet import training
-
-    size = (training.model_dir() / "model.onnx").stat().st_size
-    print("evaluating", size > 0)
-    training.log_metric("accuracy", 0.1)
-    training.log_metric("accuracy", training.params()["accuracy"])
-"""
 
 
 @pytest.fixture
@@ -74,68 +38,19 @@ def trainer(clients: Clients, settings: AwsSettings, tmp_path: Path) -> SageMake
 @pytest.fixture
 def asked(tmp_path: Path) -> Callable[..., Automation]:
     """Makes an automation out of two scripts."""
-
-    def make(
-        train: str = LEAVES_A_FILE, evaluate: str = EVALUATE, *, accuracy: float = 0.97, **more: Any
-    ) -> Automation:
-        for name, text in (("train.py", train), ("evaluate.py", evaluate)):
-            (tmp_path / "code").mkdir(exist_ok=True)
-            (tmp_path / "code" / name).write_text(textwrap.dedent(text), encoding="utf-8")
-        params: dict[str, str | int | float | bool | None] = {"bias": 0.5, "accuracy": accuracy}
-        return Automation(
-            train=TrainingJob(script=tmp_path / "code" / "train.py", params=params),
-            evaluate=tmp_path / "code" / "evaluate.py",
-            gate=more.pop("gate", Gate(metric="accuracy", at_least=0.95)),
-            model="digits",
-            name="nightly",
-        )
-
-    return make
+    return partial(automation_of, tmp_path)
 
 
-def states(run: AutomationRun) -> dict[str, RunState]:
-    return {step.name: step.state for step in run.status.steps}
+class TestAutomation(AutomationConformance):
+    """The trainer is the module's."""
 
+    @pytest.fixture
+    def trainer(self, clients: Clients, settings: AwsSettings, tmp_path: Path) -> SageMakerTrainer:
+        return SageMakerTrainer(clients, settings, base=tmp_path)
 
-def test_a_model_that_passes_its_gate_becomes_a_version_that_waits_for_approval(
-    trainer: SageMakerTrainer,
-    asked: Callable[..., Automation],
-    clients: Clients,
-    settings: AwsSettings,
-    tmp_path: Path,
-) -> None:
-    run = trainer.automate(asked(TRAIN)).wait(timeout_s=TIMEOUT_S)
-    assert run.status.passed is True
-    assert list(states(run)) == ["train", "evaluate", "gate", "register"]
-    registry = SageMakerRegistry(clients, settings)
-    version = registry.get(run.version or "none")
-    assert version.reference == "digits:1"
-    assert version.approval.state is ApprovalState.PENDING
-    assert version.metrics == {"accuracy": 0.97}
-    assert version.lineage["run"] == run.step("train").id
-    pulled = registry.pull("digits:1", tmp_path / "pulled")
-    assert [variant.format for variant in pulled.variants] == ["onnx"]
-    assert "evaluating True" in list(run.step("evaluate").logs())
-
-
-def test_a_model_below_its_gate_is_not_registered(
-    trainer: SageMakerTrainer,
-    asked: Callable[..., Automation],
-    clients: Clients,
-    settings: AwsSettings,
-) -> None:
-    run = trainer.automate(asked(accuracy=0.9)).wait(timeout_s=TIMEOUT_S)
-    assert run.status.passed is False
-    assert list(states(run)) == ["train", "evaluate", "gate"]
-    assert run.version is None
-    assert SageMakerRegistry(clients, settings).list() == ()
-
-
-def test_a_gate_may_be_an_upper_bound(
-    trainer: SageMakerTrainer, asked: Callable[..., Automation]
-) -> None:
-    automation = asked(accuracy=0.2, gate=Gate(metric="accuracy", at_most=0.1))
-    assert trainer.automate(automation).wait(timeout_s=TIMEOUT_S).status.passed is False
+    @pytest.fixture
+    def registry(self, clients: Clients, settings: AwsSettings) -> SageMakerRegistry:
+        return SageMakerRegistry(clients, settings)
 
 
 def test_the_same_automation_again_is_an_execution_of_the_same_pipeline(
@@ -162,26 +77,6 @@ def test_a_changed_script_updates_the_pipeline(
         changed.wait(timeout_s=TIMEOUT_S)
     named = [line.split(" ")[1] for line in list(cloud.seen())[start:]]
     assert named.count("sagemaker.UpdatePipeline") == 1
-
-
-def test_a_metric_that_is_never_logged_fails_at_the_gate_and_says_so(
-    trainer: SageMakerTrainer, asked: Callable[..., Automation]
-) -> None:
-    run = trainer.automate(asked(evaluate="print('no figures')"))
-    with pytest.raises(TrainingFailedError, match="does the evaluating script log that metric"):
-        run.wait(timeout_s=TIMEOUT_S)
-    assert states(run)["gate"] is RunState.FAILED
-
-
-def test_an_automation_is_cancelled_with_the_step_that_runs(
-    trainer: SageMakerTrainer, asked: Callable[..., Automation]
-) -> None:
-    run = trainer.automate(asked(train="import threading; threading.Event().wait()"))
-    run.cancel()
-    with pytest.raises(CancelledError):
-        run.wait(timeout_s=TIMEOUT_S)
-    assert set(states(run).values()) <= {RunState.CANCELLED}
-    run.cancel()
 
 
 def test_an_answer_that_was_lost_starts_no_second_execution(
@@ -293,7 +188,7 @@ def test_operators_are_told_the_calls_that_automating_makes_and_no_more(
     run = trainer.automate(asked(accuracy=0.9)).wait(timeout_s=TIMEOUT_S)
     assert list(run.step("evaluate").logs())
     assert run.version is None
-    trainer.automate(asked("import threading; threading.Event().wait()")).cancel()
+    trainer.automate(asked(FOREVER)).cancel()
     assert called() == set(OPERATOR["automating"])
 
 
