@@ -41,7 +41,7 @@ def test_the_demo_keeps_what_it_promises(
     assert set(facts["update"]["answered"]) == {"1", "2"}
     assert facts["rollback"]["bytes_fetched"] == 0
     telemetry = facts["telemetry"]
-    assert telemetry["events"] == telemetry["requests_sent"] > 1000
+    assert telemetry["events"] == telemetry["requests_sent"] > 100
     assert facts == json.loads((tmp_path / "out" / "demo.json").read_bytes())
     assert (tmp_path / "out" / "demo.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

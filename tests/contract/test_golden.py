@@ -141,9 +141,8 @@ def test_bundle_holds_the_golden_document(name: str) -> None:
 
 def test_golden_segment_holds_the_golden_lines() -> None:
     with (GOLDEN / "segment.ndjson.zst").open("rb") as stream:
-        assert zstandard.ZstdDecompressor().stream_reader(stream).readall() == golden(
-            "segment.ndjson"
-        )
+        lines = zstandard.ZstdDecompressor().stream_reader(stream).readall()
+    assert lines.splitlines() == golden("segment.ndjson").splitlines()
 
 
 def test_golden_segment_reads_as_the_events_that_went_in() -> None:

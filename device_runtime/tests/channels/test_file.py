@@ -43,7 +43,7 @@ def test_a_pointer_that_appears_wakes_the_waiting(channel: FileChannel, tmp_path
     settled(channel)
     writer = threading.Timer(0.02, (tmp_path / "pointer.json").write_bytes, [b"{}"])
     writer.start()
-    assert channel.wait(20)
+    assert channel.wait(90)
     assert channel.pointer() == b"{}"
     writer.join()
     assert not channel.wait(0)
@@ -81,11 +81,11 @@ def test_whatever_happens_to_the_file_is_seen(
 def test_wake_ends_a_wait_now_or_later(channel: FileChannel) -> None:
     settled(channel)
     channel.wake()
-    assert channel.wait(20)
+    assert channel.wait(90)
     assert not channel.wait(0)
     waker = threading.Timer(0.02, channel.wake)
     waker.start()
-    assert channel.wait(20)
+    assert channel.wait(90)
     waker.join()
 
 

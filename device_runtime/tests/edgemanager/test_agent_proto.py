@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from device_runtime.tools.generate_pb2 import AGENT, described, generated
+from edgefleet.protocol.digest import digest_of
 from edgefleet_runtime.serve.edgemanager import agent_pb2 as pb
 
 if TYPE_CHECKING:
@@ -58,4 +59,5 @@ def test_values_of_enums_are_names_of_the_module() -> None:
 
 def test_generating_again_gives_the_same() -> None:
     for path, text in generated(AGENT).items():
-        assert path.read_text(encoding="utf-8") == text, "run device_runtime/tools/generate_pb2.py"
+        same = digest_of(path.read_bytes()) == digest_of(text.encode())
+        assert same, f"{path.name} is not as made: run device_runtime/tools/generate_pb2.py"

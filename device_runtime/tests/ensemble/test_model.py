@@ -284,7 +284,7 @@ def test_a_request_under_way_keeps_all_its_members() -> None:
 
     def wait(x: Any) -> dict[str, Any]:
         entered.set()
-        assert go.wait(20)
+        assert go.wait(90)
         return {"y": x}
 
     first, second = NumpyModel(wait), plus(5)
@@ -303,7 +303,7 @@ def test_a_request_under_way_keeps_all_its_members() -> None:
 
     thread = threading.Thread(target=ask)
     thread.start()
-    assert entered.wait(20)
+    assert entered.wait(90)
     for model in (*members.values(), whole):
         model.retire()
     assert not any((first.closed, second.closed))

@@ -142,7 +142,7 @@ class Device:
             self.process.kill()
             self.ended()
 
-    def ended(self, timeout_s: float = 30.0) -> int:
+    def ended(self, timeout_s: float = 90.0) -> int:
         """The exit code of the process, once it has ended."""
         assert self.process is not None
         process, self.process = self.process, None

@@ -37,7 +37,9 @@ if ! $as_nobody test -x "$prefix/bin"; then
   mount -o remount,ro "$top"
 fi
 mount -o remount,bind,ro /
-mount -o remount,bind,ro /dev/shm
+for apart in /dev/shm /tmp; do
+  if mountpoint -q "$apart"; then mount -o remount,bind,ro "$apart"; fi
+done
 if $as_nobody touch /tmp/probe-of-edgefleet 2>/dev/null; then exit 9; fi
 exec $as_nobody --no-new-privs --inh-caps=-all "$@"
 """
@@ -52,12 +54,13 @@ def missing() -> str | None:
     """What this machine lacks for confining a process."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "only root on Linux may give a process namespaces and another user"
-    for tool in ("unshare", "setpriv", "nsenter", "ip", "mount"):
+    for tool in ("unshare", "setpriv", "nsenter", "ip", "mount", "mountpoint"):
         if shutil.which(tool) is None:
             return f"there is no {tool} here"
-    for folder in (Path(sys.prefix), *Path(sys.prefix).parents):
-        if not folder.stat().st_mode & stat.S_IXOTH:
-            return f"the environment lies below {folder}, which only its owner may enter"
+    for what, place in (("environment", sys.prefix), ("folder for tests", tempfile.gettempdir())):
+        for folder in (Path(place), *Path(place).parents):
+            if not folder.stat().st_mode & stat.S_IXOTH:
+                return f"the {what} lies below {folder}, which only its owner may enter"
     try_out = unshared("mount", "-o", "remount,bind,ro", "/")
     if subprocess.run(try_out, capture_output=True, check=False).returncode:
         return "namespaces and mounts are not allowed here"

@@ -27,7 +27,7 @@ def test_a_device_tells_what_its_report_tells(tmp_path: Path) -> None:
         report = device.active(release)
         with device.client() as client:
             assert client.factor() == 2
-        with urlopen(f"{report.endpoint}/metrics", timeout=20) as answer:
+        with urlopen(f"{report.endpoint}/metrics", timeout=90) as answer:
             text = answer.read().decode()
     families = text_string_to_metric_families(text)
     found = {s.name: Figure(s.value, s.labels) for family in families for s in family.samples}

@@ -172,7 +172,7 @@ def test_a_runtime_stops_in_order_and_says_so(
             device.process.stdin.close()
         else:
             device.signal(signal.Signals[how])
-        assert device.ended(timeout_s=8) == 0
+        assert device.ended() == 0
     report = device.report()
     assert report is not None
     assert report.endpoint is None

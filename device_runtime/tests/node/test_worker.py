@@ -36,7 +36,7 @@ def test_a_release_on_its_way_is_reported_before_it_is_fetched(rig: Rig) -> None
     working.start()
     eventually(lambda: rig.channel.reports and rig.channel.reports[-1].running == release)
     working.stop()
-    assert working.join(20)
+    assert working.join(90)
     first, *_, last = rig.channel.reports
     assert (first.state, first.health.bytes_fetched, first.wanted) == ("working", 0, release)
     assert (last.state, last.endpoint, last.labels) == ("active", None, {"target": "x86-cpu"})
@@ -59,5 +59,5 @@ def test_a_turn_that_fails_for_no_known_reason_does_not_end_the_thread(rig: Rig)
     working.start()
     eventually(lambda: rig.channel.reports)
     working.stop()
-    assert working.join(20)
+    assert working.join(90)
     assert working.ready is False

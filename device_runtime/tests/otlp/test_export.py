@@ -201,13 +201,13 @@ def test_answers_and_the_end_do_not_wait_for_a_collector_that_hangs(collector: C
     table.observers.append(export.observe)
     export.start(tuple)
     observe(export)
-    assert collector.asked.acquire(timeout=20)
+    assert collector.asked.acquire(timeout=90)
     with serving(table) as running:
         for _ in range(50):
             assert running.infer(1.0).status == 200
     ended = threading.Thread(target=export.stop, args=(1.0,))
     ended.start()
-    ended.join(20)
+    ended.join(90)
     assert not ended.is_alive()
     assert not collector.hold.is_set()
 
@@ -217,7 +217,7 @@ def test_a_server_sends_what_it_tells_at_metrics_too(collector: Collector, tmp_p
     with process("--model", f"one={file}", "--otlp", collector.address) as (endpoint, server):
         assert infer(endpoint, "one", [1.0], [1]) == [2.0]
         server.terminate()
-        assert server.wait(20) == 0
+        assert server.wait(90) == 0
     told = collector.metrics()
     (point,) = told["nv_inference_count"].sum.data_points
     assert point.as_int == 1

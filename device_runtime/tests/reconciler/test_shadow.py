@@ -31,7 +31,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     yield rig
     rig.driver.close()
     for thread in threads():
-        thread.join(20)
+        thread.join(90)
 
 
 def shadowed(
@@ -115,7 +115,7 @@ class Held:
         def held(served: ServedModel, *arguments: Any) -> Any:
             if served is model:
                 self.entered.set()
-                assert self.go.wait(20)
+                assert self.go.wait(90)
             return infer(served, *arguments)
 
         patch.setattr(ServedModel, "infer", held)
@@ -130,7 +130,7 @@ def test_copies_are_bounded_in_bytes_and_what_is_dropped_is_counted(
     shadowed(rig, rig.repository.fake(2), rig.repository.fake(2), room)
     held = Held(rig, monkeypatch)
     rig.infer()
-    assert held.entered.wait(20)
+    assert held.entered.wait(90)
     for _ in range(9):
         assert rig.factor() == 2  # answered while the shadow is stuck
     assert figures(rig).dropped == 7
@@ -153,7 +153,7 @@ def test_a_shadow_rests_as_long_as_its_share_asks(rig: Rig) -> None:
     rig.infer()
     [thread] = threads()
     rig.driver.close()  # it rests for hours, and yet ends at once
-    thread.join(20)
+    thread.join(90)
     assert not thread.is_alive()
     assert figures(rig).compared == 1
 
@@ -170,7 +170,7 @@ def test_a_swap_ends_the_shadow_and_closes_it(rig: Rig) -> None:
         )
     )
     assert rig.factor() == 4
-    thread.join(20)
+    thread.join(90)
     assert not thread.is_alive()
     eventually(lambda: [model.closed for model in rig.engine.opened] == [True, True, False])
 

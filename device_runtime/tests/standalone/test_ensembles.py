@@ -286,9 +286,9 @@ def test_the_server_serves_an_ensemble_of_its_repository(stand: Stand) -> None:
         request = urllib.request.Request(
             f"{endpoint}/v2/models/both/infer", json.dumps({"inputs": [tensor]}).encode()
         )
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=90) as answer:
             assert json.load(answer)["outputs"][0]["data"] == [12.0, 13.0]
-        with urllib.request.urlopen(f"{endpoint}/metrics", timeout=20) as answer:
+        with urllib.request.urlopen(f"{endpoint}/metrics", timeout=90) as answer:
             figures = answer.read().decode()
     for name in ("both", "a", "b"):
         assert f'nv_inference_count{{model="{name}",version="1"}} 1' in figures

@@ -64,7 +64,7 @@ def infer(endpoint: str, name: str, values: list[float], shape: list[int]) -> An
     request = urllib.request.Request(
         f"{endpoint}/v2/models/{name}/infer", json.dumps({"inputs": [tensor]}).encode()
     )
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=90) as answer:
         return json.load(answer)["outputs"][0]["data"]
 
 
@@ -86,7 +86,7 @@ def test_files_bundles_and_a_repository_are_served_together(tmp_path: Path) -> N
         assert infer(endpoint, "two", [1.0], [1]) == [3.0]
         assert infer(endpoint, "three", [1.0] * 4, [1, 4]) == [3.0] * 4
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(90) == 0
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_models_are_loaded_over_grpc_and_listed_over_rest(repository: Path) -> N
             rest.unload_model("b")
             assert not grpc.is_model_ready("b")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(90) == 0
         assert list(Path(folder).iterdir()) == []
 
 
@@ -138,7 +138,7 @@ def test_files_from_requests_are_gone_when_the_server_has_stopped(
         assert infer(endpoint, "a", [1.0], [1]) == [3.0]
         assert len(list(temporary.glob(PREFIX))) == 1
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(90) == 0
     assert list(temporary.glob(PREFIX)) == []
 
 
@@ -172,7 +172,7 @@ def test_it_ends_with_what_started_it(tmp_path: Path) -> None:
     with serving("--model", f"one={file}") as (_, process):
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(20) == 0
+        assert process.wait(90) == 0
 
 
 def test_a_load_that_does_not_end_does_not_keep_it_from_ending(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_load_that_does_not_end_does_not_keep_it_from_ending(tmp_path: Path) -
     file = plus(tmp_path / "one.onnx", 1)
     with serving("--model", f"one={file}", python=("-c", code)) as (_, process):
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(90) == 0
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
         if data is None:
             self.send_error(404)
             return
-        self.server.together.wait(20)
+        self.server.together.wait(90)
         start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
         if step == "shift":
             start += 1

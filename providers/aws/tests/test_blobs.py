@@ -14,7 +14,7 @@ import pytest
 from edgefleet.errors import IntegrityError, UnavailableError
 from edgefleet.protocol.bundle import Descriptor
 from edgefleet.protocol.digest import blob_path, digest_of
-from edgefleet.testing.kit.samples import noise
+from edgefleet.testing.kit.samples import Content, noise
 from edgefleet_aws.blobs import SENDERS, S3BlobStore
 from edgefleet_aws.clients import Clients
 from edgefleet_aws.cloud.rules import Rule
@@ -23,6 +23,7 @@ from edgefleet_aws.settings import MIB, AwsSettings
 
 PARTS = 4
 DATA = noise((PARTS - 1) * 5 * MIB + 1234, 7)  # three whole parts and a rest
+CONTENT = Content.of(DATA)
 DESCRIPTOR = Descriptor(media_type="", digest=digest_of(DATA), size=len(DATA))
 
 
@@ -64,7 +65,7 @@ def test_a_large_blob_goes_in_parts_and_reads_back(
     assert _count(cloud, "UploadPart", settings) == PARTS
     assert blobs.size(DESCRIPTOR.digest) == len(DATA)
     with blobs.open(DESCRIPTOR.digest) as stream:
-        assert b"".join(iter(lambda: stream.read(MIB), b"")) == DATA
+        assert Content.of(b"".join(iter(lambda: stream.read(MIB), b""))) == CONTENT
     assert _uploads(clients, settings) == []
 
 
@@ -130,7 +131,7 @@ def test_a_part_that_holds_other_bytes_is_sent_again(
     )
     blobs.put(DESCRIPTOR, _source)
     with blobs.open(DESCRIPTOR.digest) as stream:
-        assert b"".join(iter(lambda: stream.read(MIB), b"")) == DATA
+        assert Content.of(b"".join(iter(lambda: stream.read(MIB), b""))) == CONTENT
 
 
 def test_a_store_that_lists_no_checksums_goes_on_by_the_parts_tags(
@@ -143,7 +144,7 @@ def test_a_store_that_lists_no_checksums_goes_on_by_the_parts_tags(
     blobs.put(DESCRIPTOR, _source)
     assert _count(cloud, "UploadPart", settings) == 2 + PARTS - 1
     with blobs.open(DESCRIPTOR.digest) as stream:
-        assert b"".join(iter(lambda: stream.read(MIB), b"")) == DATA
+        assert Content.of(b"".join(iter(lambda: stream.read(MIB), b""))) == CONTENT
 
 
 def test_an_upload_that_somebody_ended_is_begun_anew(
@@ -206,7 +207,7 @@ def test_reading_goes_on_where_the_connection_was_lost(
     cloud.rules.add(Rule("s3.GetObject", cut_answer_at=MIB))
     cloud.rules.add(Rule("s3.GetObject", cut_answer_at=3 * MIB))
     with blobs.open(DESCRIPTOR.digest, offset=10) as stream:
-        assert b"".join(iter(lambda: stream.read(MIB), b"")) == DATA[10:]
+        assert Content.of(b"".join(iter(lambda: stream.read(MIB), b""))) == Content.of(DATA[10:])
 
 
 def test_a_connection_that_is_lost_again_and_again_is_told(

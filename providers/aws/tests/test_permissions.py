@@ -275,7 +275,8 @@ def test_a_missing_permission_stops_the_call_that_needs_it(operate: Operate) -> 
 
 
 def test_the_page_is_what_the_code_says() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page()
+    written = samples.Content.of(PAGE.read_bytes())
+    assert written == samples.Content.of(page().encode())
 
 
 def test_policies_on_the_page_are_json() -> None:

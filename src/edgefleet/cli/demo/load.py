@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Request = tuple[bytes, dict[str, str]]
 """Body and headers."""
 
-TIMEOUT_S = 5.0  # of one request; one that takes longer counts as dropped
+TIMEOUT_S = 30.0  # of one request; one that takes longer counts as dropped
 
 
 class Answer(NamedTuple):

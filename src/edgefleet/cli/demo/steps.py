@@ -34,7 +34,7 @@ LATENCY_REQUESTS = 100  # single images a device
 RATE_HZ = 100.0  # requests a second to each device while versions change
 AROUND_S = 0.8  # seconds of load before, between and after the changes
 ATTEST_S = 60.0  # seconds that devices get to attest
-EVENTS_S = 15.0  # seconds that events get to arrive
+EVENTS_S = 60.0  # seconds that events get to arrive
 POLL_S = 0.02
 
 
