@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -150,6 +152,43 @@ def test_unmeasured_the_second_session_takes_all_that_meet() -> None:
         runs(crowd, 2)
     runs(crowd, LINGERS)
     assert bench.ran == ["second"] * (1 + LINGERS) + ["first"]
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_what_is_closed_keeps_no_session(*, measured: bool) -> None:
+    bench = Bench()
+    crowd = bench.crowd(measured=measured)
+    sessions = [weakref.ref(bench.first), weakref.ref(bench.second)]
+    crowd.close()
+    bench.first = bench.second = None
+    gc.collect()
+    assert [session() for session in sessions] == [None, None]
+    with pytest.raises(InferenceError, match="closed"):
+        crowd.run([], ALONE, None)
+
+
+def test_a_session_that_opens_after_the_end_is_let_go() -> None:
+    bench = Bench()
+    going_on, go_on = threading.Event(), threading.Event()
+
+    def slowly() -> Any:
+        going_on.set()
+        assert go_on.wait(WAIT_S)
+        return bench.second
+
+    before = set(threading.enumerate())
+    crowd = bench.crowd(slowly)
+    with bench.company(crowd):
+        runs(crowd, MEETINGS + 1)
+        assert going_on.wait(WAIT_S)
+        (opener,) = (t for t in set(threading.enumerate()) - before if t.name == "second-session")
+    crowd.close()
+    go_on.set()
+    opener.join(WAIT_S)
+    session = weakref.ref(bench.second)
+    bench.second = None
+    gc.collect()
+    assert session() is None
 
 
 def test_a_failed_run_is_told_and_counts_as_ended() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +20,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping, Sequence
 
+    from device_runtime.tests.serve.conftest import Together
     from device_runtime.tests.serving import Gate, Reply, Running
-
-    Together = Callable[[int], None]
 
 POOL = "edgefleet-infer"  # how the names of the pool's threads begin
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -70,12 +71,6 @@ class Rows(FakeModel):
         if (inputs["x"] < 0).any():
             raise InferenceError("negative")
         return super().infer(inputs, outputs)
-
-
-@pytest.fixture
-def together(monkeypatch: pytest.MonkeyPatch) -> Together:
-    """Lets the trial of every model find that so many rows should run together."""
-    return lambda rows: monkeypatch.setattr(trial, "max_rows", lambda *_: rows)
 
 
 def many(running: Running, gate: Gate, requests: Sequence[bytes]) -> list[Reply]:
@@ -395,6 +390,27 @@ def test_a_run_goes_on_in_the_loop_where_nobody_else_would_wait_for_it(
         assert (not model.ran[-1].startswith(POOL)) is in_the_loop
         for client in clients:
             client.close()
+
+
+def test_a_request_that_is_read_in_the_pool_counts_once_for_its_caller(gate: Gate) -> None:
+    entry = served(FakeModel(1, gate))
+    with serving(table_of(entry), threads=1) as running, running.connect() as client:
+        client.sendall(binary(1.0))  # nothing is known of the model yet: the pool runs it
+        gate.wait_for_run()
+        with running.connect() as other:
+            other.sendall(compressed(2.0))
+            threading.Thread(target=open_when_queued, args=(running, gate)).start()
+            (reply,) = read_replies(other)
+            assert reply.json["outputs"][0]["data"] == [3.0]
+        assert running.server.extensions.lanes.alone == 1
+        assert values(read_replies(client)[0]) == [2.0]
+
+
+def compressed(x: float) -> bytes:
+    tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": [x]}
+    body = gzip.compress(json.dumps({"inputs": [tensor]}).encode())
+    head = f"POST /v2/models/m/infer HTTP/1.1\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}Content-Encoding: gzip\r\n\r\n".encode() + body
 
 
 def test_a_deadline_keeps_a_run_out_of_the_loop() -> None:

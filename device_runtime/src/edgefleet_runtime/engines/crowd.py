@@ -18,7 +18,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from edgefleet.errors import InferenceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -91,9 +93,10 @@ class Crowd:
                     self._ran()
 
     def close(self) -> None:
-        """Let go of both sessions; runs that go on end on them."""
+        """Let go of both sessions; runs that go on end on them, further ones raise."""
         with self._lock:
             self._undecided, self._second, self._trial = False, None, None
+            self._first = _closed
 
     def _look(self, *, meets: bool) -> None:
         """Open the second session once runs meet all the time."""
@@ -131,6 +134,10 @@ class Crowd:
         )
         if not worth:
             self._second = None
+
+
+def _closed(*_: object) -> NoReturn:
+    raise InferenceError("the model is closed")
 
 
 class Trial:

@@ -76,10 +76,15 @@ class Lane:
         run_us = self.served.recent_p50_us
         return run_us is not None and run_us < INLINE_RUN_US
 
-    def submit(self, ticket: Ticket[A]) -> Pending[A] | A:
-        """Answer a request that has been read, take it in, or refuse it."""
+    def submit(self, ticket: Ticket[A], *, heard: bool = False) -> Pending[A] | A:
+        """Answer a request that has been read, take it in, or refuse it.
+
+        Args:
+            ticket: the request.
+            heard: whether it counts already among what its caller asked.
+        """
         queue, door = self._queue, self._door
-        if ticket.origin is None or ticket.origin != door.origin:
+        if not heard and (ticket.origin is None or ticket.origin != door.origin):
             door.origin, door.alone = ticket.origin, 0
         run_us = self.served.recent_p50_us
         inline = run_us is not None and run_us < INLINE_RUN_US and ticket.bytes <= INLINE_BODY_BYTES
@@ -87,7 +92,7 @@ class Lane:
             if self._direct and not queue and ticket.deadline_us is None:
                 self._direct -= 1
                 return self._at_once(ticket)
-        elif self._has_one_caller(ticket):
+        elif self._has_one_caller(ticket, heard=heard):
             return self._at_once(ticket)
         refused = queue.offer(ticket) if ticket.deadline_us is None else self._offer(ticket)
         if refused is Refused.FULL and inline:
@@ -111,10 +116,10 @@ class Lane:
             self._learn(ticket)
         return answer
 
-    def _has_one_caller(self, ticket: Ticket[Any]) -> bool:
+    def _has_one_caller(self, ticket: Ticket[Any], *, heard: bool = False) -> bool:
         """Whether a run that isn't short may go on here, because nobody else would wait for it."""
         run_us, door = self.served.recent_p50_us, self._door
-        door.alone += 1
+        door.alone += not heard
         return (
             door.alone > ALONE
             and run_us is not None
@@ -228,7 +233,7 @@ class Lane:
         error = _stopping() if future.cancelled() else future.exception()
         if isinstance(error, Exception):
             ticket.deliver(self.refuse(ticket, error))
-        elif (outcome := self.submit(ticket)) is not ticket:
+        elif (outcome := self.submit(ticket, heard=True)) is not ticket:
             ticket.deliver(outcome)
 
     def _deliver(self, batch: list[Ticket[Any]], answers: list[Any]) -> None:

@@ -123,13 +123,14 @@ class Plan(ABC, Generic[A]):
         writer: makes the answer.
 
     Attributes:
+        columns: name, dtype and shape of a row of each input.
         key: equal for plans whose requests may run together.
         rows: length of the first dimension, which all inputs share; 0 where they don't.
         priority: lower goes first.
         timeout_us: how long the answer is of use; None for ever.
     """
 
-    __slots__ = ("id", "key", "priority", "rows", "timeout_us", "wanted", "writer")
+    __slots__ = ("columns", "id", "key", "priority", "rows", "timeout_us", "wanted", "writer")
 
     def __init__(
         self,
@@ -146,10 +147,8 @@ class Plan(ABC, Generic[A]):
         self.priority, self.timeout_us = urgency(parameters)
         firsts = {shape[0] if shape else 0 for _, _, shape in inputs}
         self.rows = firsts.pop() if len(firsts) == 1 else 0
-        self.key: Hashable = (
-            wanted,
-            tuple((name, dtype, shape[1:]) for name, dtype, shape in inputs),
-        )
+        self.columns = tuple((name, dtype, shape[1:]) for name, dtype, shape in inputs)
+        self.key: Hashable = (wanted, self.columns)
 
     @abstractmethod
     def arrays(self, data: bytes) -> dict[str, NDArray[Any]]:

@@ -17,18 +17,18 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from edgefleet.errors import InvalidInputError
 from edgefleet.protocol.inference import (
-    BINARY,
     HEADER_LENGTH,
-    JSON,
-    Encoded,
     decode_request,
     encode_response,
 )
 from edgefleet.protocol.inference_header import split_request
 from edgefleet.protocol.tensors import dtype_of, to_bytes
-from edgefleet_runtime.serve.extensions.wire import MARK
+from edgefleet_runtime.serve.extensions.region_plan import RegionPlan, region_plan_of
+from edgefleet_runtime.serve.extensions.wire import MARK, response_of
 from edgefleet_runtime.serve.failures import failed
 from edgefleet_runtime.serve.lane import INLINE_BODY_BYTES
 from edgefleet_runtime.serve.messages import Pending, Prepared, Response, Template, decompressed
@@ -70,7 +70,7 @@ class Memo:
     Attributes:
         name: of the model.
         version: likewise; None for whichever is served.
-        header_length: of the JSON header.
+        header_length: of the JSON header; None where that is all of the body.
         plans: those of the model that the last one asked; None before it.
         header: its JSON header.
         plan: how it lay.
@@ -78,13 +78,13 @@ class Memo:
 
     __slots__ = ("header", "header_length", "name", "plan", "plans", "version")
 
-    plan: RestPlan
+    plan: RestPlan | RegionPlan
 
-    def __init__(self, name: str, version: str | None, header_length: int) -> None:
+    def __init__(self, name: str, version: str | None, header_length: int | None) -> None:
         self.name = name
         self.version = version
         self.header_length = header_length
-        self.plans: Mapping[bytes, RestPlan] | None = None
+        self.plans: Mapping[bytes, RestPlan | RegionPlan] | None = None
         self.header = b""
 
 
@@ -93,9 +93,12 @@ class RestPlan(SlicedPlan[Any]):
 
     Attributes:
         body_bytes: of the whole body.
+        memory: None; none of them lies in shared memory.
     """
 
     __slots__ = ("body_bytes",)
+
+    memory = None
 
     def __init__(self, asked: InferRequest, body: bytes, header_length: int) -> None:
         header, _ = split_request(body, header_length)
@@ -111,7 +114,7 @@ class RestPlan(SlicedPlan[Any]):
             wanted=tuple(asked.outputs or ()) or None,
             request_id=asked.id,
             parameters=asked.parameters,
-            writer=_Prepares(asked),
+            writer=_Prepares(msgspec.structs.replace(asked, inputs={})),
         )
 
 
@@ -126,7 +129,7 @@ class RestRequests:
         self.extensions = extensions
         self._table = extensions.table
         self._lanes = extensions.lanes
-        self._plans: dict[ServedModel, dict[bytes, RestPlan]] = {}
+        self._plans: dict[ServedModel, dict[bytes, RestPlan | RegionPlan]] = {}
 
     def known(self, request: Request, memo: Memo) -> Pending[Answer] | Answer | None:
         """Take in a request that is like one answered before; None when it isn't like any.
@@ -151,6 +154,10 @@ class RestRequests:
         if plan.body_bytes != len(body):
             return None
         ticket = RestTicket(self, request, body, began)
+        if plan.memory is not None:
+            if plan.memory.uses_gpu:  # it may be a GPU's region now
+                return None
+            ticket.bytes = plan.bytes
         ticket.name, ticket.version = memo.name, memo.version
         ticket.origin = request.origin
         if request.head is None and b"traceparent" in request.headers:  # known heads have none
@@ -175,7 +182,8 @@ class RestRequests:
         except InvalidInputError as error:
             return self._lanes.lane(served).refuse(ticket, error)
         plain = b"content-encoding" not in headers
-        if plain and header_length is not None and b"accept-encoding" not in headers:
+        repeats = header_length is not None or (len(body) <= MAX_HEADER_BYTES and MARK in body)
+        if plain and repeats and b"accept-encoding" not in headers:
             memo = Memo(name, version, header_length)
             answer = self.known(request, memo)
             if request.head is not None:
@@ -188,19 +196,31 @@ class RestRequests:
         return self._lanes.take(ticket, served, light=light)
 
     def learn(
-        self, asked: InferRequest, body: bytes, header_length: int, served: ServedModel
+        self,
+        asked: InferRequest,
+        body: bytes,
+        header_length: int | None,
+        wire: Wire | None,
+        served: ServedModel,
     ) -> None:
         """Remember where the tensors of a request were that was answered.
 
         Args:
             asked: the request, decoded.
             body: what it was decoded from.
-            header_length: of its JSON header.
+            header_length: of its JSON header; None where that is all of the body.
+            wire: what decoded it, where it uses an extension.
             served: what answered it.
         """
-        if header_length > MAX_HEADER_BYTES:
+        header = body[:header_length]
+        if len(header) > MAX_HEADER_BYTES:
             return
-        plan = plan_of(asked, body, header_length, served.model.interface)
+        interface = served.model.interface
+        plan: RestPlan | RegionPlan | None = None
+        if wire is not None:
+            plan = region_plan_of(asked, wire, body, header_length, interface)
+        elif header_length is not None:
+            plan = plan_of(asked, body, header_length, interface)
         if plan is None:
             return
         plans = self._plans.get(served)
@@ -210,7 +230,7 @@ class RestRequests:
         if len(plans) >= MAX_PLANS:
             plans.clear()
         self._lanes.intern(plan)
-        plans[body[:header_length]] = plan
+        plans[header] = plan
 
 
 class RestTicket(Ticket["Answer"]):
@@ -236,8 +256,10 @@ class RestTicket(Ticket["Answer"]):
         interface = served.model.interface
         wire = extensions.wire_for(self.source, body, length, interface)
         asked = (wire.decode if wire else decode_request)(body, length)
-        if length is not None and encoding is None and wire is None:
-            self.lesson = partial(self.front.learn, asked, body, length)
+        if encoding is None and (length if wire is None else length != 0):
+            self.lesson = partial(self.front.learn, asked, body, length, wire)
+        if wire is not None or encoding is not None:  # they take more than the body
+            self.bytes = max(self.bytes, sum(tensor.nbytes for tensor in asked.inputs.values()))
         made = ReadPlan if wire is None else wire.planned
         return made(
             asked.inputs,
@@ -260,8 +282,8 @@ class _Encodes(Writer["Answer"]):
     def answer(self, served: ServedModel, outputs: Arrays) -> Answer:
         name, version, asked, wire = served.name, served.version, self._asked, self._wire
         if wire is None:
-            return _response(encode_response(name, version, outputs, request=asked))
-        return wire.finish(_response(wire.encode(name, version, outputs, asked)))
+            return response_of(encode_response(name, version, outputs, request=asked))
+        return wire.finish(response_of(wire.encode(name, version, outputs, asked)))
 
 
 class _Prepares(Writer["Answer"]):
@@ -270,7 +292,7 @@ class _Prepares(Writer["Answer"]):
     __slots__ = ("_asked", "_templates")
 
     def __init__(self, asked: InferRequest) -> None:
-        self._asked = asked
+        self._asked = asked  # without inputs: they would keep a whole body
         self._templates: dict[Hashable, Template] = {}
 
     def answer(self, served: ServedModel, outputs: Arrays) -> Answer:
@@ -312,7 +334,7 @@ class _Prepares(Writer["Answer"]):
         if template is None:
             asked = self._asked
             encoded = encode_response(served.name, served.version, outputs, request=asked)
-            like = _response(encoded)
+            like = response_of(encoded)
             like.body = encoded.parts[:1]
             template = Template(like, sum(map(len, encoded.parts[1:])))
             if len(self._templates) >= MAX_TEMPLATES:
@@ -362,10 +384,3 @@ def header_length_of(headers: Mapping[bytes, bytes]) -> int | None:
         msg = f"{HEADER_LENGTH} is no whole number: {given[:40].decode('latin-1')!r}"
         raise InvalidInputError(msg)
     return int(given)
-
-
-def _response(encoded: Encoded) -> Response:
-    if encoded.header_length is None:
-        return Response(200, encoded.parts, content_type=JSON)
-    told = ((HEADER_LENGTH, str(encoded.header_length)),)
-    return Response(200, encoded.parts, content_type=BINARY, headers=told)

@@ -171,15 +171,14 @@ class Runner:
 
 def _joined(batch: Tickets, total: int) -> dict[str, NDArray[Any]]:
     """The inputs of all, one behind the other."""
-    first = batch[0].plan.arrays(batch[0].data)
     inputs: dict[str, NDArray[Any]] = {}
-    for index, (name, like) in enumerate(first.items()):
-        if like.dtype.hasobject:
+    for index, (name, dtype, row) in enumerate(batch[0].plan.columns):
+        if dtype.hasobject:
             inputs[name] = np.concatenate([t.plan.arrays(t.data)[name] for t in batch])
             continue
         parts: list[Any] = [ticket.plan.raw(ticket.data, index) for ticket in batch]
-        whole = np.frombuffer(b"".join(parts), like.dtype)
-        inputs[name] = whole.reshape(total, *like.shape[1:])
+        whole = np.frombuffer(b"".join(parts), dtype)
+        inputs[name] = whole.reshape(total, *row)
     return inputs
 
 

@@ -20,7 +20,7 @@ import stat
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -34,6 +34,8 @@ from edgefleet.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
 FOLDER = Path("/dev/shm")  # noqa: S108 - where Linux keeps the objects of shm_open(3)
 MAX_REGIONS = 1024
@@ -133,14 +135,21 @@ class SystemRegions:
         """
         import numpy as np  # noqa: PLC0415 - see edgefleet.protocol.tensors
 
-        # A bytearray would be filled with zeros first, which takes half as long as the copy.
-        data = np.empty(self._checked(name, offset, byte_size, byte_size), np.uint8)
         with self._lock:
-            region, descriptor = self._entry(name)
-            read = os.preadv(descriptor, [data.data], region.offset + offset)
-        if read != byte_size:
-            raise _cut(name)
+            self._checked(name, offset, byte_size, byte_size)
+        # A bytearray would be filled with zeros first, which takes half as long as the copy.
+        data = np.empty(byte_size, np.uint8)
+        self.fill(name, offset, data)
         return data.data.toreadonly()
+
+    def fill(self, name: str, offset: int, array: NDArray[Any]) -> None:
+        """Copy bytes of a region into an array that lies in one piece; errors as of `read`."""
+        size = array.nbytes
+        with self._lock:
+            region, descriptor = self._checked(name, offset, size, size)
+            read = os.preadv(descriptor, [array], region.offset + offset)  # type: ignore[list-item]  # it has the buffer interface
+        if read != size:
+            raise _cut(name)
 
     def write(self, name: str, offset: int, byte_size: int, data: bytes | memoryview) -> None:
         """Put data where a client wants it.
@@ -148,13 +157,12 @@ class SystemRegions:
         Raises:
             InvalidInputError: as `read`, or the data needs more than ``byte_size`` bytes.
         """
-        self._checked(name, offset, byte_size, len(data))
-        if len(data) > byte_size:
-            raise InvalidInputError(
-                f"{len(data)} bytes don't fit the {byte_size} given of region {name!r}"
-            )
         with self._lock:
-            region, descriptor = self._entry(name)
+            region, descriptor = self._checked(name, offset, byte_size, len(data))
+            if len(data) > byte_size:
+                raise InvalidInputError(
+                    f"{len(data)} bytes don't fit the {byte_size} given of region {name!r}"
+                )
             _check_inside(region, descriptor)  # a write beyond its end would make the object grow
             if os.pwritev(descriptor, [data], region.offset + offset) != len(data):
                 raise _cut(name)
@@ -163,9 +171,12 @@ class SystemRegions:
         """Forget all regions."""
         self.unregister()
 
-    def _checked(self, name: str, offset: int, byte_size: int, moved: int) -> int:
-        with self._lock:
-            region, _ = self._entry(name)
+    def _checked(self, name: str, offset: int, byte_size: int, moved: int) -> tuple[Region, int]:
+        """The region with these bytes, and its object; called with the lock."""
+        entry = self._open.get(name)
+        if entry is None:
+            raise _unknown(name)
+        region, _ = entry
         if offset < 0 or byte_size < 0 or offset + byte_size > region.byte_size:
             raise InvalidInputError(
                 f"bytes {offset} to {offset + byte_size} are not inside region {name!r}, "
@@ -173,12 +184,6 @@ class SystemRegions:
             )
         if moved > self._max_bytes:
             raise LimitExceededError(f"a tensor may have {self._max_bytes} bytes, not {moved}")
-        return byte_size
-
-    def _entry(self, name: str) -> tuple[Region, int]:
-        entry = self._open.get(name)
-        if entry is None:
-            raise _unknown(name)
         return entry
 
     def _opened(self, region: Region) -> int:

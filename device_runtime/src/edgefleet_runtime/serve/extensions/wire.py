@@ -14,6 +14,9 @@ import msgspec
 
 from edgefleet.errors import InvalidInputError
 from edgefleet.protocol.inference import (
+    BINARY,
+    HEADER_LENGTH,
+    JSON,
     Encoded,
     InferRequest,
     encode_response,
@@ -28,6 +31,7 @@ from edgefleet_runtime.serve.extensions.placement import (
     put,
     take,
 )
+from edgefleet_runtime.serve.messages import Response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +40,6 @@ if TYPE_CHECKING:
 
     from edgefleet.protocol.bundle import Interface
     from edgefleet_runtime.serve.extensions.memory import SharedMemory
-    from edgefleet_runtime.serve.messages import Response
     from edgefleet_runtime.serve.plan import ReadPlan
 
 _COMPRESSED_ABOVE = 1024  # bytes; below, a packet more or less decides, and that costs nothing here
@@ -57,6 +60,14 @@ def coding_of(accepted: bytes | None) -> str | None:
     return name if name in _WINDOWS else None
 
 
+def response_of(encoded: Encoded) -> Response:
+    """The answer with this body."""
+    if encoded.header_length is None:
+        return Response(200, encoded.parts, content_type=JSON)
+    told = ((HEADER_LENGTH, str(encoded.header_length)),)
+    return Response(200, encoded.parts, content_type=BINARY, headers=told)
+
+
 class Wire:
     """Decodes one request and encodes its answer.
 
@@ -64,15 +75,18 @@ class Wire:
         interface: of the model that is asked.
         regions: shared memory; None where that is off.
         coding: ``gzip`` or ``deflate`` for the answer; None for neither.
+
+    Attributes:
+        placed: outputs that go to shared memory; known once the body is decoded.
     """
 
     def __init__(
         self, *, interface: Interface, regions: SharedMemory | None, coding: str | None
     ) -> None:
         self._interface = interface
-        self._regions = regions
-        self._coding = coding
-        self._placed: dict[str, Placement] = {}  # outputs that go to shared memory
+        self.regions = regions
+        self.coding = coding
+        self.placed: dict[str, Placement] = {}
 
     def decode(self, body: bytes | memoryview, header_length: int | None) -> InferRequest:
         """Read the body; errors as of `edgefleet.protocol.inference.decode_request`."""
@@ -92,7 +106,7 @@ class Wire:
                 )
             placed = self._placement(wanted.parameters, where)
             if placed is not None:
-                self._placed[wanted.name] = placed
+                self.placed[wanted.name] = placed
             given = flag(wanted.parameters, "binary_data", default=binary, where=where)
             outputs[wanted.name] = given
         return InferRequest(
@@ -105,13 +119,13 @@ class Wire:
 
     def planned(self, inputs: Mapping[str, Any], **more: Any) -> ReadPlan[Any]:  # noqa: ANN401 - Plan's
         """The plan of the request that was decoded, wherever its tensors lie."""
-        return planned(inputs, self._placed, self._regions, **more)
+        return planned(inputs, self.placed, self.regions, **more)
 
     def encode(
         self, name: str, version: str, outputs: Mapping[str, NDArray[Any]], asked: InferRequest
     ) -> Encoded:
         """The answer's body, after what goes to shared memory has been laid there."""
-        if not self._placed or self._regions is None:
+        if not self.placed or self.regions is None:
             return encode_response(name, version, outputs, request=asked)
         tensors: list[dict[str, Any]] = []
         raw: list[bytes | memoryview] = []
@@ -121,8 +135,8 @@ class Wire:
                 "datatype": datatype_of(array.dtype),
                 "shape": array.shape,
             }
-            if (placement := self._placed.get(key)) is not None:
-                described["parameters"] = put(self._regions, placement, array, name=key)
+            if (placement := self.placed.get(key)) is not None:
+                described["parameters"] = put(self.regions, placement, array, name=key)
             elif asked.sends_binary(key):
                 data = to_bytes(array, name=key)
                 described["parameters"] = {"binary_data_size": len(data)}
@@ -138,12 +152,12 @@ class Wire:
 
     def finish(self, response: Response) -> Response:
         """Compress the answer if it asked for that and is worth it."""
-        if self._coding is None or sum(map(len, response.body)) <= _COMPRESSED_ABOVE:
+        if self.coding is None or sum(map(len, response.body)) <= _COMPRESSED_ABOVE:
             return response
-        deflater = zlib.compressobj(_LEVEL, wbits=_WINDOWS[self._coding])
+        deflater = zlib.compressobj(_LEVEL, wbits=_WINDOWS[self.coding])
         packed = [deflater.compress(part) for part in response.body]
         response.body = (b"".join((*packed, deflater.flush())),)
-        response.headers = (*response.headers, ("Content-Encoding", self._coding))
+        response.headers = (*response.headers, ("Content-Encoding", self.coding))
         return response
 
     def _raw(self, body: memoryview) -> InferRequest:
@@ -184,7 +198,7 @@ class Wire:
         for tensor in header.inputs:
             where = f"input {tensor.name!r}"
             placed = self._placement(tensor.parameters, where)
-            if placed is None or self._regions is None:
+            if placed is None or self.regions is None:
                 rest.append(tensor)
                 continue
             if memoryview(tensor.data) or "binary_data_size" in tensor.parameters:
@@ -193,7 +207,7 @@ class Wire:
                 raise InvalidInputError(f"{where} is given twice")
             shape = tensor.shape
             found[tensor.name] = take(
-                self._regions, placed, tensor.datatype, shape, name=tensor.name
+                self.regions, placed, tensor.datatype, shape, name=tensor.name
             )
         plain = arrays(rest, data, "input")
         if twice := found.keys() & plain.keys():
@@ -202,7 +216,7 @@ class Wire:
 
     def _placement(self, parameters: Mapping[str, Any], where: str) -> Placement | None:
         placed = placement_of(parameters, where)
-        if placed is not None and self._regions is None:
+        if placed is not None and self.regions is None:
             raise InvalidInputError(
                 f"{where} is in shared memory, which is off here",
                 cure="serve on loopback or a Unix socket of a Linux machine, or send plain tensors",

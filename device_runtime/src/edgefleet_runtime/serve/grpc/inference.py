@@ -78,6 +78,7 @@ class GrpcTicket(Ticket[Reply]):
         if request is None:  # it followed a plan, and its model has gone
             request = self.source = parse(pb.ModelInferRequest, self.data)
         inputs = inputs_of(request, memory)
+        self.bytes = max(self.bytes, sum(tensor.nbytes for tensor in inputs.values()))
         places = outputs_of(request)
         placed = places is not None and any(places.values())
         self.lesson = partial(self.front.learn, self.data, request)
