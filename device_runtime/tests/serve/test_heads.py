@@ -33,6 +33,17 @@ def test_a_request_with_a_head_that_came_before_is_known_whole() -> None:
     assert held.bytes == 6
 
 
+def test_heads_that_alternate_are_told_apart() -> None:
+    held = Held()
+    for path in ("/a", "/b"):
+        reader(held).feed(request(line=f"POST {path} HTTP/1.1"))
+    for _ in range(2):
+        for path in (b"/a", b"/a", b"/b"):
+            again = reader(held).whole(request(b"xyz", line=f"POST {path.decode()} HTTP/1.1"))
+            assert again is not None
+            assert (again.target, again.body) == (path, b"xyz")
+
+
 @pytest.mark.parametrize("data", [request()[:-1], request() + b"P", request(b"abcd"), b"", b"POST"])
 def test_more_or_less_than_one_request_is_left_to_the_parser(data: bytes) -> None:
     known = reader()

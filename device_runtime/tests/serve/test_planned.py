@@ -149,6 +149,21 @@ def test_what_queues_while_the_model_runs_runs_together(gate: Gate, together: To
     assert (entry.inferences, entry.executions) == (11, 7)
 
 
+def test_requests_of_several_rows_get_their_own_when_they_run_together(
+    gate: Gate, together: Together
+) -> None:
+    together(8)
+    model = Rows()
+    table, entry = slow(model)
+    with serving(table, threads=1) as running:
+        learn(running, entry)
+        model.runs.clear()
+        model.during = gate
+        replies = many(running, gate, [binary(n, n + 0.5) for n in range(4)])
+    assert [values(reply) for reply in replies] == [[n + 1.0, n + 1.5] for n in range(4)]
+    assert model.runs == [1, 8]
+
+
 def test_one_clients_data_spoils_only_its_own_answer(gate: Gate, together: Together) -> None:
     together(8)
     model = Rows()

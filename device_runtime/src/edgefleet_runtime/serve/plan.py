@@ -111,6 +111,11 @@ class Writer(ABC, Generic[A]):
         """The answer with these rows of a batch; errors as of `answer`."""
         return self.answer(served, joined.rows(start, stop))
 
+    def parts(self, served: ServedModel, joined: Joined, rows: int, count: int) -> list[A]:
+        """The first ``count`` answers of a batch, of so many rows each; errors as of `answer`."""
+        starts = range(0, rows * count, rows)
+        return [self.part(served, joined, start, start + rows) for start in starts]
+
 
 class Plan(ABC, Generic[A]):
     """What one request asks for, or many alike.

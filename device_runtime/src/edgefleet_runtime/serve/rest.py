@@ -35,6 +35,7 @@ from edgefleet_runtime.serve.messages import Pending, Prepared, Response, Templa
 from edgefleet_runtime.serve.plan import (
     HEEDED,
     NO_FIXED_BYTES,
+    Column,
     Joined,
     Plan,
     ReadPlan,
@@ -308,19 +309,35 @@ class _Prepares(Writer["Answer"]):
         columns = joined.columns
         if columns is None:
             return super().part(served, joined, start, stop)
-        rows = stop - start
-        if joined.writer is self and joined.each == rows:
-            template: Template = joined.head
-        else:
-            shapes = tuple((rows, *column.row) for column in columns)
-            key = shapes[0] if len(shapes) == 1 else shapes
-            template = self._template(served, key, joined.rows(start, stop))
-            joined.writer, joined.each, joined.head = self, rows, template
+        template = self._template_of(served, joined, columns, start, stop)
         if len(columns) == 1:
             _, data, size = columns[0]
             return Prepared(template, data[start * size : stop * size])
         pieces = [data[start * size : stop * size] for _, data, size in columns]
         return Prepared(template, b"".join(pieces))
+
+    def parts(self, served: ServedModel, joined: Joined, rows: int, count: int) -> list[Answer]:
+        columns = joined.columns
+        if columns is None or len(columns) != 1:
+            return super().parts(served, joined, rows, count)
+        template = self._template_of(served, joined, columns, 0, rows)
+        _, data, size = columns[0]
+        size *= rows
+        return [Prepared(template, data[at : at + size]) for at in range(0, count * size, size)]
+
+    def _template_of(
+        self, served: ServedModel, joined: Joined, columns: list[Column], start: int, stop: int
+    ) -> Template:
+        """The answer with these rows up to its data."""
+        rows = stop - start
+        if joined.writer is self and joined.each == rows:
+            known: Template = joined.head
+            return known
+        shapes = tuple((rows, *column.row) for column in columns)
+        key = shapes[0] if len(shapes) == 1 else shapes
+        template = self._template(served, key, joined.rows(start, stop))
+        joined.writer, joined.each, joined.head = self, rows, template
+        return template
 
     def _template(self, served: ServedModel, shapes: Hashable, outputs: Arrays) -> Template:
         """The answer up to its data.

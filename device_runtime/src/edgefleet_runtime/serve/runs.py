@@ -116,19 +116,11 @@ class Runner:
         except ValueError:
             self.apart = False
             raise
-        answers: list[Any] = []
-        at, whole = 0, True
-        for ticket in batch:
-            stop = at + ticket.rows
-            try:
-                answer = ticket.plan.writer.part(served, joined, at, stop)
-                ticket.ok = True
-                if ticket.trace is not None:
-                    answer = ticket.traced(answer)
-            except Exception as error:  # noqa: BLE001 - the others' answers are good
-                answer, whole = _failed(served, ticket, error), False
-            answers.append(answer)
-            at = stop
+        answers = _alike(served, batch, joined)
+        whole = answers is not None
+        if answers is None:
+            answers = _parted(served, batch, joined)
+            whole = all(ticket.ok for ticket in batch)
         if self._table.observers or served.watchers:
             self._tell(batch, answers, inputs, joined, run_us)
         good = batch if whole else [ticket for ticket in batch if ticket.ok]
@@ -180,6 +172,40 @@ def _joined(batch: Tickets, total: int) -> dict[str, NDArray[Any]]:
         whole = np.frombuffer(b"".join(parts), dtype)
         inputs[name] = whole.reshape(total, *row)
     return inputs
+
+
+def _alike(served: ServedModel, batch: Tickets, joined: Joined) -> list[Any] | None:
+    """The answers to requests that follow one plan; None where they don't, or one can't be made."""
+    plan = batch[0].plan
+    for ticket in batch:
+        if ticket.plan is not plan or ticket.trace is not None:
+            return None
+    try:
+        answers = plan.writer.parts(served, joined, plan.rows, len(batch))
+    except Exception as error:  # noqa: BLE001 - each gets its own
+        _log.debug("answers of %d requests aren't written together: %s", len(batch), error)
+        return None
+    for ticket in batch:
+        ticket.ok = True
+    return answers
+
+
+def _parted(served: ServedModel, batch: Tickets, joined: Joined) -> list[Any]:
+    """The answers, each made by itself."""
+    answers: list[Any] = []
+    at = 0
+    for ticket in batch:
+        stop = at + ticket.rows
+        try:
+            answer = ticket.plan.writer.part(served, joined, at, stop)
+            ticket.ok = True
+            if ticket.trace is not None:
+                answer = ticket.traced(answer)
+        except Exception as error:  # noqa: BLE001 - the others' answers are good
+            answer = _failed(served, ticket, error)
+        answers.append(answer)
+        at = stop
+    return answers
 
 
 def _failed(served: ServedModel, ticket: Ticket[Any], error: Exception) -> Any:  # noqa: ANN401 - an answer
