@@ -162,3 +162,37 @@ def test_a_read_that_ends_after_its_stream_is_the_last() -> None:
         assert call.reads == reads
 
     run(scene())
+
+
+class Leaving(Call):
+    """A call whose client goes while its first answer is written and the next one is there."""
+
+    def __init__(self, model: ServedModel) -> None:
+        super().__init__(sent=2)
+        self.written = 0
+        self.stream: asyncio.Task[None] | None = None
+        self._model = model
+
+    async def write(self, data: bytes) -> None:
+        self.written += 1
+        await super().write(data)
+        await asyncio.to_thread(eventually, lambda: counted(self._model) == 2)
+        await asyncio.wait_for(self.silent.wait(), WAIT_S)
+        for _ in range(10):  # until the second answer is delivered
+            await asyncio.to_thread(int)
+        assert self.stream is not None
+        asyncio.get_running_loop().call_soon(self.stream.cancel)
+
+
+def test_no_answer_is_written_once_the_loop_knows_that_the_client_has_gone() -> None:
+    async def scene() -> None:
+        model = served(FakeModel(1))
+        call = Leaving(model)
+        async with streaming(call, model) as stream:
+            call.stream = stream
+            with pytest.raises(asyncio.CancelledError):
+                await stream
+            call.over.set()
+        assert call.written == 1
+
+    run(scene())

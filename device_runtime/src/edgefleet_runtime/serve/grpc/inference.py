@@ -10,6 +10,8 @@ Rules kept here:
   still reads for it into memory that is gone (https://github.com/grpc/grpc/issues/43360). Nor does
   it begin to read once the stream is over, for its call is gone then. That is why streams aren't
   answered by a generator: grpc drops one of a cancelled call, and it learns of that too late.
+- grpc never frees an answer whose write fails, as it does once the client has gone. So the loop may
+  tell of that first; what is left are writes on their way at that moment.
 """
 
 from __future__ import annotations
@@ -155,6 +157,7 @@ class GrpcRequests:
         try:
             while (item := await begun.get()) is not None:
                 reply = await item.reply()
+                await asyncio.sleep(0)  # a call that has ended in the meantime is cancelled here
                 await context.write(_streamed(item.data, reply))
                 if reply.after is not None:
                     call_observer(reply.after)
