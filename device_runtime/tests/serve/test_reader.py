@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import tracemalloc
+from collections import deque
 from itertools import pairwise
 from typing import Any
 
@@ -59,6 +61,68 @@ def test_how_the_bytes_are_cut_makes_no_difference(cuts: list[int]) -> None:
     for start, end in pairwise(edges):
         read.feed(STREAM[start:end])
     assert told(read) == whole()
+
+
+LARGE = bytes(range(256)) * 1200  # of which the parser needn't see everything
+AROUND = (
+    b"POST /a HTTP/1.1\r\nConnection: keep-alive\r\nContent-Length: %d\r\n\r\n" % len(LARGE)
+    + LARGE
+    + b"POST /b HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(LARGE)
+    + LARGE
+    + STREAM
+)
+DIGEST = hashlib.sha256(LARGE).hexdigest()
+
+
+@given(st.lists(st.integers(0, len(AROUND)), max_size=12), st.integers(1, 1 << 18))
+def test_how_large_bodies_are_cut_makes_no_difference(cuts: list[int], most: int) -> None:
+    held = Held()
+    read = RequestReader(Limits(), held)
+    edges = sorted({0, *cuts, *range(0, len(AROUND), max(most, 1 << 10)), len(AROUND)})
+    for start, end in pairwise(edges):
+        read.feed(AROUND[start:end])
+    first, second, *others = told(read)
+    assert [hashlib.sha256(body).hexdigest() for body in (first[3], second[3])] == [DIGEST] * 2
+    assert (first[1], first[4:], second[1], second[4:]) == (
+        b"/a",
+        (True, False),
+        b"/b",
+        (False, True),
+    )
+    assert others == whole()
+    assert held.bytes == sum(len(request.body) for request in read.ready)
+
+
+@pytest.mark.parametrize("more", [b"Transfer-Encoding: chunked\r\n", b"Content-Length: 400000\r\n"])
+def test_a_large_body_with_two_lengths_is_refused(more: bytes) -> None:
+    read = RequestReader(Limits(), Held())
+    for data in (b"POST / HTTP/1.1\r\nContent-Length: 300000\r\n" + more + b"\r\n", LARGE, LARGE):
+        read.feed(data)
+    assert read.refusal is not None
+    assert (read.refusal.status, read.ready) == (400, deque())
+
+
+def test_what_is_left_of_a_large_body_counts_among_what_is_held() -> None:
+    held = Held()
+    read = RequestReader(Limits(max_held_bytes=200_000), held)
+    read.feed(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(LARGE))
+    for start in range(0, len(LARGE), 50_000):
+        read.feed(LARGE[start : start + 50_000])
+    assert read.refusal is not None
+    assert read.refusal.status == 503
+    assert (read.phase, held.bytes) == (Phase.STOPPED, 0)
+
+
+def test_a_large_body_in_single_bytes_takes_no_more_memory_than_they_do() -> None:
+    read = RequestReader(Limits(), Held())
+    read.feed(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(LARGE))
+    tracemalloc.start()
+    try:
+        for value in LARGE[:100_000]:
+            read.feed(b"%c" % value)
+        assert tracemalloc.get_traced_memory()[0] < 200_000
+    finally:
+        tracemalloc.stop()
 
 
 @given(st.lists(st.binary(max_size=60) | st.sampled_from(STREAM.split(b"\r\n")), max_size=12))

@@ -5,6 +5,7 @@ Rules kept here:
 - What is kept of an unfinished request is capped: head, body, and all connections' bodies together;
   so is what frames a body (chunk extensions, trailers), and tiny chunks cost what they hold.
 - Trailers are read over: nothing here is defined to come in one (RFC 9110, 6.5.1).
+- What is left of a large body whose length is known doesn't pass the parser, which would copy it.
 - Any bytes at all give requests or one refusal, after which nothing further is read.
 """
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from edgefleet_runtime.serve.access import Admit
 
 _SMALL = 4096  # bytes; smaller pieces of a body are kept together: an object each costs too much
+_LARGE = 1 << 16  # bytes left of a body: fewer aren't worth a parser of their own
 _MAX_PIPELINED = 1024  # requests of one connection; a read may hold 14,000, at 15 times their bytes
 
 
@@ -79,6 +81,7 @@ class RequestReader:
         self._held = held
         self._admit = admit
         self._parser = httptools.HttpRequestParser(self)
+        self._left = 0  # bytes of the body that the parser needn't see
         self._came_on = False  # whether the bytes being fed began a request or brought body
         self._head_bytes = 0
         self._target = b""
@@ -105,30 +108,11 @@ class RequestReader:
         """Take in what arrived."""
         if self.phase is Phase.STOPPED:
             return
-        head_bytes = self._head_bytes + len(data)
-        ready = len(self.ready)
-        starts = self.phase is Phase.IDLE
-        if starts:
-            self._enter(Phase.HEAD)
-        self._came_on = False
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # The request asks to go on in another protocol. It is answered in this one, as RFC 9110
-            # (7.8) allows, and what follows it is not looked at.
-            if self.ready:
-                self.ready[-1].keep_alive = False
-            self._stop()
-        except httptools.HttpParserError as error:
-            self._stop(refusal(400, f"malformed HTTP: {error}"))
-        if starts and self.phase is Phase.IDLE and len(self.ready) == ready + 1 and not self._admit:
-            self._held.heads.learn(data, self.ready[-1])
-        if self.phase in {Phase.HEAD, Phase.BODY}:
-            # The parser keeps an incomplete header or trailer, so what was fed counts, not what it
-            # gave.
-            self._head_bytes = 0 if self._came_on else head_bytes
-            if self._head_bytes > self._limits.max_head_bytes:
-                self._stop(self._head_too_large())
+        rest = self._fill(data) if self._left else data
+        if rest:
+            self._parse(rest)
+            left = self._length() - self._body_bytes if self.phase is Phase.BODY else 0
+            self._left = left if left >= _LARGE else 0
 
     def drop(self) -> None:
         """Give up what hasn't been taken from here, because the connection is gone."""
@@ -185,6 +169,70 @@ class RequestReader:
     def on_body(self, body: bytes) -> None:
         self._came_on = True
         self._head_bytes = 0
+        self._keep(body)
+        if self._body_bytes > self._limits.max_body_bytes:
+            self._refuse(self._body_too_large())
+        if self._held.bytes > self._limits.max_held_bytes:
+            self._refuse(self._holds_too_much())
+
+    def on_message_complete(self) -> None:
+        if len(self.ready) >= _MAX_PIPELINED:
+            self._refuse(overloaded("too many requests wait on this connection", self._limits))
+        self._complete()
+
+    # --
+
+    def _parse(self, data: bytes) -> None:
+        head_bytes = self._head_bytes + len(data)
+        ready = len(self.ready)
+        starts = self.phase is Phase.IDLE
+        if starts:
+            self._enter(Phase.HEAD)
+        self._came_on = False
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # The request asks to go on in another protocol. It is answered in this one, as RFC 9110
+            # (7.8) allows, and what follows it is not looked at.
+            if self.ready:
+                self.ready[-1].keep_alive = False
+            self._stop()
+        except httptools.HttpParserError as error:
+            self._stop(refusal(400, f"malformed HTTP: {error}"))
+        if starts and self.phase is Phase.IDLE and len(self.ready) == ready + 1 and not self._admit:
+            self._held.heads.learn(data, self.ready[-1])
+        if self.phase in {Phase.HEAD, Phase.BODY}:
+            # The parser keeps an incomplete header or trailer, so what was fed counts, not what it
+            # gave.
+            self._head_bytes = 0 if self._came_on else head_bytes
+            if self._head_bytes > self._limits.max_head_bytes:
+                self._stop(self._head_too_large())
+
+    def _fill(self, data: bytes) -> bytes:
+        """Take in what the parser needn't see of a body; gives what comes behind it."""
+        size = self._left
+        piece = data if len(data) <= size else data[:size]
+        self._left = size - len(piece)
+        self._keep(piece)
+        if self._held.bytes > self._limits.max_held_bytes:
+            self._left = 0
+            self._stop(self._holds_too_much())
+            return b""
+        if not self._left:
+            self._complete()
+            self._parser = httptools.HttpRequestParser(self)  # the other one waits for the body
+        return data[size:]
+
+    def _length(self) -> int:
+        """Of the body, where that is known and nothing but the request's end comes behind it."""
+        headers = self._headers
+        if b"transfer-encoding" in headers or b"upgrade" in headers:
+            return 0
+        length = headers.get(b"content-length", b"")
+        # Where as many wait as may, the parser has to tell the end of this one.
+        return int(length) if length.isdigit() and len(self.ready) < _MAX_PIPELINED else 0
+
+    def _keep(self, body: bytes) -> None:
         parts = self._body
         if len(body) >= _SMALL:
             parts.append(body)
@@ -194,16 +242,10 @@ class RequestReader:
             parts.append(bytearray(body) if parts else body)
         self._body_bytes += len(body)
         self._held.bytes += len(body)
-        if self._body_bytes > self._limits.max_body_bytes:
-            self._refuse(self._body_too_large())
-        if self._held.bytes > self._limits.max_held_bytes:
-            self._refuse(overloaded("too many bytes of requests are held", self._limits))
 
-    def on_message_complete(self) -> None:
+    def _complete(self) -> None:
         parser = self._parser
         body = bytes(self._body[0]) if len(self._body) == 1 else b"".join(self._body)
-        if len(self.ready) >= _MAX_PIPELINED:
-            self._refuse(overloaded("too many requests wait on this connection", self._limits))
         self.ready.append(
             Request(
                 parser.get_method().decode("latin-1"),
@@ -218,8 +260,6 @@ class RequestReader:
         self._body_bytes = 0
         self.expects_continue = False
         self._enter(Phase.IDLE)
-
-    # --
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
@@ -244,6 +284,9 @@ class RequestReader:
         return refusal(
             431, f"the headers are over the limit of {self._limits.max_head_bytes} bytes"
         )
+
+    def _holds_too_much(self) -> Response:
+        return overloaded("too many bytes of requests are held", self._limits)
 
     def _body_too_large(self) -> Response:
         return refusal(413, f"the body is over the limit of {self._limits.max_body_bytes} bytes")
