@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +14,10 @@ import pytest
 from device_runtime.tests.serve import triton
 from device_runtime.tests.serve.test_planned import Rows, ask, learn, many, values
 from device_runtime.tests.serving import FakeModel, served, serving, table_of
+from edgefleet_runtime.serve import lane
 from edgefleet_runtime.serve.extensions.region_plan import RegionPlan
 from edgefleet_runtime.serve.extensions.shared_memory import Region, SystemRegions
+from edgefleet_runtime.serve.queueing import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -219,6 +222,24 @@ def test_requests_with_a_plan_run_together_and_fail_alone(gate: Gate, together: 
     assert [reply.status for reply in replies] == [200, 200, 500, 200]
     assert [values(replies[n]) for n in (0, 1, 3)] == [[2.0], [3.0], [5.0]]
     assert model.runs[:2] == [1, 4]
+
+
+def test_what_lies_in_regions_counts_for_the_bound_of_a_batch(
+    gate: Gate, together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together(8)
+    monkeypatch.setattr(lane, "Queue", partial(Queue, max_bytes=8))
+    model = Rows()
+    entry = served(model)
+    asked = [request(1, offset=16 * n, placed=False, binary=True) for n in range(4)]
+    with bench(entry, threads=1) as given:
+        given.learn(*asked)
+        learn(given.running, entry)
+        model.runs.clear()
+        model.during = gate
+        replies = many(given.running, gate, asked)
+    assert [reply.status for reply in replies] == [200] * 4
+    assert model.runs == [1, 2, 2]
 
 
 def test_a_swap_makes_plans_of_its_own(followed: list[RegionPlan]) -> None:
