@@ -28,9 +28,9 @@ import boto3
 from edgefleet.fleet import Fleet
 from edgefleet.interfaces.policy import Faster, RolloutPolicy, StopAfter
 from edgefleet.profile import Profile
+from edgefleet.testing.cloud.rules import Rate
 from edgefleet.testing.kit import samples
 from edgefleet_aws.cloud.rollout import Crowd
-from edgefleet_aws.cloud.rules import Rate
 from edgefleet_aws.mock import AwsMock
 
 POLICY = RolloutPolicy(

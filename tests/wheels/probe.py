@@ -32,13 +32,26 @@ MODULE_OF = {
 
 
 def modules_of_extras(distribution: importlib.metadata.Distribution) -> set[str]:
-    """Gives the top-level modules that only an extra of `distribution` brings."""
+    """Gives the top-level modules that only an extra of `distribution` brings.
+
+    What such an extra takes of another of our distributions' extras counts, too.
+    """
     names = set()
     for requirement in distribution.requires or []:
         if "extra ==" in requirement:
             name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
             names.add(MODULE_OF.get(name, name.replace("-", "_")))
+            if name.startswith("edgefleet") and "[" in requirement:
+                names |= modules_of_sibling(name)
     return names
+
+
+def modules_of_sibling(name: str) -> set[str]:
+    """Gives what extras of another of our distributions bring; nothing where it isn't here."""
+    try:
+        return modules_of_extras(importlib.metadata.distribution(name))
+    except importlib.metadata.PackageNotFoundError:
+        return set()
 
 
 def missing_module(error: BaseException | None) -> str | None:

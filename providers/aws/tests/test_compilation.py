@@ -6,10 +6,8 @@ import io
 import json
 import tarfile
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import boto3
 import numpy as np
@@ -32,18 +30,14 @@ from edgefleet.interfaces.training import RunState
 from edgefleet.optimization.adding import add_variant
 from edgefleet.optimization.packaging import bundle_from_onnx
 from edgefleet.protocol.target import BUILTIN, HardwareTarget, choose_variant
+from edgefleet.testing.cloud.rules import Rule
 from edgefleet_aws.clients import Clients
-from edgefleet_aws.cloud.calls import Call
 from edgefleet_aws.cloud.compilation import NOTE
-from edgefleet_aws.cloud.rules import Rule
 from edgefleet_aws.cloud.strictness import release
 from edgefleet_aws.mock import AwsMock
 from edgefleet_aws.permissions import OPERATOR
 from edgefleet_aws.settings import AwsSettings
 from edgefleet_aws.trainer import SageMakerTrainer
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication
 
 TIMEOUT_S = 120.0
 
@@ -170,25 +164,14 @@ def test_what_neo_cannot_compile_fails_with_its_reason(
         _ = run.file
 
 
-@dataclass
-class Held(Rule):
-    """Keeps a call waiting until the test lets it through."""
-
-    through: threading.Event = field(default_factory=threading.Event)
-
-    def answer(self, call: Call, start: StartResponse, app: WSGIApplication) -> Iterable[bytes]:
-        self.through.wait(TIMEOUT_S)
-        return app(call.environ, start)
-
-
 def test_a_compilation_that_is_stopped_is_cancelled(
     trainer: SageMakerTrainer, model: Callable[..., Path], cloud: AwsMock
 ) -> None:
-    reading = Held("s3.GetObject")
-    cloud.rules.add(reading)
+    through = threading.Event()
+    cloud.rules.add(Rule("s3.GetObject", hold=through))
     run = trainer.compile(job(model()))
     run.cancel()
-    reading.through.set()
+    through.set()
     with pytest.raises(CancelledError):
         run.wait(timeout_s=TIMEOUT_S)
     run.cancel()
@@ -233,10 +216,10 @@ def test_operators_are_told_the_calls_that_compiling_makes_and_no_more(
     cloud: AwsMock,
     called: Callable[[], set[str]],
 ) -> None:
-    reading = Held("s3.GetObject")
-    cloud.rules.add(reading)
+    through = threading.Event()
+    cloud.rules.add(Rule("s3.GetObject", hold=through))
     trainer.compile(job(model())).cancel()
-    reading.through.set()
+    through.set()
     assert trainer.compile(job(model())).wait(timeout_s=TIMEOUT_S).file.is_file()
     assert called() == set(OPERATOR["compiling"])
 

@@ -17,10 +17,10 @@ import pytest
 
 from edgefleet.errors import WaitTimeoutError
 from edgefleet.plugins.provider import Role
+from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit import models
 from edgefleet.testing.mock import MockSession, mock
 from edgefleet_aws.cloud.calls import Fault
-from edgefleet_aws.cloud.rules import Rule
 from edgefleet_aws.mock import AwsMock
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def test_a_role_alias_that_is_gone_is_reported_and_waited_for(
 def test_what_s3_refuses_is_reported_and_waited_for(
     cloud: AwsMock, deploy: Callable[[], Deployment], fault: Fault, words: str
 ) -> None:
-    cloud.rules.add(Rule("s3.GetObject", times=None, key=DEVICES, fault=fault))
+    cloud.rules.add(Rule("s3.GetObject", times=None, caller=DEVICES, fault=fault))
     deployment = deploy()
     waits(deployment, words, on=CLASSIC)
     cloud.rules.clear()
@@ -211,8 +211,8 @@ def test_what_s3_refuses_is_reported_and_waited_for(
 @pytest.mark.parametrize(
     "rule",
     [
-        Rule("s3.GetObject", times=2, key=DEVICES, fault=Fault("SlowDown", "Slow down.", 503)),
-        Rule("s3.GetObject", times=2, key=DEVICES, cut_answer_at=10),
+        Rule("s3.GetObject", times=2, caller=DEVICES, fault=Fault("SlowDown", "Slow down.", 503)),
+        Rule("s3.GetObject", times=2, caller=DEVICES, cut_answer_at=10),
     ],
     ids=["throttled", "cut off"],
 )
@@ -252,7 +252,7 @@ def test_the_runtime_ends_in_time_although_a_fetch_hangs(
     session: MockSession, cloud: AwsMock, deploy: Callable[[], Deployment]
 ) -> None:
     hold = threading.Event()
-    rule = Rule("s3.GetObject", key=DEVICES, hold=hold)
+    rule = Rule("s3.GetObject", caller=DEVICES, hold=hold)
     cloud.rules.add(rule)
     try:
         deployment = deploy()

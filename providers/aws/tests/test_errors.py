@@ -14,9 +14,9 @@ from edgefleet.errors import (
     ThrottledError,
     UnavailableError,
 )
+from edgefleet.testing.cloud.rules import Rule
 from edgefleet_aws.clients import Clients
 from edgefleet_aws.cloud.calls import Fault
-from edgefleet_aws.cloud.rules import Rule
 from edgefleet_aws.errors import translate
 from edgefleet_aws.mock import AwsMock
 from edgefleet_aws.registry import SageMakerRegistry

@@ -9,8 +9,8 @@ import pytest
 
 from edgefleet.errors import AccessDeniedError, ConfigurationError, ConflictError
 from edgefleet.interfaces.values import Action
+from edgefleet.testing.cloud.rules import Rule
 from edgefleet_aws.cloud.calls import Fault
-from edgefleet_aws.cloud.rules import Rule
 from edgefleet_aws.cloud.strictness import check_request, service_model
 from edgefleet_aws.deployer import GreengrassDeployer
 from edgefleet_aws.install import latest

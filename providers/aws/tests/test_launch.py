@@ -10,10 +10,10 @@ from edgefleet.errors import AccessDeniedError, AccessExpiredError, DeploymentFa
 from edgefleet.fleet import Fleet
 from edgefleet.interfaces.policy import RolloutPolicy
 from edgefleet.profile import Profile
+from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit import samples
-from edgefleet_aws.cloud.calls import Call, Fault
+from edgefleet_aws.cloud.calls import Fault
 from edgefleet_aws.cloud.rollout import Crowd
-from edgefleet_aws.cloud.rules import Rate, Rule, Rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,22 +159,6 @@ def test_groups_are_throttled_and_all_get_there(
     assert not launch.failed
     answered = answers(cloud, start)
     assert (answered.count("201"), answered.count("429")) == (6, 3)
-
-
-def test_the_mock_throttles_what_comes_too_often() -> None:
-    now = [0.0]
-    rules = Rules(clock=lambda: now[0])
-    rules.limit(Rate("s3.PutObject", per_second=2, burst=3))
-    call = Call("s3", "us-east-1", "PutObject", "/", {})
-
-    def allowed(times: int) -> int:
-        return sum(rules.take(call) is None for _ in range(times))
-
-    assert allowed(5) == 3
-    now[0] += 0.5
-    assert allowed(5) == 1
-    now[0] += 60
-    assert allowed(5) == 3
 
 
 def test_a_policy_goes_with_each_group(

@@ -15,9 +15,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.mock import mock
 from edgefleet_aws.clients import Clients
-from edgefleet_aws.cloud.rules import Rule
 from edgefleet_aws.cloud.strictness import (
     ModelError,
     check_answer,

@@ -16,17 +16,18 @@ from urllib.parse import urlsplit
 
 from edgefleet.errors import ConfigurationError, MissingExtraError
 from edgefleet.plugins.provider import Role
+from edgefleet.testing.cloud.keeping import Keeper
+from edgefleet.testing.cloud.rules import Rules
 from edgefleet.testing.mock import MockCloud
-from edgefleet_aws.cloud.keeping import Keeper
-from edgefleet_aws.cloud.rules import Rules
+from edgefleet_aws.cloud.calls import throttled
 from edgefleet_aws.settings import AwsSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from edgefleet.testing.cloud.keeping import Part
     from edgefleet_aws.cloud.fleet import DeviceFleet
-    from edgefleet_aws.cloud.keeping import Part
     from edgefleet_aws.cloud.stage import Stage
 
 REGION = "us-east-1"
@@ -63,7 +64,7 @@ class AwsMock(MockCloud):
     def __init__(self, state: Path) -> None:
         super().__init__(state)
         self.bucket = f"edgefleet-mock-{secrets.token_hex(4)}"
-        self.rules = Rules()
+        self.rules = Rules(throttled)
         self._keeper = Keeper(state / "cloud.json")
         self._stage: Stage | None = None
         self._fleet: DeviceFleet | None = None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 MAX_DOCUMENT_BYTES = 16 << 20
+_KEY = re.compile(r"Credential=([^/]+)")
 _CREDENTIAL = re.compile(r"Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/")
 # Signing name -> boto3's name of the service, where they differ.
 _SERVICES = {"execute-api": "iot", "iotdata": "iot-data", "greengrass": "greengrassv2"}
@@ -91,6 +92,17 @@ class Call:
         left = int(self.environ.get("CONTENT_LENGTH") or 0)
         while left > 0 and (data := self.environ["wsgi.input"].read(min(left, 1 << 16))):
             left -= len(data)
+
+
+def throttled() -> Fault:
+    """The answer to a call that comes too often."""
+    return Fault("ThrottlingException", "Rate exceeded", 429)
+
+
+def key_of(call: Call) -> str:
+    """The access key that a call is signed with; empty for one that isn't signed."""
+    signed = _KEY.search(str(call.environ.get("HTTP_AUTHORIZATION", "")))
+    return signed.group(1) if signed else ""
 
 
 def read_call(environ: WSGIEnvironment) -> Call:

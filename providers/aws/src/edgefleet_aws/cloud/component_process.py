@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
-import os
 import secrets
 import signal
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.protocol.files import write_whole
+from edgefleet.testing.cloud import process as children
 from edgefleet_aws.cloud import recipes
 from edgefleet_aws.cloud.recipes import RefusedError
 
@@ -88,7 +87,7 @@ class ComponentProcess:
             try:
                 code = await asyncio.wait_for(process.wait(), limit or INSTALL_S)
             except TimeoutError as error:
-                _signal(process, signal.SIGKILL)
+                children.send(process, signal.SIGKILL)
                 raise RefusedError(f"INSTALL_TIMEOUT: {self.name}") from error
             if code != 0:
                 self.state = "ERRORED"
@@ -128,52 +127,22 @@ class ComponentProcess:
             False when it didn't end when told to, and was killed.
         """
         process, self._process = self._process, None
-        if process is None or process.returncode is not None:
-            return True
-        _signal(process, signal.SIGKILL if cut else signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.wait(), STOP_S)
-        except TimeoutError:
-            _signal(process, signal.SIGKILL)
-            # It may have ended by itself, and this process have slept.
-            return await process.wait() != -signal.SIGKILL
-        return True
+        return process is None or await children.end(process, STOP_S, cut=cut)
 
     def log(self, last: int) -> list[str]:
         """The newest lines that it printed."""
-        return read_log(self._log, last)
+        return children.read_log(self._log, last)
 
     async def _shell(self, script: str) -> asyncio.subprocess.Process:
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as output:
-            # A recipe's script is shell by Greengrass's own definition.
-            return await asyncio.create_subprocess_exec(
-                "/bin/sh",
-                "-c",
-                script,
-                cwd=self._work,
-                env=self._environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        # A recipe's script is shell by Greengrass's own definition.
+        return await children.start(
+            ("/bin/sh", "-c", script),
+            folder=self._work,
+            environment=self._environment,
+            log=self._log,
+        )
 
 
 def log_file(root: Path, name: str) -> Path:
     """Where a component's output goes."""
     return root / "logs" / f"{name}.log"
-
-
-def read_log(path: Path, last: int) -> list[str]:
-    """The newest lines of a log; none where there is no log."""
-    try:
-        text = path.read_text(errors="replace")
-    except FileNotFoundError:
-        return []
-    return text.splitlines()[-last:]
-
-
-def _signal(process: asyncio.subprocess.Process, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)

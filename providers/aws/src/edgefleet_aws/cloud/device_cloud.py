@@ -183,6 +183,11 @@ class DeviceCloud:
             for received in receivers:
                 received(topic, payload)
 
+    def listens(self, topic: str) -> bool:
+        """Whether somebody subscribed to a topic: what is sent before is heard by nobody."""
+        with self._lock:
+            return any(matches(topic, wanted) for wanted, _ in self._receivers)
+
     def subscribe(self, thing: str, topic_filter: str, received: Received) -> Cancel:
         self._check(thing, "iot:Subscribe", f"topicfilter/{topic_filter}")
         entry = (topic_filter, received)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from contextlib import closing
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
     from edgefleet_aws.cloud.stage import Stage
     from edgefleet_aws.settings import AwsSettings
+
+
+LISTEN_S = 60.0  # after which a device that came back is left to itself
+POLL_S = 0.02
 
 
 class _Device(NamedTuple):
@@ -84,7 +89,10 @@ class DeviceFleet:
         deployer = GreengrassDeployer(self._clients(settings), settings, state=lambda: store)
         with closing(store), closing(deployer):
             deployer.enroll(name, group=group, labels=labels)
+        kept = name in self._devices
         self.power_on(name, labels)
+        if kept:
+            self._wait_until_it_listens(Names(settings), name)
 
     def power_on(self, name: str, hardware: Mapping[str, str]) -> None:
         """Give an enrolled device a nucleus, and wait until that has done what is wanted of it.
@@ -99,6 +107,18 @@ class DeviceFleet:
             self._place(name)
         if self.greengrass.site.nucleus(name).on:
             self.greengrass.site.settle(name)
+
+    def _wait_until_it_listens(self, names: Names, name: str) -> None:
+        """Wait for a device that came back to hear operators again, while its runtime is up.
+
+        IoT Core keeps no request for a device that doesn't listen: whoever sent one waits in vain.
+        """
+        nucleus, topic = self.greengrass.site.nucleus(name), names.invoke_topic(name)
+        deadline = time.monotonic() + LISTEN_S
+        while nucleus.process_id(names.runtime) and not self.greengrass.devices.listens(topic):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(POLL_S)
 
     def _place(self, name: str) -> None:
         kind, hardware, on = self._devices[name]

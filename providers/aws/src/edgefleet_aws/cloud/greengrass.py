@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from wsgiref.types import StartResponse
 
-    from edgefleet_aws.cloud.keeping import Part
+    from edgefleet.testing.cloud.keeping import Part
     from edgefleet_aws.cloud.server import Mount
 
 

@@ -8,14 +8,10 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.ht
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import tarfile
 import threading
@@ -24,13 +20,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from edgefleet.testing.cloud.child import Why, kept_environment, run_child
 from edgefleet_aws.cloud.job_log import JobLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-GRACE_S = 2.0  # between SIGTERM and SIGKILL; SageMaker gives 120 s
 MAX_REASON = 1024
 
 
@@ -50,7 +46,6 @@ class Job:
         self._ending = threading.Event()
         self._interrupted = threading.Event()
         self._begun = time.monotonic()
-        self._child: subprocess.Popen[bytes] | None = None
         self._facts: dict[str, Any] = {"CreationTime": _now(), "TrainingJobStatus": "InProgress"}
         self._steps: list[dict[str, Any]] = []
         asked_metrics = asked["AlgorithmSpecification"].get("MetricDefinitions", ())
@@ -213,33 +208,20 @@ class Job:
         left = max(waited - (time.monotonic() - self._begun), 0.0)
         stream = f"{self._name}/algo-1-{int(time.time())}"
         log = JobLog(self._client("logs"), stream, self._find_metrics)
-        child = subprocess.Popen(
+        ended = run_child(
             self._command(),
-            cwd=self._ml,
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            folder=self._ml,
+            environment=self._environment(),
+            pump=log.pump,
+            ending=self._ending,
+            limit_s=min(limit, left),
         )
-        pump = threading.Thread(target=log.pump, args=(child.stdout,), daemon=True)
-        pump.start()
-        waiter = threading.Thread(target=self._tell_end, args=(child,), daemon=True)
-        waiter.start()
-        told = self._ending.wait(min(limit, left))
         why = None
-        if not told:
+        if ended.why is Why.TIME:
             why = "MaxRuntimeExceeded" if limit <= left else "MaxWaitTimeExceeded"
-        elif child.poll() is None:
+        elif ended.why is Why.ASKED:
             why = "Interrupted" if self._interrupted.is_set() else "Stopped"
-        self._end(child)
-        pump.join()
-        waiter.join()
-        return why, child.returncode
-
-    def _tell_end(self, child: subprocess.Popen[bytes]) -> None:
-        child.wait()
-        self._ending.set()
+        return why, ended.status
 
     def _find_metrics(self, line: str) -> None:
         """Keep the newest value of each metric that the job defines."""
@@ -249,16 +231,6 @@ class Job:
                 with self._lock:
                     told = {"MetricName": name, "Value": float(found[1]), "Timestamp": _now()}
                     self._metrics[name] = told
-
-    @staticmethod
-    def _end(child: subprocess.Popen[bytes]) -> None:
-        if child.poll() is None:
-            child.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(GRACE_S)
-        with contextlib.suppress(ProcessLookupError):  # whatever the container's first process left
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
 
     def _command(self) -> list[str]:
         asked = self._asked["AlgorithmSpecification"]
@@ -271,10 +243,9 @@ class Job:
 
         What stands for its role's credentials are the mock's own, which may do everything.
         """
-        kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
         client = self._client("s3").meta
         return {
-            **kept,
+            **kept_environment(),
             "AWS_ENDPOINT_URL": client.endpoint_url,
             "AWS_REGION": client.region_name,
             "AWS_ACCESS_KEY_ID": "mock",

@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import EdgeFleetError
+from edgefleet.testing.cloud.process import read_log
 from edgefleet_aws.cloud import recipes
 from edgefleet_aws.cloud.announcements import TIMEOUT_S, Announcements, NotAwaitedError
-from edgefleet_aws.cloud.component_process import TRIES, ComponentProcess, log_file, read_log
+from edgefleet_aws.cloud.component_process import TRIES, ComponentProcess, log_file
 from edgefleet_aws.cloud.core_device import Cloud, CoreFacts
 from edgefleet_aws.cloud.device_disk import Disk, Memory
 from edgefleet_aws.cloud.ipc import IpcError, IpcServer

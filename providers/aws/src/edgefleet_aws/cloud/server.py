@@ -6,9 +6,7 @@ is mounted under its name, which may leave an operation to moto; moto.
 
 from __future__ import annotations
 
-import socket
 import threading
-from collections import deque
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,10 +16,17 @@ from moto.moto_server.werkzeug_app import (
     MotoRequestHandler,
     create_backend_app,
 )
-from werkzeug.serving import make_server
 
+from edgefleet.testing.cloud.front import Front, Handler, Journal
 from edgefleet_aws.cloud import principals
-from edgefleet_aws.cloud.calls import Call, Fault, answer_fault, answer_json, read_call
+from edgefleet_aws.cloud.calls import (
+    Call,
+    Fault,
+    answer_fault,
+    answer_json,
+    key_of,
+    read_call,
+)
 from edgefleet_aws.cloud.strictness import (
     ModelError,
     check_answer,
@@ -33,9 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-    from edgefleet_aws.cloud.rules import Rules
-
-MAX_LINES = 100_000  # of the journal
+    from edgefleet.testing.cloud.rules import Rules
 
 
 class Mount(Protocol):
@@ -79,41 +82,8 @@ class JsonMount:
         return answer_json(start, 200, answer)
 
 
-class _Handler(MotoRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1  # answers leave in one piece: otherwise each call costs some 40 ms
-    disable_nagle_algorithm = True
-
-    def handle_expect_100(self) -> bool:
-        return True  # werkzeug's own answer, below, is enough
-
-    def run_wsgi(self) -> None:
-        if self.headers.get("Expect", "").lower() == "100-continue":
-            # It must leave at once: botocore waits a second for it.
-            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self.wfile.flush()
-            del self.headers["Expect"]
-        super().run_wsgi()
-
-    def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - werkzeug's name
-        """Nothing: the journal tells what was called."""
-
-    def finish(self) -> None:
-        """Close both ways, also when the client went before it had its answer."""
-        try:
-            super().finish()
-        except OSError:
-            self.rfile.close()
-
-    def connection_dropped(self, error: BaseException, environ: Any = None) -> None:  # noqa: ANN401
-        self.close_connection = True
-
-
-def _listening(port: int) -> socket.socket:
-    try:
-        return socket.create_server(("127.0.0.1", port))
-    except OSError:
-        return socket.create_server(("127.0.0.1", 0))
+class _Handler(Handler, MotoRequestHandler):
+    """Hands headers on as moto wants them."""
 
 
 class CloudServer:
@@ -131,20 +101,18 @@ class CloudServer:
         self.mounts: dict[str, Mount] = {}
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._conditional = threading.Lock()
-        self._journal: deque[str] = deque(maxlen=MAX_LINES)
-        self._server: Any = None
-        self._thread: threading.Thread | None = None
+        self._journal = Journal()
+        self._front = Front("mock-aws", self, handler=_Handler)
 
     @property
     def running(self) -> bool:
         """Whether it listens."""
-        return self._server is not None
+        return self._front.running
 
     @property
     def url(self) -> str:
         """Address of the running server."""
-        host, port = self._server.server_address[:2]
-        return f"http://{host}:{port}"
+        return self._front.url
 
     def start(self, port: int = 0) -> None:
         """Listen on loopback; no error when it does already.
@@ -152,68 +120,38 @@ class CloudServer:
         Args:
             port: the one to listen on where it is free; where it isn't, and for 0, any.
         """
-        if self._server is not None:
-            return
-        with _listening(port) as listener:
-            host, port = listener.getsockname()
-            self._server = make_server(
-                host,
-                port,
-                self,
-                threaded=True,
-                request_handler=_Handler,
-                fd=listener.fileno(),
-            )
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.02,), name="mock-aws", daemon=True
-        )
-        self._thread.start()
+        self._front.start(port)
 
     def stop(self) -> None:
         """Stop listening; may be called twice."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.shutdown()
-            server.server_close()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._front.stop()
 
     def seen(self) -> Iterator[str]:
         """A line a call, oldest first."""
-        yield from tuple(self._journal)
+        return self._journal.lines()
 
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         """Answer a request: the WSGI application."""
         call = read_call(environ)
-        came = datetime.now(UTC)
-
-        def noting(status: str, headers: Any, info: Any = None) -> Any:  # noqa: ANN401
-            self._note(came, call, status.split(" ", 1)[0])
-            return start(status, headers) if info is None else start(status, headers, info)
-
-        rule = self._rules.take(call)
-        if rule is not None:
+        name = f"{call.service or 'unsigned'}.{call.operation or environ['REQUEST_METHOD']}"
+        noting = self._journal.noting(start, name, call.path)
+        rule = self._rules.take(f"{call.service}.{call.operation}", key_of(call))
+        try:
+            if rule is None:
+                return self._dispatch(environ, noting, call)
             if rule.fault is None:
-                self._note(came, call, "cut")
-            return rule.answer(call, noting, self._dispatch)
-        return self._dispatch(environ, noting, call)
-
-    def _note(self, came: datetime, call: Call, status: str) -> None:
-        name = f"{call.service or 'unsigned'}.{call.operation or call.environ['REQUEST_METHOD']}"
-        self._journal.append(f"{came:%H:%M:%S.%f} {name} {call.path} {status}")
+                self._journal.note(datetime.now(UTC), name, call.path, "cut")
+            return rule.answer(environ, noting, self._dispatch)
+        except Fault as fault:
+            return answer_fault(call, noting, fault)
 
     def _dispatch(
         self, environ: WSGIEnvironment, start: StartResponse, call: Call | None = None
     ) -> Iterable[bytes]:
         call = call or read_call(environ)
         mount = self.mounts.get(call.service)
-        try:
-            principals.check(call)
-            answer = None if mount is None else mount.answer(call, start)
-        except Fault as fault:
-            return answer_fault(call, start, fault)
+        principals.check(call)
+        answer = None if mount is None else mount.answer(call, start)
         if answer is not None:
             return answer
         # moto looks at a condition and writes in two steps, between which another may write.

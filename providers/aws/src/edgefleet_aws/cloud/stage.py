@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from edgefleet_aws.cloud.keeping import Part
-    from edgefleet_aws.cloud.rules import Rules
+    from edgefleet.testing.cloud.keeping import Part
+    from edgefleet.testing.cloud.rules import Rules
     from edgefleet_aws.cloud.server import Mount
 
 

@@ -1,4 +1,8 @@
-"""Faults on demand: calls of an operation are throttled, refused, or cut off."""
+"""Faults on demand: calls of an operation are throttled, refused, held, or cut off.
+
+A fault is an exception of the vendor's mock, which knows how its vendor says no: it is raised where
+the call would have been answered.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgefleet_aws.cloud.calls import Call, Fault, answer_fault
-
 if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 
 @dataclass
@@ -22,8 +24,8 @@ class Rule:
         operation: ``service.Operation``, such as ``s3.PutObject``.
         times: for how many calls; None for all.
         skip: how many calls go through before.
-        key: only calls signed with a key that begins so, ``ASIA`` for those of devices.
-        fault: answer this.
+        caller: only calls of somebody whose name begins so.
+        fault: raise this.
         cut_request_at: drop the connection when so many bytes of the request's body were read.
         cut_answer_at: drop the connection after so many bytes of the answer's body; at 0 the
             call is done, and nothing of its answer arrives.
@@ -33,23 +35,29 @@ class Rule:
     operation: str
     times: int | None = 1
     skip: int = 0
-    key: str = ""
-    fault: Fault | None = None
+    caller: str = ""
+    fault: Exception | None = None
     cut_request_at: int | None = None
     cut_answer_at: int | None = None
     hold: threading.Event | None = None
 
-    def answer(self, call: Call, start: StartResponse, app: WSGIApplication) -> Iterable[bytes]:
-        """Do it to one call; ``app`` would have answered it."""
+    def answer(
+        self, environ: WSGIEnvironment, start: StartResponse, app: WSGIApplication
+    ) -> Iterable[bytes]:
+        """Do it to one call; ``app`` would have answered it.
+
+        Raises:
+            Exception: `fault`.
+        """
         if self.fault is not None:
-            return answer_fault(call, start, self.fault)
+            raise self.fault
         if self.cut_request_at is not None:
-            call.environ["wsgi.input"].read(self.cut_request_at)
+            environ["wsgi.input"].read(self.cut_request_at)
             raise ConnectionResetError("cut by a rule")
         if self.hold is not None:
             self.hold.wait()
-            return app(call.environ, start)
-        return _cut(app(call.environ, start), self.cut_answer_at or 0)
+            return app(environ, start)
+        return _cut(app(environ, start), self.cut_answer_at or 0)
 
 
 @dataclass
@@ -81,10 +89,14 @@ class Rules:
     """Rules in force; each call takes the first that fits.
 
     Args:
+        throttled: makes the fault of a call that comes too often.
         clock: gives the time, in seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, throttled: Callable[[], Exception], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._throttled = throttled
         self._clock = clock
         self._lock = threading.Lock()
         self._rules: list[Rule] = []
@@ -106,12 +118,16 @@ class Rules:
             self._rules.clear()
             self._rates.clear()
 
-    def take(self, call: Call) -> Rule | None:
-        """The rule for this call, which counts it; None when it goes through."""
-        name = f"{call.service}.{call.operation}"
+    def take(self, name: str, caller: str = "") -> Rule | None:
+        """The rule for a call, which counts it; None when it goes through.
+
+        Args:
+            name: ``service.Operation``.
+            caller: whoever calls, as the vendor's requests name them.
+        """
         with self._lock:
             for rule in self._rules:
-                if rule.operation != name or rule.times == 0 or not _signed(call, rule.key):
+                if rule.operation != name or rule.times == 0 or not caller.startswith(rule.caller):
                     continue
                 if rule.skip:
                     rule.skip -= 1
@@ -121,13 +137,8 @@ class Rules:
                 return rule
             rate = self._rates.get(name)
             if rate is not None and not rate.allows(self._clock()):
-                fault = Fault("ThrottlingException", "Rate exceeded", 429)
-                return Rule(name, fault=fault)
+                return Rule(name, fault=self._throttled())
         return None
-
-
-def _signed(call: Call, key: str) -> bool:
-    return not key or f"Credential={key}" in str(call.environ.get("HTTP_AUTHORIZATION", ""))
 
 
 def _cut(answer: Iterable[bytes], left: int) -> Iterator[bytes]:
