@@ -30,7 +30,7 @@ class HotOnly(Telemetry):
     def _open_segment(self, name: SegmentName) -> BinaryIO:
         raise FileNotFoundError(name.path)
 
-    def _hot(self, device: str | None) -> Iterator[tuple[str, Event]]:
+    def _hot(self, device: str | None, since: datetime | None) -> Iterator[tuple[str, Event]]:
         return (("cam-1", event) for event in self._events)
 
 

@@ -15,6 +15,7 @@ import edgefleet
 from edgefleet.errors import ConfigurationError, NotFoundError, TrainingFailedError
 from edgefleet.fleet import Fleet
 from edgefleet.interfaces.automation import Automation, Gate
+from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit.automation import (
     FOREVER,
     TIMEOUT_S,
@@ -22,7 +23,6 @@ from edgefleet.testing.kit.automation import (
     automation_of,
 )
 from edgefleet_aws.clients import Clients
-from edgefleet_aws.cloud.rules import Rule
 from edgefleet_aws.mock import AwsMock
 from edgefleet_aws.permissions import OPERATOR
 from edgefleet_aws.registry import SageMakerRegistry

@@ -12,12 +12,13 @@ from typing import BinaryIO
 import pytest
 
 from edgefleet.errors import IntegrityError, UnavailableError
+from edgefleet.interfaces.sending import SENDERS
 from edgefleet.protocol.bundle import Descriptor
 from edgefleet.protocol.digest import blob_path, digest_of
+from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit.samples import Content, noise
-from edgefleet_aws.blobs import SENDERS, S3BlobStore
+from edgefleet_aws.blobs import S3BlobStore
 from edgefleet_aws.clients import Clients
-from edgefleet_aws.cloud.rules import Rule
 from edgefleet_aws.mock import AwsMock
 from edgefleet_aws.settings import MIB, AwsSettings
 

@@ -18,10 +18,10 @@ from edgefleet.errors import (
     UnavailableError,
 )
 from edgefleet.interfaces.values import Action
+from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit import samples
 from edgefleet_aws import revisions
 from edgefleet_aws.cloud.calls import Fault
-from edgefleet_aws.cloud.rules import Rule
 from edgefleet_aws.deployer import GreengrassDeployer
 from edgefleet_aws.install import publish_component
 from edgefleet_aws.names import RELEASE

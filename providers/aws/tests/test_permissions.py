@@ -17,10 +17,10 @@ from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.training import TrainingJob
 from edgefleet.protocol.bundle import Descriptor
 from edgefleet.protocol.digest import digest_of
+from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit import samples
 from edgefleet_aws.blobs import S3BlobStore
 from edgefleet_aws.clients import Clients
-from edgefleet_aws.cloud.rules import Rule
 from edgefleet_aws.cloud.strictness import hold_to_model
 from edgefleet_aws.deployer import GreengrassDeployer
 from edgefleet_aws.names import Names

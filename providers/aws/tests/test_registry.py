@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from edgefleet.errors import AccessDeniedError, UnavailableError
 from edgefleet.interfaces.values import ApprovalState
 from edgefleet.protocol.names import MODEL_PATTERN
+from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit import samples
 from edgefleet_aws.clients import Clients
 from edgefleet_aws.cloud.calls import Fault
-from edgefleet_aws.cloud.rules import Rule
 from edgefleet_aws.cloud.strictness import compiled, service_model
 from edgefleet_aws.mock import AwsMock
 from edgefleet_aws.registry import SageMakerRegistry, group_name

@@ -16,11 +16,12 @@ from edgefleet.errors import (
     LimitExceededError,
     UnsupportedError,
 )
+from edgefleet.interfaces import script_archive
 from edgefleet.interfaces.training import Resources, RunState, TrainingJob
-from edgefleet_aws import outputs, source
+from edgefleet.testing.cloud.rules import Rule
+from edgefleet_aws import outputs
 from edgefleet_aws.clients import Clients
 from edgefleet_aws.cloud.calls import Fault
-from edgefleet_aws.cloud.rules import Rule
 from edgefleet_aws.instances import choose
 from edgefleet_aws.mock import AwsMock
 from edgefleet_aws.settings import AwsSettings
@@ -270,9 +271,9 @@ def test_a_machine_that_cannot_be_given_is_refused(wants: Resources, settings: A
 
 
 def test_the_same_files_give_the_same_archive(script: Path) -> None:
-    first = source.pack(script.parent)
+    first = script_archive.pack(script.parent)
     os.utime(script, (1, 1))
-    assert source.pack(script.parent) == first
+    assert script_archive.pack(script.parent) == first
 
 
 def test_hidden_files_caches_and_links_stay_at_home(script: Path, tmp_path: Path) -> None:
@@ -282,7 +283,7 @@ def test_hidden_files_caches_and_links_stay_at_home(script: Path, tmp_path: Path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
     (folder / "link.py").symlink_to(tmp_path / "secret")
-    with tarfile.open(fileobj=io.BytesIO(source.pack(folder))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(script_archive.pack(folder))) as archive:
         names = [name for name in archive.getnames() if name.startswith("source/")]
     assert names == ["source/pkg/a.py", "source/train.py"]
 
@@ -291,9 +292,9 @@ def test_a_folder_that_is_too_large_is_refused(
     script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (script.parent / "data.bin").open("wb") as stream:
-        stream.truncate(source.MAX_BYTES + 1)
+        stream.truncate(script_archive.MAX_BYTES + 1)
     with pytest.raises(LimitExceededError, match="folder of its own"):
-        source.pack(script.parent)
+        script_archive.pack(script.parent)
 
 
 # What comes back

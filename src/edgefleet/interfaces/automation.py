@@ -14,6 +14,7 @@ register    stores the model as a version in the profile's registry, approval pe
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, final
@@ -29,7 +30,9 @@ from edgefleet.protocol.names import MAX_MODEL_CHARACTERS, MODEL_PATTERN
 
 if TYPE_CHECKING:
     from edgefleet.interfaces.training_run import TrainingRun
+    from edgefleet.interfaces.values import ModelVersion
 
+VERSION_FILE = "version.json"  # of the registering step's outputs
 _NAME = MODEL_PATTERN.replace(r"\A", "^").replace(r"\Z", "$")
 
 
@@ -52,6 +55,22 @@ class Gate(Value):
             msg = "a gate has one bound: at_least or at_most"
             raise ValueError(msg)
         return self
+
+    def passes(self, value: float) -> bool:
+        """Whether a value of the metric lets a model go on."""
+        if self.at_least is not None:
+            return value >= self.at_least
+        return self.at_most is not None and value <= self.at_most
+
+
+def told_of_version(version: ModelVersion) -> str:
+    """What `VERSION_FILE` holds."""
+    return json.dumps({"reference": version.reference, "digest": version.digest})
+
+
+def registered_in(told: bytes | str) -> str:
+    """``name:version`` that a `VERSION_FILE` tells."""
+    return str(json.loads(told)["reference"])
 
 
 class Automation(Value):

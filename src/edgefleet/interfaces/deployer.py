@@ -133,8 +133,12 @@ class Deployer(Service):
     def render(
         self, group: str, pointer: Pointer, *, policy: RolloutPolicy | None = None
     ) -> tuple[Rendered, ...]:
-        """Every document that publishing would put in place. Sends nothing."""
-        self.group(group)
+        """Every document that publishing would put in place. Sends nothing.
+
+        Raises:
+            LimitExceededError: the channel can't hold another group.
+        """
+        self._check_limits(group)
         pacer = None if policy is None else self.honouring(policy)
         with self._boundary("render"):
             if pacer is None or policy is None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 CLOCK_SLACK = timedelta(days=1)  # a device's clock, and so its date, may be off by this much
 POLL_S = 0.5
+_OVERLAP = timedelta(minutes=1)  # how far the backend's clock may be off ours
 _ARROW_BATCH = 10_000
 
 
@@ -82,14 +83,19 @@ class Telemetry(Service):
     ) -> Iterator[Event]:
         """New events as they arrive, until the caller stops or ``timeout_s`` passes without one."""
         since = datetime.now(UTC) - timedelta(seconds=1)
-        seen: set[str] = set()
+        query = self.query(kind=kind, model=model, device=device, since=since)
+        arrived, seen = datetime.now(UTC) - _OVERLAP, set[str]()
         quiet = time.monotonic()
-        while timeout_s is None or time.monotonic() - quiet < timeout_s:
-            for event in self.query(kind=kind, model=model, device=device, since=since):
+        late = False  # what came before the time was up is given, however long a reading takes
+        while not late:
+            late = timeout_s is not None and time.monotonic() - quiet >= timeout_s
+            began = datetime.now(UTC)
+            for event in query.arrived_after(arrived):
                 if event.id not in seen:
                     seen.add(event.id)
-                    quiet = time.monotonic()
                     yield event
+                    quiet, late = time.monotonic(), False
+            arrived = began - _OVERLAP
             time.sleep(poll_s)
 
     @abstractmethod
@@ -100,8 +106,13 @@ class Telemetry(Service):
     def _open_segment(self, name: SegmentName) -> BinaryIO: ...
 
     @abstractmethod
-    def _hot(self, device: str | None) -> Iterator[tuple[str, Event]]:
-        """Hot events still kept, with the device whose channel brought each."""
+    def _hot(self, device: str | None, since: datetime | None) -> Iterator[tuple[str, Event]]:
+        """Hot events still kept, with the device whose channel brought each, in any order.
+
+        Args:
+            device: only this one's; None for every one's.
+            since: what came before may be left out, where that spares reading it.
+        """
 
 
 @final
@@ -125,6 +136,7 @@ class EventQuery:
         self._telemetry = telemetry
         self._kind, self._model, self._device = kind, model, device
         self._since, self._until = since, until
+        self._arrived = None if since is None else since - CLOCK_SLACK
         self.unreadable: dict[str, str] = {}
 
     def __repr__(self) -> str:
@@ -154,19 +166,27 @@ class EventQuery:
         self.unreadable = {}
         return self._telemetry._bounded("query", self._read)  # noqa: SLF001 - one subject
 
+    def arrived_after(self, moment: datetime) -> Iterator[Event]:
+        """Events as from the query itself, but no hot ones that the backend had before."""
+        self._arrived = moment
+        return iter(self)
+
     def _read(self) -> Iterator[Event]:
-        part, seen = ("", None), set[str]()
+        # Hot events come from all devices at once, cold ones a device and a day after another.
+        part, seen = None, set[tuple[str, str]]()
         for device, day, event in self._raw():
-            if (device, day) != part:
-                part, seen = (device, day), set()
-            if event.id in seen or not self._matches(event):
+            this = None if day is None else (device, day)
+            if this != part:
+                part, seen = this, set()
+            if (device, event.id) in seen or not self._matches(event):
                 continue
-            seen.add(event.id)
+            seen.add((device, event.id))
             yield attributed(event, device)
 
     def _raw(self) -> Iterator[tuple[str, Any, Event]]:
         if self._kind is None or self._kind in HOT:
-            for device, event in self._telemetry._hot(self._device):  # noqa: SLF001
+            hot = self._telemetry._hot(self._device, self._arrived)  # noqa: SLF001 - one subject
+            for device, event in hot:
                 yield device, None, event
         if self._kind in HOT:
             return

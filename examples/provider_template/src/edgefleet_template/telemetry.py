@@ -12,6 +12,7 @@ from edgefleet.protocol.segment import SegmentName, parse_segment_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
     from pathlib import Path
 
     from edgefleet.protocol.event import Event
@@ -43,7 +44,7 @@ class MailboxTelemetry(Telemetry):
     def _open_segment(self, name: SegmentName) -> BinaryIO:
         return open_plain(self._mail / name.device / "out" / name.below_device)
 
-    def _hot(self, device: str | None) -> Iterator[tuple[str, Event]]:
+    def _hot(self, device: str | None, since: datetime | None) -> Iterator[tuple[str, Event]]:
         for name, outbox in self._outboxes():
             if device in (None, name):
                 for path in sorted(outbox.glob("hot/*.ndjson")):

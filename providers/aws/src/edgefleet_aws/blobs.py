@@ -8,7 +8,6 @@ Rules kept here:
 - Larger blobs go in parts. An upload that was interrupted goes on: parts whose checksum is what the
   source holds are not sent again. S3's checksum of the whole is one of parts' checksums, so it
   guards parts only; the digest is ours.
-- At most ``SENDERS + 1`` parts are in memory.
 
 Uploads that nobody goes on with keep their parts, and cost: give the bucket a lifecycle rule that
 ends them (``AbortIncompleteMultipartUpload``, README).
@@ -19,12 +18,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from edgefleet.errors import EdgeFleetError, IntegrityError, NotFoundError, UnavailableError
 from edgefleet.interfaces.blobs import BlobStore
+from edgefleet.interfaces.sending import Told, send_in_parts, size_of_parts
 from edgefleet.protocol.digest import blob_path
 from edgefleet.protocol.layout import checked_chunks
 from edgefleet_aws.errors import code_of, translate
@@ -32,7 +30,6 @@ from edgefleet_aws.reading import ObjectStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
 
     from edgefleet.protocol.bundle import Descriptor
     from edgefleet_aws.clients import Clients
@@ -40,10 +37,8 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int], object]
 
-SENDERS = 4  # parts under way at once
 MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 MAX_TRIES = 3  # of an upload that somebody else ended meanwhile
-_MIB = 1 << 20
 _THERE = {"PreconditionFailed"}
 _ENDED = {"NoSuchUpload"}
 
@@ -134,11 +129,10 @@ class S3BlobStore(BlobStore):
             if progress is not None:
                 progress(len(data))
             return
-        told = _Told(progress)
+        told = Told(progress)
         for _ in range(MAX_TRIES):
-            upload = _Upload(
-                self._clients, self._at(descriptor.digest), self._size_of_parts(descriptor)
-            )
+            part_bytes = size_of_parts(descriptor, wanted=self._part_bytes, most=MAX_PARTS)
+            upload = _Upload(self._clients, self._at(descriptor.digest), part_bytes)
             with source() as stream:
                 if upload.send(stream, descriptor, told):
                     self._check_size(descriptor)
@@ -160,10 +154,6 @@ class S3BlobStore(BlobStore):
                 f"{descriptor.size}: something else wrote it",
                 cure=f"delete {self._sources[0]}/{blob_path(descriptor.digest)} and push again",
             )
-
-    def _size_of_parts(self, descriptor: Descriptor) -> int:
-        least = -(-descriptor.size // MAX_PARTS)
-        return max(self._part_bytes, -(-least // _MIB) * _MIB)
 
     def _put_whole(self, descriptor: Descriptor, data: bytes) -> None:
         with contextlib.suppress(_There), _already_there():
@@ -189,18 +179,6 @@ def _already_there() -> Iterator[None]:
         raise
 
 
-class _Told:
-    """Progress of a blob that may be sent more than once: told up to its size, never beyond."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress, self._told = progress, 0
-
-    def up_to(self, total: int) -> None:
-        if self._progress is not None and total > self._told:
-            self._progress(total - self._told)
-        self._told = max(self._told, total)
-
-
 class _Upload:
     """One upload in parts: a new one, or the newest that was begun for the same blob.
 
@@ -212,7 +190,6 @@ class _Upload:
         self._s3 = clients.s3
         self._at = at
         self._part_bytes = part_bytes
-        self._slots = threading.Semaphore(SENDERS)
         begun = self._begun()
         upload = begun or self._s3.create_multipart_upload(**at, ChecksumAlgorithm="SHA256")
         self._id = str(upload["UploadId"])
@@ -240,14 +217,14 @@ class _Upload:
             if code_of(error) not in _ENDED:
                 raise
 
-    def send(self, stream: BinaryIO, descriptor: Descriptor, told: _Told) -> bool:
+    def send(self, stream: BinaryIO, descriptor: Descriptor, told: Told) -> bool:
         """Send what is missing and complete the upload; False where somebody ended it.
 
         Raises:
             IntegrityError: the source holds other bytes; the upload is given up.
         """
         try:
-            parts = self._send_parts(stream, descriptor, told)
+            parts = send_in_parts(stream, descriptor, self._part_bytes, self._send, told)
             with contextlib.suppress(_There), _already_there():
                 self._complete(parts)
                 return True
@@ -261,35 +238,16 @@ class _Upload:
         self._give_up()
         return True
 
-    def _send_parts(self, stream: BinaryIO, descriptor: Descriptor, told: _Told) -> list[_Part]:
-        sent: list[Future[_Part]] = []
-        done = 0
-        with ThreadPoolExecutor(SENDERS, thread_name_prefix="edgefleet-upload") as pool:
-            try:
-                for number, data in enumerate(_in_parts(stream, descriptor, self._part_bytes), 1):
-                    self._slots.acquire()
-                    _raise_first(sent)
-                    sent.append(pool.submit(self._send, number, data))
-                    done += len(data)
-                    told.up_to(done)
-                return [one.result() for one in sent]
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-
     def _send(self, number: int, data: bytes) -> _Part:
-        try:
-            checksum = _sha256(data)
-            there = self._there.get(number)
-            if there is not None and there.holds(data, checksum):
-                return there
-            guard = {"ChecksumSHA256": checksum} if self._checked else {}
-            reply = self._s3.upload_part(
-                **self._at, UploadId=self._id, PartNumber=number, Body=data, **guard
-            )
-            return _Part(number, reply["ETag"], len(data), checksum if self._checked else None)
-        finally:
-            self._slots.release()
+        checksum = _sha256(data)
+        there = self._there.get(number)
+        if there is not None and there.holds(data, checksum):
+            return there
+        guard = {"ChecksumSHA256": checksum} if self._checked else {}
+        reply = self._s3.upload_part(
+            **self._at, UploadId=self._id, PartNumber=number, Body=data, **guard
+        )
+        return _Part(number, reply["ETag"], len(data), checksum if self._checked else None)
 
     def _complete(self, parts: list[_Part]) -> None:
         self._s3.complete_multipart_upload(
@@ -305,27 +263,6 @@ class _Upload:
         except Exception as error:
             if code_of(error) not in _ENDED:
                 raise
-
-
-def _in_parts(stream: BinaryIO, descriptor: Descriptor, part_bytes: int) -> Iterator[bytes]:
-    """The source's bytes in parts of one size, the last one shorter; checked to the end.
-
-    The last part is given when the whole has hashed to its digest.
-    """
-    held = bytearray()
-    for chunk in checked_chunks(stream, descriptor):
-        held += chunk
-        while len(held) > part_bytes:
-            yield bytes(held[:part_bytes])
-            del held[:part_bytes]
-    yield bytes(held)
-
-
-def _raise_first(sent: list[Future[_Part]]) -> None:
-    """Raise the error of a part that has failed already."""
-    for one in sent:
-        if one.done() and (error := one.exception()) is not None:
-            raise error
 
 
 def _sha256(data: bytes) -> str:

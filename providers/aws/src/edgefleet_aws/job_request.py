@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import ConfigurationError, LimitExceededError
-from edgefleet_aws import container_entry
+from edgefleet.interfaces import training_entry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgefleet_aws.datasets import Channel
     from edgefleet_aws.settings import AwsSettings
 
-ENTRY = "edgefleet_entry.py"
+ML = "/opt/ml"  # how a container is laid out: developer guide, "Your training algorithms"
 MAX_PARAMS = 100  # hyperparameters of a job, and their sizes: botocore's model of SageMaker
 MAX_KEY = 256
 MAX_VALUE = 2500
@@ -56,9 +56,9 @@ def send_code(
     """Put a job's code below a place of the fleet; gives the address of its channel ``code``."""
     code = f"{settings.prefix}/{place}/code/"
     for name, content in (
-        (container_entry.SOURCE, archive),
-        (container_entry.ORDER, json.dumps(order).encode()),
-        (ENTRY, Path(container_entry.__file__).read_bytes()),
+        (training_entry.SOURCE, archive),
+        (training_entry.ORDER, json.dumps(order).encode()),
+        (training_entry.ENTRY, Path(training_entry.__file__).read_bytes()),
     ):
         clients.s3.put_object(Bucket=settings.bucket, Key=code + name, Body=content)
     return f"s3://{settings.bucket}/{code}"
@@ -104,7 +104,7 @@ def training_request(
         "AlgorithmSpecification": {
             "TrainingImage": image,
             "TrainingInputMode": "File",
-            "ContainerEntrypoint": ["python3", f"/opt/ml/input/data/code/{ENTRY}"],
+            "ContainerEntrypoint": _entry(channels),
         },
         "RoleArn": role,
         "InputDataConfig": [_channel(name, address) for name, address in channels.items()],
@@ -118,6 +118,23 @@ def training_request(
         "EnableManagedSpotTraining": settings.training_spot,
         "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
     }
+
+
+def _entry(channels: Mapping[str, Any]) -> list[str]:
+    """The command: the entry script, where all that it needs lies, SageMaker's own names of it."""
+    words = {
+        "--output": f"{ML}/model",
+        "--work": ML,
+        "--params": f"{ML}/input/config/hyperparameters.json",
+        "--failure": f"{ML}/output/failure",
+        "--checkpoints": f"{ML}/checkpoints",
+    }
+    known = {"SM_MODEL_DIR": f"{ML}/model", "SM_OUTPUT_DATA_DIR": f"{ML}/output/data"}
+    if "training" in channels:
+        words["--data"] = known["SM_CHANNEL_TRAINING"] = f"{ML}/input/data/training"
+    entry = ["python3", f"{ML}/input/data/code/{training_entry.ENTRY}"]
+    entry += [word for pair in words.items() for word in pair]
+    return entry + [word for key, place in known.items() for word in ("--set", f"{key}={place}")]
 
 
 def tags_of(settings: AwsSettings, data: Channel | None) -> dict[str, str]:

@@ -92,4 +92,6 @@ def _with_model(step: Step, address: dict[str, str]) -> dict[str, Any]:
     channel["ChannelName"] = "model"
     channel["DataSource"]["S3DataSource"]["S3Uri"] = address
     request["InputDataConfig"].append(channel)
+    entry = request["AlgorithmSpecification"]["ContainerEntrypoint"]
+    entry += ["--trained", "/opt/ml/input/data/model/model.tar.gz"]
     return request

@@ -19,9 +19,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import ConfigurationError
+from edgefleet.interfaces import script_archive
 from edgefleet.interfaces.automation import AutomationStatus, StepStatus
 from edgefleet.interfaces.training import Resources, RunState
-from edgefleet_aws import datasets, job_request, source
+from edgefleet_aws import datasets, job_request
 from edgefleet_aws.errors import code_of
 from edgefleet_aws.instances import choose
 from edgefleet_aws.pipeline_definition import Step, definition
@@ -89,9 +90,9 @@ class Pipelines:
         data = None if job.data is None else datasets.bring(job.data, self._clients, settings)
         channels = {} if data is None else {"training": data.address}
         order = job_request.order_of(job.script, job, data)
-        judging = job_request.order_of(automation.evaluate, job, data) | {"model": True}
+        judging = job_request.order_of(automation.evaluate, job, data)
         registering: dict[str, Any] = {"script": SCRIPT.name, "data": None, "requirements": []}
-        registering |= {"model": True, "lacking": lacking()}
+        registering["lacking"] = lacking()
         tags = job_request.tags_of(settings, data)
 
         def step(kind: str, archive: bytes, order: dict[str, Any], **asked: Any) -> Step:  # noqa: ANN401 - members of the request
@@ -110,7 +111,7 @@ class Pipelines:
         def scripted(kind: str, script: Path, order: dict[str, Any]) -> Step:
             return step(
                 kind,
-                source.pack(script.parent),
+                script_archive.pack(script.parent),
                 order,
                 role=training_role,
                 instance=instance,
@@ -123,7 +124,7 @@ class Pipelines:
             evaluate=scripted("evaluate", automation.evaluate, judging),
             register=step(
                 "register",
-                source.pack_files([SCRIPT]),
+                script_archive.pack_files([SCRIPT]),
                 registering,
                 role=role,
                 instance=settings.training_instance,

@@ -2,9 +2,8 @@
 
 Rules kept here:
 
-- AWS has no compare-and-swap for deployments. The highest pointer of each group, and the policy it
-  goes by, are kept in the profile's state store, which has; whoever publishes repeats until the
-  deployment carries it, so that racing operators end at the highest.
+- AWS has no compare-and-swap for deployments: `WantedPointers` keeps the highest pointer of each
+  group, and the policy it goes by.
 - A revision replaces a target's components. What others deploy to our thing groups is copied, and
   looked at again just before ours is sent; a window of one call remains, in which an edit of theirs
   is lost.
@@ -18,10 +17,9 @@ import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgefleet.errors import ConflictError, DocumentError
-from edgefleet.interfaces.policy import RolloutPolicy, RolloutProgress
+from edgefleet.interfaces.policy import RolloutProgress
 from edgefleet.interfaces.values import Action, Rendered
-from edgefleet.protocol.documents import Document, decode, encode
-from edgefleet.protocol.pointer import Pointer
+from edgefleet.interfaces.wanted import WantedPointers
 from edgefleet_aws import pacing, recipes, revisions
 from edgefleet_aws.errors import code_of
 from edgefleet_aws.install import latest, latest_id, publish_component
@@ -30,7 +28,9 @@ from edgefleet_aws.names import RELEASE, RELEASE_VERSION
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from edgefleet.interfaces.policy import RolloutPolicy
     from edgefleet.interfaces.state import StateStore
+    from edgefleet.protocol.pointer import Pointer
     from edgefleet_aws.clients import Clients
     from edgefleet_aws.groups import ThingGroups
     from edgefleet_aws.names import Names
@@ -46,18 +46,6 @@ _STATES = {
     "numberOfTimedOutThings": "timed out",
     "numberOfCanceledThings": "canceled",
 }
-
-
-class Wanted(Document, frozen=True, kw_only=True):
-    """The highest pointer of a group, in the state store.
-
-    Attributes:
-        pointer: itself.
-        policy: that it goes by, as JSON; None for none.
-    """
-
-    pointer: Pointer
-    policy: dict[str, Any] | None = None
 
 
 class _InPlace(NamedTuple):
@@ -97,8 +85,7 @@ class GroupPointers:
         self._settings = settings
         self._names = names
         self._things = things
-        self._state = state
-        self._deployer = deployer
+        self._wanted = WantedPointers(state, deployer=deployer)
         self._component_is_there = False
         self._looking = threading.Lock()
 
@@ -131,7 +118,7 @@ class GroupPointers:
         Raises:
             ConflictError: there is a higher one, or others kept revising the deployment.
         """
-        highest = self._raise_highest(group, pointer, policy)
+        highest = self._wanted.raise_to(group, pointer, policy)
         for _ in range(MAX_ROUNDS):
             place = self._in_place(group)
             if _carried(place.deployment) == highest.pointer:
@@ -141,13 +128,12 @@ class GroupPointers:
                         cure="read the group again and repeat",
                     )
                 return
-            going_by = None if highest.policy is None else RolloutPolicy(**highest.policy)
-            request = self._request(group, place, highest.pointer, going_by)
+            request = self._request(group, place, highest.pointer, highest.going_by())
             self._ensure_release_component()
             if latest_id(self._clients.greengrass, place.arn) == place.id:
                 self._clients.greengrass.create_deployment(**request, clientToken=uuid.uuid4().hex)
             # Else somebody's revision came between. Either way: is it so now, and still wanted?
-            highest = self._highest(group)
+            highest = self._wanted.highest(group)
         raise ConflictError(
             f"the deployment of {group} changed {MAX_ROUNDS} times while it was being revised",
             cure="repeat the call when fewer people are at work",
@@ -196,32 +182,6 @@ class GroupPointers:
                 return False
             raise
         return True
-
-    def _raise_highest(self, group: str, pointer: Pointer, policy: RolloutPolicy | None) -> Wanted:
-        facts = None if policy is None else policy.model_dump(mode="json", exclude_none=True)
-        wanted = Wanted(pointer=pointer, policy=facts)
-
-        def change(there: bytes | None) -> bytes:
-            if there is not None:
-                highest = decode(Wanted, there).pointer
-                if highest.pair > pointer.pair:
-                    raise ConflictError(
-                        f"{group} was given pointer {highest.pair}, above {pointer.pair}",
-                        cure="read the group again and repeat",
-                        retryable=False,
-                    )
-            return encode(wanted)
-
-        return decode(Wanted, self._state().update(self._key(group), change))
-
-    def _highest(self, group: str) -> Wanted:
-        stored = self._state().read(self._key(group))
-        if stored is None:
-            raise ConflictError(f"the pointer of {group} was deleted from the state store")
-        return decode(Wanted, stored.data)
-
-    def _key(self, group: str) -> str:
-        return f"{self._deployer}/pointers/{group}"
 
     def _ensure_release_component(self) -> None:
         """The empty component is there; looked at once, because it is never deleted by us."""

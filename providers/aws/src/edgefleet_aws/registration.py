@@ -1,8 +1,7 @@
-"""What a pipeline's last step, `register_entry`, is sent with, and what it tells."""
+"""What a pipeline's last step, `register_entry`, is sent with."""
 
 from __future__ import annotations
 
-import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,6 @@ if TYPE_CHECKING:
     from edgefleet_aws.settings import AwsSettings
 
 SCRIPT = Path(__file__).with_name("register_entry.py")
-VERSION_FILE = "version.json"
 _REACHED = ("bucket", "prefix", "region", "endpoint_url", "part_mib", "max_attempts")
 
 
@@ -27,9 +25,3 @@ def reach(settings: AwsSettings) -> dict[str, Any]:
     """What the step must know of the profile to reach the same registry."""
     told = settings.model_dump(mode="json")
     return {key: told[key] for key in _REACHED}
-
-
-def registered_in(outputs: Path) -> str:
-    """``name:version`` that the step's outputs tell."""
-    told = json.loads((outputs / VERSION_FILE).read_text(encoding="utf-8"))
-    return str(told["reference"])

@@ -1,14 +1,6 @@
 """The registry: bytes and records in S3, and a SageMaker model package beside each version.
 
-Rules kept here (docs/adr/0008):
-
-- A version's record is a document in S3, created if absent: of two pushers one wins, whatever else
-  fails.
-- A model's packages lie in one group, ``PREFIX-NAME``. A package follows its record: it is made
-  after it, and where it is missing, when the version is pushed again or changed.
-- Approval counts wherever it was given. A decision made here stands in the record, and in the
-  package's status and metadata; a status that no decision of ours explains was set by a person in
-  SageMaker, and holds.
+A model's packages lie in one group, ``PREFIX-NAME`` (docs/adr/0009).
 """
 
 from __future__ import annotations
@@ -18,9 +10,9 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.errors import AlreadyExistsError, EdgeFleetError
+from edgefleet.errors import EdgeFleetError
 from edgefleet.interfaces.abilities import CanProve
-from edgefleet.interfaces.document_registry import DocumentRegistry
+from edgefleet.interfaces.shown_registry import ShownRegistry
 from edgefleet.interfaces.values import Approval, ApprovalState
 from edgefleet.protocol.digest import blob_path
 from edgefleet_aws.blobs import S3BlobStore
@@ -29,7 +21,7 @@ from edgefleet_aws.proofs import prove
 from edgefleet_aws.state import S3StateStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from edgefleet.interfaces.abilities import Proof
     from edgefleet.interfaces.values import ModelVersion
@@ -56,7 +48,7 @@ _DECISION = "edgefleet:decision"
 _ABSENT = {"ValidationException", "ResourceNotFound"}
 
 
-class SageMakerRegistry(CanProve, DocumentRegistry):
+class SageMakerRegistry(CanProve, ShownRegistry):
     """Model versions in S3 and SageMaker.
 
     Args:
@@ -82,80 +74,38 @@ class SageMakerRegistry(CanProve, DocumentRegistry):
     def _proofs(self) -> Iterator[Proof]:
         return prove(self._clients, self._settings, ("registry",))
 
-    # Records first, packages after them
+    # Packages
 
-    def _create(self, record: ModelVersion) -> None:
-        try:
-            super()._create(record)
-        except AlreadyExistsError:
-            there = super()._get(record.name, record.version)
-            if there is not None and there.digest == record.digest and not self._package(there):
-                self._show(there)  # a push that ended before it did
-            raise
-        self._show(record)
-
-    def _update(
-        self, name: str, version: str, change: Callable[[ModelVersion], ModelVersion]
-    ) -> ModelVersion:
-        def on_what_holds(record: ModelVersion) -> ModelVersion:
-            return change(self._with_decision(record, self._package(record)))
-
-        changed = super()._update(name, version, on_what_holds)
-        while True:
-            self._show(changed)
-            now = super()._get(name, version)
-            if now is None or now == changed:  # else somebody changed it meanwhile: show that
-                return changed
-            changed = now
-
-    def _delete(self, name: str, version: str) -> None:
-        arn = self._packages(name).get(version, {}).get("ModelPackageArn")
-        try:
-            if arn is not None:
-                self._clients.sagemaker.delete_model_package(ModelPackageName=arn)
-        except Exception as error:
-            if code_of(error) not in _ABSENT:  # else somebody was first
-                raise
-        super()._delete(name, version)
-
-    # Reading: the record, and what a person decided in SageMaker
-
-    def _get(self, name: str, version: str) -> ModelVersion | None:
-        record = super()._get(name, version)
-        return None if record is None else self._with_decision(record, self._package(record))
-
-    def _versions(self, name: str) -> Iterator[ModelVersion]:
-        records = list(super()._versions(name))
-        shown = self._packages(name) if records else {}
-        for record in records:
-            yield self._with_decision(record, shown.get(record.version))
-
-    def _with_decision(self, record: ModelVersion, package: dict[str, Any] | None) -> ModelVersion:
-        status = _OURS.get((package or {}).get("ModelApprovalStatus", ""), record.approval.state)
-        if package is None or status is record.approval.state:
-            return record
+    def _decided(self, record: ModelVersion, shown: dict[str, Any]) -> Approval | None:
+        status = _OURS.get(shown.get("ModelApprovalStatus", ""), record.approval.state)
+        if status is record.approval.state:
+            return None
         full = self._clients.sagemaker.describe_model_package(
-            ModelPackageName=package["ModelPackageArn"]
+            ModelPackageName=shown["ModelPackageArn"]
         )
         metadata = full.get("CustomerMetadataProperties", {})
         if metadata.get(_DECISION) == full.get("ModelApprovalStatus"):
-            return record  # a decision of ours that a later one has overtaken in the record
+            return None  # a decision of ours that a later one has overtaken in the record
         who = full.get("LastModifiedBy", {})
-        approval = Approval(
+        return Approval(
             state=_OURS[full["ModelApprovalStatus"]],
             by=who.get("UserProfileName") or who.get("IamIdentity", {}).get("Arn") or "SageMaker",
             at=full.get("LastModifiedTime"),
             reason=full.get("ApprovalDescription"),
         )
-        return record.model_copy(update={"approval": approval})
 
-    # Packages
+    def _hide(self, record: ModelVersion) -> None:
+        package = self._shown_of(record)
+        try:
+            if package is not None:
+                self._clients.sagemaker.delete_model_package(
+                    ModelPackageName=package["ModelPackageArn"]
+                )
+        except Exception as error:
+            if code_of(error) not in _ABSENT:  # else somebody was first
+                raise
 
-    def _package(self, record: ModelVersion) -> dict[str, Any] | None:
-        return self._packages(record.name).get(record.version)
-
-    def _packages(self, name: str) -> dict[str, dict[str, Any]]:
-        """Version -> summary of its package."""
+    def _shown(self, name: str) -> dict[str, dict[str, Any]]:
         pages = self._clients.sagemaker.get_paginator("list_model_packages").paginate(
             ModelPackageGroupName=group_name(self._prefix, name),
             PaginationConfig={"PageSize": MAX_PAGE},
@@ -174,9 +124,8 @@ class SageMakerRegistry(CanProve, DocumentRegistry):
         return found
 
     def _show(self, record: ModelVersion) -> None:
-        """Have a package tell what the record says, made now where there is none."""
         metadata = _metadata(record)
-        package = self._package(record)
+        package = self._shown_of(record)
         if package is None:
             self._make(record, metadata)
             return

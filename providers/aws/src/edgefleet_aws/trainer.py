@@ -19,18 +19,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgefleet.interfaces import script_archive
 from edgefleet.interfaces.abilities import CanProve
-from edgefleet.interfaces.automation import CanAutomate
+from edgefleet.interfaces.automation import VERSION_FILE, CanAutomate, registered_in
 from edgefleet.interfaces.compilation import CanCompile
 from edgefleet.interfaces.trainer import Trainer
 from edgefleet.interfaces.training import RunState, RunStatus
-from edgefleet_aws import datasets, job_request, outputs, source
+from edgefleet_aws import datasets, job_request, outputs
 from edgefleet_aws.compilations import Compilations
 from edgefleet_aws.errors import code_of, translate
 from edgefleet_aws.instances import choose
 from edgefleet_aws.pipelines import Pipelines
 from edgefleet_aws.proofs import prove
-from edgefleet_aws.registration import registered_in
 from edgefleet_aws.run_log import RunLog
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class SageMakerTrainer(CanAutomate, CanCompile, CanProve, Trainer):
         _, role = job_request.image_and_role(settings)
         params = job_request.hyperparameters(job.params)
         instance = choose(job.resources, settings, self._offered())
-        archive = source.pack(job.script.parent)
+        archive = script_archive.pack(job.script.parent)
         now = datetime.now(UTC)
         short = re.sub(r"[^a-z0-9]+", "-", job.name[:30]).strip("-")
         run_id = f"{short}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}-{self._fleet}"
@@ -194,7 +194,7 @@ class SageMakerTrainer(CanAutomate, CanCompile, CanProve, Trainer):
         status = self._pipelines.status(execution_id)
         for step in () if status is None else status.steps:
             if step.name == "register" and step.run and step.state is RunState.SUCCEEDED:
-                return registered_in(self._outputs(step.run))
+                return registered_in((self._outputs(step.run) / VERSION_FILE).read_text("utf-8"))
         return None
 
     def _step_run(self, run_id: str) -> TrainingRun:

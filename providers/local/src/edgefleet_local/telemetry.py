@@ -19,6 +19,7 @@ from edgefleet_local.errors import translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
     from pathlib import Path
 
     from edgefleet.protocol.event import Event
@@ -59,7 +60,7 @@ class LocalTelemetry(Telemetry):
         except FileNotFoundError as error:
             raise NotFoundError(f"segment {name.path} is gone", cure="repeat the query") from error
 
-    def _hot(self, device: str | None) -> Iterator[tuple[str, Event]]:
+    def _hot(self, device: str | None, since: datetime | None) -> Iterator[tuple[str, Event]]:
         for name in _names(self._devices, folders=True):
             if device not in (None, name):
                 continue

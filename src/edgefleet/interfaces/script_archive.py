@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from edgefleet import training
 from edgefleet.errors import LimitExceededError
-from edgefleet_aws.container_entry import HELPER
+from edgefleet.interfaces.training_entry import HELPER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
