@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from edgefleet import access
 from edgefleet.actor import current_actor
 from edgefleet.capabilities import require
 from edgefleet.deployment import Deployment
@@ -26,9 +27,10 @@ from edgefleet.standing import explained, group_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from edgefleet.edits import Edited
+    from edgefleet.interfaces.access import AccessKind, AccessTerm
     from edgefleet.interfaces.deployer import Deployer
     from edgefleet.interfaces.policy import RolloutPolicy
     from edgefleet.interfaces.state import StateStore
@@ -383,6 +385,39 @@ class Fleet(Models):
         if edited.actor is not None:
             discovery.notify_deployed(self.profile.listeners(), deployment, edited.actor)
         return deployment
+
+    # Access
+
+    def access(self) -> dict[str, tuple[AccessTerm, ...]]:
+        """Until when devices may read and write, by deployer; only where the operator renews it."""
+        return access.terms(self._services)
+
+    def renew_access(
+        self,
+        group: str | None = None,
+        *,
+        within: timedelta | None = None,
+        progress: bool = True,
+    ) -> dict[str, tuple[AccessTerm, ...]]:
+        """Renew the access that ends soon; see `CanRenewAccess.renew_access`.
+
+        Args:
+            group: ``group`` or ``deployer/group``; None for all.
+            within: what ends within that; None for half of what new access lasts.
+            progress: show it where a person looks.
+
+        Raises:
+            UnsupportedError: the group's channel has no access to renew.
+        """
+        return access.renew(self._services, group=group, within=within, progress=progress)
+
+    def revoke_access(self, kind: AccessKind) -> tuple[str, ...]:
+        """End all access of a kind at once; see `CanRenewAccess.revoke_access`.
+
+        Returns:
+            The deployers that had any to end.
+        """
+        return access.revoke(self._services, kind)
 
     # What happened
 

@@ -22,7 +22,7 @@ from edgefleet.cli.lazy import LazyGroup
 
 COMMAND = [sys.executable, "-m", "edgefleet.cli"]
 HEAVY = ("numpy", "onnx", "onnxruntime", "pandas", "pyarrow", "pydantic", "rich", "pluggy")
-FACTLESS = {"devices up", "mock", "completion", "model", "device"}
+FACTLESS = {"access", "devices up", "mock", "completion", "model", "device"}
 """Commands that print no facts of their own."""
 
 

@@ -40,6 +40,9 @@ SECTIONS = {
     "Devices": {
         "devices": Entry(_HOME + "devices:devices", "List devices, or run the local ones."),
         "device": Entry(_HOME + "devices:device", "Enrol or retire a device, read its log."),
+        "access": Entry(
+            _HOME + "access:access", "Show, renew or revoke what devices read and write with."
+        ),
     },
     "Deliver": {
         "plan": Entry(_HOME + "deploy:plan", "Show what a deployment would do."),

@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from edgefleet.fleet import Fleet
     from edgefleet.interfaces.abilities import Proof
+    from edgefleet.interfaces.access import AccessTerm
     from edgefleet.profile import Profile
     from edgefleet.rollout.judgement import GroupStatus
 
@@ -243,6 +245,7 @@ def _fleet(profile: str | None) -> Iterator[Check]:
             except Exception as error:  # noqa: BLE001 - whatever a vendor's library raises
                 yield _failed("fleet", name, error)
         yield from _permissions(fleet)
+        yield from _access(fleet)
         try:
             yield from _devices(fleet.status().groups)
         except Exception as error:  # noqa: BLE001 - likewise
@@ -274,6 +277,31 @@ def _permission(proof: Proof) -> Check:
         return Check("permission", name, OK, "allowed")
     cure = f"let the identity in use do {proof.action}, or do without {proof.part}"
     return Check("permission", name, ERROR, proof.problem, cure)
+
+
+def _access(fleet: Fleet) -> Iterator[Check]:
+    """Until when devices may read and write, where somebody has to renew that."""
+    from edgefleet.interfaces.access import CanRenewAccess
+
+    for name, deployer in fleet.deployers.items():
+        try:
+            for term in deployer.access() if isinstance(deployer, CanRenewAccess) else ():
+                yield _term(name, term)
+        except Exception as error:  # noqa: BLE001 - whatever a vendor's library raises
+            yield _failed("access", name, error)
+
+
+def _term(deployer: str, term: AccessTerm) -> Check:
+    now = datetime.now(UTC)
+    whose = f"{deployer}/{term.group}" if term.group else f"{deployer}: all devices"
+    name, cure = f"{whose}: {term.kind.value}", "edgefleet access renew"
+    if term.ends is None:
+        return Check("access", name, ERROR, "none is in place: devices wait", cure)
+    days = (term.ends - now).total_seconds() / 86_400
+    if days <= 0:
+        return Check("access", name, ERROR, f"ended {int(-days)} days ago: devices wait", cure)
+    state = WARNING if term.is_due(now, term.lasts / 3) else OK
+    return Check("access", name, state, f"ends in {int(days)} days", cure if state != OK else None)
 
 
 def _devices(groups: Iterable[GroupStatus]) -> Iterator[Check]:

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple, final
 
 from edgefleet.errors import ConflictError
+from edgefleet.interfaces.access import CanRenewAccess
 from edgefleet.interfaces.automation import CanAutomate
 from edgefleet.interfaces.compilation import CanCompile
 from edgefleet.interfaces.service import Service
@@ -235,4 +236,5 @@ ABILITIES: tuple[type[ABC], ...] = (
     CanAutomate,
     CanCompile,
     CanPace,
+    CanRenewAccess,
 )
