@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -45,3 +46,15 @@ class TestDiscovery:
     def test_something_else_is_no_channel(self) -> None:
         with pytest.raises(PluginImportError, match="no Channel"):
             channel_named("dict")
+
+
+@pytest.mark.parametrize("name", ["greengrass", "iotedge"])
+def test_a_channel_of_a_vendor_loads_its_library_when_it_connects(name: str) -> None:
+    code = (
+        "import sys\n"
+        "from edgefleet_runtime.channels.discovery import channel_named\n"
+        f"channel_named({name!r})\n"
+        "print(*{module.partition('.')[0] for module in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"awscrt", "awsiot", "azure", "paho"} & set(done.stdout.split())

@@ -28,17 +28,18 @@ from edgefleet.errors import (
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.event import Alarm, Event, new_event, read_event
 from edgefleet.protocol.report import MAX_BYTES, Health, Report
-from edgefleet_runtime.channels.greengrass.channel import MAX_MESSAGE, packed, shadow_update
+from edgefleet_runtime.channels.greengrass.channel import MAX_MESSAGE, shadow_update
 from edgefleet_runtime.channels.greengrass.credentials import (
     ADDRESS_VARIABLE,
     EARLY_S,
     TOKEN_VARIABLE,
     TokenExchange,
 )
-from edgefleet_runtime.channels.greengrass.invoke import WORKERS, Invoker
+from edgefleet_runtime.channels.greengrass.invoke import Invoker
 from edgefleet_runtime.channels.greengrass.s3 import Bucket
 from edgefleet_runtime.channels.greengrass.settings import Settings, read_settings
-from edgefleet_runtime.channels.requests import Reply, Request, asker
+from edgefleet_runtime.channels.messages import packed
+from edgefleet_runtime.channels.requests import WORKERS, Reply, Request, asker
 
 SHADOW_BYTES = 8 << 10  # AWS IoT Core endpoints and quotas, Device Shadow
 LABEL_BYTES = 512  # that operators' labels may take of it
@@ -156,7 +157,7 @@ def alarm(size: int) -> Event:
 
 def test_events_are_packed_into_as_few_messages_as_hold_them() -> None:
     sent = [alarm(size) for size in (10, 60_000, 60_000, 60_000, 10)]
-    messages = packed(sent)
+    messages = packed(sent, MAX_MESSAGE)
     assert len(messages) == 2
     assert all(len(message) <= MAX_MESSAGE for message in messages)
     found = [
@@ -168,7 +169,7 @@ def test_events_are_packed_into_as_few_messages_as_hold_them() -> None:
 
 
 def test_no_events_make_no_message() -> None:
-    assert packed([]) == []
+    assert packed([], MAX_MESSAGE) == []
 
 
 # -------------------------------------------------------------------------- settings and keys

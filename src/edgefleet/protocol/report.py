@@ -23,6 +23,9 @@ MAX_SHORT_TEXT = 60  # and where the report would be too long
 FASTER = "faster here than"
 """How a reason begins for a variant that a device chose by its own figures."""
 
+SUMMARY = ("fleet", "epoch", "number", "state", "running", "runtime")
+"""Fields that stand beside the report where a vendor's service can search them."""
+
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 State = Literal["idle", "working", "active", "rejected", "waiting"]
 """idle: nothing wanted; working: on the way; active: runs what is wanted; rejected: keeps the

@@ -41,6 +41,11 @@ class Channel(ABC):
                 offline is no error.
         """
 
+    @classmethod
+    def own_device(cls) -> str | None:
+        """The device's name, where the channel's surroundings tell it; None where they don't."""
+        return None
+
     @abstractmethod
     def pointer(self) -> bytes | None:
         """The latest pointer as it came; None while there has been none."""

@@ -7,14 +7,27 @@ the server refuses to strangers it refuses to them as well.
 from __future__ import annotations
 
 import http.client
-from typing import TYPE_CHECKING, NamedTuple
+import queue
+import threading
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from edgefleet.errors import InvalidInputError, LimitExceededError, UnavailableError
+import msgspec
+
+from edgefleet.errors import (
+    EdgeFleetError,
+    InvalidInputError,
+    LimitExceededError,
+    UnavailableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+T = TypeVar("T")
+
+WORKERS = 4  # requests that are answered at once
+MAX_WAITING = 32  # beyond them
 TIMEOUT_S = 60.0  # of the server's answer
 MAX_REPLY_BYTES = 16 << 20
 
@@ -33,6 +46,59 @@ class Reply(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """A request on the wire: JSON, the body in base64."""
+
+    path: str
+    headers: dict[str, str] = {}
+    body: bytes | None = None
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An answer on the wire; ``error`` says why there is none."""
+
+    status: int = 0
+    headers: dict[str, str] = {}
+    body: bytes = b""
+    error: str = ""
+
+
+def answer_to(message: Message, ask: Callable[[Request], Reply]) -> Answer:
+    """What the runtime's server answers, or why it doesn't."""
+    try:
+        reply = ask(Request(message.path, message.headers, message.body))
+    except EdgeFleetError as error:
+        return Answer(error=error.message)
+    return Answer(status=reply.status, headers=dict(reply.headers), body=reply.body)
+
+
+class Workers(Generic[T]):
+    """Threads that work off requests, several at once.
+
+    Args:
+        work: called with each; raises nothing.
+        name: of the threads.
+    """
+
+    def __init__(self, work: Callable[[T], None], name: str) -> None:
+        self._work = work
+        self._waiting: queue.Queue[T] = queue.Queue(MAX_WAITING)
+        for number in range(WORKERS):
+            threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True).start()
+
+    def put(self, request: T) -> bool:
+        """Take a request; returns at once: False, when too many wait already."""
+        try:
+            self._waiting.put_nowait(request)
+        except queue.Full:
+            return False
+        return True
+
+    def _run(self) -> None:
+        while True:
+            self._work(self._waiting.get())
 
 
 def asker(endpoint: Callable[[], str]) -> Callable[[Request], Reply]:

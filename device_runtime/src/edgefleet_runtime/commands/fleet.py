@@ -24,7 +24,9 @@ def add_fleet(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="folder of this runtime's own, on a persistent disk: models, telemetry, state",
     )
-    parser.add_argument("--device", required=True, help="the device's name in its fleet")
+    parser.add_argument(
+        "--device", help="the device's name in its fleet (default: what the channel finds)"
+    )
     parser.add_argument(
         "--channel", required=True, help="how pointers come; see doctor for those here"
     )
@@ -91,11 +93,24 @@ def fleet_settings(arguments: argparse.Namespace) -> dict[str, object]:
     return {
         **{name: value for name, value in given.items() if value is not None},
         "root": arguments.root.absolute(),
-        "device": arguments.device,
+        "device": arguments.device or _own_device(arguments.channel),
         "channel": arguments.channel,
         "channel_options": pairs(arguments.option, "-o"),
         "labels": {**_given_labels(), **pairs(arguments.label, "--label")},
     }
+
+
+def _own_device(channel: str) -> str:
+    """The device's name as its agent tells it."""
+    from edgefleet_runtime.channels.discovery import channel_named
+
+    found = channel_named(channel).own_device()
+    if found is None:
+        raise InvalidInputError(
+            f"the channel {channel} finds no name of this device here",
+            cure="give it with --device NAME",
+        )
+    return found
 
 
 def _given_labels() -> dict[str, str]:

@@ -45,6 +45,8 @@ class HttpSource(Source):
         address: such as ``https://host/fleet``.
         headers: called with the URL before each request for headers of access, such as a bearer
             token; they are sent to the address's own host only.
+        query: called before each request for a query of access, such as a shared access signature;
+            in no message of an error or a log.
         context: TLS settings; None verifies against the system's certificates.
         timeout_s: longest wait for the next byte.
         refusal: what a refusal means here; given the answer and what was asked for.
@@ -55,6 +57,7 @@ class HttpSource(Source):
         address: str,
         *,
         headers: Callable[[str], Mapping[str, str]] = lambda _: {},
+        query: Callable[[], str] = lambda: "",
         context: ssl.SSLContext | None = None,
         timeout_s: float = TIMEOUT_S,
         refusal: Callable[[urllib.error.HTTPError, str], EdgeFleetError] | None = None,
@@ -62,6 +65,7 @@ class HttpSource(Source):
         self.address = address
         self._base = address.rstrip("/")
         self._headers = headers
+        self._query = query
         self._timeout_s = timeout_s
         self._refusal = refusal or _refusal
         self._opener = urllib.request.build_opener(
@@ -70,7 +74,9 @@ class HttpSource(Source):
 
     def open(self, digest: str, offset: int) -> BlobStream:
         url = f"{self._base}/{blob_path(digest)}"
-        request = urllib.request.Request(url)  # noqa: S310 - the pointer's rules allow only http(s)
+        query = self._query()
+        # The pointer's rules allow only http and https.
+        request = urllib.request.Request(f"{url}?{query}" if query else url)  # noqa: S310
         request.add_header("Accept-Encoding", "identity")
         if offset:
             request.add_header("Range", f"bytes={offset}-")

@@ -21,7 +21,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -36,9 +35,9 @@ from edgefleet.errors import (
     EdgeFleetError,
     UnavailableError,
 )
-from edgefleet.protocol.documents import encode
 from edgefleet.protocol.names import check_name, check_path
-from edgefleet.protocol.report import AccessReport
+from edgefleet.protocol.report import SUMMARY, AccessReport
+from edgefleet_runtime.channels.again import ReadAgain
 from edgefleet_runtime.channels.base import Channel
 from edgefleet_runtime.channels.greengrass.credentials import TokenExchange
 from edgefleet_runtime.channels.greengrass.invoke import Invoker
@@ -51,7 +50,7 @@ from edgefleet_runtime.channels.greengrass.settings import (
     Settings,
     read_settings,
 )
-from edgefleet_runtime.retry import RetryTimer
+from edgefleet_runtime.channels.messages import packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -66,8 +65,6 @@ READ_AGAIN_S = 60.0
 ARTIFACTS = "artifacts"  # the only option
 THING_VARIABLE = "AWS_IOT_THING_NAME"
 MAX_MESSAGE = 128 << 10  # bytes of an MQTT message that IoT Core takes
-_START, _END = b'{"events":[', b"]}"  # of a message of hot events
-_INDEXED = ("fleet", "epoch", "number", "state", "running", "runtime")
 
 
 class GreengrassChannel(Channel):
@@ -94,13 +91,10 @@ class GreengrassChannel(Channel):
     ) -> None:
         self._device = check_name("device", device)
         self._artifacts = artifacts
-        self._read_again_s = read_again_s
         self._put_off_s = put_off_s
-        self._woken = threading.Event()
+        self._again = ReadAgain(read_again_s)
         self._lock = threading.Lock()
         self._watching = False
-        self._read_at = 0.0
-        self._retry = RetryTimer(time.monotonic)
         self._settings = Settings()
         self._invoker: Invoker | None = None
         self._listening = False
@@ -145,34 +139,21 @@ class GreengrassChannel(Channel):
         return AccessReport(state="ok")
 
     def wait(self, timeout_s: float) -> bool:
-        left = self._read_at + self._read_again_s - time.monotonic()
-        again = self._retry.due_in_s()
-        if again is not None:
-            left = min(left, again)
-        if self._woken.wait(max(0.0, min(timeout_s, left))) or left <= timeout_s:
-            self._woken.clear()
-            return True
-        return False
+        return self._again.wait(timeout_s)
 
     def wake(self) -> None:
-        self._woken.set()
+        self._again.wake()
 
     def _lost(self) -> None:
         """The connection or the subscription ended: read and subscribe again."""
         with self._lock:
             self._watching = self._listening = self._announced = False
-        self._woken.set()
+        self._again.wake()
 
     def _current(self) -> Settings:
         """The configuration, read now and watched from before it was read."""
-        self._read_at = time.monotonic()
-        self._retry.cancel()
-        try:
+        with self._again.reading():
             self._read()
-        except EdgeFleetError:
-            self._retry.wait()  # a nucleus that restarts is back soon
-            raise
-        self._retry.reset()
         return self._settings
 
     def _read(self) -> None:
@@ -180,7 +161,7 @@ class GreengrassChannel(Channel):
             watching, self._watching = self._watching, True
         if not watching:
             try:
-                watching = self._nucleus.watch(COMPONENT, self._woken.set)
+                watching = self._nucleus.watch(COMPONENT, self._again.wake)
             finally:
                 if not watching:
                     with self._lock:
@@ -210,7 +191,7 @@ class GreengrassChannel(Channel):
 
     def delay_restarts(self, busy: Callable[[], bool]) -> None:
         self._restarts = Restarts(busy, self._artifacts, step_s=self._put_off_s)
-        self._woken.set()
+        self._again.wake()
 
     def _hear_of_updates(self) -> None:
         """Subscribe to what restarts the runtime; a nucleus that tells nothing just restarts it."""
@@ -244,7 +225,7 @@ class GreengrassChannel(Channel):
 
     def serve(self, ask: Callable[[Request], Reply]) -> None:
         self._invoker = Invoker(ask, self.upload)
-        self._woken.set()
+        self._again.wake()
 
     # -- going
 
@@ -256,7 +237,7 @@ class GreengrassChannel(Channel):
         topic = self._known().hot_topic.replace("{thing}", self._device)
         if not topic:
             raise UnavailableError("the deployment names no topic for alarms and health events")
-        for payload in packed(events):
+        for payload in packed(events, MAX_MESSAGE):
             self._nucleus.publish(topic, payload)
 
     def upload(self, name: str, path: Path) -> None:
@@ -297,22 +278,6 @@ def shadow_update(report: bytes) -> bytes:
         content: dict[str, Any] = msgspec.json.decode(report, type=dict)
     except (msgspec.DecodeError, RecursionError) as error:
         raise DocumentError(f"a report that makes no sense isn't sent: {error}") from error
-    indexed = {key: content.get(key) for key in _INDEXED}
+    indexed = {key: content.get(key) for key in SUMMARY}
     reported = {**indexed, "report": [msgspec.Raw(report)]}
     return msgspec.json.encode({"state": {"reported": reported}})
-
-
-def packed(events: Sequence[Event]) -> list[bytes]:
-    """Events as messages that IoT Core takes: ``{"events": [CloudEvents in JSON, …]}``."""
-    messages: list[bytes] = []
-    batch: list[bytes] = []
-    size = room = MAX_MESSAGE - len(_START) - len(_END)
-    for data in map(encode, events):
-        if batch and size < len(data) + 1:
-            messages.append(_START + b",".join(batch) + _END)
-            batch, size = [], room
-        batch.append(data)
-        size -= len(data) + 1
-    if batch:
-        messages.append(_START + b",".join(batch) + _END)
-    return messages

@@ -1,0 +1,1 @@
+"""The IoT Edge channel: the extra ``edgefleet-runtime[iotedge]``."""

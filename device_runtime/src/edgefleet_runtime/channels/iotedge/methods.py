@@ -1,0 +1,97 @@
+"""Direct methods: what an operator may ask of the module through IoT Hub, and the answers.
+
+- ``status``: the newest report.
+- ``invoke``: one request to the runtime's own server, as `edgefleet_runtime.channels.requests` has
+  it on the wire.
+
+An answer holds at most 128 KB:
+https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-direct-methods
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edgefleet.errors import EdgeFleetError
+from edgefleet_runtime.channels.requests import Answer, Message, Workers, answer_to
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edgefleet_runtime.channels.requests import Reply, Request
+
+    Respond = Callable[[int, Any], None]
+
+_log = logging.getLogger(__name__)
+
+MAX_PAYLOAD = 128 << 10  # bytes
+OK, BAD_REQUEST, NOT_FOUND, BUSY, UNAVAILABLE = 200, 400, 404, 429, 503
+
+
+class Methods:
+    """Answers direct methods, several at once.
+
+    Args:
+        status: gives the newest report; empty before the first.
+    """
+
+    def __init__(self, status: Callable[[], bytes]) -> None:
+        self._status = status
+        self._ask: Callable[[Request], Reply] | None = None
+        self._workers: Workers[tuple[str, Any, Respond]] = Workers(self._work, "method")
+
+    def serve(self, ask: Callable[[Request], Reply]) -> None:
+        """Carry requests from now on.
+
+        Args:
+            ask: asks the runtime's server.
+        """
+        self._ask = ask
+
+    def asked(self, name: str, payload: Any, respond: Respond) -> None:  # noqa: ANN401 - JSON
+        """Take a method in; returns at once.
+
+        Args:
+            name: of the method.
+            payload: its JSON.
+            respond: called with status and payload of the answer, by another thread or this one.
+        """
+        if not self._workers.put((name, payload, respond)):
+            _log.warning("refused an operator's request: too many wait already")
+            self._respond(respond, BUSY, {"error": "too many requests wait on this device"})
+
+    def _work(self, request: tuple[str, Any, Respond]) -> None:
+        name, payload, respond = request
+        if name == "status":
+            report = self._status()
+            if report:
+                self._respond(respond, OK, msgspec.json.decode(report))
+            else:
+                self._respond(respond, UNAVAILABLE, {"error": "there is no report yet"})
+        elif name == "invoke":
+            self._respond(respond, *self._invoked(payload))
+        else:
+            self._respond(respond, NOT_FOUND, {"error": f"no method {name[:60]!r}: status, invoke"})
+
+    def _invoked(self, payload: Any) -> tuple[int, Any]:  # noqa: ANN401 - JSON
+        if self._ask is None:
+            return UNAVAILABLE, {"error": "the runtime doesn't serve yet"}
+        try:
+            message = msgspec.convert(payload, Message)
+        except msgspec.ValidationError as error:
+            return BAD_REQUEST, {"error": f"the request makes no sense: {error}"}
+        answer = msgspec.to_builtins(answer_to(message, self._ask))
+        size = len(msgspec.json.encode(answer))
+        if size > MAX_PAYLOAD:
+            said = f"the answer has {size} bytes, a direct method carries {MAX_PAYLOAD}"
+            answer = msgspec.to_builtins(Answer(error=said))
+        return OK, answer
+
+    def _respond(self, respond: Respond, status: int, payload: Any) -> None:  # noqa: ANN401
+        try:
+            respond(status, payload)
+        except EdgeFleetError as error:
+            _log.warning("an answer to an operator is lost: %s", error.message)
