@@ -1,0 +1,1 @@
+"""What the mock of Azure is made of; needs the extra ``mock``."""

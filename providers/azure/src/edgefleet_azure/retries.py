@@ -1,0 +1,91 @@
+"""When a call to Azure is repeated, and after how long: one rule for each of its libraries.
+
+Rules kept here:
+
+- Waits grow, with full jitter, so that operators who were refused together don't come together.
+- ``Retry-After`` is honoured up to `LONGEST_WAIT_S`; who is told to wait longer is told so.
+- A call that may not be done twice (POST, PATCH) is repeated only when it was refused undone: 429,
+  or an answer with ``Retry-After``.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+from azure.core.pipeline.policies import RetryPolicy
+from azure.storage.blob import LocationMode
+from urllib3.util import Retry
+
+if TYPE_CHECKING:
+    from azure.core.pipeline import PipelineRequest, PipelineResponse
+
+FIRST_WAIT_S = 0.5
+MOST_BACKOFF_S = 20.0
+LONGEST_WAIT_S = 120.0
+REPEATED = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses that another try may mend."""
+
+
+def backoff_s(tries: int) -> float:
+    """How long to wait after so many tries, in seconds: anything up to a bound that doubles."""
+    bound = min(MOST_BACKOFF_S, FIRST_WAIT_S * 2.0 ** max(0, tries - 1))
+    return bound * random.random()  # noqa: S311 - jitter guards nothing
+
+
+class Retries(RetryPolicy[Any, Any]):
+    """For libraries on azure-core.
+
+    Args:
+        attempts: tries of each call, the first included.
+    """
+
+    def __init__(self, attempts: int) -> None:
+        again = attempts - 1
+        super().__init__(
+            retry_total=again, retry_connect=again, retry_read=again, retry_status=again
+        )
+
+    def get_backoff_time(self, settings: dict[str, Any]) -> float:
+        return backoff_s(len(settings["history"]))
+
+    def is_retry(self, settings: dict[str, Any], response: PipelineResponse[Any, Any]) -> bool:
+        told = self.get_retry_after(response)
+        if told is not None and told > LONGEST_WAIT_S:
+            return False
+        return super().is_retry(settings, response)
+
+
+class BlobRetries(Retries):
+    """For azure-storage-blob, whose own rule knows neither 429 nor ``Retry-After``.
+
+    It speaks of a second location with its rule, which is told that there is none.
+    """
+
+    def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
+        """Send a request until it is answered, or no try is left."""
+        for option in ("hosts", "location_mode", "retry_hook", "retry_to_secondary"):
+            request.context.options.pop(option, None)
+        response = super().send(request)
+        response.http_response.location_mode = LocationMode.PRIMARY
+        return response
+
+
+class HubRetries(Retry):
+    """For azure-iot-hub, which is on requests and urllib3."""
+
+    @classmethod
+    def of(cls, attempts: int) -> HubRetries:
+        """With so many tries, the first included."""
+        return cls(
+            total=attempts - 1,
+            status_forcelist=REPEATED,
+            backoff_max=MOST_BACKOFF_S,
+            raise_on_status=False,
+        )
+
+    def get_backoff_time(self) -> float:
+        return backoff_s(len(self.history))
+
+    def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:  # noqa: FBT001, FBT002 - urllib3's
+        return status_code == 429 or super().is_retry(method, status_code, has_retry_after)
