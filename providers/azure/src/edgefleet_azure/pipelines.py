@@ -1,0 +1,252 @@
+"""Train, evaluate and register as an Azure ML pipeline job, which goes on when nobody watches.
+
+Rules kept here (docs/adr/0016):
+
+- Every step is a command job with our entry script, so its log, metrics and outputs are read like
+  any run's. Where each step's outputs lie is fixed before the pipeline is submitted.
+- Azure ML has no condition between steps: the last step compares the metric that the evaluating
+  step kept, and registers with our own registry, or doesn't. It tells what the gate said.
+- The last step may run under an identity of its own (`pipeline_identity`), so that no user's script
+  needs the right to register.
+- An execution's id is the pipeline job's name, which ends with the fleet's mark.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from edgefleet.interfaces import script_archive
+from edgefleet.interfaces.automation import (
+    VERSION_FILE,
+    AutomationStatus,
+    StepStatus,
+    registered_in,
+)
+from edgefleet.interfaces.training import Resources, RunState
+from edgefleet_azure import datasets, job_request
+from edgefleet_azure.errors import code_of
+from edgefleet_azure.registration import GATE_FILE, SCRIPT, lacking, reach
+
+if TYPE_CHECKING:
+    from azure.ai.ml.entities import Command, PipelineJob
+
+    from edgefleet.interfaces.automation import Automation
+    from edgefleet_azure.clients import Clients
+    from edgefleet_azure.settings import AzureSettings
+    from edgefleet_azure.workspace import Workspace
+
+STEPS = ("train", "evaluate", "register")
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,254}")
+_STATES = {
+    "NotStarted": RunState.PENDING,
+    "Queued": RunState.PENDING,
+    "Preparing": RunState.PENDING,
+    "Starting": RunState.PENDING,
+    "Provisioning": RunState.PENDING,
+    "Completed": RunState.SUCCEEDED,
+    "Failed": RunState.FAILED,
+    "Canceled": RunState.CANCELLED,
+}
+
+
+class Pipelines:
+    """The pipelines of one fleet.
+
+    Args:
+        clients: to reach Azure with.
+        settings: workspace, environment, compute, storage account, prefix.
+        workspace: that they run in.
+        fleet: the mark that the names of the fleet's jobs end with.
+    """
+
+    def __init__(
+        self, clients: Clients, settings: AzureSettings, workspace: Workspace, fleet: str
+    ) -> None:
+        self._clients, self._settings = clients, settings
+        self._workspace, self._fleet = workspace, fleet
+
+    def start(self, automation: Automation) -> str:
+        """Submit the pipeline, and give the execution's id."""
+        settings, job = self._settings, automation.train
+        settings.needed("environment", "training")
+        params = job_request.params_text(job.params)
+        on = job_request.where(job.resources, settings, self._workspace)
+        small = job_request.where(Resources(), settings, self._workspace)
+        short = re.sub(r"[^a-z0-9]+", "-", automation.name[:30]).strip("-")
+        name = f"{short}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}-{self._fleet}"
+        data = None
+        if job.data is not None:
+            data = datasets.bring(job.data, self._clients, self._workspace)
+        given = {} if data is None else {"training": data.address}
+        orders = {
+            "train": job_request.order_of(job.script, job, data),
+            "evaluate": job_request.order_of(automation.evaluate, job, data),
+            "register": {
+                "script": SCRIPT.name,
+                "data": ".",
+                "requirements": [],
+                "lacking": lacking(),
+            },
+        }
+        archives = {
+            "train": script_archive.pack(job.script.parent),
+            "evaluate": script_archive.pack(automation.evaluate.parent),
+            "register": script_archive.pack_files([SCRIPT]),
+        }
+        asked = {}
+        for step in STEPS:
+            place = f"runs/{name}/{step}"
+            code = job_request.send_code(
+                self._clients, self._workspace, place, archives[step], orders[step]
+            )
+            trained = {} if step == "train" else {"trained": self._at(name, "train", "output")}
+            judged = {"training": self._at(name, "evaluate", "metrics")}
+            asked[step] = job_request.Asked(
+                name=step,
+                inputs={"code": code, **(judged if step == "register" else given), **trained},
+                output=self._at(name, step, "output"),
+                params=params,
+                metrics=self._at(name, step, "metrics") if step == "evaluate" else None,
+            )
+        asked["register"] = asked["register"]._replace(
+            params=job_request.params_text(self._registering(automation, data, name))
+        )
+        steps = {
+            step: job_request.command_of(asked[step], small if step == "register" else on, settings)
+            for step in STEPS
+        }
+        pipeline = _joined(steps, settings)
+        pipeline.name, pipeline.display_name = name, automation.name
+        pipeline.experiment_name = f"edgefleet-{settings.prefix}"
+        pipeline.tags = {"edgefleet.prefix": settings.prefix, "edgefleet.model": automation.model}
+        self._clients.ml().jobs.create_or_update(pipeline)
+        return name
+
+    def _at(self, name: str, step: str, what: str) -> str:
+        return self._workspace.address(datasets.CONTAINER, f"runs/{name}/{step}/{what}")
+
+    def _registering(
+        self, automation: Automation, data: datasets.Channel | None, name: str
+    ) -> dict[str, str]:
+        lineage = {"automation": automation.name}
+        if data is not None and data.digest is not None:
+            lineage["data"] = data.digest
+        return {
+            "model": automation.model,
+            "gate": automation.gate.model_dump_json(),
+            "reach": json.dumps(reach(self._settings)),
+            "lineage": json.dumps(lineage),
+            "run": name,
+        }
+
+    def _job(self, execution_id: str) -> dict[str, Any] | None:
+        """The pipeline job; None for one that can't be this fleet's."""
+        if not _NAME.fullmatch(execution_id) or not execution_id.endswith(f"-{self._fleet}"):
+            return None
+        job = self._workspace.read(f"jobs/{execution_id}")
+        return job if job is not None and job["properties"].get("jobType") == "Pipeline" else None
+
+    def status(self, execution_id: str) -> AutomationStatus | None:
+        """An execution now; None for one that Azure ML doesn't know, or another fleet's."""
+        job = self._job(execution_id)
+        if job is None:
+            return None
+        told = self._workspace.run(execution_id, "children") or {}
+        runs = {str(run.get("displayName")): run for run in told.get("value", ())}
+        shown = [_step_of(name, runs[name]) for name in STEPS if name in runs]
+        said = self._left(execution_id, GATE_FILE)
+        passed = None if said is None else bool(json.loads(said)["passed"])
+        if passed is not None:
+            shown.insert(2, StepStatus(name="gate", state=RunState.SUCCEEDED))
+        if passed is False:
+            shown = shown[:3]  # the last step had nothing to register
+        state = _STATES.get(job["properties"]["status"], RunState.RUNNING)
+        reason = None
+        if state is RunState.FAILED:
+            whys = [f"{s.name}: {s.reason}" for s in shown if s.state is RunState.FAILED]
+            reason = "; ".join(whys) or self._why(execution_id)
+        return AutomationStatus(
+            id=execution_id, state=state, passed=passed, steps=tuple(shown), reason=reason
+        )
+
+    def _why(self, execution_id: str) -> str | None:
+        """Why an execution failed none of whose steps has."""
+        details = self._workspace.run(execution_id, "details") or {}
+        return _message(details)
+
+    def registered(self, execution_id: str) -> str | None:
+        """``name:version`` that an execution registered; None where it registered none."""
+        told = self._left(execution_id, VERSION_FILE) if self._job(execution_id) else None
+        return None if told is None else registered_in(told)
+
+    def _left(self, execution_id: str, file: str) -> bytes | None:
+        """What the last step left in a file; None before it did."""
+        container = self._clients.container(datasets.CONTAINER)
+        try:
+            found = container.download_blob(f"runs/{execution_id}/register/output/{file}")
+            return found.readall()
+        except Exception as error:
+            if code_of(error) in {"BlobNotFound", "ContainerNotFound"}:
+                return None
+            raise
+
+    def stop(self, execution_id: str) -> None:
+        """End an execution; no error when it has ended."""
+        status = self.status(execution_id)
+        if status is None or status.state.ended:
+            return
+        try:
+            self._workspace.act(f"jobs/{execution_id}/cancel")
+        except Exception:
+            status = self.status(execution_id)
+            if status is None or not status.state.ended:
+                raise  # else it ended by itself just then
+
+
+def _message(run: dict[str, Any]) -> str | None:
+    found = ((run.get("error") or {}).get("error") or {}).get("message")
+    return None if found is None else str(found)
+
+
+def _step_of(name: str, run: dict[str, Any]) -> StepStatus:
+    return StepStatus(
+        name=name,
+        state=_STATES.get(str(run["status"]), RunState.RUNNING),
+        run=str(run["runId"]),
+        reason=_message(run),
+    )
+
+
+def _joined(steps: dict[str, Command], settings: AzureSettings) -> PipelineJob:
+    """A pipeline in which each step waits for what it needs of those before it."""
+    from azure.ai.ml import Input, ManagedIdentityConfiguration, dsl  # noqa: PLC0415 - slow
+    from azure.ai.ml.entities import PipelineJobSettings  # noqa: PLC0415 - likewise
+
+    def bound(step: str, **others: Any) -> Any:  # noqa: ANN401 - a node, and outputs of nodes
+        made = steps[step]
+        inputs = {
+            name: Input(type="uri_folder", path=given.path, mode=given.mode)
+            for name, given in made.inputs.items()
+        }
+        node = made(**{**inputs, **others})
+        node.name = step
+        return node
+
+    @dsl.pipeline()  # type: ignore[call-overload, untyped-decorator, unused-ignore]
+    def pipeline() -> None:
+        train = bound("train")
+        evaluate = bound("evaluate", trained=train.outputs.kept)
+        register = bound("register", trained=train.outputs.kept, training=evaluate.outputs.metrics)
+        if settings.pipeline_identity is not None:
+            register.identity = ManagedIdentityConfiguration(client_id=settings.pipeline_identity)
+
+    made: PipelineJob = pipeline()
+    if settings.compute is not None:
+        made.compute = settings.compute
+    else:
+        made.settings = PipelineJobSettings(default_compute=job_request.SERVERLESS)
+    return made

@@ -1,0 +1,38 @@
+"""What a pipeline's last step, `register_entry`, is sent with, and what it tells."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgefleet_azure.settings import AzureSettings
+
+SCRIPT = Path(__file__).with_name("register_entry.py")
+GATE_FILE = "gate.json"
+_REACHED = (
+    "storage_url",
+    "prefix",
+    "subscription",
+    "resource_group",
+    "workspace",
+    "ml_registry",
+    "block_mib",
+    "max_attempts",
+    "arm_url",
+)
+
+
+def lacking() -> dict[str, str]:
+    """The modules that the step needs -> the requirement that brings each where it is missing."""
+    return {
+        "edgefleet_azure": f"edgefleet-azure=={version('edgefleet-azure')}",
+        "onnx": f"edgefleet[onnx]=={version('edgefleet')}",
+    }
+
+
+def reach(settings: AzureSettings) -> dict[str, Any]:
+    """What the step must know of the profile to reach the same registry."""
+    told = settings.model_dump(mode="json")
+    return {key: told[key] for key in _REACHED}

@@ -1,0 +1,182 @@
+"""Train, evaluate, register as an Azure ML pipeline, on the mock cloud, which runs each step."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgefleet.errors import CancelledError, NotFoundError, TrainingFailedError
+from edgefleet.interfaces.automation import Automation, AutomationRun, Gate
+from edgefleet.interfaces.training import RunState, TrainingJob
+from edgefleet.interfaces.values import ApprovalState
+from edgefleet_azure.clients import Clients
+from edgefleet_azure.registry import AzureMLRegistry
+from edgefleet_azure.settings import AzureSettings
+from edgefleet_azure.trainer import AzureMLTrainer
+
+TIMEOUT_S = 300.0
+
+TRAIN = """
+    import onnx
+    from onnx import TensorProto, helper
+
+    from edgefleet import training
+
+    shape = ["n", 2]
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        [helper.make_tensor("w", TensorProto.FLOAT, [2], [training.params()["bias"], 0.0])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, training.output_dir() / "model.onnx")
+"""
+
+LEAVES_A_FILE = """
+    from edgefleet import training
+
+    (training.output_dir() / "model.onnx").write_bytes(b"no model")
+"""
+
+EVALUATE = """
+    from edgefleet import training
+
+    size = (training.model_dir() / "model.onnx").stat().st_size
+    print("evaluating", size > 0, (training.data_dir() / "a.txt").read_text())
+    training.log_metric("accuracy", 0.1)
+    training.log_metric("accuracy", training.params()["accuracy"])
+"""
+
+
+@pytest.fixture
+def trainer(clients: Clients, settings: AzureSettings, tmp_path: Path) -> AzureMLTrainer:
+    return AzureMLTrainer(clients, settings, base=tmp_path)
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Callable[..., Automation]:
+    """Makes an automation out of two scripts."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.txt").write_text("seen")
+
+    def make(
+        train: str = LEAVES_A_FILE, evaluate: str = EVALUATE, *, accuracy: float = 0.97, **more: Any
+    ) -> Automation:
+        for name, text in (("train.py", train), ("evaluate.py", evaluate)):
+            (tmp_path / "code").mkdir(exist_ok=True)
+            (tmp_path / "code" / name).write_text(textwrap.dedent(text), encoding="utf-8")
+        params: dict[str, str | int | float | bool | None] = {"bias": 0.5, "accuracy": accuracy}
+        script = tmp_path / "code" / "train.py"
+        return Automation(
+            train=TrainingJob(script=script, params=params, data=tmp_path / "data"),
+            evaluate=tmp_path / "code" / "evaluate.py",
+            gate=more.pop("gate", Gate(metric="accuracy", at_least=0.95)),
+            model="digits",
+            name="nightly",
+        )
+
+    return make
+
+
+def states(run: AutomationRun) -> dict[str, RunState]:
+    return {step.name: step.state for step in run.status.steps}
+
+
+def test_a_model_that_passes_its_gate_becomes_a_version_that_waits_for_approval(
+    trainer: AzureMLTrainer,
+    asked: Callable[..., Automation],
+    clients: Clients,
+    settings: AzureSettings,
+    tmp_path: Path,
+) -> None:
+    run = trainer.automate(asked(TRAIN)).wait(timeout_s=TIMEOUT_S)
+    assert run.status.passed is True
+    assert list(states(run)) == ["train", "evaluate", "gate", "register"]
+    assert set(states(run).values()) == {RunState.SUCCEEDED}
+    registry = AzureMLRegistry(clients, settings)
+    version = registry.get(run.version or "none")
+    assert version.reference == "digits:1"
+    assert version.approval.state is ApprovalState.PENDING
+    assert version.metrics == {"accuracy": 0.97}
+    assert version.lineage["run"] == run.id
+    pulled = registry.pull("digits:1", tmp_path / "pulled")
+    assert [variant.format for variant in pulled.variants] == ["onnx"]
+    assert "evaluating True seen" in list(run.step("evaluate").logs())
+
+
+def test_a_model_below_its_gate_is_not_registered(
+    trainer: AzureMLTrainer,
+    asked: Callable[..., Automation],
+    clients: Clients,
+    settings: AzureSettings,
+) -> None:
+    run = trainer.automate(asked(accuracy=0.9)).wait(timeout_s=TIMEOUT_S)
+    assert run.status.passed is False
+    assert list(states(run)) == ["train", "evaluate", "gate"]
+    assert run.version is None
+    assert AzureMLRegistry(clients, settings).list() == ()
+
+
+def test_a_step_is_a_run_that_can_be_looked_at(
+    trainer: AzureMLTrainer, asked: Callable[..., Automation]
+) -> None:
+    run = trainer.automate(asked(accuracy=0.9)).wait(timeout_s=TIMEOUT_S)
+    step = run.step("train")
+    assert step.status.state is RunState.SUCCEEDED
+    assert step.status.params["bias"] == 0.5
+    assert step.model.read_bytes() == b"no model"
+    assert trainer.list() == ()  # what nobody submitted as a run isn't listed as one
+
+
+def test_a_step_that_fails_is_named_with_its_reason(
+    trainer: AzureMLTrainer, asked: Callable[..., Automation]
+) -> None:
+    run = trainer.automate(asked(evaluate="raise SystemExit(7)"))
+    with pytest.raises(TrainingFailedError, match=r"evaluate: .*status code 7"):
+        run.wait(timeout_s=TIMEOUT_S)
+    assert states(run) == {"train": RunState.SUCCEEDED, "evaluate": RunState.FAILED}
+
+
+def test_a_metric_that_is_never_logged_fails_the_last_step_and_its_log_says_so(
+    trainer: AzureMLTrainer, asked: Callable[..., Automation]
+) -> None:
+    run = trainer.automate(asked(evaluate="print('no figures')"))
+    with pytest.raises(TrainingFailedError, match="register"):
+        run.wait(timeout_s=TIMEOUT_S)
+    said = "the evaluating script logged no metric 'accuracy'"
+    assert said in list(run.step("register").logs())
+
+
+def test_an_automation_is_cancelled_with_the_step_that_runs(
+    trainer: AzureMLTrainer, asked: Callable[..., Automation]
+) -> None:
+    run = trainer.automate(asked(train="import threading; threading.Event().wait()"))
+    run.cancel()
+    with pytest.raises(CancelledError):
+        run.wait(timeout_s=TIMEOUT_S)
+    assert set(states(run).values()) <= {RunState.CANCELLED}
+    run.cancel()
+
+
+def test_executions_of_another_fleet_are_not_this_ones(
+    trainer: AzureMLTrainer,
+    make_settings: Callable[..., AzureSettings],
+    make_clients: Callable[[AzureSettings], Clients],
+    asked: Callable[..., Automation],
+    tmp_path: Path,
+) -> None:
+    others = make_settings()
+    other = AzureMLTrainer(make_clients(others), others, base=tmp_path)
+    run = other.automate(asked(train="import threading; threading.Event().wait()"))
+    try:
+        with pytest.raises(NotFoundError):
+            trainer.automation(run.id)
+        assert other.automation(run.id).id == run.id
+    finally:
+        run.cancel()

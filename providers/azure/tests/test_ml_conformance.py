@@ -1,0 +1,41 @@
+"""The conformance kit over Azure ML on the mock. No gaps."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from edgefleet.protocol.digest import blob_path
+from edgefleet.testing.kit.registry import RegistryConformance
+from edgefleet.testing.kit.trainer import TrainerConformance
+from edgefleet_azure.clients import Clients
+from edgefleet_azure.registry import AzureMLRegistry
+from edgefleet_azure.settings import AzureSettings
+from edgefleet_azure.trainer import AzureMLTrainer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class TestRegistry(RegistryConformance):
+    @pytest.fixture
+    def registry(self, clients: Clients, settings: AzureSettings) -> AzureMLRegistry:
+        return AzureMLRegistry(clients, settings)
+
+    @pytest.fixture
+    def corrupt_blob(self, clients: Clients) -> Callable[[str], None]:
+        def corrupt(digest: str) -> None:
+            blob = clients.container("models").get_blob_client(blob_path(digest))
+            size = blob.get_blob_properties().size
+            blob.upload_blob(io.BytesIO(bytes(size)), overwrite=True)
+
+        return corrupt
+
+
+class TestTrainer(TrainerConformance):
+    @pytest.fixture
+    def trainer(self, clients: Clients, settings: AzureSettings, tmp_path: Path) -> AzureMLTrainer:
+        return AzureMLTrainer(clients, settings, base=tmp_path)
