@@ -1,0 +1,121 @@
+"""Telemetry: segments in Blob storage, hot events from each hub's Event Hubs-compatible endpoint.
+
+A segment's device is the folder it lies in: a device's access writes below its own name only. A hot
+event's is the one that IoT Hub knew its sender by. Either way it isn't what the device says. Fleets
+may share a hub: a fleet's hot events are those of devices whose twins are tagged as its own.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import quote
+
+from edgefleet.interfaces.abilities import CanProve
+from edgefleet.interfaces.stored_telemetry import StoredTelemetry, hot_events
+from edgefleet_azure.blobs import BlobStream
+from edgefleet_azure.errors import translate
+from edgefleet_azure.events import arrivals, sources
+from edgefleet_azure.groups import DeviceGroups
+from edgefleet_azure.hubs import Hubs
+from edgefleet_azure.manifests import MODULE
+from edgefleet_azure.proofs import prove
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from edgefleet.errors import EdgeFleetError
+    from edgefleet.interfaces.abilities import Proof
+    from edgefleet.protocol.event import Event
+    from edgefleet.protocol.segment import SegmentName
+    from edgefleet_azure.clients import Clients
+    from edgefleet_azure.settings import AzureSettings
+
+
+MEMBERS_S = 600.0  # so long a listing of a fleet's devices is good; IoT Hub lists 100 at once
+STRANGERS_S = 60.0  # so long a device that isn't the fleet's is taken for that
+
+
+class AzureTelemetry(CanProve, StoredTelemetry):
+    """Events of a fleet's devices.
+
+    Hot events are kept as long as the hub keeps them, a day unless it is told otherwise.
+
+    Args:
+        clients: to reach storage and hubs with; closed with the telemetry.
+        settings: storage account, prefix, hubs.
+    """
+
+    provider = "azure"
+
+    def __init__(self, clients: Clients, settings: AzureSettings) -> None:
+        self._clients = clients
+        self._settings = settings
+        self._members = _Members(clients, settings)
+
+    def close(self) -> None:
+        self._clients.close()
+
+    def _translate(self, error: Exception) -> EdgeFleetError | None:
+        return translate(error)
+
+    def _proofs(self) -> Iterator[Proof]:
+        return prove(self._clients, self._settings, ("telemetry",))
+
+    def _open_segment(self, name: SegmentName) -> BinaryIO:
+        path = quote(f"{name.device}/{name.below_device}", safe="/=")
+        url = f"{self._settings.storage_url}/{self._settings.container('devices')}/{path}"
+        return io.BufferedReader(BlobStream(self._clients, url, 0))
+
+    def _hot(self, device: str | None, since: datetime | None) -> Iterator[tuple[str, Event]]:
+        for source in sources(self._clients, self._settings):
+            found = arrivals(source, since=since, attempts=self._settings.max_attempts)
+            for arrival in found:
+                if arrival.module != MODULE or device not in (None, arrival.device):
+                    continue
+                if not self._members.has(arrival.device):
+                    continue
+                for event in hot_events(arrival.body, f"a message of {arrival.device}"):
+                    yield arrival.device, event
+
+    def _folders(self) -> Iterator[str]:
+        for found in self._clients.container("devices").walk_blobs(delimiter="/"):
+            if found.name.endswith("/"):
+                yield found.name[:-1]
+
+    def _paths(self, device: str, start: str) -> Iterator[str]:
+        folder = f"{device}/"
+        names = self._clients.container("devices").list_blob_names(
+            name_starts_with=f"{folder}{start}"
+        )
+        for name in names:
+            yield str(name).removeprefix(folder)
+
+
+class _Members:
+    """Which devices are the fleet's."""
+
+    def __init__(self, clients: Clients, settings: AzureSettings) -> None:
+        self._groups = DeviceGroups(Hubs(clients, settings.hubs), settings.prefix)
+        self._listed, self._names = float("-inf"), set[str]()
+        self._strangers: dict[str, float] = {}
+
+    def has(self, device: str) -> bool:
+        """Whether a device is; one that isn't listed yet is asked for by its name."""
+        now = time.monotonic()
+        if now - self._listed > MEMBERS_S:
+            pages = self._groups.devices(None)
+            self._names = {member.device for _, page in pages for member in page}
+            self._listed = now
+            self._strangers.clear()
+        if device in self._names:
+            return True
+        if now - self._strangers.get(device, float("-inf")) < STRANGERS_S:
+            return False
+        if self._groups.find(device) is None:
+            self._strangers[device] = now
+            return False
+        self._names.add(device)
+        return True
