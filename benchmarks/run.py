@@ -23,6 +23,7 @@ WRITES = {
     "serving": ("--json", "serving.json", "--markdown", "serving.md"),
     "soak": ("--json", "soak.json"),
     "aws_scale": ("--json", "aws_scale.json"),
+    "azure_scale": ("--json", "azure_scale.json"),
     "kill": ("--json", "kill.json"),
     "fuzzing": ("--json", "fuzzing.json"),
 }

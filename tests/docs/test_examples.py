@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import nbformat
@@ -14,7 +15,8 @@ from nbclient import NotebookClient
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # Examples of a cloud find their devices there, and run against its mock alone.
-CLOUDS = ("aws",)
+CLOUDS = ("aws", "azure")
+MOCKED = tuple(entry.name for entry in entry_points(group="edgefleet.mocks"))
 SCRIPTS = sorted(
     path.name
     for path in EXAMPLES.glob("*.py")
@@ -26,7 +28,9 @@ NOTEBOOKS = sorted(
 ON_CLOUDS = sorted(
     path.name
     for path in EXAMPLES.glob("*")
-    if path.name.startswith(CLOUDS) and path.suffix in {".py", ".ipynb"}
+    if path.name.startswith(CLOUDS)
+    and path.name.partition("_")[0] in MOCKED
+    and path.suffix in {".py", ".ipynb"}
 )
 
 
@@ -47,7 +51,11 @@ def environment(folder: Path) -> dict[str, str]:
 def test_there_are_examples() -> None:
     assert "quickstart.py" in SCRIPTS
     assert NOTEBOOKS
-    assert {"aws_first_fleet.py", "aws_retrain.py", "aws_first_fleet.ipynb"} <= set(ON_CLOUDS)
+    for cloud in CLOUDS:
+        names = {
+            f"{cloud}_{name}" for name in ("first_fleet.py", "retrain.py", "first_fleet.ipynb")
+        }
+        assert names <= set(ON_CLOUDS)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
