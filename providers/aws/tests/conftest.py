@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from edgefleet_aws.clients import Clients
@@ -39,6 +40,8 @@ def cloud(running_cloud: AwsMock, monkeypatch: pytest.MonkeyPatch) -> Iterator[A
     """The mock cloud, with its environment in place and no faults injected."""
     for key, value in running_cloud.environment.items():
         monkeypatch.setenv(key, value)
+    # boto3's own session remembers the configuration that it read first, in whichever environment.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     yield running_cloud
     running_cloud.rules.clear()
 

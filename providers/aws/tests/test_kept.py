@@ -122,7 +122,7 @@ def test_objects_keep_what_a_reader_is_told_of_them(tmp_path: Path) -> None:
     replies = []
     for first in (True, False):
         with mock("aws", state=tmp_path) as session:
-            s3 = boto3.client(
+            s3 = boto3.session.Session().client(
                 "s3",
                 endpoint_url=session.environment["AWS_ENDPOINT_URL"],
                 aws_access_key_id="mock",
