@@ -14,9 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +22,10 @@ from typing import Any
 
 import boto3
 
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.scaling.watching import DEVICES, HEAD, lost, tell, told, watch
 from edgefleet.fleet import Fleet
 from edgefleet.interfaces.policy import Faster, RolloutPolicy, StopAfter
 from edgefleet.profile import Profile
@@ -38,10 +39,6 @@ POLICY = RolloutPolicy(
     faster=Faster(by=2, after=1000),
     stop_after=StopAfter(failed_percent=10, devices=100),
 )
-DEVICES = (1_000, 10_000, 100_000, 1_000_000)
-HEAD = (
-    "| devices | groups | calls: plan | launch | count | launch, s | groups/s | peak memory, MB |"
-)
 
 
 def operate(facts: dict[str, Any]) -> None:
@@ -51,26 +48,18 @@ def operate(facts: dict[str, Any]) -> None:
     with Fleet(profile) as fleet:
         fleet.push(samples.bundle(base, 1, size=400), "digits", progress=False)
         fleet.roll_out("digits:1", to="warm-up", progress=False)
-        _tell("ready", 0.0)
+        tell("ready", 0.0)
         start = time.perf_counter()
         plan = fleet.plan_rollout("digits:1", to="line-*", policy=POLICY, progress=True)
-        _tell("plan", time.perf_counter() - start)
+        tell("plan", time.perf_counter() - start)
         start = time.perf_counter()
         launch = fleet.roll_out("digits:1", to="line-*", policy=POLICY, progress=True)
-        _tell("launch", time.perf_counter() - start)
+        tell("launch", time.perf_counter() - start)
         deployer: Any = fleet.deployers["aws"]
         start = time.perf_counter()
         found = [deployer.progress(group.group.partition("/")[2]) for group in plan.groups]
         counted = sum(sum(one.devices.values()) for one in found)
-        _tell("count", time.perf_counter() - start, devices=counted, groups=len(launch.groups))
-
-
-def _tell(phase: str, seconds: float, **more: int) -> None:
-    # Not ru_maxrss: that begins with what the process weighed that this one was forked from.
-    (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    peak = int(line) * 1024
-    print(json.dumps({"phase": phase, "seconds": seconds, "peak_bytes": peak, **more}), flush=True)
-    sys.stdin.readline()  # until the calls of this phase were counted
+        tell("count", time.perf_counter() - start, devices=counted, groups=len(launch.groups))
 
 
 def measure(cloud: AwsMock, groups: int, devices: int, folder: Path) -> dict[str, Any]:
@@ -86,44 +75,14 @@ def measure(cloud: AwsMock, groups: int, devices: int, folder: Path) -> dict[str
 
     populate("warm-up", Crowd())
     row: dict[str, Any] = {"devices": devices, "groups": groups}
-    facts = json.dumps({"folder": str(folder), "settings": settings})
-    with subprocess.Popen(
-        [sys.executable, __file__, "--operate", facts],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **cloud.environment},
-    ) as operator:
-        assert operator.stdin is not None
-        assert operator.stdout is not None
-        before = sum(1 for _ in cloud.seen())
-        for line in operator.stdout:
-            said = json.loads(line)
-            if said["phase"] == "ready":
-                # Now only: a fleet's first release looks into each group for an earlier one's.
-                for number in range(groups):
-                    populate(f"line-{number}", Crowd(devices // groups))
-            seen = sum(1 for _ in cloud.seen())
-            row[said["phase"]] = {"calls": seen - before, "seconds": said["seconds"]}
-            before = seen
-            row["peak_bytes"] = said["peak_bytes"]
-            row["counted"] = said.get("devices")
-            operator.stdin.write("\n")
-            operator.stdin.flush()
-    if operator.returncode:
-        sys.exit(f"error: the operator ended with {operator.returncode}")
+
+    def grown() -> None:
+        # Now only: a fleet's first release looks into each group for an earlier one's.
+        for number in range(groups):
+            populate(f"line-{number}", Crowd(devices // groups))
+
+    watch(__file__, {"folder": str(folder), "settings": settings}, cloud, row, ready=grown)
     return row
-
-
-def told(row: dict[str, Any]) -> str:
-    """A row of the table."""
-    rate = row["groups"] / row["launch"]["seconds"]
-    cells = (
-        f"{row['devices']:,}", row["groups"], row["plan"]["calls"], row["launch"]["calls"],
-        row["count"]["calls"], f"{row['launch']['seconds']:.1f}", f"{rate:.1f}",
-        f"{row['peak_bytes'] / 1e6:.0f}",
-    )  # fmt: skip
-    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 def main() -> None:
@@ -139,7 +98,7 @@ def main() -> None:
         operate(given.operate)
         return
     rows = []
-    print(HEAD + "\n" + "|---" * 8 + "|", flush=True)
+    print(HEAD, flush=True)
     with tempfile.TemporaryDirectory(prefix="edgefleet-scale-") as folder:
         for devices in given.devices:
             base = Path(folder) / str(devices)
@@ -157,9 +116,9 @@ def main() -> None:
         given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     phases = ("plan", "count") if given.per_second is not None else ("plan", "launch", "count")
     differ = {phase for phase in phases if len({row[phase]["calls"] for row in rows}) > 1}
-    lost = [row for row in rows if row["counted"] != row["devices"] // given.groups * given.groups]
-    if differ or lost:
-        sys.exit(f"error: calls depend on devices in {differ or 'nothing'}; lost in {len(lost)}")
+    missing = lost(rows)
+    if differ or missing:
+        sys.exit(f"error: calls depend on devices in {differ or 'nothing'}; lost in {len(missing)}")
     print("calls don't depend on the number of devices")
 
 
