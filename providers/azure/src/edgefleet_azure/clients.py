@@ -107,18 +107,13 @@ class Clients:
         name = host or self._settings.hubs[0]
         return self._once(f"hub {name}", lambda: self._make_hub(name))
 
-    def ml(self, *, registry: bool = False) -> MLClient:
-        """Azure ML.
-
-        Args:
-            registry: of the registry that `ml_registry` names, in place of the workspace.
+    def ml(self) -> MLClient:
+        """Azure ML's workspace.
 
         Raises:
             ProfileError: the profile lacks what it needs.
         """
-        if registry:
-            return self._once("ml registry", lambda: self._make_ml(registry=True))
-        return self._once("ml", lambda: self._make_ml(registry=False))
+        return self._once("ml", self._make_ml)
 
     def arm(
         self,
@@ -269,10 +264,9 @@ class Clients:
         config.add_user_agent(f"edgefleet/{version('edgefleet')}")
         return manager
 
-    def _make_ml(self, *, registry: bool) -> MLClient:
+    def _make_ml(self) -> MLClient:
         settings = self._settings
-        workspace = None if registry else settings.needed("workspace", "Azure ML")
-        shared = settings.needed("ml_registry", "a shared registry") if registry else None
+        workspace = settings.needed("workspace", "Azure ML")
         arm = urlsplit(settings.arm_url)
         if arm.netloc != "management.azure.com" and METADATA_VARIABLE not in os.environ:
             raise ProfileError(
@@ -287,7 +281,6 @@ class Clients:
             settings.subscription,
             settings.resource_group,
             workspace,
-            shared,
             enable_telemetry=False,
             **self._options(),
         )

@@ -17,7 +17,6 @@ _REACHED = (
     "subscription",
     "resource_group",
     "workspace",
-    "ml_registry",
     "block_mib",
     "max_attempts",
     "arm_url",

@@ -54,29 +54,6 @@ def make_settings(cloud: AzureMock, tmp_path: Path) -> Callable[..., AzureSettin
 
 
 @pytest.fixture
-def settings(make_settings: Callable[..., AzureSettings]) -> AzureSettings:
-    return make_settings()
-
-
-@pytest.fixture
-def make_clients() -> Iterator[Callable[[AzureSettings], Clients]]:
-    made: list[Clients] = []
-
-    def make(settings: AzureSettings) -> Clients:
-        made.append(Clients(settings))
-        return made[-1]
-
-    yield make
-    for clients in made:
-        clients.close()
-
-
-@pytest.fixture
-def clients(make_clients: Callable[[AzureSettings], Clients], settings: AzureSettings) -> Clients:
-    return make_clients(settings)
-
-
-@pytest.fixture
 def make_installation(
     make_clients: Callable[[AzureSettings], Clients],
 ) -> Callable[[AzureSettings], Installation]:

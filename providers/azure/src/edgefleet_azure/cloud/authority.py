@@ -53,18 +53,3 @@ class Authority:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._ca.issue_cert(*NAMES, *names).configure_cert(context)
         return context
-
-    def issue(self, folder: Path, *names: str) -> tuple[Path, Path]:
-        """Files with a certificate (and what signed it) and its key, for a server of another kind.
-
-        Args:
-            folder: for the files.
-            names: hosts and addresses beside `NAMES`.
-        """
-        made = self._ca.issue_cert(*NAMES, *names)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        chain, key = folder / "server.pem", folder / "server-key.pem"
-        chain.write_bytes(b"".join(part.bytes() for part in made.cert_chain_pems))
-        key.touch(mode=0o600)
-        made.private_key_pem.write_to_path(key)
-        return chain, key

@@ -17,7 +17,7 @@ from edgefleet_azure.cloud.roles import Role
 from edgefleet_azure.permissions import is_data
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from edgefleet_azure.cloud.arm_resources import Resources
     from edgefleet_azure.cloud.calls import Call
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _ASSIGNED = "assigned to "  # begins the names of roles that assignments gave
 
 _VERBS = {"GET": "read", "HEAD": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete"}
-_BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers"
 _HUB = "Microsoft.Devices/IotHubs"
 _RUNS = re.compile(r"/(?:history|metric|artifact|execution|mlflow)/v\d[^/]*(/.*)?/subscriptions/")
 # "Control access to IoT Hub by using Microsoft Entra ID": permissions for service APIs
@@ -91,26 +90,6 @@ def of_arm(method: str, path: str) -> Needed | None:
     if namespace.lower() == "microsoft.authorization":
         scope = before  # a role is assigned at what it is about
     return Needed(f"{namespace}/{kinds}/{verb}", scope)
-
-
-def of_blob(method: str, account: str, path: str, query: Mapping[str, str]) -> Needed:
-    """What a request to Blob storage needs.
-
-    Args:
-        method: of HTTP.
-        account: resource id of the storage account.
-        path: ``/CONTAINER`` or ``/CONTAINER/BLOB``.
-        query: of the address.
-    """
-    container, _, blob = path.strip("/").partition("/")
-    scope = f"{account}/blobServices/default/containers/{container}"
-    if query.get("restype") == "container" and query.get("comp") != "list":
-        acl = {"GET": "getAcl/action", "HEAD": "getAcl/action", "PUT": "setAcl/action"}
-        verb = acl[method] if query.get("comp") == "acl" else _VERBS[method]
-        return Needed(f"{_BLOBS}/{verb}", scope)
-    if not blob and query.get("comp") == "list" and not container:
-        return Needed(f"{_BLOBS}/read", account)
-    return Needed(f"{_BLOBS}/blobs/{_VERBS[method]}", scope)
 
 
 def of_hub(method: str, hub: str, path: str) -> Needed:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgefleet.errors import LimitExceededError
-from edgefleet_azure.cloud.hub_merge import Merged, covers, merge, placed
+from edgefleet_azure.cloud.hub_merge import Merged, merge, placed
 from edgefleet_azure.cloud.hub_query import parse_condition
 from edgefleet_azure.cloud.hub_twins import difference
 from edgefleet_azure.cloud.hub_values import (
@@ -351,11 +351,6 @@ class HubState:
     def merged(self, device: str) -> Merged:
         with self._lock:
             return merge(one.deployment for one in self.targeting(device))
-
-    def owns(self, device: str, module: str, path: tuple[str, ...]) -> bool:
-        """Whether a deployment sets a place of a module's desired properties."""
-        places = self.merged(device).places.get(module, ())
-        return any(covers(place.path, path) for place in places)
 
     # The devices' side
 
