@@ -20,7 +20,8 @@ PROJECTS := pyproject.toml $(OTHERS:%=%/pyproject.toml)
 comma := ,
 EDITABLE := -e '.[analysis,cli,demo,local,onnx,optimize,testing]' \
 	$(foreach d,$(OTHERS),-e './$(d)$(if $(filter device_runtime,$(d)),[cpu$(comma)greengrass$(comma)grpc$(comma)iotedge$(comma)otlp],$(if $(filter providers/%,$(d)),[mock],))')
-BUILD_TOOLS := 'pip>=25.1' hatchling editables
+# setuptools for what of others has no wheel: paho-mqtt before 2, which azure-iot-device wants.
+BUILD_TOOLS := 'pip>=25.1' hatchling editables 'setuptools>=70.1,<85'
 PIP_QUIET := -m pip --quiet --disable-pip-version-check
 
 .PHONY: help setup demo test check bench docs wheels constraints clean python-is-new-enough
