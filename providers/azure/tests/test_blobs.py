@@ -23,11 +23,12 @@ from edgefleet.errors import (
 from edgefleet.interfaces.sending import SENDERS
 from edgefleet.protocol.bundle import Descriptor
 from edgefleet.protocol.digest import blob_path, digest_of
+from edgefleet.testing.cloud.calls import Refused
 from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit.samples import Content, noise
 from edgefleet_azure.blobs import AzureBlobStore
 from edgefleet_azure.clients import Clients
-from edgefleet_azure.cloud.calls import Refused, throttled
+from edgefleet_azure.cloud.calls import throttled
 from edgefleet_azure.mock import AzureMock
 from edgefleet_azure.settings import MIB, AzureSettings
 

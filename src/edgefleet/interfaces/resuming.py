@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from edgefleet.errors import EdgeFleetError, UnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from _typeshed import WriteableBuffer
 
 MAX_LOSSES = 5  # of the connection in a row, with no byte between
@@ -19,6 +21,31 @@ class Body(Protocol):
 
     def read(self, size: int, /) -> bytes: ...
     def close(self) -> object: ...
+
+
+class Pieces:
+    """An answer's body, as it comes, as a `Body`.
+
+    Args:
+        pieces: of it.
+        close: ends the answer.
+    """
+
+    def __init__(self, pieces: Iterator[bytes], close: Callable[[], object]) -> None:
+        self._pieces, self._close = pieces, close
+        self._left = memoryview(b"")
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes; none at the end."""
+        if not self._left:
+            self._left = memoryview(next(self._pieces, b""))
+        given = bytes(self._left[:size])
+        self._left = self._left[size:]
+        return given
+
+    def close(self) -> object:
+        """End the answer."""
+        return self._close()
 
 
 class ResumingStream(io.RawIOBase):

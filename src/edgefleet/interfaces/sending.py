@@ -93,7 +93,7 @@ def send_in_parts(
 
     with ThreadPoolExecutor(SENDERS, thread_name_prefix="edgefleet-upload") as pool:
         try:
-            for number, data in enumerate(_in_parts(stream, descriptor, part_bytes), 1):
+            for number, data in enumerate(in_parts(stream, descriptor, part_bytes), 1):
                 slots.acquire()
                 _raise_first(sent)
                 sent.append(pool.submit(one, number, data))
@@ -105,7 +105,7 @@ def send_in_parts(
             raise
 
 
-def _in_parts(stream: BinaryIO, descriptor: Descriptor, part_bytes: int) -> Iterator[bytes]:
+def in_parts(stream: BinaryIO, descriptor: Descriptor, part_bytes: int) -> Iterator[bytes]:
     """The stream's bytes in parts of one size, the last one shorter; checked to the end."""
     held = bytearray()
     for chunk in checked_chunks(stream, descriptor):

@@ -168,6 +168,11 @@ def checked_chunks(
         raise IntegrityError(msg, cure="copy or pull it again")
 
 
+def checked_bytes(stream: BinaryIO, descriptor: Descriptor, *, name: str | None = None) -> bytes:
+    """A small blob whole, checked as `checked_chunks` does."""
+    return b"".join(bytes(chunk) for chunk in checked_chunks(stream, descriptor, name=name))
+
+
 def check_bytes(data: bytes, descriptor: Descriptor) -> None:
     """Check bytes in memory against a descriptor.
 

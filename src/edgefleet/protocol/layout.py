@@ -30,6 +30,7 @@ from edgefleet.protocol.documents import encode, parse
 from edgefleet.protocol.files import (
     check_bytes,
     check_folder,
+    checked_bytes,
     checked_chunks,
     naming,
     open_plain,
@@ -51,6 +52,7 @@ __all__ = [  # with what other rooms have always found here
     "BundleLayout",
     "BundleWriter",
     "check_bytes",
+    "checked_bytes",
     "checked_chunks",
     "lay_out",
     "place",

@@ -18,27 +18,25 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, NamedTuple
 
-from edgefleet.errors import EdgeFleetError, IntegrityError, NotFoundError, UnavailableError
-from edgefleet.interfaces.blobs import BlobStore
-from edgefleet.interfaces.sending import Told, send_in_parts, size_of_parts
+from edgefleet.errors import IntegrityError
+from edgefleet.interfaces.object_blobs import ObjectBlobStore
+from edgefleet.interfaces.sending import send_in_parts, size_of_parts
 from edgefleet.protocol.digest import blob_path
-from edgefleet.protocol.layout import checked_chunks
 from edgefleet_aws.errors import code_of, translate
 from edgefleet_aws.reading import ObjectStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from edgefleet.errors import EdgeFleetError
+    from edgefleet.interfaces.sending import Told
     from edgefleet.protocol.bundle import Descriptor
     from edgefleet_aws.clients import Clients
     from edgefleet_aws.settings import AwsSettings
 
-    Progress = Callable[[int], object]
-
 MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
-MAX_TRIES = 3  # of an upload that somebody else ended meanwhile
 _THERE = {"PreconditionFailed"}
 _ENDED = {"NoSuchUpload"}
 
@@ -64,7 +62,7 @@ class _Part(NamedTuple):
         return named if self.checksum is None else {**named, "ChecksumSHA256": self.checksum}
 
 
-class S3BlobStore(BlobStore):
+class S3BlobStore(ObjectBlobStore):
     """Blobs below ``s3://BUCKET/PREFIX/blobs/sha256/``.
 
     Args:
@@ -73,20 +71,18 @@ class S3BlobStore(BlobStore):
     """
 
     provider = "aws"
+    where: ClassVar[str] = "in S3"
+    ended_cure: ClassVar[str] = "look for a lifecycle rule that ends uploads too soon, push again"
 
     def __init__(self, clients: Clients, settings: AwsSettings) -> None:
+        super().__init__((settings.root, *settings.mirrors), whole_bytes=settings.part_bytes)
         self._clients = clients
         self._bucket = settings.bucket
         self._prefix = settings.prefix
         self._part_bytes = settings.part_bytes
-        self._sources = (settings.root, *settings.mirrors)
 
     def close(self) -> None:
         self._clients.close()
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        return self._sources
 
     def _translate(self, error: Exception) -> EdgeFleetError | None:
         return translate(error)
@@ -94,66 +90,20 @@ class S3BlobStore(BlobStore):
     def _at(self, digest: str) -> dict[str, object]:
         return {"Bucket": self._bucket, "Key": f"{self._prefix}/{blob_path(digest)}"}
 
-    def _size(self, digest: str) -> int | None:
-        try:
-            reply = self._clients.s3.head_object(**self._at(digest))
-        except Exception as error:
-            if code_of(error) == "404":
-                return None
-            raise
-        return int(reply["ContentLength"])
+    def _is_missing(self, error: Exception) -> bool:
+        return code_of(error) in {"404", "NoSuchKey"}
 
-    def _open(self, digest: str, offset: int) -> BinaryIO:
-        try:
-            stream = ObjectStream(self._clients.s3, self._at(digest), offset)
-        except Exception as error:
-            if code_of(error) == "NoSuchKey":
-                raise NotFoundError(
-                    f"blob {digest} is not in the registry",
-                    cure="push the bundle again, missing blobs are sent",
-                ) from error
-            raise
-        return cast("BinaryIO", stream)
+    def _stored_size(self, digest: str) -> int:
+        return int(self._clients.s3.head_object(**self._at(digest))["ContentLength"])
 
-    def _put(
-        self,
-        descriptor: Descriptor,
-        source: Callable[[], BinaryIO],
-        progress: Progress | None,
-    ) -> None:
-        if descriptor.size <= self._part_bytes:
-            with source() as stream:
-                data = b"".join(checked_chunks(stream, descriptor))
-            self._put_whole(descriptor, data)
-            self._check_size(descriptor)
-            if progress is not None:
-                progress(len(data))
-            return
-        told = Told(progress)
-        for _ in range(MAX_TRIES):
-            part_bytes = size_of_parts(descriptor, wanted=self._part_bytes, most=MAX_PARTS)
-            upload = _Upload(self._clients, self._at(descriptor.digest), part_bytes)
-            with source() as stream:
-                if upload.send(stream, descriptor, told):
-                    self._check_size(descriptor)
-                    return
-            if self._size(descriptor.digest) == descriptor.size:  # whoever ended it completed it
-                told.up_to(descriptor.size)
-                return
-        raise UnavailableError(
-            f"uploads of blob {descriptor.digest} kept being ended by somebody else",
-            cure="look for a lifecycle rule that ends uploads too soon, then push again",
-        )
+    def _stream(self, digest: str, offset: int) -> ObjectStream:
+        return ObjectStream(self._clients.s3, self._at(digest), offset)
 
-    def _check_size(self, descriptor: Descriptor) -> None:
-        """What was there before us wasn't written by us: it must have the right size at least."""
-        there = self._size(descriptor.digest)
-        if there != descriptor.size:
-            raise IntegrityError(
-                f"blob {descriptor.digest} has {there} bytes in S3 and should have "
-                f"{descriptor.size}: something else wrote it",
-                cure=f"delete {self._sources[0]}/{blob_path(descriptor.digest)} and push again",
-            )
+    def _send(self, source: Callable[[], BinaryIO], descriptor: Descriptor, told: Told) -> bool:
+        part_bytes = size_of_parts(descriptor, wanted=self._part_bytes, most=MAX_PARTS)
+        upload = _Upload(self._clients, self._at(descriptor.digest), part_bytes)
+        with source() as stream:
+            return upload.send(stream, descriptor, told)
 
     def _put_whole(self, descriptor: Descriptor, data: bytes) -> None:
         with contextlib.suppress(_There), _already_there():

@@ -23,34 +23,31 @@ from azure.core import MatchConditions
 from azure.core.exceptions import AzureError
 from azure.storage.blob import BlobBlock
 
-from edgefleet.errors import EdgeFleetError, IntegrityError, NotFoundError, UnavailableError
-from edgefleet.interfaces.blobs import BlobStore
-from edgefleet.interfaces.resuming import ResumingStream
-from edgefleet.interfaces.sending import Told, send_in_parts, size_of_parts
+from edgefleet.errors import IntegrityError
+from edgefleet.interfaces.object_blobs import ObjectBlobStore
+from edgefleet.interfaces.resuming import Pieces, ResumingStream
+from edgefleet.interfaces.sending import send_in_parts, size_of_parts
 from edgefleet.protocol.digest import blob_path
-from edgefleet.protocol.layout import checked_chunks
 from edgefleet_azure.clients import STORAGE_AUDIENCE, STORAGE_VERSION
 from edgefleet_azure.errors import code_of, status_of, translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from azure.core.rest import HttpResponse
     from azure.storage.blob import BlobClient
 
+    from edgefleet.errors import EdgeFleetError
     from edgefleet.interfaces.resuming import Body
+    from edgefleet.interfaces.sending import Told
     from edgefleet.protocol.bundle import Descriptor
     from edgefleet_azure.clients import Clients
     from edgefleet_azure.settings import AzureSettings
 
-    Progress = Callable[[int], object]
-
 # https://learn.microsoft.com/azure/storage/blobs/scalability-targets
 MAX_BLOCKS = 50_000
-MAX_TRIES = 3  # of an upload whose blocks somebody else's commit dropped
 
 
-class AzureBlobStore(BlobStore):
+class AzureBlobStore(ObjectBlobStore):
     """Blobs in the container ``PREFIX-models``, at ``blobs/sha256/<hex>``.
 
     Args:
@@ -59,19 +56,17 @@ class AzureBlobStore(BlobStore):
     """
 
     provider = "azure"
+    where: ClassVar[str] = "in storage"
+    ended_cure: ClassVar[str] = "let one operator push at a time, then push again"
 
     def __init__(self, clients: Clients, settings: AzureSettings) -> None:
+        super().__init__((settings.models_url, *settings.mirrors), whole_bytes=settings.block_bytes)
         self._clients = clients
         self._block_bytes = settings.block_bytes
         self._url = settings.models_url
-        self._sources = (settings.models_url, *settings.mirrors)
 
     def close(self) -> None:
         self._clients.close()
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        return self._sources
 
     def _translate(self, error: Exception) -> EdgeFleetError | None:
         return translate(error)
@@ -79,58 +74,21 @@ class AzureBlobStore(BlobStore):
     def _blob(self, digest: str) -> BlobClient:
         return self._clients.container("models").get_blob_client(blob_path(digest))
 
-    def _size(self, digest: str) -> int | None:
-        try:
-            found = self._blob(digest).get_blob_properties()
-        except Exception as error:
-            if code_of(error) == "BlobNotFound":
-                return None
-            raise
-        return int(found.size)
+    def _is_missing(self, error: Exception) -> bool:
+        return code_of(error) == "BlobNotFound"
 
-    def _open(self, digest: str, offset: int) -> BinaryIO:
-        try:
-            stream = BlobStream(self._clients, f"{self._url}/{blob_path(digest)}", offset)
-        except Exception as error:
-            if code_of(error) == "BlobNotFound":
-                raise NotFoundError(
-                    f"blob {digest} is not in the registry",
-                    cure="push the bundle again, missing blobs are sent",
-                ) from error
-            raise
-        return cast("BinaryIO", stream)
+    def _stored_size(self, digest: str) -> int:
+        return int(self._blob(digest).get_blob_properties().size)
 
-    def _put(
-        self,
-        descriptor: Descriptor,
-        source: Callable[[], BinaryIO],
-        progress: Progress | None,
-    ) -> None:
-        told = Told(progress)
-        if descriptor.size <= self._block_bytes:
-            with source() as stream:
-                data = b"".join(checked_chunks(stream, descriptor))
-            with _unless_there():
-                # Without `overwrite` it is conditional, and one request.
-                self._blob(descriptor.digest).upload_blob(data, validate_content=True)
-            self._check_size(descriptor)
-            told.up_to(len(data))
-            return
-        for _ in range(MAX_TRIES):
-            with source() as stream:
-                if self._send(stream, descriptor, told):
-                    self._check_size(descriptor)
-                    return
-            if self._size(descriptor.digest) == descriptor.size:  # whose commit dropped the blocks
-                told.up_to(descriptor.size)
-                return
-        raise UnavailableError(
-            f"blocks of blob {descriptor.digest} kept being dropped by somebody else",
-            cure="let one operator push at a time, then push again",
-        )
+    def _stream(self, digest: str, offset: int) -> BlobStream:
+        return BlobStream(self._clients, f"{self._url}/{blob_path(digest)}", offset)
 
-    def _send(self, stream: BinaryIO, descriptor: Descriptor, told: Told) -> bool:
-        """Send what is missing, and commit it; False where blocks were dropped meanwhile."""
+    def _put_whole(self, descriptor: Descriptor, data: bytes) -> None:
+        with _unless_there():
+            # Without `overwrite` it is conditional, and one request.
+            self._blob(descriptor.digest).upload_blob(data, validate_content=True)
+
+    def _send(self, source: Callable[[], BinaryIO], descriptor: Descriptor, told: Told) -> bool:
         blob = self._blob(descriptor.digest)
         there = _staged(blob)
 
@@ -141,7 +99,8 @@ class AzureBlobStore(BlobStore):
             return BlobBlock(block_id)
 
         block_bytes = size_of_parts(descriptor, wanted=self._block_bytes, most=MAX_BLOCKS)
-        blocks = send_in_parts(stream, descriptor, block_bytes, send, told)
+        with source() as stream:
+            blocks = send_in_parts(stream, descriptor, block_bytes, send, told)
         try:
             with _unless_there():
                 blob.commit_block_list(blocks, match_condition=MatchConditions.IfMissing)
@@ -150,16 +109,6 @@ class AzureBlobStore(BlobStore):
                 return False
             raise
         return True
-
-    def _check_size(self, descriptor: Descriptor) -> None:
-        """What was there before us wasn't written by us: it must have the right size at least."""
-        there = self._size(descriptor.digest)
-        if there != descriptor.size:
-            raise IntegrityError(
-                f"blob {descriptor.digest} has {there} bytes in storage and should have "
-                f"{descriptor.size}: something else wrote it",
-                cure=f"delete {self._url}/{blob_path(descriptor.digest)} and push again",
-            )
 
 
 class BlobStream(ResumingStream):
@@ -197,32 +146,13 @@ class BlobStream(ResumingStream):
             if tag is not None and status_of(error) == 412:
                 raise IntegrityError("the blob was replaced while it was read") from error
             raise
-        return _Pieces(response), response.headers.get("ETag")
+        return Pieces(response.iter_raw(), response.close), response.headers.get("ETag")
 
     def _is_refusal(self, error: Exception) -> bool:
         return status_of(error) != 0
 
     def _meaning(self, error: Exception) -> EdgeFleetError | None:
         return translate(error)
-
-
-class _Pieces:
-    """An answer's body, as it comes."""
-
-    def __init__(self, response: HttpResponse) -> None:
-        self._response = response
-        self._pieces: Iterator[bytes] = response.iter_raw()
-        self._left = memoryview(b"")
-
-    def read(self, size: int, /) -> bytes:
-        if not self._left:
-            self._left = memoryview(next(self._pieces, b""))
-        given = bytes(self._left[:size])
-        self._left = self._left[size:]
-        return given
-
-    def close(self) -> None:
-        self._response.close()
 
 
 def _staged(blob: BlobClient) -> dict[str, int]:

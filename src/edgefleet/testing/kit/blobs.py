@@ -12,7 +12,7 @@ import pytest
 
 from edgefleet.errors import IntegrityError, InvalidInputError, NotFoundError
 from edgefleet.interfaces.blobs import BlobStore
-from edgefleet.protocol.digest import blob_path, digest_of
+from edgefleet.protocol.digest import CHUNK_BYTES, blob_path, digest_of
 from edgefleet.protocol.pointer import check_source
 from edgefleet.testing.kit import samples
 from edgefleet.testing.kit.gaps import Conformance
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SIZE = 300_000  # bytes of the blobs used here
+LARGE = 3 * CHUNK_BYTES + 1  # bytes of one that is read in several chunks
 
 
 class BlobStoreConformance(Conformance):
@@ -38,7 +39,7 @@ class BlobStoreConformance(Conformance):
 
     def test_a_blob_reads_back_as_put(self, blobs: BlobStore) -> None:
         """If this fails, bytes are recoded on their way, or the wrong ones are opened."""
-        for data in (b"", b"x", samples.noise(SIZE, 1)):
+        for data in (b"", b"x", samples.noise(SIZE, 1), samples.noise(LARGE, 1)):
             descriptor = samples.descriptor_of(data)
             assert blobs.put(descriptor, lambda data=data: io.BytesIO(data))  # type: ignore[misc]
             assert blobs.size(descriptor.digest) == len(data)
