@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 CPU = "CPUExecutionProvider"
-SPIN_US = 20  # half the processor time of a run that spins for long, and nearly its latency
+SPIN_US = 60  # as quick as spinning for long, when runs follow each other, for less processor time
 _NEVER_CHOSEN = ("AzureExecutionProvider",)  # sends inputs to a remote endpoint
 _SILENT = 4  # ORT_LOGGING_LEVEL_FATAL: whatever else it would print arrives as an exception
 DATATYPES: dict[str, Datatype] = {
