@@ -15,7 +15,7 @@ app = func.FunctionApp()
 _log = logging.getLogger(__name__)
 
 
-@app.timer_trigger(schedule="0 17 4 * * 1", arg_name="timer", use_monitor=True)  # type: ignore[untyped-decorator]
+@app.timer_trigger(schedule="0 17 4 * * 1", arg_name="timer", use_monitor=True)
 def renew_access(timer: func.TimerRequest) -> None:
     """Renew; an error ends the call, so that it is repeated and seen."""
     _log.info("renewed: %d%s", renew(), ", late" if timer.past_due else "")

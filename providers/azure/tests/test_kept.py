@@ -14,6 +14,8 @@ from azure.storage.blob import AccessPolicy, BlobServiceClient
 from edgefleet.errors import ConfigurationError
 from edgefleet.testing.kit.samples import Content, noise
 from edgefleet_azure.clients import Clients
+from edgefleet_azure.cloud.hub_values import Identity, Message
+from edgefleet_azure.events import arrivals, sources
 from edgefleet_azure.mock import AzureMock
 from edgefleet_azure.settings import AzureSettings
 from edgefleet_azure.state import BlobStateStore
@@ -83,6 +85,26 @@ def test_blobs_blocks_and_policies_come_back(
             assert [one.id for one in policies] == ["g1"]
         cloud.stop()
     assert len(list((tmp_path / "blobs").iterdir())) == 2
+
+
+def test_what_devices_said_comes_back_and_is_read_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for first in (True, False):
+        cloud = AzureMock(tmp_path)
+        cloud.start()
+        _here(cloud, monkeypatch)
+        state = cloud.stage.iot_hubs["hub-1"].state
+        if first:
+            state.add(Identity("cam-1", None, {"type": "sas"}))
+            state.add(Identity("cam-1", "edgefleet", {"type": "sas"}))
+        state.send(Message("cam-1", "edgefleet", b"before" if first else b"after"))
+        settings = AzureSettings(**cloud.settings)
+        with closing(Clients(settings)) as clients:
+            [source] = sources(clients, settings)
+            told = [one.body for one in arrivals(source)]
+        assert told == ([b"before"] if first else [b"before", b"after"])
+        cloud.stop()
 
 
 def test_another_address_is_taken_where_the_old_one_is_not_free(tmp_path: Path) -> None:

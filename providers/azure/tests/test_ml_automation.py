@@ -14,7 +14,8 @@ from edgefleet.interfaces.automation import Automation, AutomationRun, Gate
 from edgefleet.interfaces.training import RunState, TrainingJob
 from edgefleet.interfaces.values import ApprovalState
 from edgefleet_azure.clients import Clients
-from edgefleet_azure.registry import AzureMLRegistry
+from edgefleet_azure.mock import ML_REGISTRY, AzureMock
+from edgefleet_azure.registry import AzureMLRegistry, model_name
 from edgefleet_azure.settings import AzureSettings
 from edgefleet_azure.trainer import AzureMLTrainer
 
@@ -108,6 +109,21 @@ def test_a_model_that_passes_its_gate_becomes_a_version_that_waits_for_approval(
     pulled = registry.pull("digits:1", tmp_path / "pulled")
     assert [variant.format for variant in pulled.variants] == ["onnx"]
     assert "evaluating True seen" in list(run.step("evaluate").logs())
+
+
+def test_the_last_step_shows_its_version_in_the_shared_registry_of_the_profile(
+    cloud: AzureMock,
+    make_settings: Callable[..., AzureSettings],
+    make_clients: Callable[[AzureSettings], Clients],
+    asked: Callable[..., Automation],
+    tmp_path: Path,
+) -> None:
+    settings = make_settings(ml_registry=ML_REGISTRY)
+    trainer = AzureMLTrainer(make_clients(settings), settings, base=tmp_path)
+    run = trainer.automate(asked(TRAIN)).wait(timeout_s=TIMEOUT_S)
+    assert run.version == "digits:1"
+    models = cloud.stage.shared.assets
+    assert models.has("models", model_name(settings.prefix, "digits"), "1")
 
 
 def test_a_model_below_its_gate_is_not_registered(

@@ -12,6 +12,7 @@ from edgefleet.protocol.digest import blob_path
 from edgefleet.testing.kit.registry import RegistryConformance
 from edgefleet.testing.kit.trainer import TrainerConformance
 from edgefleet_azure.clients import Clients
+from edgefleet_azure.mock import ML_REGISTRY
 from edgefleet_azure.registry import AzureMLRegistry
 from edgefleet_azure.settings import AzureSettings
 from edgefleet_azure.trainer import AzureMLTrainer
@@ -33,6 +34,12 @@ class TestRegistry(RegistryConformance):
             blob.upload_blob(io.BytesIO(bytes(size)), overwrite=True)
 
         return corrupt
+
+
+class TestSharedRegistry(TestRegistry):
+    @pytest.fixture
+    def settings(self, make_settings: Callable[..., AzureSettings]) -> AzureSettings:
+        return make_settings(ml_registry=ML_REGISTRY, workspace=None)
 
 
 class TestTrainer(TrainerConformance):

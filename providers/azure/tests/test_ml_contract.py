@@ -19,8 +19,8 @@ from edgefleet.interfaces.automation import Automation, Gate
 from edgefleet.interfaces.training import Resources, TrainingJob
 from edgefleet.testing.kit import samples
 from edgefleet_azure.clients import Clients
-from edgefleet_azure.mock import AzureMock
-from edgefleet_azure.registry import AzureMLRegistry
+from edgefleet_azure.mock import ML_REGISTRY, AzureMock
+from edgefleet_azure.registry import AzureMLRegistry, model_name
 from edgefleet_azure.settings import AzureSettings
 from edgefleet_azure.trainer import AzureMLTrainer
 from edgefleet_azure.workspace import API
@@ -117,6 +117,20 @@ def test_versions_are_put_as_the_schema_says(
     assert [operation for operation, _ in put].count("PutModelVersion") == 3
     for operation, properties in put:
         validate(DEFINITIONS[operation], properties)
+
+
+def test_versions_in_a_shared_registry_are_as_the_schema_says(
+    validate: Validate,
+    cloud: AzureMock,
+    make_settings: Callable[..., AzureSettings],
+    make_clients: Callable[[AzureSettings], Clients],
+    tmp_path: Path,
+) -> None:
+    settings = make_settings(ml_registry=ML_REGISTRY)
+    registry = AzureMLRegistry(make_clients(settings), settings)
+    registry.push(samples.bundle(tmp_path, metrics={"a": 1.0}), "digits", labels={"b": "c"})
+    name = model_name(settings.prefix, "digits")
+    validate("ModelVersionProperties", cloud.stage.shared.assets.read("models", name, "1"))
 
 
 def test_runs_are_put_as_the_schema_says(

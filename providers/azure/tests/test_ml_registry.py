@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgefleet.errors import AlreadyExistsError, UnavailableError, UnsupportedError
+from edgefleet.errors import AlreadyExistsError, UnavailableError
 from edgefleet.interfaces.values import ApprovalState
+from edgefleet.testing.cloud.calls import Refused
 from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit import samples
 from edgefleet_azure.clients import Clients
-from edgefleet_azure.cloud.calls import Refused
 from edgefleet_azure.mock import AzureMock
 from edgefleet_azure.registry import AzureMLRegistry, model_name, number_of
 from edgefleet_azure.settings import AzureSettings
@@ -160,13 +160,6 @@ def test_of_two_who_push_one_version_the_document_in_blob_storage_decides(
         registry.push(second, "digits", version="7")
     assert registry.get("digits:7").digest == first.digest
     assert shown(7)["properties"]["edgefleet.digest"] == first.digest
-
-
-def test_a_shared_registry_is_refused_and_not_ignored(
-    make_settings: Callable[..., AzureSettings], clients: Clients
-) -> None:
-    with pytest.raises(UnsupportedError, match="az ml model share"):
-        AzureMLRegistry(clients, make_settings(ml_registry="shared"))
 
 
 def test_a_deleted_version_is_archived_in_azure_ml(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import logging
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +28,7 @@ from edgefleet_azure.settings import AzureSettings
 from edgefleet_azure.state import BlobStateStore
 
 READ, WRITE = AccessKind.READ, AccessKind.WRITE
+FUNCTION = Path(__file__).parents[3] / "examples" / "azure_function_renew"
 IMAGE = "plant.azurecr.io/edgefleet/runtime:1.0"
 
 
@@ -188,15 +192,9 @@ def test_plans_and_logs_show_no_signature(
     assert not [text for text in shown if "sig=" in text.replace("%3D", "=")]
 
 
-def test_the_function_renews_by_its_profile(
-    deployer: RenewingDeployer, clock: Clock, tmp_path: Path
-) -> None:
-    folder = Path(__file__).parents[3] / "examples" / "azure_function_renew"
-    spec = importlib.util.spec_from_file_location("renewal", folder / "renewal.py")
-    assert spec is not None
-    assert spec.loader is not None
-    renewal = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(renewal)
+@pytest.fixture
+def due(deployer: RenewingDeployer, clock: Clock, tmp_path: Path) -> Path:
+    """A fleet whose access has passed half of its time; the file of its profile."""
     deployer.enroll("cam-1", group="line-3")
     clock.now -= timedelta(days=20)
     deployer.publish("line-3", samples.pointer(1))
@@ -206,5 +204,37 @@ def test_the_function_renews_by_its_profile(
     config.write_text(
         f'[profiles.default]\nprovider = "azure"\n[profiles.default.azure]\n{table}\n'
     )
-    assert renewal.renew(config) == 1
-    assert renewal.renew(config) == 0
+    return config
+
+
+def test_the_function_renews_by_its_profile(due: Path) -> None:
+    spec = importlib.util.spec_from_file_location("renewal", FUNCTION / "renewal.py")
+    assert spec is not None
+    assert spec.loader is not None
+    renewal = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(renewal)
+    assert renewal.renew(due) == 1
+    assert renewal.renew(due) == 0
+
+
+def test_the_function_app_is_a_timer_that_renews(
+    due: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("azure.functions", reason="azure-functions isn't installed")
+    from azure.functions.timer import TimerRequest
+
+    published = shutil.copytree(FUNCTION, tmp_path / "published")
+    shutil.copy(due, published)
+    monkeypatch.syspath_prepend(published)
+    caplog.set_level(logging.INFO)
+    app = importlib.import_module("function_app").app
+    for name in ("function_app", "renewal"):
+        sys.modules.pop(name)  # others have modules of these names, too
+    [function] = app.get_functions()
+    trigger = function.get_trigger().get_dict_repr()
+    assert (trigger["type"], trigger["schedule"]) == ("timerTrigger", "0 17 4 * * 1")
+    renew = function.get_user_function()
+    renew(TimerRequest(past_due=True))
+    renew(TimerRequest(past_due=False))
+    said = [one.getMessage() for one in caplog.records if one.name == "function_app"]
+    assert said == ["renewed: 1, late", "renewed: 0"]

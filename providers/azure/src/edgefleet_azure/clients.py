@@ -90,6 +90,23 @@ class Clients:
         """
         return self.blobs.get_container_client(self._settings.container(kind))
 
+    def container_at(self, link: str) -> ContainerClient:
+        """A container by an address that says itself what may be done; closed by whoever asks.
+
+        Args:
+            link: its address with a SAS.
+
+        Raises:
+            ValueError: the address isn't HTTPS.
+        """
+        from azure.storage.blob import ContainerClient
+
+        from edgefleet_azure.retries import BlobRetries
+
+        _check_https(link.partition("?")[0])
+        options = {**self._options(), "retry_policy": BlobRetries(self._settings.max_attempts)}
+        return ContainerClient.from_container_url(link, **options)
+
     def hub(self, host: str | None = None) -> Any:  # noqa: ANN401 - azure-iot-hub has no types
         """An ``IoTHubRegistryManager``; its ``protocol`` has every operation of the hub's API.
 
@@ -179,8 +196,7 @@ class Clients:
         from azure.core.exceptions import HttpResponseError
         from azure.core.rest import HttpRequest
 
-        if urlsplit(url).scheme != "https":
-            raise ValueError(f"{url}: tokens are sent by HTTPS only")
+        _check_https(url)
         request = HttpRequest(
             method,
             url,
@@ -305,3 +321,8 @@ class Clients:
             read_timeout=READ_TIMEOUT_S,
             **self._trusted,
         )
+
+
+def _check_https(url: str) -> None:
+    if urlsplit(url).scheme != "https":
+        raise ValueError(f"{url}: tokens and signatures are sent by HTTPS only")

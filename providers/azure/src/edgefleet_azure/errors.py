@@ -112,11 +112,13 @@ _ROLES = {
     "blob": "Storage Blob Data Contributor",
     "hub": "IoT Hub Data Contributor",
     "ml": "AzureML Data Scientist",
+    "shared": "AzureML Registry User",
 }
 _PLACES = {
     "blob": "the storage account",
     "hub": "the IoT Hub",
     "ml": "the Azure ML workspace",
+    "shared": "the shared Azure ML registry",
 }
 
 _BY_STATUS: dict[int, tuple[type[EdgeFleetError], str]] = {
@@ -146,7 +148,7 @@ class Answer:
         status: of HTTP.
         code: as Azure writes it; empty where it gave none.
         said: for people; without signatures.
-        service: ``blob``, ``hub``, ``ml`` or ``arm``.
+        service: ``blob``, ``hub``, ``ml``, ``shared`` (a shared registry of Azure ML) or ``arm``.
         operation: method and path that were called.
         retry_after_s: how long it asks to wait; None when it doesn't say.
     """
@@ -247,6 +249,8 @@ def _body(response: Any) -> tuple[str, str]:  # noqa: ANN401 - of several librar
 def _service(headers: Mapping[str, str], host: str, path: str) -> str:
     if "iothub-errorcode" in headers or ".azure-devices." in host:
         return "hub"
+    if "/registrymanagement/" in path or "MachineLearningServices/registries/" in path:
+        return "shared"
     if ".blob." in host or "x-ms-error-code" in headers:
         return "blob"
     return "ml" if "Microsoft.MachineLearningServices" in path else "arm"

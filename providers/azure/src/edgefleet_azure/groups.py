@@ -29,7 +29,7 @@ from edgefleet_azure.manifests import MODULE, fleet_condition, group_condition
 from edgefleet_azure.twins import MAX_TAGS, check, check_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from edgefleet_azure.hubs import Hub, Hubs
 
@@ -136,15 +136,27 @@ class DeviceGroups:
         Raises:
             LimitExceededError: no hub has room for another group.
         """
+        return self._hubs[self.host_for(group)]
+
+    def host_for(self, group: str, *, planned: Iterable[str] = ()) -> str:
+        """Host of the hub for a group's next device.
+
+        Args:
+            group: of the fleet, or a new one.
+            planned: hosts of hubs that are yet to be made, and so hold no group.
+
+        Raises:
+            LimitExceededError: no hub has room for another group.
+        """
         if self.has(group):
-            return self.hub_of(group)
-        filled = dict.fromkeys((hub.host for hub in self._hubs), 0)
+            return self.hub_of(group).host
+        filled = dict.fromkeys((*(hub.host for hub in self._hubs), *planned), 0)
         for hosts in self.counts().values():
             for host in hosts:
                 filled[host] += 1
         for host in ranked(filled, group):
             if filled[host] < GROUPS:
-                return self._hubs[host]
+                return host
         raise LimitExceededError(
             f"{len(filled)} hubs hold at most {GROUPS * len(filled)} groups",
             cure="name another hub in `hubs` of the profile, or merge groups",

@@ -11,17 +11,20 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.errors import ConfigurationError
+from edgefleet.errors import AccessDeniedError, ConfigurationError
 from edgefleet.interfaces.abilities import CanInstall, CanProve
 from edgefleet.interfaces.values import Action, Rendered
 from edgefleet_azure.bases import Bases
+from edgefleet_azure.blobs import AzureBlobStore
 from edgefleet_azure.deployment import FleetDeployment, parameters_document
-from edgefleet_azure.groups import DeviceGroups, ranked
+from edgefleet_azure.errors import translate
+from edgefleet_azure.groups import DeviceGroups
 from edgefleet_azure.hub_routes import HubRoute
 from edgefleet_azure.hubs import Hubs
 from edgefleet_azure.proofs import prove
 from edgefleet_azure.provisioning import EnrollmentGroup, device_documents, same
 from edgefleet_azure.resource_names import ResourceNames, name_of_host
+from edgefleet_azure.shared_registry import SharedRegistry
 from edgefleet_azure.template import (
     ASSIGNMENT,
     CONSUMER_GROUP,
@@ -132,11 +135,29 @@ class Installation:
         settings.needed("runtime_image", "installing")
         if settings.provision_group is not None:
             settings.needed("dps", "a group of new devices")
+        self._find_shared_registry()
         account = self._deployment.resource(
             self._names.of(STORAGE, self._names.storage), STORAGE_API
         )
         if account is not None:
             _check_account(self._names.storage, account["properties"])
+
+    def _find_shared_registry(self) -> None:
+        """Refuse a shared registry that isn't there; whoever installs needn't be let in.
+
+        Raises:
+            NotFoundError: there is none of that name.
+        """
+        if self._settings.ml_registry is None:
+            return
+        registry = SharedRegistry(
+            self._clients, self._settings, AzureBlobStore(self._clients, self._settings)
+        )
+        try:
+            registry.find()
+        except Exception as error:
+            if not isinstance(translate(error), AccessDeniedError):
+                raise
 
     def _hubs(self) -> list[str]:
         """Hosts of the hubs that are there."""
@@ -190,9 +211,7 @@ class Installation:
         group, hubs = str(self._settings.provision_group), self._settings.hubs
         there = tuple(self._hubs())
         groups = DeviceGroups(Hubs(self._clients, there), self._settings.prefix)
-        if set(there) == set(hubs) or groups.has(group):
-            return groups.place(group).host
-        return ranked(dict.fromkeys(hubs, 0), group)[0]  # one that is yet to be made, perhaps
+        return groups.host_for(group, planned=[host for host in hubs if host not in there])
 
     def _linked(self, hub: str) -> None:
         """Refuse a provisioning service that knows nothing of the new devices' hub."""

@@ -7,7 +7,6 @@ kept in the mock's folder when it stops in order, and a mock that starts there g
 
 from __future__ import annotations
 
-import os
 import secrets
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +14,7 @@ from edgefleet.errors import ConfigurationError, MissingExtraError
 from edgefleet.plugins.provider import Role
 from edgefleet.testing.cloud.keeping import Keeper
 from edgefleet.testing.cloud.rules import Rules
-from edgefleet.testing.mock import MockCloud
+from edgefleet.testing.mock import MockCloud, without_proxy
 from edgefleet_azure.cloud.calls import throttled
 from edgefleet_azure.resource_names import KINDS
 from edgefleet_azure.settings import AzureSettings
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from edgefleet.testing.cloud.authority import Authority
     from edgefleet.testing.cloud.keeping import Part
     from edgefleet_azure.cloud.edge_fleet import DeviceFleet
     from edgefleet_azure.cloud.ml_service import AzureMl
@@ -34,6 +34,7 @@ SUBSCRIPTION = "00000000-1111-2222-3333-444444444444"
 RESOURCE_GROUP = "edgefleet-mock"
 WORKSPACE = "edgefleet-mock"
 GROUP_PATH = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}"
+ML_REGISTRY = "edgefleet-shared"  # in another subscription; the mock's settings don't name it
 ENVIRONMENT = "azureml:python:3"  # never pulled: scripts run with this Python
 
 
@@ -103,6 +104,7 @@ class AzureMock(MockCloud):
             account=self.account,
             group=GROUP_PATH,
             workspace=WORKSPACE,
+            registry=ML_REGISTRY,
             given=lambda: self.environment,
             hubs=self._hubs,
             hierarchical=self._hierarchical,
@@ -111,7 +113,9 @@ class AzureMock(MockCloud):
         self._stage.open(place.ports)
         self._stage.management.seed(self.account, WORKSPACE)
         self.add_fleet(AzureSettings.model_fields["prefix"].default)
-        self._fleet = DeviceFleet(self._stage, self.state / "devices")
+        self._fleet = DeviceFleet(
+            self._stage, self.state / "devices", borrowed=lambda: self.borrowed.variables
+        )
         self._keeper.restore({"devices": self._fleet})
 
     def stop(self) -> None:
@@ -163,11 +167,16 @@ class AzureMock(MockCloud):
             "IDENTITY_ENDPOINT": f"{stage.url('identity')}/msi/token",
             "IDENTITY_HEADER": stage.identities.header,
             "ARM_CLOUD_METADATA_URL": f"{stage.url('arm')}/metadata/endpoints",
+            "REGISTRY_DISCOVERY_ENDPOINT_URL": f"{stage.url('arm')}/",
             "REQUESTS_CA_BUNDLE": bundle,
             "SSL_CERT_FILE": bundle,
-            "NO_PROXY": _without_proxy(),
-            "no_proxy": _without_proxy(),
+            **without_proxy(),
         }
+
+    @property
+    def authority(self) -> Authority:
+        """What certifies every host of it."""
+        return self.stage.authority
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -239,9 +248,3 @@ class AzureMock(MockCloud):
         """Every request: when, service and operation, path, status."""
         if self._stage is not None:
             yield from self._stage.seen()
-
-
-def _without_proxy() -> str:
-    before = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    mine = "localhost,127.0.0.1"
-    return mine if not before else f"{before},{mine}"

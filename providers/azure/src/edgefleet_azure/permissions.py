@@ -20,6 +20,7 @@ _ACCOUNTS = "Microsoft.Storage/storageAccounts"
 _HUBS = "Microsoft.Devices/IotHubs"
 _DPS = "Microsoft.Devices/provisioningServices"
 _ML = "Microsoft.MachineLearningServices/workspaces"
+_SHARED = "Microsoft.MachineLearningServices/registries"
 _SIZES = "Microsoft.MachineLearningServices/locations/vmSizes/read"
 _DEPLOYMENTS = "Microsoft.Resources/deployments"
 _IMAGES = "Microsoft.ContainerRegistry/registries"
@@ -27,21 +28,36 @@ _ROLES = "Microsoft.Authorization"
 
 MODELS, STATE, DEVICES, TRAINING = "models", "state", "devices", "training"  # containers
 ACCOUNT, HUB, WORKSPACE, DPS, GROUP = "account", "hub", "workspace", "dps", "group"
-SUBSCRIPTION = "subscription"
-PLACES = (MODELS, STATE, DEVICES, TRAINING, ACCOUNT, HUB, WORKSPACE, DPS, GROUP, SUBSCRIPTION)
+SUBSCRIPTION, SHARED = "subscription", "shared"
+PLACES = (
+    MODELS, STATE, DEVICES, TRAINING, ACCOUNT, HUB, WORKSPACE, SHARED, DPS, GROUP, SUBSCRIPTION
+)  # fmt: skip
 """Where something may be allowed: containers of the fleet, its storage account, its hubs, the
-workspace, the provisioning service, the resource group, and the subscription, whose machine sizes
-are asked for there alone."""
+workspace, the shared registry, the provisioning service, the resource group, and the subscription,
+whose machine sizes are asked for there alone."""
+
+_REGISTRY: dict[str, tuple[str, ...]] = {
+    MODELS: (f"{_BLOBS}/read", f"{_BLOBS}/write"),
+    STATE: (f"{_BLOBS}/read", f"{_BLOBS}/write"),
+}
 
 OPERATOR: dict[str, dict[str, tuple[str, ...]]] = {
     "registry": {
-        MODELS: (f"{_BLOBS}/read", f"{_BLOBS}/write"),
-        STATE: (f"{_BLOBS}/read", f"{_BLOBS}/write"),
+        **_REGISTRY,
         WORKSPACE: (
             f"{_ML}/datastores/read",
             f"{_ML}/datastores/write",
             f"{_ML}/models/versions/read",
             f"{_ML}/models/versions/write",
+        ),
+    },
+    "shared registry": {
+        **_REGISTRY,
+        SHARED: (
+            f"{_SHARED}/assets/read",
+            f"{_SHARED}/assets/stage/write",
+            f"{_SHARED}/assets/write",
+            f"{_SHARED}/read",
         ),
     },
     "trainer": {
@@ -150,11 +166,21 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
     ACCOUNT: ("Storage Account Key Operator Service Role",),
     HUB: ("IoT Hub Data Contributor",),
     WORKSPACE: ("AzureML Data Scientist",),
+    SHARED: ("AzureML Registry User",),
     DPS: ("Device Provisioning Service Data Contributor",),
     GROUP: ("Contributor", "Role Based Access Control Administrator"),
     SUBSCRIPTION: ("Reader",),
 }
 """Azure's own roles that hold what is needed at a place, and more."""
+
+
+def registry_part(ml_registry: str | None) -> str:
+    """The part that who registers versions needs.
+
+    Args:
+        ml_registry: name of the shared registry; None where versions are shown in the workspace.
+    """
+    return "registry" if ml_registry is None else "shared registry"
 
 
 def is_data(action: str) -> bool:
@@ -197,8 +223,17 @@ def role(name: str, actions: Iterable[str], scopes: Iterable[str]) -> dict[str, 
     }
 
 
-def scopes(names: ResourceNames, workspace: str | None, dps: str | None) -> dict[str, list[str]]:
-    """The resource ids that each place stands for, as far as the fleet has it."""
+def scopes(
+    names: ResourceNames, workspace: str | None, dps: str | None, shared: str | None = None
+) -> dict[str, list[str]]:
+    """The resource ids that each place stands for, as far as the fleet has it.
+
+    Args:
+        names: of the fleet's resources.
+        workspace: name of it.
+        dps: name of the provisioning service.
+        shared: the shared registry, which lies anywhere.
+    """
     container = "Microsoft.Storage/storageAccounts/blobServices/containers"
     found = {
         kind: [names.of(container, names.storage, "default", name)]
@@ -207,6 +242,7 @@ def scopes(names: ResourceNames, workspace: str | None, dps: str | None) -> dict
     found[ACCOUNT] = [names.of(_ACCOUNTS, names.storage)]
     found[HUB] = [names.of(_HUBS, name) for name in names.hubs.values()]
     found[WORKSPACE] = [] if workspace is None else [names.of(_ML, workspace)]
+    found[SHARED] = [] if shared is None else [shared]
     found[DPS] = [] if dps is None else [names.of(_DPS, dps)]
     found[GROUP] = [names.group]
     found[SUBSCRIPTION] = [names.group.partition("/resourceGroups/")[0]]

@@ -25,7 +25,7 @@ _HEAD = """\
 The least that each part needs, as custom roles, one for each place: give a person the roles of the
 parts that they use, each at its place. `edgefleet install` makes such roles and assigns them to
 those that the setting `operators` names, with all parts but `install`. `SUBSCRIPTION`, `GROUP`,
-`ACCOUNT`, `HUB`, `WORKSPACE`, `DPS` and `PREFIX` stand for yours.
+`ACCOUNT`, `HUB`, `WORKSPACE`, `REGISTRY`, `DPS` and `PREFIX` stand for yours.
 
 Tests run parts with exactly these roles on the mock cloud and compare them with the calls that were
 made, for the parts that say so; nothing of it was tried in a real subscription. Azure's own roles
@@ -36,6 +36,9 @@ that are missing.
 """
 _ABOUT = {
     "registry": "Push, approve, list and delete versions. Compared with the calls.",
+    "shared registry": "The same, with `ml_registry`. Compared with the calls. The role at the "
+    "shared registry is its\nowner's to assign: install changes nothing outside the resource "
+    "group.",
     "state": "Releases, pointers and other shared documents. Compared with the calls.",
     "trainer": "Start, follow and stop training, and pipelines. Compared with the calls. The role "
     "at\nthe subscription is yours to assign: install changes nothing outside the resource group.",
@@ -55,6 +58,7 @@ _PLACES = {
     "account": "the storage account",
     "hub": "each IoT Hub",
     "workspace": "the Azure ML workspace",
+    "shared": "the shared Azure ML registry, wherever it lies",
     "dps": "the provisioning service",
     "group": "the resource group",
     "subscription": "the subscription, where machine sizes are asked for",
@@ -83,7 +87,10 @@ def _parts() -> Iterator[str]:
         workspace="WORKSPACE",
         hubs=("HUB.azure-devices.net",),
     )
-    where = scopes(ResourceNames(settings), settings.workspace, "DPS")
+    shared = (
+        f"{settings.group_path}/providers/Microsoft.MachineLearningServices/registries/REGISTRY"
+    )
+    where = scopes(ResourceNames(settings), settings.workspace, "DPS", shared)
     yield _HEAD
     yield "## Operators\n"
     for part, places in OPERATOR.items():

@@ -13,10 +13,12 @@ from edgefleet.errors import (
     AccessDeniedError,
     AccessExpiredError,
     ConfigurationError,
+    EdgeFleetError,
     ThrottledError,
     UnavailableError,
 )
 from edgefleet.interfaces.abilities import Proof
+from edgefleet_azure.blobs import AzureBlobStore
 from edgefleet_azure.errors import code_of, translate
 from edgefleet_azure.permissions import (
     BUILT_IN,
@@ -25,6 +27,7 @@ from edgefleet_azure.permissions import (
     HUB,
     MODELS,
     OPERATOR,
+    SHARED,
     STATE,
     SUBSCRIPTION,
     TRAINING,
@@ -34,6 +37,8 @@ from edgefleet_azure.permissions import (
 )
 from edgefleet_azure.provisioning import AUDIENCE, SERVICE_API
 from edgefleet_azure.resource_names import ResourceNames, name_of_host
+from edgefleet_azure.shared_registry import API as REGISTRY_API
+from edgefleet_azure.shared_registry import SharedRegistry
 from edgefleet_azure.template import DPS_API, HUB_API, IMAGES_API, ML_API, ROLES_API, STORAGE_API
 from edgefleet_azure.workspace import Workspace
 
@@ -75,6 +80,9 @@ _NO_PLACE = {
 
 _CONTAINERS = "Microsoft.Storage/storageAccounts/blobServices/containers"
 _UNTRIED = {
+    (SHARED, "Microsoft.MachineLearningServices/registries/assets/stage/write"): (
+        "approving or rejecting a version is the proof"
+    ),
     (MODELS, f"{_CONTAINERS}/setAcl/action"): "renewing access is the proof",
     (DEVICES, f"{_CONTAINERS}/setAcl/action"): "renewing access is the proof",
     (TRAINING, f"{_CONTAINERS}/write"): "making the container would be the proof",
@@ -120,6 +128,20 @@ class _Asked(NamedTuple):
             body=body,
             headers={"If-Match": _NO_ETAG} if method == "PUT" else None,
         )
+
+    def shared(self, action: str) -> object:
+        """Of a model that isn't in the shared registry, or of the registry itself."""
+        registry = SharedRegistry(
+            self.clients, self.settings, AzureBlobStore(self.clients, self.settings)
+        )
+        url = f"{registry.find()}/models/{NOBODY}/versions"
+        if action.endswith("/assets/write"):
+            parameters = {"api-version": REGISTRY_API}
+            audience = self.settings.arm_url
+            return self.clients.call(
+                "PUT", f"{url}/1", audience=audience, parameters=parameters, body={}
+            )
+        return list(registry.versions(NOBODY)) if action.endswith("/assets/read") else url
 
     def management(self, action: str, scope: str) -> object:
         """Of a resource of the action's type that isn't there, or holds nothing."""
@@ -186,7 +208,7 @@ def prove(clients: Clients, settings: AzureSettings, parts: tuple[str, ...]) -> 
     """
     asked = _Asked(clients, settings)
     dps = None if settings.dps is None else name_of_host(settings.dps)
-    where = scopes(ResourceNames(settings), settings.workspace, dps)
+    where = scopes(ResourceNames(settings), settings.workspace, dps, settings.ml_registry)
     for part in parts:
         for place, actions in OPERATOR[part].items():
             for action in actions:
@@ -206,6 +228,8 @@ def _calls(
 ) -> Iterator[Callable[[], object]]:
     if action.endswith("/getAcl/action"):
         yield lambda: asked.clients.container(place).get_container_access_policy()
+    elif place == SHARED:
+        yield lambda: asked.shared(action)
     elif place in {WORKSPACE, SUBSCRIPTION} and any(map(action.endswith, _WORKSPACE_CALLS)):
         asking = next(call for end, call in _WORKSPACE_CALLS.items() if action.endswith(end))
         yield lambda: asking(Workspace(asked.clients, asked.settings))
@@ -229,6 +253,8 @@ def _found(calls: Mapping[str, tuple[str, str, object]], action: str) -> tuple[s
 def _problem(call: Callable[[], object], place: str) -> str | None:
     try:
         call()
+    except EdgeFleetError as error:  # the place itself isn't there
+        return error.message
     except Exception as error:
         ours = translate(error)
         if ours is None and not code_of(error):

@@ -17,6 +17,7 @@ _REACHED = (
     "subscription",
     "resource_group",
     "workspace",
+    "ml_registry",
     "block_mib",
     "max_attempts",
     "arm_url",

@@ -2,6 +2,7 @@
 
 Rules kept here (docs/adr/0016):
 
+- Models are shown in the profile's workspace, or in the shared registry that it names.
 - A model of Azure ML is named ``PREFIX.NAME``. Its versions are whole numbers there: ours where it
   is one, else a number made from it; the tag ``edgefleet.version`` says which.
 - A model's stage shows the approval: ``Development`` (pending), ``Production`` (approved),
@@ -14,14 +15,15 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.errors import UnsupportedError
 from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.shown_registry import ShownRegistry
 from edgefleet.interfaces.values import Approval, ApprovalState
-from edgefleet.protocol.digest import blob_path
 from edgefleet_azure.blobs import AzureBlobStore
-from edgefleet_azure.errors import status_of, translate
+from edgefleet_azure.errors import translate
+from edgefleet_azure.model_assets import NumberTakenError, WorkspaceAssets
+from edgefleet_azure.permissions import registry_part
 from edgefleet_azure.proofs import prove
+from edgefleet_azure.shared_registry import SharedRegistry
 from edgefleet_azure.state import BlobStateStore
 from edgefleet_azure.workspace import Workspace
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from edgefleet.interfaces.abilities import Proof
     from edgefleet.interfaces.values import ModelVersion
     from edgefleet_azure.clients import Clients
+    from edgefleet_azure.model_assets import ModelAssets
     from edgefleet_azure.settings import AzureSettings
 
 _STAGES = {
@@ -56,23 +59,19 @@ class AzureMLRegistry(CanProve, ShownRegistry):
 
     Args:
         clients: to reach Azure with; closed with the registry.
-        settings: workspace, storage account, prefix.
-
-    Raises:
-        UnsupportedError: the profile names a shared registry.
+        settings: workspace or shared registry, storage account, prefix.
     """
 
     def __init__(self, clients: Clients, settings: AzureSettings) -> None:
         super().__init__(
             AzureBlobStore(clients, settings), BlobStateStore(clients, settings), provider="azure"
         )
-        if settings.ml_registry is not None:
-            raise UnsupportedError(
-                "versions are shown in the workspace, not in a shared registry of Azure ML",
-                cure="leave `ml_registry` out, and share versions from there: az ml model share",
-            )
         self._clients, self._settings = clients, settings
-        self._workspace = Workspace(clients, settings)
+        self._assets: ModelAssets = (
+            WorkspaceAssets(Workspace(clients, settings))
+            if settings.ml_registry is None
+            else SharedRegistry(clients, settings, self.blobs)
+        )
 
     def close(self) -> None:
         self._clients.close()
@@ -81,20 +80,21 @@ class AzureMLRegistry(CanProve, ShownRegistry):
         return translate(error)
 
     def _proofs(self) -> Iterator[Proof]:
-        return prove(self._clients, self._settings, ("registry",))
+        return prove(self._clients, self._settings, (registry_part(self._settings.ml_registry),))
 
     # Models of Azure ML
 
     def _shown(self, name: str) -> dict[str, dict[str, Any]]:
-        below = f"models/{model_name(self._settings.prefix, name)}/versions"
-        try:
-            found = list(self._workspace.all(below))
-        except Exception as error:
-            if status_of(error) != 404:
-                raise
-            return {}  # no such model yet
-        tagged = ((one["properties"].get("tags") or {}, one) for one in found)
-        return {str(tags[_VERSION]): one for tags, one in tagged if _VERSION in tags}
+        found = self._assets.versions(model_name(self._settings.prefix, name))
+        told = ((self._version_of(one), one) for one in found)
+        return {version: one for version, one in told if version is not None}
+
+    def _version_of(self, asset: dict[str, Any]) -> str | None:
+        """The version that an asset shows; None for one that isn't this fleet's."""
+        told = asset["properties"]
+        ours = self._assets.marks.items() <= (told.get("properties") or {}).items()
+        version = (told.get("tags") or {}).get(_VERSION)
+        return str(version) if ours and version is not None else None
 
     def _decided(self, record: ModelVersion, shown: dict[str, Any]) -> Approval | None:
         properties = shown["properties"]
@@ -111,21 +111,31 @@ class AzureMLRegistry(CanProve, ShownRegistry):
         )
 
     def _show(self, record: ModelVersion) -> None:
-        name = model_name(self._settings.prefix, record.name)
         shown = self._shown_of(record)
-        number = int(shown["name"]) if shown is not None else number_of(record.version)
-        properties = self._properties(record)
+        if shown is None:
+            shown = self._make(record)
         if shown is not None:
-            properties["modelUri"] = shown["properties"]["modelUri"]
-        for offset in range(_TRIES):
+            uri = str(shown["properties"]["modelUri"])
+            name = model_name(self._settings.prefix, record.name)
+            self._assets.write(name, int(shown["name"]), self._properties(record, uri))
+
+    def _make(self, record: ModelVersion) -> dict[str, Any] | None:
+        """Make what shows a record; gives what somebody made meanwhile, and nothing else."""
+        name = model_name(self._settings.prefix, record.name)
+        first = number_of(record.version)
+        for number in range(first, first + _TRIES):
             try:
-                self._workspace.write(f"models/{name}/versions/{number + offset}", properties)
-            except Exception as error:
-                # Where a model's bytes lie never changes: the number is another version's.
-                if not _is_taken(error) or shown is not None or offset == _TRIES - 1:
+                uri = self._assets.address(name, number, record.digest)
+                self._assets.write(name, number, self._properties(record, uri))
+            except NumberTakenError:
+                there = self._assets.read(name, number)  # listings lag behind
+                if there is not None and self._version_of(there) == record.version:
+                    return there
+                if number == first + _TRIES - 1:
                     raise
             else:
-                return
+                break
+        return None
 
     def _hide(self, record: ModelVersion) -> None:
         shown = self._shown_of(record)
@@ -133,17 +143,16 @@ class AzureMLRegistry(CanProve, ShownRegistry):
             name = model_name(self._settings.prefix, record.name)
             kept = ("modelUri", "modelType", "description", "stage", "tags", "properties")
             properties = {key: shown["properties"].get(key) for key in kept} | {"isArchived": True}
-            self._workspace.write(f"models/{name}/versions/{shown['name']}", properties)
+            self._assets.write(name, int(shown["name"]), properties)
 
-    def _properties(self, record: ModelVersion) -> dict[str, Any]:
-        address = self._workspace.address("models", blob_path(record.digest))
+    def _properties(self, record: ModelVersion, uri: str) -> dict[str, Any]:
         return {
-            "modelUri": address,
+            "modelUri": uri,
             "modelType": "custom_model",
             "description": f"{record.reference} {record.digest}",
             "stage": _STAGES[record.approval.state],
             "tags": _tags(record),
-            "properties": {_DIGEST: record.digest},
+            "properties": {_DIGEST: record.digest, **self._assets.marks},
             "isArchived": False,
         }
 
@@ -170,10 +179,6 @@ def number_of(version: str) -> int:
         return int(version)
     digest = hashlib.sha256(version.encode()).digest()
     return MAX_NUMBER + 1 + int.from_bytes(digest[:8]) % MAX_NUMBER
-
-
-def _is_taken(error: Exception) -> bool:
-    return status_of(error) in {400, 409} and "Asset paths cannot be updated" in str(error)
 
 
 def _tags(record: ModelVersion) -> dict[str, str]:

@@ -30,11 +30,13 @@ class AzureSettings(ProviderSettings):
         storage_url: blob endpoint of the fleet's storage account, such as
             ``https://ACCOUNT.blob.core.windows.net``; the fleet's containers there are named
             ``PREFIX-models``, ``PREFIX-state`` and ``PREFIX-devices``.
-        subscription: id of the subscription that everything below lies in.
-        resource_group: name of the resource group that everything below lies in.
-        workspace: name of the Azure ML workspace, for model versions and training.
-        ml_registry: name of a shared Azure ML registry, which is refused: versions are shown in the
-            workspace, and shared from there.
+        subscription: id of the subscription that all but `ml_registry` lies in.
+        resource_group: name of the resource group that all but `ml_registry` lies in.
+        workspace: name of the Azure ML workspace, for training, and for model versions where no
+            `ml_registry` is named.
+        ml_registry: name of a shared Azure ML registry of the tenant, in whatever subscription and
+            group it lies: versions are shown there, for several workspaces, and not in `workspace`.
+            It must be there; nothing here makes one.
         environment: Azure ML environment that scripts run in, such as
             ``azureml:AzureML-sklearn-1.5@latest``, or an image's address; needed for training only.
         compute: name of the compute that runs use which name none; None for serverless compute.

@@ -18,6 +18,7 @@ from edgefleet_azure.permissions import (
     DPS,
     GROUP,
     HUB,
+    SHARED,
     SUBSCRIPTION,
     WORKSPACE,
     operators,
@@ -228,7 +229,8 @@ def _roles(settings: AzureSettings, names: ResourceNames) -> Iterator[Resource]:
         return
     if settings.workspace is not None:
         yield Resource("workspace", WORKSPACES, ML_API, settings.workspace, existing=True)
-    needed = operators(part for part in PARTS if part != "install")
+    unused = {"install", "shared registry" if settings.ml_registry is None else "registry"}
+    needed = operators(part for part in PARTS if part not in unused)
     for place, actions in needed.items():
         symbols = _symbols(settings, place)
         if not symbols:
@@ -272,7 +274,7 @@ def _symbols(settings: AzureSettings, place: str) -> tuple[str | None, ...]:
     """The resources that a place stands for; None for the group that is deployed to."""
     if place == GROUP:
         return (None,)
-    if place == SUBSCRIPTION:
+    if place in {SHARED, SUBSCRIPTION}:
         return ()  # out of reach of what is deployed to a group
     if place == HUB:
         return tuple(f"hub{number}" for number in range(1, len(settings.hubs) + 1))

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edgefleet.errors import AccessDeniedError, ConfigurationError
+from edgefleet.errors import AccessDeniedError, ConfigurationError, NotFoundError
 from edgefleet.interfaces.values import Action
 from edgefleet_azure.deployment import DEPLOYMENTS_API, FleetDeployment
 from edgefleet_azure.description import arm
+from edgefleet_azure.mock import ML_REGISTRY
 from edgefleet_azure.resource_names import KINDS, TAG, ResourceNames, name_of_host
 from edgefleet_azure.template import (
     ASSIGNMENT,
@@ -385,3 +386,37 @@ def test_an_installer_without_the_right_is_told_which_one(
     with pytest.raises(Exception, match=r"deployments/whatIf/action") as refused:
         make_installation(settings).install()
     assert isinstance(translate(refused.value), AccessDeniedError)
+
+
+def test_a_shared_registry_that_is_not_there_is_refused_before_anything_is_made(
+    make_installation: MakeInstallation,
+    make_settings: MakeSettings,
+    sent: Callable[[], list[str]],
+) -> None:
+    before = sent()
+    with pytest.raises(NotFoundError, match="nobodys"):
+        make_installation(make_settings(ml_registry="nobodys")).install()
+    assert [one for one in sent()[len(before) :] if one != "registry.Discover"] == []
+
+
+def test_a_shared_registry_is_adopted_wherever_it_lies(
+    make_installation: MakeInstallation, make_settings: MakeSettings, management: Management
+) -> None:
+    settings = make_settings(ml_registry=ML_REGISTRY)
+    make_installation(settings).install()
+    assert containers(management) == {f"{settings.prefix}-{kind}" for kind in KINDS}
+
+
+def test_who_installs_need_not_be_let_into_the_shared_registry(
+    make_installation: MakeInstallation,
+    make_settings: MakeSettings,
+    management: Management,
+    cloud: AzureMock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    roles = ["Contributor", "IoT Hub Data Contributor"]
+    someone = cloud.add_user("installer", roles, scope=management.group)
+    monkeypatch.setenv("AZURE_CLIENT_ID", someone)
+    settings = make_settings(ml_registry=ML_REGISTRY)
+    make_installation(settings).install()
+    assert containers(management) == {f"{settings.prefix}-{kind}" for kind in KINDS}

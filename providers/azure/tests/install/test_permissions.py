@@ -22,6 +22,7 @@ from edgefleet_azure.cloud.hub_values import Identity, Message
 from edgefleet_azure.cloud.ml_workspace import COMPUTE
 from edgefleet_azure.cloud.roles import Principal, Role
 from edgefleet_azure.deployer import IotEdgeDeployer
+from edgefleet_azure.mock import ML_REGISTRY
 from edgefleet_azure.permissions import OPERATOR, PLACES, permissions, scopes
 from edgefleet_azure.permissions_page import page
 from edgefleet_azure.registry import AzureMLRegistry
@@ -60,10 +61,15 @@ def operate(
     """Makes clients of somebody who may do what parts need, and no more."""
 
     def make(*parts: str, without: str = "", **changes: Any) -> tuple[Clients, AzureSettings]:
+        if "shared registry" in parts:
+            changes["ml_registry"] = ML_REGISTRY
         settings = make_settings(dps=cloud.stage.authority_of("dps"), **changes)
         cloud.add_fleet(settings.prefix)
         where = scopes(
-            ResourceNames(settings), settings.workspace, name_of_host(settings.dps or "")
+            ResourceNames(settings),
+            settings.workspace,
+            name_of_host(settings.dps or ""),
+            cloud.stage.shared.scope,
         )
         for place in PLACES:
             held = {one for part in parts for one in OPERATOR[part].get(place, ())} - {without}
@@ -123,16 +129,17 @@ def trainer_of(clients: Clients, settings: AzureSettings) -> AzureMLTrainer:
     return AzureMLTrainer(clients, settings, base=Path())
 
 
+@pytest.mark.parametrize("part", ["registry", "shared registry"])
 def test_the_registry_is_given_what_it_calls_and_no_more(
-    operate: Operate, asked: Callable[[], set[str]], tmp_path: Path
+    part: str, operate: Operate, asked: Callable[[], set[str]], tmp_path: Path
 ) -> None:
-    registry = registry_of(*operate("registry"))
+    registry = registry_of(*operate(part))
     registry.push(samples.bundle(tmp_path), "digits")
     registry.versions(registry.list()[0])
     registry.approve("digits:1", by="ada")
     registry.pull("digits:1", tmp_path / "pulled")
     registry.delete("digits:1")
-    assert asked() == listed("registry")
+    assert asked() == listed(part)
 
 
 def test_the_trainer_is_given_what_it_calls_and_no_more(
@@ -225,6 +232,7 @@ def test_installing_is_given_what_it_calls_and_no_more(
 
 PARTS: dict[str, Callable[[Clients, AzureSettings], Any]] = {
     "registry": registry_of,
+    "shared registry": registry_of,
     "trainer": trainer_of,
     "state": BlobStateStore,
     "telemetry": AzureTelemetry,
@@ -247,12 +255,14 @@ def test_what_is_allowed_is_proven(part: str, operate: Operate) -> None:
     "part,end",
     [
         ("registry", "/models/versions/write"),
+        ("shared registry", "/assets/write"),
         ("trainer", "/jobs/cancel/action"),
         ("trainer", "/experiments/runs/read"),
         ("trainer", "/vmSizes/read"),
         ("state", "/blobs/delete"),
         ("state", "/blobs/write"),
         ("deployer", "/directMethods/invoke/action"),
+        ("deployer", "/getAcl/action"),
         ("install", "/roleAssignments/write"),
         ("install", "/whatIf/action"),
     ],
@@ -269,9 +279,17 @@ def test_what_is_missing_is_named(part: str, end: str, operate: Operate) -> None
 
 @pytest.mark.parametrize("part", sorted(PARTS))
 def test_who_may_do_nothing_is_told_all_that_is_missing(part: str, operate: Operate) -> None:
-    found = [one for one in PARTS[part](*operate()).proofs() if one.part == part]
+    shared = {"ml_registry": ML_REGISTRY} if part == "shared registry" else {}
+    found = [one for one in PARTS[part](*operate(**shared)).proofs() if one.part == part]
     assert {proof.action.lower() for proof in found} == listed(part)
     assert all(proof.problem for proof in found)
+
+
+def test_a_shared_registry_that_is_not_there_is_told(operate: Operate) -> None:
+    clients, settings = operate("shared registry")
+    gone = settings.model_copy(update={"ml_registry": "nobodys"})
+    problems = [str(one.problem) for one in registry_of(clients, gone).proofs() if one.problem]
+    assert [one for one in problems if "nobodys" in one]
 
 
 def test_proving_changes_nothing(

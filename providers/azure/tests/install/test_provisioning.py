@@ -17,7 +17,10 @@ from edgefleet.errors import ConfigurationError
 from edgefleet.interfaces.values import Action
 from edgefleet_azure.cloud.dps import signature
 from edgefleet_azure.cloud.hub_values import Identity
+from edgefleet_azure.groups import GROUPS, ranked
 from edgefleet_azure.provisioning import AUDIENCE, SERVICE_API, EnrollmentGroup, device_key, same
+from edgefleet_azure.resource_names import name_of_host
+from edgefleet_azure.template import HUBS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,6 +124,28 @@ def test_of_several_hubs_a_new_device_comes_into_the_one_that_its_group_is_in(
     key = device_key(group_keys(make_clients(settings), settings)["primaryKey"], "press-9")
     assigned = Device(cloud, "press-9", key).register()
     assert assigned["assignedHub"] == cloud.stage.authority_of(f"hub-{number}")
+
+
+def test_a_dry_run_passes_over_a_full_hub_for_one_that_is_yet_to_be_made(
+    make_settings: Callable[..., AzureSettings],
+    make_installation: Callable[[AzureSettings], Installation],
+    cloud: AzureMock,
+) -> None:
+    settings = make_settings(dps=cloud.stage.authority_of("dps"))
+    first, second = settings.hubs
+    both = dict.fromkeys(settings.hubs, 0)
+    group = next(name for name in map(str, range(99)) if ranked(both, f"g{name}")[0] == first)
+    group = f"g{group}"
+    state, management = cloud.stage.iot_hubs["hub-1"].state, cloud.stage.management
+    for number in range(GROUPS):
+        state.add(Identity(f"d{number}", None, {"type": "sas"}, edge=True))
+        tags = {"edgefleet": {"fleet": settings.prefix, "group": f"full-{number}"}}
+        state.change_twin(f"d{number}", None, tags=tags, desired=None, replace=True)
+    management.resources.delete(f"{management.group}/providers/{HUBS}/{name_of_host(second)}")
+    new = settings.model_copy(update={"provision_group": group})
+    documents = {one.path: one.content for one in make_installation(new).documents()}
+    enrolment = json.loads(documents[f"enrollment-{settings.prefix}.json"])
+    assert enrolment["iotHubs"] == [second]
 
 
 def test_registering_again_leaves_the_group_that_the_device_was_moved_to(

@@ -173,7 +173,7 @@ def test_operators_get_what_their_parts_need_at_each_place_and_no_more(
     template = arm(description(settings))
     given = values(template, made=True)
     roles = [one for one in read(template, given, AROUND) if one.type == ROLE]
-    needed = operators(part for part in OPERATOR if part != "install")
+    needed = operators(OPERATOR.keys() - {"install", "shared registry"})
     del needed["subscription"]  # beyond the group that the template is deployed to
     granted = {}
     for one in roles:
@@ -218,3 +218,18 @@ def test_ids_differ_between_fleets_and_stay_the_same_for_one(settings: AzureSett
     other = settings.model_copy(update={"prefix": "other"})
     assert ResourceNames(settings).guid("role") == ResourceNames(settings).guid("role")
     assert ResourceNames(settings).guid("role") != ResourceNames(other).guid("role")
+
+
+def test_who_shows_versions_in_a_shared_registry_gets_no_role_on_models_of_the_workspace(
+    settings: AzureSettings,
+) -> None:
+    def held(settings: AzureSettings) -> set[str]:
+        roles = [one for one in description(settings).resources if one.type == ROLE]
+        permissions = [one.content["properties"]["permissions"][0] for one in roles]
+        return {action for one in permissions for action in one["actions"]}
+
+    models = "Microsoft.MachineLearningServices/workspaces/models/versions/write"
+    assert models in held(settings)
+    shared = held(settings.model_copy(update={"ml_registry": "everybodys"}))
+    assert models not in shared
+    assert not [one for one in shared if "/registries/assets/" in one], "its owner's to give"

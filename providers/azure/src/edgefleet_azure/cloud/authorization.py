@@ -50,6 +50,13 @@ _HUB_CALLS = tuple(
         ("DELETE", r"/devices/.*", "devices/delete"),
     )
 )  # fmt: skip
+# "Manage access to Azure ML registries", and what its own library calls
+_SHARED = re.compile(
+    r"/mferp/managementfrontend(?P<scope>(?:/[^/]+){4}/providers/(?P<type>[^/]+/registries)/[^/]+)"
+    r"/(?P<what>[^/]+)",
+    re.IGNORECASE,
+)
+_DISCOVERY = "/registrymanagement/"
 _ENROLLMENT = "Microsoft.Devices/provisioningServices/enrollmentGroups"
 
 
@@ -69,6 +76,12 @@ def of_arm(method: str, path: str) -> Needed | None:
     """What a request to Azure Resource Manager, or to a service behind it, needs."""
     if "/operationresults/" in path.lower():
         return None  # whoever began the operation may follow it
+    if path.startswith(_DISCOVERY):
+        return None  # looks itself whether the registry may be read
+    shared = _SHARED.match(path)
+    if shared is not None:
+        reads = method == "GET" or shared["what"].lower() == "datarefs"
+        return Needed(f"{shared['type']}/assets/{'read' if reads else 'write'}", shared["scope"])
     if _RUNS.match(path):
         workspace = path[path.index("/subscriptions/") :]
         workspace = "/".join(workspace.split("/")[:9])

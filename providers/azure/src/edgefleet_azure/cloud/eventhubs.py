@@ -12,12 +12,13 @@ https://learn.microsoft.com/azure/event-hubs/event-hubs-amqp-protocol-guide
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import re
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from edgefleet_azure.cloud.amqp_codec import Array, Int, Timestamp
 from edgefleet_azure.cloud.amqp_frames import RefusalError, answer, event
@@ -26,7 +27,7 @@ from edgefleet_azure.events import DEFAULT_GROUP
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Collection, Coroutine, Mapping
+    from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 
     from edgefleet_azure.cloud.amqp_frames import Message
 
@@ -93,6 +94,24 @@ class Partition:
         """Drop what is kept; numbers go on."""
         with self._lock:
             self._kept.clear()
+
+    def kept(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        with self._lock:
+            messages = [
+                [one.sequence, one.offset, one.enqueued, base64.b64encode(one.encoded).decode()]
+                for one in self._kept
+            ]
+            numbers = [self._next, self._offset, self._newest]
+        return {"numbers": numbers, "messages": messages}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Go on with what was kept; numbers go on as well."""
+        with self._lock:
+            self._next, self._offset, self._newest = kept["numbers"]
+            self._kept.clear()
+            for sequence, offset, enqueued, encoded in kept["messages"]:
+                self._kept.append(Kept(sequence, offset, enqueued, base64.b64decode(encoded)))
 
     def facts(self) -> dict[str, object]:
         """What ``$management`` tells of it."""
@@ -265,6 +284,15 @@ class EventHubs:
         """Drop what is kept, as when its time has passed."""
         for partition in self._partitions:
             partition.forget()
+
+    def kept(self) -> list[dict[str, Any]]:
+        """Its partitions, as JSON."""
+        return [partition.kept() for partition in self._partitions]
+
+    def restore(self, kept: Sequence[Mapping[str, Any]]) -> None:
+        """Go on with what an earlier run of the mock kept."""
+        for partition, found in zip(self._partitions, kept, strict=True):
+            partition.restore(found)
 
     def drop(self) -> None:
         """End every connection there is, as a server that goes away does."""

@@ -1,4 +1,4 @@
-"""Assets of a workspace: models, environments, components and data, in numbered or named versions.
+"""Assets of a workspace or shared registry: models and more, in numbered or named versions.
 
 Rules as in ``mock_rules.md``: where an asset's bytes lie never changes, tags, description and stage
 do; an archived version stays and is left out of listings; a model's version is a whole number.
@@ -10,7 +10,7 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any
 
-from edgefleet_azure.cloud.calls import Refused, Reply
+from edgefleet.testing.cloud.calls import Refused, Reply
 from edgefleet_azure.cloud.ml_calls import members_of, missing, now, page
 
 if TYPE_CHECKING:
@@ -33,15 +33,17 @@ KINDS = tuple(_FIXED)
 
 
 class Assets:
-    """All assets of a workspace.
+    """All assets of a workspace, or of a shared registry.
 
     Args:
-        scope: resource id of the workspace.
+        scope: resource id of it.
         caller: who is said to have changed what.
+        ids: what ids of assets begin with, where it isn't the scope.
     """
 
-    def __init__(self, scope: str, caller: str) -> None:
-        self._scope, self._caller = scope, caller
+    def __init__(self, scope: str, caller: str, *, ids: str = "") -> None:
+        self._ids, self._caller = ids or scope, caller
+        self._type = "/".join(scope.split("/")[-3:-1])  # with its namespace
         self._lock = threading.Lock()
         self._kept: dict[str, dict[str, dict[str, dict[str, Any]]]] = {kind: {} for kind in KINDS}
 
@@ -149,9 +151,9 @@ class Assets:
         if kind == "models":
             usual["flavors"] = {}
         there = {
-            "id": f"{self._scope}/{kind}/{name}/versions/{version}",
+            "id": f"{self._ids}/{kind}/{name}/versions/{version}",
             "name": version,
-            "type": f"Microsoft.MachineLearningServices/workspaces/{kind}/versions",
+            "type": f"{self._type}/{kind}/versions",
             "properties": {**usual, **properties},
             "systemData": {
                 "createdAt": at,
@@ -169,9 +171,9 @@ class Assets:
         whole = [int(version) for version in versions if version.isdecimal()]
         newest = max(versions.values(), key=lambda there: str(there["systemData"]["createdAt"]))
         return {
-            "id": f"{self._scope}/{kind}/{name}",
+            "id": f"{self._ids}/{kind}/{name}",
             "name": name,
-            "type": f"Microsoft.MachineLearningServices/workspaces/{kind}",
+            "type": f"{self._type}/{kind}",
             "properties": {
                 "latestVersion": newest["name"],
                 "nextVersion": str(max(whole, default=0) + 1),

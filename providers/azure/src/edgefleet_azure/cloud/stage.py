@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgefleet.testing.cloud.authority import Authority
 from edgefleet.testing.cloud.front import Front, Journal
 from edgefleet_azure.cloud.accounts import StorageAccount
-from edgefleet_azure.cloud.authority import Authority
 from edgefleet_azure.cloud.authorization import guard
 from edgefleet_azure.cloud.blob import BlobService
 from edgefleet_azure.cloud.calls import arm_error, blob_error, hub_error
@@ -14,19 +14,22 @@ from edgefleet_azure.cloud.eventhubs import EventHubs
 from edgefleet_azure.cloud.hub_service import HubService
 from edgefleet_azure.cloud.identity import Identities
 from edgefleet_azure.cloud.management import Management, MockHub, hub_key
-from edgefleet_azure.cloud.ml_service import AzureMl
+from edgefleet_azure.cloud.ml_registry import ModelRegistry
+from edgefleet_azure.cloud.ml_service import CALLER, AzureMl
 from edgefleet_azure.cloud.ml_storage import MlStorage
 from edgefleet_azure.cloud.server import App
 from edgefleet_azure.cloud.shared_keys import key_check
 from edgefleet_azure.provisioning import AUDIENCE as DPS_AUDIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from edgefleet.testing.cloud.calls import Refused, Reply
     from edgefleet.testing.cloud.keeping import Part
     from edgefleet.testing.cloud.rules import Rules
-    from edgefleet_azure.cloud.calls import Call, Refused, Reply
+    from edgefleet_azure.cloud.calls import Call
     from edgefleet_azure.cloud.server import Mount
 
 ARM_AUDIENCES = ("https://management.azure.com", "https://management.core.windows.net")
@@ -45,6 +48,7 @@ class Stage:
         account: name of the storage account.
         group: resource id of the resource group.
         workspace: name of the Azure ML workspace.
+        registry: name of the shared registry of Azure ML.
         given: gives the environment that jobs run with.
         hubs: names of the hosts of IoT Hubs, such as ``hub-1``.
         hierarchical: whether the storage account has a hierarchical namespace.
@@ -56,6 +60,7 @@ class Stage:
         storage: the storage account.
         management: Azure Resource Manager, and the provisioning service.
         ml: the workspace.
+        shared: a shared registry of Azure ML, in another subscription.
         parts: what goes on where it was.
     """
 
@@ -67,13 +72,14 @@ class Stage:
         account: str,
         group: str,
         workspace: str,
+        registry: str,
         given: Callable[[], Mapping[str, str]],
         hubs: tuple[str, ...] = ("hub-1",),
         hierarchical: bool = False,
     ) -> None:
         self._rules = rules
         self.folder = folder
-        self.authority = Authority(folder / "authority")
+        self.authority = Authority(folder / "authority", vendor="Azure")
         self.identities = Identities()
         self.journal = Journal()
         self._apps: dict[str, App] = {}
@@ -110,13 +116,23 @@ class Stage:
             name=workspace,
         )
         self.mount("arm", self.ml)  # first: Azure Resource Manager's own routes fit everything
+        self.shared = ModelRegistry(
+            registry,
+            StorageAccount(f"{account}r", folder / "registry-blobs"),
+            lambda: self.url("registry-blob"),
+            CALLER,
+        )
+        self.mount("arm", self.shared)
         self.mount("arm", self.management.deployments)
         self.mount("dps", self.management.provisioning)
-        self.parts |= {"management": self.management, "ml": self.ml}
+        self.parts |= {"management": self.management, "ml": self.ml, "shared": self.shared}
         self.mount("blob", BlobService(self.storage, self.identities))
+        self.add_host("registry-blob", admit=_nobody, refuse=blob_error, below=f"{account}r")
+        self.mount("registry-blob", BlobService(self.shared.storage, self.identities))
 
         self.events = {hub: self._events_of(hub) for hub in hubs}
         """Each IoT Hub's Event Hubs-compatible endpoint, by the hub's name."""
+        self.parts |= {f"events {hub}": events for hub, events in self.events.items()}
 
     def _events_of(self, hub: str) -> EventHubs:
         admits = key_check({policy: hub_key(hub, policy) for policy in READERS})
@@ -145,6 +161,7 @@ class Stage:
         admit: Callable[[Call], None],
         refuse: Callable[[Refused], Reply] = arm_error,
         plain: bool = False,
+        below: str = "",
     ) -> None:
         """Have another host; it listens when the stage is opened.
 
@@ -153,11 +170,13 @@ class Stage:
             admit: finds out who calls.
             refuse: how it says no.
             plain: speaks HTTP without TLS.
+            below: storage account that the whole host is, as real ones are.
         """
         app = App(name, rules=self._rules, journal=self.journal, admit=admit, refuse=refuse)
         tls = None if plain else self.authority.context()
         self._apps[name] = app
-        self._fronts[name] = Front(f"mock-azure-{name}", app, tls=tls)
+        answers = _below(below, app) if below else app
+        self._fronts[name] = Front(f"mock-azure-{name}", answers, tls=tls)
 
     def mount(self, host: str, mount: Mount) -> None:
         """Have a service answered on a host.
@@ -221,3 +240,17 @@ class Stage:
 
 def _nobody(call: Call) -> None:
     """Nobody is held up: the service asks for something else than a token, or for more."""
+
+
+def _below(account: str, app: WSGIApplication) -> WSGIApplication:
+    """A host that is one storage account: addresses there don't name it."""
+
+    def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        return app({**environ, **_prefixed(account, environ)}, start)
+
+    return answer
+
+
+def _prefixed(account: str, environ: WSGIEnvironment) -> dict[str, str]:
+    paths = {name: str(environ[name]) for name in ("PATH_INFO", "RAW_URI") if environ.get(name)}
+    return {name: f"/{account}{path}" for name, path in paths.items()}
