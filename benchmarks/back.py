@@ -1,9 +1,10 @@
-"""How long until the release before answers again: on command, and by itself when a budget breaks.
+"""How long until the release before answers again: on command, by an order, and by itself.
 
     python benchmarks/back.py [--rounds N]
 
 Models of 40 MB, on ONNX Runtime. *Command*: from the moment the channel has a pointer to the
 release before, until that one answers; in one process, without the time that a channel takes.
+*Order*: likewise, from the moment an operator's order came; its release is not tried again.
 *Budget*: a runtime in a process of its own; from the first answer of a release, which breaks its
 latency budget with it, until the first answer of the release before. A client asks all the while
 without a pause; an answer that fails ends this with exit code 1.
@@ -39,9 +40,10 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="edgefleet-back-") as folder:
         command = _command(Path(folder, "command"), arguments.rounds)
+        order = _order(Path(folder, "order"), arguments.rounds)
         budget = _budget(Path(folder, "budget"), arguments.rounds)
     print(f"{'back after':<12}{'median ms':>10}{'slowest ms':>12}{'goal':>8}")
-    for name, times in (("command", command), ("budget", budget)):
+    for name, times in (("command", command), ("order", order), ("budget", budget)):
         middle, slowest = statistics.median(times), max(times)
         print(f"{name:<12}{middle:>10.1f}{slowest:>12.1f}{f'≤ {GOAL_MS:.0f}':>8}", flush=True)
 
@@ -67,6 +69,26 @@ def _command(root: Path, rounds: int) -> list[float]:
         rig.settle()
         _expect(rig, 2)
         times.append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+def _order(root: Path, rounds: int) -> list[float]:
+    """Milliseconds of each round."""
+    rig = Rig(root, engine=OnnxRuntimeEngine())
+    plain = RuntimeSettings()
+    old, new = (_release(rig.repository, factor, plain) for factor in (2, 3))
+    rig.deploy(old)
+    times = []
+    for _ in range(rounds):
+        rig.deploy(new)
+        _expect(rig, 3)
+        start = time.perf_counter()
+        answer = rig.driver.roll_back(by="benchmark", reason="")
+        rig.driver.poll()
+        _expect(rig, 2)
+        times.append((time.perf_counter() - start) * 1e3)
+        if not answer.result(0).changed:
+            sys.exit("error: the order changed nothing")
     return times
 
 

@@ -48,6 +48,7 @@ class TelemetrySettings(BaseModel):
     segment_max_age_s: float = Field(default=60.0, gt=0)
     segment_max_bytes: int = Field(default=4 << 20, gt=0)
     heartbeat_s: float = Field(default=86_400.0, gt=0)
+    sample_inputs: bool = False
 
 
 class Profile(BaseModel):

@@ -16,6 +16,7 @@ import msgspec
 
 from edgefleet.protocol import bundle as b
 from edgefleet.protocol import event as e
+from edgefleet.protocol import orders as o
 from edgefleet.protocol import report as r
 from edgefleet.protocol import steps as s
 from edgefleet.protocol.documents import encode
@@ -79,6 +80,8 @@ RELEASE_SHADOW = Release(
 
 RELEASE_TRIALS = Release(models=RELEASE.models[:1], settings=RuntimeSettings(trial_bytes=5_000_000))
 
+RELEASE_SAMPLES = Release(models=RELEASE.models[:1], telemetry=TelemetryPolicy(sample_inputs=True))
+
 POINTER = Pointer(
     fleet=FLEET,
     epoch=1,
@@ -140,6 +143,41 @@ REPORT = r.Report(
     endpoint="http://127.0.0.1:43117",
     errors=("digits: self-test: output probabilities is not finite",),
     runtime="0.1.0",
+)
+
+ROLLED_BACK = r.RolledBack(release=NIGHT, by="ada", at=LATER, reason="it sees ghosts")
+REPORT_ROLLED_BACK = msgspec.structs.replace(
+    REPORT,
+    access=r.AccessReport(state="ok"),
+    errors=(),
+    models=REPORT.models[:1],
+    rolled_back=ROLLED_BACK,
+)
+
+ROLLBACK_ORDER = o.RollbackOrder(by="ada", reason="it sees ghosts")
+ROLLBACK_ANSWER = o.RollbackAnswer(
+    changed=True,
+    epoch=1,
+    number=42,
+    wanted=NIGHT,
+    running=DAY,
+    rolled_back=ROLLED_BACK,
+    took_ms=2.5,
+    remembered=False,
+)
+CAPTURE_ORDER = o.CaptureOrder(
+    model="digits", id="order-0001", count=3, seconds=60.5, by="ada", reason="it sees ghosts"
+)
+CAPTURE_ANSWER = o.CaptureAnswer(
+    id="order-0001",
+    model="digits",
+    count=3,
+    until=LATER,
+    captured=1,
+    dropped=1,
+    ids=("order-0001.0",),
+    open=True,
+    inputs=True,
 )
 
 REPORT_SHADOW = msgspec.structs.replace(
@@ -411,6 +449,12 @@ DOCUMENTS: dict[str, msgspec.Struct] = {
     "release-trials.json": RELEASE_TRIALS,
     "report-shadow.json": REPORT_SHADOW,
     "report-variants.json": REPORT_VARIANTS,
+    "release-samples.json": RELEASE_SAMPLES,
+    "report-rolled-back.json": REPORT_ROLLED_BACK,
+    "order-rollback.json": ROLLBACK_ORDER,
+    "order-rollback-answer.json": ROLLBACK_ANSWER,
+    "order-capture.json": CAPTURE_ORDER,
+    "order-capture-answer.json": CAPTURE_ANSWER,
     "release.json": RELEASE,
     "pointer.json": POINTER,
     "report.json": REPORT,

@@ -10,7 +10,17 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from edgefleet.protocol import bundle, event, pointer, release, report, sketch, steps, target
+from edgefleet.protocol import (
+    bundle,
+    event,
+    orders,
+    pointer,
+    release,
+    report,
+    sketch,
+    steps,
+    target,
+)
 from edgefleet.protocol.documents import Document
 from tests.contract import samples
 
@@ -20,7 +30,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "protocol.md").read_t
 GOLDEN = Path(__file__).parent / "golden"
 KINDS = {
     name: kind
-    for module in (bundle, event, pointer, release, report, sketch, target)
+    for module in (bundle, event, orders, pointer, release, report, sketch, target)
     for name, kind in vars(module).items()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 }

@@ -7,6 +7,8 @@ If a test here fails, do not regenerate: find out what changed. See `make_golden
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ import zstandard
 
 from edgefleet.errors import UnknownFeatureError
 from edgefleet.protocol import bundle as b
+from edgefleet.protocol import orders
 from edgefleet.protocol.digest import digest_of
-from edgefleet.protocol.documents import encode
+from edgefleet.protocol.documents import decode, encode
 from edgefleet.protocol.event import Event, read_event
 from edgefleet.protocol.layout import BundleLayout
 from edgefleet.protocol.segment import read_segment
@@ -28,7 +31,7 @@ from tests.contract import future, samples
 GOLDEN = Path(__file__).parent / "golden"
 DIGESTS: dict[str, str] = json.loads((GOLDEN / "digests.json").read_bytes())
 
-READERS = {
+READERS: dict[str, Callable[[bytes], Any]] = {
     **future.READERS,
     "release-budget.json": future.READERS["release.json"],
     "release-memory.json": future.READERS["release.json"],
@@ -38,6 +41,12 @@ READERS = {
     "release-trials.json": future.READERS["release.json"],
     "report-variants.json": future.READERS["report.json"],
     "release-empty.json": future.READERS["release.json"],
+    "release-samples.json": future.READERS["release.json"],
+    "report-rolled-back.json": future.READERS["report.json"],
+    "order-rollback.json": partial(decode, orders.RollbackOrder),
+    "order-rollback-answer.json": partial(decode, orders.RollbackAnswer),
+    "order-capture.json": partial(decode, orders.CaptureOrder),
+    "order-capture-answer.json": partial(decode, orders.CaptureAnswer),
     **{f"event-{kind}.json": read_event for kind in samples.EVENTS},
     "event-prediction-traced.json": read_event,
 }

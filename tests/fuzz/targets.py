@@ -18,6 +18,7 @@ import numpy as np
 
 from edgefleet.errors import EdgeFleetError
 from edgefleet.protocol import bundle as b
+from edgefleet.protocol.documents import decode
 from edgefleet.protocol.event import Event, read_event
 from edgefleet.protocol.inference import (
     HEADER_LENGTH,
@@ -25,6 +26,7 @@ from edgefleet.protocol.inference import (
     decode_response,
     encode_request,
 )
+from edgefleet.protocol.orders import CaptureOrder
 from edgefleet.protocol.pointer import read_pointer
 from edgefleet.protocol.release import read_release
 from edgefleet.protocol.report import read_report
@@ -210,6 +212,7 @@ TARGETS = {
     "event": Target(lambda data: _look_into(read_event(data)), _golden(*EVENTS)),
     "segment": Target(_segment, _golden("segment.ndjson.zst")),
     "report": Target(read_report, _golden("report.json", "report-shadow.json")),
+    "order": Target(partial(decode, CaptureOrder), _golden("order-capture.json")),
     "bundle": Target(partial(read_bundle, GOLDEN / "bundle"), parts_of(GOLDEN / "bundle")),
     "config.pbtxt": Target(partial(read_model_config, name="m"), CONFIGS),
 }

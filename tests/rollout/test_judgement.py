@@ -16,6 +16,7 @@ from edgefleet.protocol.report import (
     Health,
     ModelReport,
     Report,
+    RolledBack,
     VariantReport,
 )
 from edgefleet.rollout.explain import explain
@@ -67,6 +68,7 @@ def device(**changes: Any) -> DeviceInfo:
 REJECTED = ModelReport(
     name="digits", version="2", bundle=BUNDLE, state="rejected", reason="self-test: off by 3"
 )
+ORDER = RolledBack(release=NEW, by="ada", at=NOW, reason="it sees ghosts")
 LOADED = ModelReport(name="digits", version="2", bundle=BUNDLE, state="loaded")
 
 TABLE: list[tuple[str, dict[str, Any], Outcome, str]] = [
@@ -80,10 +82,28 @@ TABLE: list[tuple[str, dict[str, Any], Outcome, str]] = [
         "offline, never",
     ),
     (
+        "never reported, and its agent says why",
+        {"report": None, "last_seen": None, "connected": False, "blocked": "no image"},
+        Outcome.PENDING,
+        "no image",
+    ),
+    (
+        "has not taken it, and its agent says why",
+        {"report": report(number=4, running=OLD), "connected": False, "blocked": "no image"},
+        Outcome.PENDING,
+        "no image",
+    ),
+    (
         "rejected it",
         {"report": report(state="rejected", running=OLD, models=(REJECTED,))},
         Outcome.FAILED,
         "off by 3",
+    ),
+    (
+        "was rolled back by an operator",
+        {"report": report(state="rejected", running=OLD, rolled_back=ORDER)},
+        Outcome.FAILED,
+        "was rolled back on this device by ada at 2026-01-01 12:00:00 UTC: it sees ghosts",
     ),
     (
         "rejected an earlier one",
@@ -220,7 +240,7 @@ def test_the_headline_counts() -> None:
         read_at=NOW,
         freshness_s=5,
     )
-    assert group.headline == ("local/line-3 #5 wants digits:2: 2/13 attested, 9 pending, 2 failed")
+    assert group.headline == ("local/line-3 #5 wants digits:2: 2/16 attested, 11 pending, 3 failed")
     assert "off by 3" in str(group)
     assert "<table>" in group._repr_html_()
 
@@ -243,6 +263,12 @@ def test_the_headline_counts() -> None:
             pointer(),
             "rollback",
         ),
+        (
+            {"report": report(state="rejected", running=OLD, rolled_back=ORDER)},
+            pointer(),
+            pointer(),
+            "any newer pointer ends the rollback",
+        ),
         ({"report": None, "connected": False}, pointer(), pointer(), "start the device"),
         ({"report": report(number=4)}, pointer(), pointer(), "on its way"),
     ],
@@ -255,3 +281,12 @@ def test_why_names_the_cure(
     page = explain(info, status, group="local/line-3", wanted=None, pointer=held, on_channel=there)
     assert cure in page.cure
     assert "cam-07" in str(page)
+
+
+def test_what_a_channel_knows_to_do_is_the_cure() -> None:
+    held_up = device(report=None, blocked="no image", cure="push the image")
+    status = judge(held_up, pointer(), now=NOW, freshness_s=60)
+    page = explain(
+        held_up, status, group="k/line-3", wanted=None, pointer=pointer(), on_channel=pointer()
+    )
+    assert (page.step, page.cure) == ("no image", "push the image")

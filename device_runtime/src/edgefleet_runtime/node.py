@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from edgefleet.errors import CancelledError
 from edgefleet_runtime.channels.discovery import channel_named
+from edgefleet_runtime.channels.orders import Hear, ordering
 from edgefleet_runtime.channels.requests import asker
 from edgefleet_runtime.config import ENGINES, STOP_S
 from edgefleet_runtime.engines.build import Build
@@ -44,6 +45,8 @@ from edgefleet_runtime.serve.edgemanager.extra import edge_manager_server_type
 from edgefleet_runtime.serve.grpc.extra import grpc_server_type
 from edgefleet_runtime.serve.server import Server
 from edgefleet_runtime.serve.table import ModelTable
+from edgefleet_runtime.spool.on_demand import OnDemand
+from edgefleet_runtime.spool.recorders import SpoolRecorder
 from edgefleet_runtime.spool.spool import Spool
 from edgefleet_runtime.store.bandwidth import Bandwidth
 from edgefleet_runtime.store.blobs import BlobStore
@@ -89,8 +92,15 @@ class Node:
             batching=config.batching,
             limits=config.limits,
             ready=lambda: self._worker.ready,
+            settled=lambda: self._worker.settled,
             figures=lambda: (
-                *device_families(store, self._spool, fetcher, self._driver.state),
+                *device_families(
+                    store,
+                    self._spool,
+                    fetcher,
+                    self._driver.state,
+                    self._driver.outside.lag_s,
+                ),
                 *(self._otlp.families() if self._otlp else ()),
             ),
         )
@@ -129,6 +139,9 @@ class Node:
             max_bytes=config.spool_max_bytes,
         )
         self._agent = _agent_server(config, table, self._spool)
+        self._on_demand = OnDemand(
+            table, SpoolRecorder(self._spool), lambda: self._driver.telemetry
+        )
         table.observers.append(self._spool.intake.observe)
         if self._otlp is not None:
             table.observers.append(self._otlp.observe)
@@ -140,6 +153,7 @@ class Node:
             table,
             memory_max_bytes=config.memory_max_bytes,
             engine_cache=engines_folder,
+            on_serve=self._on_demand.attend,
         )
         cache = EngineCache(engines_folder)
         cache.sweep()
@@ -220,7 +234,12 @@ class Node:
         if self._config.exit_with_parent:
             watch = threading.Thread(target=watch_parent, args=(loop, stop), daemon=True)
             watch.start()
-        self._channel.serve(asker(lambda: self._server.endpoint))
+        hear = Hear(
+            lambda order: self._driver.roll_back(by=order.by, reason=order.reason),
+            self._on_demand.take,
+            lambda: self._worker.latest,
+        )
+        self._channel.serve(ordering(hear, asker(lambda: self._server.endpoint)))
         self._channel.delay_restarts(lambda: self._driver.busy)
         self._spool.start()
         self._worker.start()
@@ -252,11 +271,15 @@ class Node:
         _log.info("stopping")
         self._worker.stop()
         await asyncio.gather(*(server.stop(DRAIN_S) for server in self._servers))
-        joining = asyncio.to_thread(self._worker.join, JOIN_S)
+        joining = [
+            asyncio.to_thread(self._worker.join, JOIN_S),
+            asyncio.to_thread(self._on_demand.close, JOIN_S),
+        ]
         if self._otlp is not None:
-            ended, _ = await asyncio.gather(joining, asyncio.to_thread(self._otlp.stop, JOIN_S))
+            *ends, _ = await asyncio.gather(*joining, asyncio.to_thread(self._otlp.stop, JOIN_S))
         else:
-            ended = await joining
+            ends = await asyncio.gather(*joining)
+        ended = all(ends)
         ended = await asyncio.to_thread(self._spool.stop, FLUSH_S) and ended
         self._channel.close()
         self._lock.release()
@@ -280,7 +303,6 @@ def _agent_server(config: NodeConfig, table: ModelTable, spool: Spool) -> EdgeMa
     server = edge_manager_server_type()
     from edgefleet_runtime.serve.edgemanager.captures import Captures  # noqa: PLC0415 - the extra
     from edgefleet_runtime.serve.edgemanager.models import FixedModels  # noqa: PLC0415
-    from edgefleet_runtime.spool.recorders import SpoolRecorder  # noqa: PLC0415
 
     return server(
         table,

@@ -67,13 +67,26 @@ class Worker:
         self._endpoint = endpoint
         self._pid = pid
         self._started = datetime.now(UTC)
+        self._reporter: Reporter | None = None
         self._restored = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
+
+    @property
+    def latest(self) -> bytes:
+        """The newest report as it was sent, or should have been; empty before the first."""
+        return self._reporter.latest if self._reporter is not None else b""
 
     @property
     def ready(self) -> bool:
         """Whether a release answers requests."""
         return self._restored.is_set() and self._driver.state.running is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whether a release answers requests, or the channel was asked and has none for here."""
+        outside = self._driver.outside
+        asked = outside.live and not outside.given
+        return self.ready or (asked and self._driver.state.pointer is None)
 
     def start(self) -> None:
         """Begin to work."""
@@ -101,7 +114,7 @@ class Worker:
         alarm.start()
         driver.restore()
         self._restored.set()
-        reporter = self._reporter()
+        self._reporter = reporter = self._new_reporter()
         while not self.stopping.is_set():
             driver.poll()
             if driver.step():
@@ -116,7 +129,7 @@ class Worker:
         reporter.turn(last=True)
         return reporter.delivered
 
-    def _reporter(self) -> Reporter:
+    def _new_reporter(self) -> Reporter:
         return Reporter(
             self._channel,
             self.report,
@@ -131,7 +144,7 @@ class Worker:
         except Exception:  # noqa: BLE001 - a device that can't remember can still be told what to run
             _log.exception("restoring what ran before")
         self._restored.set()
-        reporter = self._reporter()
+        self._reporter = reporter = self._new_reporter()
         while not self.stopping.is_set():
             try:
                 self._turn(reporter)
@@ -169,6 +182,7 @@ class Worker:
                 spool_bytes=self._spool.used_bytes,
                 bytes_fetched=self._fetcher.bytes_fetched,
                 events_dropped=self._spool.dropped,
+                pointer_lag_s=driver.outside.lag_s,
             ),
             fleet=pointer.fleet if pointer else state.fleet,
             epoch=pointer.epoch if pointer else 0,
@@ -180,4 +194,5 @@ class Worker:
             labels=self._labels,
             endpoint=None if self.stopping.is_set() else self._endpoint() or None,
             errors=driver.errors,
+            rolled_back=state.order,
         )

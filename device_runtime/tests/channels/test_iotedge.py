@@ -322,17 +322,25 @@ class Asked:
         self._came.release()
 
 
-def test_an_operator_gets_the_newest_report() -> None:
-    methods = Methods(lambda: b'{"state":"active"}')
-    assert Asked(methods)("status") == (200, {"state": "active"})
-    assert Asked(Methods(lambda: b""))("status")[0] == 503
+@pytest.mark.parametrize("name", ["status", "rollback", "capture"])
+def test_an_order_is_a_method_of_its_own(name: str) -> None:
+    def ask(request: Request) -> Reply:
+        return Reply(409, {}, b'{"path":"%s","body":%s}' % (request.path.encode(), request.body))
+
+    methods = Methods()
+    asked = Asked(methods)
+    assert asked(name)[0] == 503
+    methods.serve(ask)
+    path = f"/edgefleet/{name}"
+    assert asked(name, {"reason": "smoke"}) == (409, {"path": path, "body": {"reason": "smoke"}})
+    assert asked(name, None) == (409, {"path": path, "body": {}})
 
 
 def test_a_request_is_answered_by_the_runtimes_server() -> None:
     def ask(request: Request) -> Reply:
         return Reply(200, {"a": request.path}, request.body or b"")
 
-    methods = Methods(lambda: b"")
+    methods = Methods()
     asked = Asked(methods)
     assert asked("invoke", {"path": "/v2"})[0] == 503
     methods.serve(ask)
@@ -342,17 +350,17 @@ def test_a_request_is_answered_by_the_runtimes_server() -> None:
 
 @pytest.mark.parametrize("payload", [None, 3, {"path": 3}, {"path": "/v2", "body": "!"}])
 def test_a_request_that_makes_no_sense_is_refused(payload: object) -> None:
-    methods = Methods(lambda: b"")
+    methods = Methods()
     methods.serve(lambda _: Reply(200, {}, b""))
     assert Asked(methods)("invoke", payload)[0] == 400
 
 
 def test_a_method_that_is_unknown_is_refused() -> None:
-    assert Asked(Methods(lambda: b""))("reboot")[0] == 404
+    assert Asked(Methods())("reboot")[0] == 404
 
 
 def test_an_answer_that_no_method_carries_is_told_so() -> None:
-    methods = Methods(lambda: b"")
+    methods = Methods()
     methods.serve(lambda _: Reply(200, {}, b"x" * MAX_PAYLOAD))
     status, answer = Asked(methods)("invoke", {"path": "/v2"})
     assert status == 200
@@ -366,7 +374,7 @@ def test_more_requests_than_can_wait_are_refused_at_once() -> None:
         assert hold.wait(TIMEOUT_S)
         return Reply(200, {}, b"")
 
-    methods = Methods(lambda: b"")
+    methods = Methods()
     methods.serve(ask)
     asked = Asked(methods)
     deadline = time.monotonic() + TIMEOUT_S

@@ -16,7 +16,7 @@ from edgefleet_runtime.serve.edgemanager.server import EdgeManagerServer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from edgefleet_runtime.serve.edgemanager.captures import Capture
+    from edgefleet_runtime.serve.capture import Capture
     from edgefleet_runtime.serve.table import ModelTable
 
 CURE = "ask whom it belongs to"

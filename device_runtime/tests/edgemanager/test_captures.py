@@ -20,8 +20,9 @@ from device_runtime.tests.support import eventually
 from edgefleet.errors import AlreadyExistsError, LimitExceededError, StorageFullError
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.event import Sample, read_event
+from edgefleet_runtime.serve.capture import Capture
 from edgefleet_runtime.serve.edgemanager import agent_pb2 as pb
-from edgefleet_runtime.serve.edgemanager.captures import Capture, Captures
+from edgefleet_runtime.serve.edgemanager.captures import Captures
 from edgefleet_runtime.spool.recorders import FolderRecorder
 
 if TYPE_CHECKING:

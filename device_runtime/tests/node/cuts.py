@@ -147,6 +147,46 @@ class GoingBack(Template):
         self._check_end(rig)
 
 
+class Ordering(Template):
+    """The new release is rolled back by an operator as soon as it serves."""
+
+    points = 100
+
+    def converged(self, device: Device) -> bool:
+        report = device.report()
+        if report is None:
+            return False
+        if report.running == self.new:
+            order(device)
+        return report.rolled_back is not None
+
+    def check(self, device: Device) -> None:
+        """What a killed process left starts as old or new; who was answered was told the truth."""
+        check_blobs(device)
+        answered = any((device.outbox / "replies").glob("*.json"))
+        work = device.root / "after"
+        copy(device.data, work / "device")
+        rig = Rig(work, repository=self.repository, engine=OnnxRuntimeEngine())
+        assert rig.driver.state.running in {self.old, self.new}
+        assert rig.factor("b") == {self.old: 2.5, self.new: 3.5}[rig.driver.state.running]
+        rig.channel.offer(self.pointer)
+        rig.settle()
+        if answered:
+            assert rig.driver.state.order is not None
+        due = self.new if rig.driver.state.order is None else self.old
+        assert rig.driver.state.running == due
+        assert rig.factor("a") == {self.old: 2.0, self.new: 3.0}[due]
+
+
+def order(device: Device) -> None:
+    """Order a rollback, unless an order waits already."""
+    folder = device.outbox / "requests"
+    folder.mkdir(exist_ok=True)
+    partial = folder / ".order.partial"
+    partial.write_bytes(b'{"path":"/edgefleet/rollback","body":"e30="}')
+    partial.rename(folder / "order.json")
+
+
 def check_blobs(device: Device) -> None:
     """Every blob is what its name says."""
     for path in (device.data / "blobs" / "sha256").iterdir():

@@ -13,7 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from device_runtime.tests.node.cuts import PADDING, GoingBack, Template, Unloading, cuts
+from device_runtime.tests.node.cuts import (
+    PADDING,
+    GoingBack,
+    Ordering,
+    Template,
+    Unloading,
+    cuts,
+)
 from device_runtime.tests.node.device import RECORD, Device, publish
 from device_runtime.tests.node.improving import Building, Trying
 from device_runtime.tests.support import Repository, eventually
@@ -80,6 +87,9 @@ def test_a_power_cut_leaves_the_old_release_or_the_new_one(
         (Unloading, "swap.unloaded"),
         (Unloading, "swap.saved"),
         (GoingBack, "back.swapped"),
+        (Ordering, "back.swapped"),
+        (Ordering, "state.json.written:5"),
+        (Ordering, "state.json.renamed:5"),
         *((Trying, f"trial.{step}") for step in ("noted", "fetched", "loaded", "timed", "swapped")),
         *((Trying, f"figures.json.{step}") for step in ("written", "renamed")),
         (Trying, "figures.saving:3"),
@@ -134,7 +144,7 @@ KILLS = 5  # a part
 
 
 @pytest.mark.parametrize("part", range(2))
-@pytest.mark.parametrize("kind", [Template, Unloading, GoingBack, Trying, Building])
+@pytest.mark.parametrize("kind", [Template, Unloading, GoingBack, Ordering, Trying, Building])
 def test_power_cuts_at_any_point_leave_the_old_release_or_the_new_one(
     templates: Templates, tmp_path: Path, kind: type[Template], part: int
 ) -> None:

@@ -32,6 +32,8 @@ from edgefleet_runtime.store.blobs import BlobStore
 from edgefleet_runtime.store.fetch import Fetcher
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgefleet_runtime.reconciler.improve import StartBuild
 
 
@@ -60,6 +62,7 @@ class Rig:
         used = engine or self.engine
         self.table = ModelTable()
         self.told: list[HealthEvent] = []
+        self.on_serve: list[Callable[[], object]] = []
         self.store = BlobStore(self.root, store_max_bytes)
         self.fetcher = Fetcher(self.store, pause=lambda _: None, check=self.check, tries=2)
         self.timings = TimingsFile(self.root, "this machine")
@@ -79,6 +82,7 @@ class Rig:
             self.table,
             memory_max_bytes=memory_max_bytes,
             engine_cache=self.cache.root,
+            on_serve=self._serves,
         )
         improver = Improver(
             rack=self.rack,
@@ -102,6 +106,10 @@ class Rig:
             clock=self.clock,
         )
         self.driver.restore()
+
+    def _serves(self) -> None:
+        for tell in self.on_serve:
+            tell()
 
     def check(self) -> None:
         if self.channel.changed:

@@ -72,8 +72,11 @@ def test_a_store_too_small_for_the_release_rejects_it_before_fetching(tmp_path: 
     assert rig.factor() == 2
 
 
-def test_the_release_that_could_come_back_makes_room_when_there_is_none(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, store_max_bytes=70_000)
+@pytest.mark.parametrize("restarts", [False, True], ids=["loaded", "kept on the disk"])
+def test_the_release_that_could_come_back_makes_room_when_there_is_none(
+    tmp_path: Path, *, restarts: bool
+) -> None:
+    rig = Rig(tmp_path, store_max_bytes=55_000)
 
     def deploy(factor: int) -> None:
         layout = rig.repository.bundle(
@@ -87,7 +90,9 @@ def test_the_release_that_could_come_back_makes_room_when_there_is_none(tmp_path
     for factor in (2, 3, 4, 5):
         deploy(factor)
         assert rig.factor() == factor
-    assert rig.store.used_bytes() <= 70_000
+        if restarts:
+            rig = rig.restarted(store_max_bytes=55_000)
+    assert rig.store.used_bytes() <= 55_000
 
 
 def test_a_full_disk_waits_and_goes_on_when_there_is_room(rig: Rig) -> None:

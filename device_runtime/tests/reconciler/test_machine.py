@@ -10,6 +10,7 @@ from device_runtime.tests.support import FLEET, ISSUED, OTHER_FLEET
 from edgefleet.errors import DocumentError
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.pointer import Cohort, Next, Pointer
+from edgefleet.protocol.report import RolledBack
 from edgefleet_runtime.reconciler import machine as m
 
 RELEASES = tuple(digest_of(name.encode()) for name in ("one", "two", "three"))
@@ -28,6 +29,10 @@ def pointer(number: int, current: str = ONE, *, fleet: str = FLEET, **more: obje
         issued=ISSUED,
         **more,  # type: ignore[arg-type]
     )
+
+
+def order_of(release: str) -> RolledBack:
+    return RolledBack(release=release, by="ada", at=datetime(2026, 11, 21, tzinfo=UTC))
 
 
 def offered(state: m.State, offer: Pointer) -> m.State:
@@ -184,6 +189,25 @@ def test_a_release_that_breaks_its_budget_is_taken_back_and_rejected() -> None:
     assert m.decide(offered(state, pointer(3, TWO))) == m.Fetch(TWO)
 
 
+def test_a_release_that_is_ordered_back_goes_and_stays_away_until_a_newer_pointer() -> None:
+    state = finished(offered(finished(start()), pointer(2, TWO)))
+    order = order_of(TWO)
+    state = m.apply(state, m.Ordered(order))
+    assert m.decide(state) == m.GoBack(TWO, str(order))
+    state = m.apply(state, m.WentBack(TWO, str(order), ONE))
+    assert (state.running, state.order, m.condition(state)) == (ONE, order, "rejected")
+    assert m.decide(state) == m.Rest()
+    state = offered(state, pointer(3, TWO))
+    assert state.order is None
+    assert m.condition(finished(state)) == "active"
+
+
+def test_a_release_on_its_way_that_is_ordered_back_is_rejected() -> None:
+    state = offered(finished(start()), pointer(2, TWO))
+    order = order_of(TWO)
+    assert m.decide(m.apply(state, m.Ordered(order))) == m.Reject(TWO, str(order))
+
+
 def test_with_nothing_to_go_back_to_the_release_goes_on() -> None:
     state = m.apply(finished(start()), m.Broke(ONE, "too slow"))
     state = m.apply(state, m.WentBack(ONE, "too slow", None))
@@ -311,7 +335,8 @@ class Reconciling(RuleBasedStateMachine):
         if isinstance(action, m.Reject):
             self.state = m.apply(before, m.Rejected(action.release, action.reason))
             self.rejected = (self.highest, action.release)
-            assert m.decide(self.state) == m.Rest()
+            rest = m.Rest() if before.parked is None else m.Reload(before.parked)
+            assert m.decide(self.state) == rest
         elif outcome == "works":
             self.works(action)
         elif outcome == "damaged":
@@ -357,6 +382,16 @@ class Reconciling(RuleBasedStateMachine):
         before, self.state = self.state, m.apply(self.state, m.Broke(release, "slow"))
         if release != before.running:
             assert self.state == before
+
+    @rule(release=st.sampled_from(RELEASES))
+    def orders(self, release: str) -> None:
+        before = self.state
+        self.state = m.apply(before, m.Ordered(order_of(release)))
+        assert self.state.running == before.running
+        if release != before.wanted or (before.rejected or ("",))[0] == release:
+            assert self.state == before
+        elif before.running or before.parked:
+            assert not isinstance(m.decide(self.state), m.Rest | m.Wait | m.Fetch | m.Swap)
 
     @rule(release=st.sampled_from(RELEASES), key=st.sampled_from(KEYS))
     @precondition(lambda self: self.state.pointer is not None)

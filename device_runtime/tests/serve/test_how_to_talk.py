@@ -53,4 +53,4 @@ def test_curl_gets_the_models_answer(here: Callable[[str], str]) -> None:
 
 
 def test_each_snippet_is_known() -> None:
-    assert [kind for kind, _ in BLOCKS] == ["sh", "python", "python", "sh"]
+    assert [kind for kind, _ in BLOCKS] == ["sh", "python", "python", "sh", "sh"]

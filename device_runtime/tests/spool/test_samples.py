@@ -14,7 +14,7 @@ from edgefleet.errors import StorageFullError, UnavailableError
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.event import Sample
 from edgefleet.protocol.segment import read_segment
-from edgefleet_runtime.serve.edgemanager.captures import Capture
+from edgefleet_runtime.serve.capture import Capture
 from edgefleet_runtime.spool.recorders import SpoolRecorder
 from edgefleet_runtime.spool.samples import SampleFiles
 from edgefleet_runtime.spool.spool import Spool

@@ -1,23 +1,30 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import msgspec
 import pytest
 
 from edgefleet.errors import (
     ConflictError,
+    DocumentError,
     InvalidInputError,
     NotFoundError,
     UnavailableError,
 )
-from edgefleet.protocol.report import Report
+from edgefleet.interfaces.abilities import Reply
+from edgefleet.protocol.orders import ROLLBACK, STATUS
+from edgefleet.protocol.report import Report, read_report
 from edgefleet.testing.kit import samples
 from edgefleet_local.deployer import LocalDeployer
 from edgefleet_local.devices import Devices
 from edgefleet_local.journal import Journal
+from edgefleet_local.requests import ask
 from providers.local.tests.support import cut_at_every_point, elsewhere, eventually
 
 Step = Callable[[Path], None]
@@ -208,6 +215,56 @@ def test_a_path_without_a_slash_is_refused(still: LocalDeployer) -> None:
     still.enroll("cam-1", group="line-3")
     with pytest.raises(InvalidInputError):
         still.invoke("cam-1", "v2/health/live")
+
+
+def test_an_order_goes_over_the_channel_and_leaves_no_file(
+    home: Path, deployer: LocalDeployer
+) -> None:
+    deployer.enroll("cam-1", group="line-3")
+    reply = eventually(lambda: _answered(deployer))
+    assert read_report(reply.body).state == "idle"
+    outbox = Devices(home).outbox("cam-1")
+    assert [*(outbox / "requests").iterdir(), *(outbox / "replies").iterdir()] == []
+
+
+def _answered(deployer: LocalDeployer) -> Reply | None:
+    reply = deployer.invoke("cam-1", STATUS, timeout_s=90)
+    return reply if reply.status == 200 else None
+
+
+def test_an_order_that_comes_to_the_endpoint_is_not_followed(
+    home: Path, deployer: LocalDeployer
+) -> None:
+    deployer.enroll("cam-1", group="line-3")
+    report = eventually(lambda: _current(Devices(home)))
+    with pytest.raises(HTTPError) as caught:
+        urlopen(f"{report.endpoint}{ROLLBACK}", data=b"{}", timeout=90)
+    assert caught.value.code == 404
+    caught.value.close()
+
+
+def test_an_order_that_is_not_taken_is_withdrawn(tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match="doesn't answer") as caught:
+        ask(tmp_path, ROLLBACK, b"{}", time.monotonic())
+    assert "may follow it yet" not in caught.value.message
+    assert list((tmp_path / "requests").iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"garbage", b"[]", b'{"body":"!"}', b'{"headers":3}'])
+def test_an_answer_that_makes_no_sense_is_told_as_that(tmp_path: Path, content: bytes) -> None:
+    def answer() -> None:
+        request = eventually(lambda: next((tmp_path / "requests").glob("*.json"), None))
+        replies = tmp_path / "replies"
+        replies.mkdir()
+        (replies / "partial").write_bytes(content)
+        (replies / "partial").rename(replies / request.name)
+
+    (tmp_path / "requests").mkdir()
+    device = threading.Thread(target=answer)
+    device.start()
+    with pytest.raises(DocumentError, match="makes no sense"):
+        ask(tmp_path, ROLLBACK, None, time.monotonic() + 90)
+    device.join()
 
 
 def test_a_device_cannot_send_requests_elsewhere(

@@ -39,7 +39,7 @@ SECTIONS = {
     },
     "Devices": {
         "devices": Entry(_HOME + "devices:devices", "List devices, or run the local ones."),
-        "device": Entry(_HOME + "devices:device", "Enrol or retire a device, read its log."),
+        "device": Entry(_HOME + "devices:device", "Enrol, retire, ask or order a device."),
         "access": Entry(
             _HOME + "access:access", "Show, renew or revoke what devices read and write with."
         ),

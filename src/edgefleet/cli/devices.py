@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -85,7 +85,7 @@ def up() -> None:
 @common
 @click.pass_context
 def device(ctx: click.Context) -> None:
-    """Enrol or retire a device, read its log."""
+    """Enrol, retire, ask or order a device."""
     help_without_command(ctx)
 
 
@@ -138,3 +138,101 @@ def log(*, name: str, last: int, as_json: bool) -> None:
         print_json({"device": name, "lines": list(lines)})
     else:
         click.echo("\n".join(lines))
+
+
+@device.command()
+@click.argument("name")
+@json_option
+@common
+def status(*, name: str, as_json: bool) -> None:
+    """Print a device's newest report, from the device itself.
+
+    `edgefleet why` explains it. The cloud's copy, which that reads, may be older.
+    """
+    from edgefleet.protocol.documents import to_builtins
+
+    with open_fleet() as fleet:
+        report = fleet.device(name).status()
+    if as_json:
+        print_json({"device": name, **to_builtins(report)})
+        return
+    click.echo(f"{name}: {report.state}, pointer #{report.number}")
+    for model in report.models:
+        reason = f": {model.reason}" if model.reason else ""
+        click.echo(f"  {model.name}:{model.version} ({model.variant}) {model.state}{reason}")
+    if report.rolled_back is not None:
+        click.echo(f"  the release wanted {report.rolled_back}")
+    for error in report.errors:
+        click.echo(f"  {error}")
+
+
+@device.command()
+@click.argument("name")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for people.")
+@yes_option
+@json_option
+@common
+def rollback(*, name: str, reason: str, yes: bool, as_json: bool) -> None:
+    """Have one device serve its release before, at once.
+
+    An emergency's means. The device keeps its pointer: any newer one ends this, and so does the
+    next step of a rollout. `edgefleet rollback` takes a whole group back for good.
+    """
+    from edgefleet.protocol.documents import to_builtins
+
+    with open_fleet() as fleet:
+        found = fleet.device(name)
+        may_go_on(f"Have {name} serve the release before?", yes=yes)
+        answer = found.rollback(reason=reason)
+    if as_json:
+        print_json({"device": name, **to_builtins(answer)})
+        return
+    if answer.changed:
+        click.echo(f"{name} serves the release before, until a pointer above #{answer.number}")
+    else:
+        held = "it was rolled back" if answer.rolled_back else "it rejected the release by itself"
+        click.echo(f"nothing changed: {name} serves the release before already, because {held}")
+    if not answer.remembered:
+        say("its disk is full: a restart of the device ends this")
+
+
+@device.command()
+@click.argument("name")
+@click.argument("model")
+@click.option(
+    "--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="Requests."
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, max=3600, min_open=True),
+    default=300.0,
+    show_default=True,
+    help="When that many didn't come, it ends.",
+)
+@click.option("--reason", default="", metavar="TEXT", help="Why, for people; the samples hold it.")
+@click.option("--order", metavar="ID", help="Ask what became of this order instead.")
+@json_option
+@common
+def capture(*, name: str, model: str, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - handed on
+    """Keep a model's next requests on a device as samples.
+
+    Whatever share of them is recorded else. They come with the device's telemetry: see
+    `edgefleet events --kind sample`. Inputs are among them where the profile's table of what is
+    recorded says sample_inputs = true.
+    """
+    from edgefleet.protocol.documents import to_builtins
+
+    with open_fleet() as fleet:
+        answer = fleet.device(name).capture(model, **options)
+    if as_json:
+        print_json({"device": name, **to_builtins(answer)})
+        return
+    what = "requests with their inputs" if answer.inputs else "requests, without their inputs"
+    lost = f", {answer.dropped} had no room" if answer.dropped else ""
+    click.echo(f"order {answer.id}: {answer.captured} of {answer.count} {what}{lost}")
+    for identity in answer.ids:
+        click.echo(f"  {identity}")
+    if answer.open:
+        click.echo(
+            f"it waits for more until {when(answer.until)} UTC; ask with --order {answer.id}"
+        )

@@ -32,7 +32,11 @@ class Reply(NamedTuple):
 
 
 class CanInvoke(Service):
-    """The operator can send a request to a device's own endpoint."""
+    """The operator can send a request to a device: to its endpoint, or an order.
+
+    Paths of `edgefleet.protocol.orders` are orders. A backend carries them over the device's own
+    channel, as the runtime follows nobody else's.
+    """
 
     @final
     def invoke(
@@ -44,7 +48,7 @@ class CanInvoke(Service):
         headers: Mapping[str, str] | None = None,
         timeout_s: float = 30.0,
     ) -> Reply:
-        """Carry one Open Inference Protocol exchange to a device.
+        """Carry one exchange to a device: Open Inference Protocol, or an order.
 
         Args:
             device: its name.
@@ -168,6 +172,15 @@ class CanProve(Service):
     def _proofs(self) -> Iterator[Proof]: ...
 
 
+class CanTrainDistributed(Service):
+    """The trainer can run a script on several machines at once."""
+
+    @property
+    @abstractmethod
+    def max_machines(self) -> int:
+        """Most machines that one run may have; 1 where what runs several is missing."""
+
+
 class CanStreamLogs(Service):
     """The operator can read a device's runtime log."""
 
@@ -231,6 +244,7 @@ ABILITIES: tuple[type[ABC], ...] = (
     CanEnroll,
     CanInstall,
     CanProve,
+    CanTrainDistributed,
     CanStreamLogs,
     CanRunDevices,
     CanAutomate,

@@ -104,6 +104,8 @@ class TelemetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         segment_max_bytes: a segment is closed when it holds this many bytes before compression.
         segment_max_age_s: and when its first event is this old, in seconds.
         heartbeat_s: a report is sent on change and once in this many seconds.
+        sample_inputs: whether samples that an operator asks for hold inputs, too; they may show
+            people. Those that an application hands over hold what it hands over.
     """
 
     prediction_fraction: Fraction = 1.0
@@ -111,6 +113,7 @@ class TelemetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     segment_max_bytes: PositiveInt = 4 << 20
     segment_max_age_s: PositiveFloat = 60.0
     heartbeat_s: PositiveFloat = 86_400.0
+    sample_inputs: bool = False
 
 
 class Release(Document, frozen=True, kw_only=True):

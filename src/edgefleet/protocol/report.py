@@ -163,6 +163,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         starts: how often the runtime has started on this device.
         bytes_fetched: blob bytes fetched since the process started.
         events_dropped: events given up for lack of room, ever.
+        pointer_lag_s: seconds from when the last pointer was issued until the device saw it, by
+            the clocks of both sides; None where none came while the process ran.
     """
 
     pid: int
@@ -174,6 +176,29 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     spool_bytes: int | None = None
     bytes_fetched: int = 0
     events_dropped: int = 0
+    pointer_lag_s: float | None = None
+
+
+class RolledBack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An operator's order to one device: not to serve a release until a higher pointer comes.
+
+    Attributes:
+        release: digest of the release that was taken back.
+        by: who ordered it, as they call themselves; whether they may is the channel's affair.
+        at: when it came, by the device's clock.
+        reason: as they gave it; empty where they gave none.
+    """
+
+    release: Digest
+    by: str
+    at: Timestamp
+    reason: str = ""
+
+    def __str__(self) -> str:
+        why = f": {self.reason}" if self.reason else ""
+        return (
+            f"was rolled back on this device by {self.by} at {self.at:%Y-%m-%d %H:%M:%S} UTC{why}"
+        )
 
 
 class Report(Document, frozen=True, kw_only=True):
@@ -193,6 +218,7 @@ class Report(Document, frozen=True, kw_only=True):
         endpoint: address on which the device itself serves, such as ``http://127.0.0.1:43117``.
         errors: newest first, at most eight.
         runtime: version of the runtime.
+        rolled_back: why it doesn't serve what the pointer gives it, where an operator ordered so.
     """
 
     sequence: int
@@ -210,6 +236,7 @@ class Report(Document, frozen=True, kw_only=True):
     labels: dict[str, str] = {}  # noqa: RUF012 - msgspec copies it
     endpoint: str | None = None
     errors: tuple[str, ...] = ()
+    rolled_back: RolledBack | None = None
 
     @property
     def pair(self) -> tuple[int, int]:
@@ -252,10 +279,14 @@ def _cut(report: Report, *, errors: int, characters: int) -> Report:
         return text and text[:characters]
 
     access = msgspec.structs.replace(report.access, detail=cut(report.access.detail))
+    order = report.rolled_back
+    if order is not None:
+        order = msgspec.structs.replace(order, reason=order.reason[:characters])
     return msgspec.structs.replace(
         report,
         errors=tuple(error[:characters] for error in report.errors[:errors]),
         access=access,
+        rolled_back=order,
         models=tuple(
             msgspec.structs.replace(
                 model,

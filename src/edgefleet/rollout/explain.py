@@ -132,10 +132,13 @@ def _cure(  # noqa: PLR0911 - a table of rules, each with its answer
         return "an operator was interrupted before publishing: repeat the deploy, it is safe"
     if report is not None and report.access.state in ("expired", "denied"):
         return "renew the device's access; it goes on by itself"
+    if report is not None and report.rolled_back is not None:
+        return "deploy a mended model to its group: any newer pointer ends the rollback"
     if status.outcome is Outcome.FAILED:
         return "mend the model and push a new version, or go back: edgefleet rollback GROUP"
     if device.blocked is not None:
-        return "mend what its agent names, then deploy again: its newest pointer was taken back"
+        again = "mend what its agent names, then deploy again: its newest pointer was taken back"
+        return device.cure or again
     if device.connected is False or report is None:
         return "start the device or its runtime and check its network; it converges by itself"
     return "wait; it is on its way"

@@ -186,20 +186,22 @@ def _outcome(  # noqa: PLR0911 - a table of rules, each with its answer
     if pointer is None:
         return Outcome.PENDING, "nothing has been deployed to its group"
     if report is None:
-        return Outcome.PENDING, _silent(device, now, freshness_s) or "has never reported"
+        why = device.blocked or _silent(device, now, freshness_s)
+        return Outcome.PENDING, why or "has never reported"
     wanted = pointer.release_for(device.name)
     if report.attests(wanted, pair=pointer.pair):
         offline = _silent(device, now, freshness_s)
         return Outcome.ATTESTED, _attested(report) + (f"; {offline}" if offline else "")
     if report.pair >= pointer.pair and report.state == "rejected":
         return Outcome.FAILED, reason_of(report)
+    held_up = device.blocked if report.pair < pointer.pair else None
     offline = _silent(device, now, freshness_s)
     if offline is not None:
-        return Outcome.PENDING, offline
+        return Outcome.PENDING, held_up or offline
     if report.fleet not in (None, pointer.fleet):
         return Outcome.FAILED, f"belongs to another fleet: {report.fleet}"
-    if report.pair < pointer.pair and device.blocked is not None:
-        return Outcome.PENDING, device.blocked
+    if held_up is not None:
+        return Outcome.PENDING, held_up
     if report.pair < pointer.pair:
         taken = f"took pointer #{report.number} last" if report.number else "has taken no pointer"
         return Outcome.PENDING, f"{taken}, #{pointer.number} is on its way"
@@ -273,6 +275,8 @@ def reason_of(report: Report) -> str:
     reasons = [
         f"{model.name}:{model.version}: {model.reason}" for model in report.models if model.reason
     ]
+    if report.rolled_back is not None:
+        return f"the release {report.rolled_back}"
     if report.access.state in ("expired", "denied"):
         detail = f" ({report.access.detail})" if report.access.detail else ""
         reasons.append(f"access {report.access.state}{detail}")

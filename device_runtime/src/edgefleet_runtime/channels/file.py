@@ -2,15 +2,15 @@
 
 For a device process beside its operator, for a mounted share, and for agents that hand over files.
 The outbox holds ``report.json``, ``hot/<date>.ndjson`` and ``segments/…``; all but the second
-appear whole, by a rename. Beside the pointer may lie ``access.json``, an `AccessReport`: while it
-says ``expired``, the device fetches nothing and says so.
+appear whole, by a rename. Operators' requests come and are answered there, too: `file_requests`.
+Beside the pointer may lie ``access.json``, an `AccessReport`: while it says ``expired``, the device
+fetches nothing and says so.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,12 +28,15 @@ from edgefleet.protocol.names import check_path
 from edgefleet.protocol.pointer import MAX_BYTES as MAX_POINTER_BYTES
 from edgefleet.protocol.report import AccessReport
 from edgefleet_runtime.channels.base import Channel
+from edgefleet_runtime.channels.file_requests import FileRequests
+from edgefleet_runtime.channels.watched import WatchedFiles
 from edgefleet_runtime.store.durable import sync_folder, write_durably
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from edgefleet.protocol.event import Event
+    from edgefleet_runtime.channels.requests import Reply, Request
 
 INTERVAL_S = 0.05  # between two looks at the files; one look is two stat calls
 ACCESS_FILE = "access.json"
@@ -60,8 +63,8 @@ class FileChannel(Channel):
         self._access = pointer.with_name(ACCESS_FILE)
         self._outbox = outbox
         self._interval_s = interval_s
-        self._woken = threading.Event()
-        self._seen: dict[Path, object] = {}
+        self._files = WatchedFiles(self._pointer, self._access, interval_s=interval_s)
+        self._requests: FileRequests | None = None
 
     @classmethod
     def from_options(cls, options: Mapping[str, str], *, device: str) -> Self:
@@ -78,12 +81,12 @@ class FileChannel(Channel):
     # ------------------------------------------------------------------------------------- coming
 
     def pointer(self) -> bytes | None:
-        return self._read(self._pointer, MAX_POINTER_BYTES)
+        return self._files.read(self._pointer, MAX_POINTER_BYTES)
 
     def access(self) -> AccessReport:
         """What ``access.json`` says, or else whether the outbox takes files."""
         try:
-            data = self._read(self._access, MAX_ACCESS_BYTES)
+            data = self._files.read(self._access, MAX_ACCESS_BYTES)
             if data is not None:
                 return parse(AccessReport, data, ACCESS_FILE)
             self._outbox.mkdir(parents=True, exist_ok=True)
@@ -96,39 +99,13 @@ class FileChannel(Channel):
         return AccessReport(state="ok")
 
     def wait(self, timeout_s: float) -> bool:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            if self._woken.is_set():
-                self._woken.clear()
-                return True
-            if any(_signature(path) != self._seen.get(path) for path in self._watched()):
-                return True
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            self._woken.wait(min(left, self._interval_s))
+        return self._files.wait(timeout_s)
 
     def wake(self) -> None:
-        self._woken.set()
+        self._files.wake()
 
-    def _watched(self) -> tuple[Path, Path]:
-        return (self._pointer, self._access)
-
-    def _read(self, path: Path, max_bytes: int) -> bytes | None:
-        """A small file's bytes, cut one above ``max_bytes``; None when it is missing.
-
-        The signature is taken before the bytes: a change in between is seen as one by `wait`.
-        """
-        self._seen[path] = _signature(path)
-        try:
-            # Not to hang where somebody made a pipe.
-            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise UnavailableError(f"{path.name} can't be read: {error.strerror}") from error
-        with os.fdopen(handle, "rb") as stream:
-            return stream.read(max_bytes + 1)
+    def serve(self, ask: Callable[[Request], Reply]) -> None:
+        self._requests = FileRequests(self._outbox, ask, interval_s=self._interval_s)
 
     # -------------------------------------------------------------------------------------- going
 
@@ -181,12 +158,5 @@ class FileChannel(Channel):
 
     def close(self) -> None:
         self.wake()
-
-
-def _signature(path: Path) -> object:
-    """What changes when a file is replaced, rewritten, removed, or its link points elsewhere."""
-    try:
-        info = path.stat()
-    except OSError as error:
-        return error.errno
-    return (info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size)
+        if self._requests is not None:
+            self._requests.close()

@@ -10,6 +10,8 @@ from edgefleet.protocol.report import ModelReport, ModelState
 from edgefleet_runtime.reconciler.machine import Key, Progress, Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from edgefleet_runtime.reconciler.improve import Improver
     from edgefleet_runtime.reconciler.slot import Slot, Unit
 
@@ -41,9 +43,12 @@ def describe_coming(slot: Slot | None, progress: Progress | None) -> tuple[Model
     )
 
 
-def describe_taken_back(slot: Slot, culprit: Key, reason: str) -> tuple[ModelReport, ...]:
-    """The models of a release that broke its budget, with the figures of its trial."""
-    slot.units[culprit].reason = reason
+def describe_taken_back(
+    slot: Slot, culprits: Iterable[Key], reason: str
+) -> tuple[ModelReport, ...]:
+    """The models of a release that was taken back because of some, with their figures."""
+    for culprit in culprits:
+        slot.units[culprit].reason = reason
     return tuple(
         _report(unit, "rejected" if unit.reason else "self-tested", figures=True)
         for unit in slot.units.values()

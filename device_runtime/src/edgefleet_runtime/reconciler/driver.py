@@ -5,6 +5,8 @@ Rules kept here:
 - One thread calls it.
 - A pointer is remembered before anything is done for it; see `hands` for what follows.
 - At start, the release that ran last is served from the disk before the channel is touched.
+- An operator's order is followed before anything else that a turn does, and answered when what it
+  asks for is so and remembered.
 """
 
 from __future__ import annotations
@@ -32,13 +34,16 @@ from edgefleet_runtime.reconciler import memory as mem
 from edgefleet_runtime.reconciler.describe import describe_coming, describe_running
 from edgefleet_runtime.reconciler.hands import Hands
 from edgefleet_runtime.reconciler.ledger import Ledger, said
+from edgefleet_runtime.reconciler.orders import Orders
 from edgefleet_runtime.reconciler.outside import Outside
 from edgefleet_runtime.reconciler.trial import Trial
 from edgefleet_runtime.retry import RetryTimer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
+    from edgefleet.protocol.orders import RollbackAnswer
     from edgefleet.protocol.release import Release
     from edgefleet.protocol.report import ModelReport
     from edgefleet_runtime.channels.base import Channel
@@ -89,6 +94,7 @@ class Driver:
         self._ledger = Ledger(memory_file, on_event)
         self._trial = Trial(healthy_after_s=healthy_after_s, clock=clock, alarm=channel.wake)
         self._retry = RetryTimer(clock)
+        self._orders = Orders(clock, channel.wake)
         self._hands = Hands(
             rack=rack,
             ledger=self._ledger,
@@ -106,11 +112,16 @@ class Driver:
         self.state = replace(self.state, pointer=self.memory.pointer)
         condemned = self.memory.condemned
         if condemned is not None and self.state.wanted == condemned.release:
-            self.state = replace(self.state, rejected=(condemned.release, condemned.reason))
+            self.state = replace(
+                self.state,
+                rejected=(condemned.release, condemned.reason),
+                order=condemned.order,
+            )
             self._ledger.note(condemned.reason)
         for digest in dict.fromkeys((self.memory.running, self.memory.good)):
             if digest is not None and self._restored(digest):
                 break
+        self.rack.hold(self.memory.previous)
         self.rack.pin(good=self.memory.good)
         self._ledger.tell(
             "started", f"the runtime started; start {self.memory.starts} on this device"
@@ -134,6 +145,16 @@ class Driver:
         if self.rack.running is not None:
             self.rack.running.end_shadows()
 
+    def roll_back(self, *, by: str, reason: str) -> Future[RollbackAnswer]:
+        """Have the release before serve, until a higher pointer comes; any thread may ask.
+
+        Returns:
+            What came of it. The same again changes nothing. It raises NotFoundError where there is
+            no release to go back to, and ConflictError where a newer pointer came first. Cancel it
+            to withdraw an order that isn't followed yet.
+        """
+        return self._orders.put(by, reason)
+
     # ---------------------------------------------------------------------------------------- turn
 
     def poll(self) -> None:
@@ -141,6 +162,10 @@ class Driver:
         if self._trial.broken is not None and self.state.running is not None:
             # At once: nothing of what a turn does besides may delay it.
             self.state = m.apply(self.state, m.Broke(self.state.running, self._trial.broken[1]))
+            self.step()
+        order = self._orders.take(self.state, can_go_back=self._hands.can_go_back)
+        if order is not None:
+            self.state = m.apply(self.state, m.Ordered(order))
             self.step()
         try:
             data, renewed = self.outside.look()
@@ -185,6 +210,7 @@ class Driver:
             self.state = m.apply(self.state, event)
             if isinstance(event, m.Swapped):
                 self._retry.reset()
+        self._orders.settle(self.state, remembered=self._ledger.saved)
         return True
 
     def improve(self) -> bool:
@@ -237,6 +263,7 @@ class Driver:
                 self._ledger.errors, self._hands.given_up = (), ()
                 self._retry.reset()
             self.state = state
+            self._orders.settle(state, remembered=True)
         except StorageFullError as error:
             self._ledger.note(f"cannot take the pointer: {error.message}")
             self._retry.wait()

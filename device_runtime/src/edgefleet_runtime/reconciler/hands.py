@@ -5,8 +5,9 @@ Rules kept here:
 - Memory is written before the act that it must outlive: the trial before anything is loaded, the
   running release before the table is swapped. So a power cut at any instant leaves the old release
   or the new one.
-- Only going back swaps first: a disk may take longer than requests should go on failing, and after
-  a power cut in between the release is on trial again and is taken back again.
+- Only going back swaps first: a disk may take longer than requests should go on failing. After a
+  power cut in between the release is on trial again and is taken back again; an order to take it
+  back, which nobody was told has been followed, is given again.
 """
 
 from __future__ import annotations
@@ -85,16 +86,24 @@ class Hands:
             case m.Reload(release):
                 return (self._reload(release),)
             case m.GoBack(release, reason):
-                return (self._go_back(release, reason),)
+                return (self._go_back(release, reason, state),)
             case m.Reject(release, reason):
                 self.given_up = describe_coming(self._rack.candidate, state.progress)
                 self._rack.discard()
-                self._ledger.remember(mem.given_up(self._ledger.memory, release))
-                self._ledger.note(reason)
-                self._ledger.tell("release-rejected", f"release {short(release)}: {reason}")
+                order = state.order
+                self._ledger.remember(mem.given_up(self._ledger.memory, release, order=order))
+                self._ledger.note(reason if order is None else f"release {short(release)} {reason}")
+                self._ledger.tell(_what(state), f"release {short(release)}: {reason}")
                 return (m.Rejected(release, reason),)
             case m.Wait() | m.Rest():
                 return ()
+
+    @property
+    def can_go_back(self) -> bool:
+        """Whether a release is known that may serve in place of the one that does."""
+        running = self._rack.running
+        known = running and mem.before(self._ledger.memory, running.digest)
+        return self._rack.kept is not None or known is not None
 
     def serves(self) -> None:
         """Begin what goes with a release that begins to answer requests."""
@@ -132,6 +141,8 @@ class Hands:
         self._ledger.save(mem.swapped(self._ledger.memory, release))
         point("swap.saved")
         self._rack.swap(slot)
+        if self._rack.kept is None:
+            self._rack.hold(self._ledger.memory.previous)
         self.given_up = ()
         self.serves()
         self._ledger.tell("release-active", f"release {short(release)} serves")
@@ -152,24 +163,36 @@ class Hands:
             return m.Reloaded(release, digest)
         return m.Reloaded(release, None)
 
-    def _go_back(self, release: str, reason: str) -> m.Event:
+    def _go_back(self, release: str, reason: str, state: m.State) -> m.Event:
         slot, broken = self._rack.running, self._trial.broken
-        given_up = describe_taken_back(slot, *broken) if slot and broken else ()
+        culprits = {broken[0]} if broken else slot.units.keys() if slot else ()
+        given_up = describe_taken_back(slot, culprits, reason) if slot else ()
         memory, to = self._ledger.memory, None
         try:
-            to = self._rack.go_back(None if memory.good == release else memory.good)
+            to = self._rack.go_back(mem.before(memory, release))
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - engines raise anything
             self._ledger.note(f"cannot go back to the last good release: {said(error)}")
         point("back.swapped")
+        if to is None and state.order is not None:
+            for unit in slot.units.values() if slot else ():
+                unit.reason = None
+            if self._rack.running is not slot:  # it made room, and is loaded again
+                self.serves()
+            return m.WentBack(release, reason, None)
         self._trial.end()
         self._ledger.note(f"release {short(release)} {reason}")
         if to is None:
             self._ledger.note(f"release {short(release)} goes on: there is none to go back to")
             return m.WentBack(release, reason, None)
         self.given_up = given_up
-        self._ledger.remember(mem.went_back(memory, release, to, reason))
+        self._ledger.remember(mem.went_back(memory, release, to, reason, order=state.order))
         self.serves()
-        self._ledger.tell("release-rejected", f"release {short(release)} {reason}")
+        self._ledger.tell(_what(state), f"release {short(release)} {reason}")
         return m.WentBack(release, reason, to)
+
+
+def _what(state: m.State) -> str:
+    """What a health event calls the end of a release."""
+    return "release-rejected" if state.order is None else "release-rolled-back"

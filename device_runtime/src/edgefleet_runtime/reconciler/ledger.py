@@ -29,6 +29,8 @@ class Ledger:
         self.memory = mem.Memory()
         self.errors: tuple[str, ...] = ()
         """Newest first."""
+        self.saved = True
+        """Whether the memory is on the disk as it is."""
         self._file = file
         self._on_event = on_event
 
@@ -43,13 +45,14 @@ class Ledger:
             StorageFullError: no room; the memory is as it was.
         """
         self._file.save(memory)
-        self.memory = memory
+        self.memory, self.saved = memory, True
 
     def remember(self, memory: mem.Memory) -> None:
         """Save what may get lost without harm: a full disk must not stop what serves."""
-        self.memory = memory
+        self.memory, self.saved = memory, False
         try:
             self._file.save(memory)
+            self.saved = True
         except OSError as error:
             self.note(f"cannot save the runtime's state: {said(error)}")
 

@@ -5,9 +5,11 @@ release is swapped in as a whole. Rules kept here, and held by property tests:
 
 - Pointers rise. A lower one, another fleet's, a number used twice: refused, and nothing changes.
 - What runs changes only by `Swapped`, to the release wanted, after every model was tested; and by
-  `WentBack`, to a release that ran before, when the one that runs broke its budget.
+  `WentBack`, to a release that ran before, when the one that runs broke its budget or an operator
+  ordered it back.
 - Nothing runs only between `Unloaded` and what follows it: the new release, or the old one again.
 - A release that failed is not tried again until a newer pointer comes (or the runtime restarts).
+  One that was ordered back isn't, over restarts too.
 - What cannot go on for reasons outside (no network, expired access, a full disk) waits; it isn't
   rejected. What runs goes on running meanwhile.
 - News of a release that is no longer wanted changes nothing.
@@ -33,6 +35,7 @@ from edgefleet_runtime.reconciler.steps import (
     Fetched,
     GoBack,
     Key,
+    Ordered,
     Reached,
     Reject,
     Rejected,
@@ -53,6 +56,7 @@ from edgefleet_runtime.reconciler.steps import (
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from edgefleet.protocol.report import RolledBack
     from edgefleet.protocol.report import State as ReportState
 
 __all__ = [
@@ -66,6 +70,7 @@ __all__ = [
     "Fetched",
     "GoBack",
     "Key",
+    "Ordered",
     "Progress",
     "Reached",
     "Reject",
@@ -125,7 +130,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         progress: the wanted release on its way.
         rejected: digest of the wanted release and why it failed.
         parked: release that was unloaded to make room for the one on its way.
-        broken: digest of the running release and how it broke its budget.
+        broken: digest of the running release and why it must go: how it broke its budget, or that
+            it was ordered back.
+        order: an operator's, not to serve the wanted release.
     """
 
     device: str
@@ -137,6 +144,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     rejected: tuple[str, str] | None = None
     parked: str | None = None
     broken: tuple[str, str] | None = None
+    order: RolledBack | None = None
 
     @property
     def wanted(self) -> str | None:
@@ -198,7 +206,8 @@ def offer(state: State, pointer: Pointer, *, now: datetime) -> State:
             f"pointer {pointer.pair} expired at {pointer.expires.isoformat()}",
             cure="publish a new pointer, or set the device's clock",
         )
-    state = replace(state, pointer=pointer, rejected=None)
+    broken = None if state.order is not None else state.broken
+    state = replace(state, pointer=pointer, rejected=None, broken=broken, order=None)
     progress = state.progress
     if progress is not None and (progress.release != state.wanted or progress.failed):
         progress = None
@@ -224,6 +233,8 @@ def apply(  # noqa: C901, PLR0911, PLR0912 - one an event
             return replace(state, progress=None, rejected=(release, reason))
         case Broke(release, reason):
             return replace(state, broken=(release, reason)) if release == state.running else state
+        case Ordered(order):
+            return _ordered(state, order)
         case WentBack():
             return _went_back(state, event)
         case Unloaded(release):
@@ -247,11 +258,21 @@ def apply(  # noqa: C901, PLR0911, PLR0912 - one an event
             return replace(state, progress=_advanced(progress, event))
 
 
+def _ordered(state: State, order: RolledBack) -> State:
+    refused = state.rejected is not None and state.rejected[0] == order.release
+    if order.release != state.wanted or refused:
+        return state
+    if order.release == state.running:
+        return replace(state, broken=(order.release, str(order)), order=order)
+    progress = state.progress or Progress(release=order.release)
+    return replace(state, progress=replace(progress, failed=str(order)), order=order)
+
+
 def _went_back(state: State, event: WentBack) -> State:
     if event.release != state.running:
         return state
     if event.to is None:  # nothing else could serve: better this one than none
-        return replace(state, broken=None)
+        return replace(state, broken=None, order=None)
     rejected = (event.release, event.reason) if event.release == state.wanted else state.rejected
     return replace(state, running=event.to, kept=None, broken=None, rejected=rejected)
 

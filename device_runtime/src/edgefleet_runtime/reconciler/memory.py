@@ -7,7 +7,7 @@ often is given up for the last good one.
   and cleared when the release has served for a while, or was rejected.
 - A start that finds a trial and no orderly stop counts one crash. At `MAX_CRASHES` the release is
   condemned: not tried again until a newer pointer comes, even over restarts. So is one that broke
-  its budget on trial.
+  its budget on trial, and one that an operator ordered back.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from edgefleet.errors import DocumentError
 from edgefleet.protocol.digest import Digest
 from edgefleet.protocol.documents import Document, decode, encode
 from edgefleet.protocol.pointer import Pointer
+from edgefleet.protocol.report import RolledBack
 from edgefleet_runtime.faults import point
 from edgefleet_runtime.store.durable import write_durably
 
@@ -38,13 +39,19 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     crashes: int = 0
 
 
-class Condemned(msgspec.Struct, frozen=True, kw_only=True):
-    """A release that brought the process down or broke its budget, and the pointer of that time."""
+class Condemned(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A release that must not be tried again, and the pointer of that time.
+
+    Attributes:
+        reason: it brought the process down, broke its budget, or was ordered back.
+        order: the operator's, where it was.
+    """
 
     release: Digest
     epoch: int
     number: int
     reason: str
+    order: RolledBack | None = None
 
 
 class Memory(Document, frozen=True, kw_only=True):
@@ -54,6 +61,7 @@ class Memory(Document, frozen=True, kw_only=True):
         pointer: the highest one taken.
         running: release that answered requests last.
         good: the last release that served for a while.
+        previous: release that ran before the one that runs, unless it was taken back.
         trial: see above.
         condemned: see above.
         starts: how often the runtime has started here.
@@ -63,6 +71,7 @@ class Memory(Document, frozen=True, kw_only=True):
     pointer: Pointer | None = None
     running: Digest | None = None
     good: Digest | None = None
+    previous: Digest | None = None
     trial: Trial | None = None
     condemned: Condemned | None = None
     starts: int = 0
@@ -92,28 +101,42 @@ def tried(memory: Memory, release: str) -> Memory:
 
 def swapped(memory: Memory, release: str) -> Memory:
     """The memory when a release starts to answer requests."""
+    if release != memory.running:
+        memory = replace(memory, previous=memory.running)
     if release == memory.good:
         return replace(memory, running=release, trial=None)
     return replace(tried(memory, release), running=release)
 
 
-def given_up(memory: Memory, release: str) -> Memory:
-    """The memory after a release was rejected before it served."""
+def given_up(memory: Memory, release: str, *, order: RolledBack | None = None) -> Memory:
+    """The memory after a release was rejected before it served; for good where it was ordered."""
+    if order is not None:
+        memory = replace(memory, condemned=_condemned(memory, release, str(order), order))
     if memory.trial is None or memory.trial.release != release:
         return memory
     return replace(memory, trial=None)
 
 
-def went_back(memory: Memory, release: str, to: str, reason: str) -> Memory:
+def went_back(
+    memory: Memory, release: str, to: str, reason: str, *, order: RolledBack | None = None
+) -> Memory:
     """The memory after a release was taken back while it served."""
-    condemned = _condemned(memory, release, reason)
+    condemned = _condemned(memory, release, reason, order)
     good = to if memory.good in {None, release} else memory.good
-    return replace(memory, running=to, good=good, trial=None, condemned=condemned)
+    return replace(memory, running=to, good=good, previous=None, trial=None, condemned=condemned)
 
 
-def _condemned(memory: Memory, release: str, reason: str) -> Condemned:
+def before(memory: Memory, release: str) -> str | None:
+    """The release to go back to from the one that runs: a good one, or else the last one."""
+    known = (memory.good, memory.previous)
+    return next((digest for digest in known if digest not in {None, release}), None)
+
+
+def _condemned(
+    memory: Memory, release: str, reason: str, order: RolledBack | None = None
+) -> Condemned:
     epoch, number = (0, 0) if memory.pointer is None else memory.pointer.pair
-    return Condemned(release=release, epoch=epoch, number=number, reason=reason)
+    return Condemned(release=release, epoch=epoch, number=number, reason=reason, order=order)
 
 
 def proven(memory: Memory) -> Memory:

@@ -5,6 +5,7 @@ Rules kept here:
 - The table is swapped in one assignment; what left it closes when its last request ends.
 - A model that two releases share is loaded once, and closed when neither needs it.
 - What runs, what is kept, what is on its way and the last good release are pinned in the store.
+  The one before is pinned, too, where it couldn't stay loaded and the settings keep it.
 - One variant of the running release may be replaced by another: see `revise`.
 """
 
@@ -28,6 +29,7 @@ from edgefleet_runtime.reconciler.room import Fit, fit, together
 from edgefleet_runtime.reconciler.slot import Slot
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from edgefleet_runtime.reconciler.acquire import Acquired, Acquirer, OpenSources
@@ -50,6 +52,7 @@ class Rack:
         table: what answers requests.
         memory_max_bytes: the device's cap of what models take in memory, by estimate.
         engine_cache: folder for engines that are built from models; None to keep none.
+        on_serve: called whenever other models answer requests than before.
     """
 
     def __init__(
@@ -61,11 +64,14 @@ class Rack:
         *,
         memory_max_bytes: int | None = None,
         engine_cache: Path | None = None,
+        on_serve: Callable[[], object] = lambda: None,
     ) -> None:
         self._options = EngineOptions(providers=acquirer.providers, engine_cache=engine_cache)
         self.running: Slot | None = None
         self.kept: Slot | None = None
         self.candidate: Slot | None = None
+        self._before: Acquired | None = None
+        self._on_serve = on_serve
         self._store = store
         self._acquirer = acquirer
         self._bench = bench
@@ -106,7 +112,7 @@ class Rack:
         try:
             self.candidate = self._acquired(digest, sources)
         except StorageFullError as error:
-            if error.retryable or self.kept is None:
+            if error.retryable or (self.kept is None and self._before is None):
                 raise
             # The cap is too small for three releases: the one that could come back makes room.
             _log.warning("%s; giving up the previous release", error.message)
@@ -139,8 +145,26 @@ class Rack:
     def _unkeep(self) -> None:
         if self.kept is not None:
             self.kept.close(others=(self.running, self.candidate))
-            self.kept = None
+        if self.kept is not None or self._before is not None:
+            self.kept = self._before = None
             self.pin()
+
+    def hold(self, digest: str | None) -> None:
+        """Keep the release that ran before in the store where it isn't loaded, as settings want it.
+
+        Args:
+            digest: the release; None for none.
+        """
+        running = self.running
+        if digest is None or running is None or digest == running.digest:
+            return
+        if not running.acquired.release.settings.keep_previous:
+            return
+        try:
+            self._before = self._acquirer.acquire(digest, None)
+        except EdgeFleetError as error:
+            _log.warning("the release before is not whole: %s", error.message)
+        self.pin()
 
     def unload(self) -> None:
         """Free all that is loaded; the release that ran stays pinned, to be restored."""
@@ -176,6 +200,7 @@ class Rack:
         point("swap.done")
         self.candidate = None if slot is self.candidate else self.candidate
         self.kept = previous if slot.acquired.release.settings.keep_previous else None
+        self._before = None
         for old in (previous, kept):
             if old is not None and old not in (slot, self.kept):
                 old.close(others=(slot, self.kept))
@@ -238,8 +263,11 @@ class Rack:
         if self.kept is None or self.running is None:
             if good is not None:
                 self._restore_instead(good)
+                self._before = None
+                self.pin()
             return good
         broken, slot, self.kept = self.running, self.kept, None
+        self._before = None
         self._serve(slot)
         broken.close(others=(slot, self.candidate))
         self.pin()
@@ -272,7 +300,8 @@ class Rack:
             good: digest of the last good release, where it isn't one of those here.
         """
         self._store.pin("running", self.running.acquired.blobs() if self.running else ())
-        self._store.pin("kept", self.kept.acquired.blobs() if self.kept else ())
+        before = self.kept.acquired if self.kept else self._before
+        self._store.pin("kept", before.blobs() if before else ())
         if self.candidate is None:
             self._store.pin(WANTED, ())
         if good is None:
@@ -311,6 +340,7 @@ class Rack:
         self._table.swap(slot.served())
         self.running = slot
         slot.begin_shadows()
+        self._on_serve()
         cap = slot.acquired.release.settings.store_max_bytes
         self._store.max_bytes = min(cap or self._store_max_bytes, self._store_max_bytes)
 

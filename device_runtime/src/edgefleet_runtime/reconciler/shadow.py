@@ -58,12 +58,12 @@ class Shadow:
         self._compared = self._dropped = self._results = self._agreeing = 0
         self._max_abs = 0.0
         self._thread = threading.Thread(target=self._run, name=f"shadow {served.name}", daemon=True)
-        active.watchers = (*active.watchers, self._watch)
+        active.watch(self._watch)
         self._thread.start()
 
     def stop(self) -> None:
         """Take no more copies, forget those that wait, and end the thread after its run."""
-        self._active.watchers = tuple(w for w in self._active.watchers if w != self._watch)
+        self._active.unwatch(self._watch)
         with self._changed:
             self._stopped = True
             self._waiting.clear()

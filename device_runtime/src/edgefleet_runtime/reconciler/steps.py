@@ -7,6 +7,7 @@ import enum
 import msgspec
 
 from edgefleet.protocol.release import Role
+from edgefleet.protocol.report import RolledBack
 
 Key = tuple[str, Role]
 """Name and role: what tells a release's models apart."""
@@ -65,7 +66,7 @@ class Reload(msgspec.Struct, frozen=True):
 
 
 class GoBack(msgspec.Struct, frozen=True):
-    """Let the release before answer requests again: the one that does broke its budget."""
+    """Let the release before answer requests again: the one that does must go."""
 
     release: str
     reason: str
@@ -142,6 +143,12 @@ class Broke(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Ordered(msgspec.Struct, frozen=True):
+    """An operator ordered the wanted release back; nothing changes where it was refused already."""
+
+    order: RolledBack
+
+
 class WentBack(msgspec.Struct, frozen=True):
     """The release was taken back, and ``to`` serves; None when there was none to go back to."""
 
@@ -179,6 +186,7 @@ Event = (
     | Swapped
     | Rejected
     | Broke
+    | Ordered
     | WentBack
     | Unloaded
     | Reloaded

@@ -55,13 +55,13 @@ class Trial:
             # What the release before served as well is none of this one's doing; nor is a shadow.
             if served is not None and not unit.shared and key[1] == "active":
                 watcher = self._watcher(key, budget)
-                served.watchers = (*served.watchers, watcher)
+                served.watch(watcher)
                 self._watched.append((served, watcher))
 
     def end(self) -> None:
         """Watch nothing."""
         for served, watcher in self._watched:
-            served.watchers = tuple(known for known in served.watchers if known is not watcher)
+            served.unwatch(watcher)
         self._watched, self._until, self.broken = [], None, None
 
     def due_in_s(self) -> float | None:

@@ -63,6 +63,8 @@ class Reporter:
         self._clock = clock
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._sequence = starts * REPORTS_A_START
+        self.latest = b""
+        """The newest report, whether or not it could be sent; empty before the first."""
         self._sent: Report | None = None
         self._sent_at = clock()
         self._early = 0.0
@@ -90,7 +92,8 @@ class Reporter:
     def _send(self, report: Report) -> None:
         self._sequence += 1
         try:
-            self._channel.send_report(replace(report, sequence=self._sequence).encoded())
+            self.latest = replace(report, sequence=self._sequence).encoded()
+            self._channel.send_report(self.latest)
         except EdgeFleetError as error:
             _log.info("the report waits: %s", error.message)
             self._retry.wait()
@@ -124,6 +127,7 @@ def _matters(report: Report) -> tuple[object, ...]:
         report.labels,
         report.endpoint,
         report.errors,
+        report.rolled_back,
         tuple(
             (
                 model.name,

@@ -179,6 +179,16 @@ class ServedModel:
         for watch in self.watchers:
             watch(inputs, outcome, run_us)
 
+    def watch(self, watcher: Watcher) -> None:
+        """Call a watcher for each request from now on."""
+        with self._lock:
+            self.watchers = (*self.watchers, watcher)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Call it no more; runs that have begun may."""
+        with self._lock:
+            self.watchers = tuple(known for known in self.watchers if known != watcher)
+
     def lease(self) -> Lease:
         """Keep the model open while the block runs.
 

@@ -20,11 +20,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgefleet.protocol.event import Event
-    from edgefleet_runtime.serve.edgemanager.captures import Capture
+    from edgefleet_runtime.serve.capture import Capture
     from edgefleet_runtime.spool.spool import Spool
 
 EVENTS = "events.ndjson"
-REASON = "captured by the application"
 
 
 class SpoolRecorder:
@@ -92,7 +91,7 @@ def event_of(capture: Capture, files: SampleFiles) -> Event:
     sample = Sample(
         model=capture.model,
         model_version=capture.version,
-        reason=REASON,
+        reason=capture.reason,
         inputs=kept(capture.inputs),
         outputs=kept(capture.outputs),
     )

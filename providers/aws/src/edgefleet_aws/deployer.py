@@ -7,7 +7,6 @@ to.
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 import uuid
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from edgefleet.errors import (
     ConfigurationError,
-    DocumentError,
     EdgeFleetError,
     LimitExceededError,
     NotFoundError,
@@ -34,6 +32,7 @@ from edgefleet.interfaces.abilities import (
     Reply,
 )
 from edgefleet.interfaces.deployer import Deployer
+from edgefleet.interfaces.requests import reply_of, request_of
 from edgefleet.interfaces.values import DeviceInfo, Group, Rendered
 from edgefleet_aws import recipes, wheelhouse
 from edgefleet_aws.errors import code_of, translate
@@ -251,8 +250,7 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, CanPace, CanProve, De
                 f"no device {device!r} on {self.name}", cure="list them with: edgefleet devices"
             )
         number = uuid.uuid4().hex
-        encoded = None if body is None else base64.b64encode(body).decode()
-        request = {"id": number, "path": path, "headers": headers, "body": encoded}
+        request = {"id": number, **request_of(path, headers, body)}
         payload = json.dumps(request).encode()
         if len(payload) > MAX_REQUEST:
             raise LimitExceededError(
@@ -262,7 +260,7 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, CanPace, CanProve, De
         topic = self._names.invoke_topic(device)
         self._clients.iot_data.publish(topic=topic, qos=1, payload=payload)
         key = f"{self._names.devices_folder(device)}replies/{number}.json"
-        return _reply(device, self._await_object(device, key, deadline))
+        return reply_of(device, self._await_object(device, key, deadline))
 
     def _await_object(self, device: str, key: str, deadline: float) -> bytes:
         at = {"Bucket": self._settings.bucket, "Key": key}
@@ -301,17 +299,3 @@ def _info(
         evidence=evidence,
         blocked=blocked,
     )
-
-
-def _reply(device: str, data: bytes) -> Reply:
-    try:
-        content = json.loads(data)
-        error = content.get("error", "")
-        body = base64.b64decode(content.get("body", ""), validate=True)
-        headers = {str(key): str(value) for key, value in content.get("headers", {}).items()}
-        status = int(content.get("status", 0))
-    except (ValueError, TypeError, AttributeError) as problem:
-        raise DocumentError(f"the answer of {device!r} makes no sense: {problem}") from problem
-    if error:
-        raise UnavailableError(f"{device!r} can't answer: {error}")
-    return Reply(status, headers, body)

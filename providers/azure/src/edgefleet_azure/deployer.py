@@ -7,13 +7,11 @@ know, minutes old at worst; a device asked for by name is read from its twins.
 
 from __future__ import annotations
 
-import base64
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgefleet.errors import (
-    DocumentError,
     EdgeFleetError,
     LimitExceededError,
     NotFoundError,
@@ -23,6 +21,7 @@ from edgefleet.errors import (
 from edgefleet.interfaces.abilities import CanEnroll, CanInvoke, CanPace, Reply
 from edgefleet.interfaces.deployer import Deployer, Limits
 from edgefleet.interfaces.policy import PolicyLimits
+from edgefleet.interfaces.requests import reply_of, request_of
 from edgefleet.interfaces.values import DeviceInfo, Group
 from edgefleet_azure.errors import code_of, status_of, translate
 from edgefleet_azure.groups import GROUPS, DeviceGroups
@@ -217,9 +216,10 @@ class IotEdgeDeployer(CanEnroll, CanInvoke, CanPace, InstallsAzure, Deployer):
             raise NotFoundError(
                 f"no device {device!r} on {self.name}", cure="list them with: edgefleet devices"
             )
-        encoded = None if body is None else base64.b64encode(body).decode()
-        asked = {"path": path, "headers": headers, "body": encoded}
-        size = len(path) + len(encoded or "") + sum(len(k) + len(v) for k, v in headers.items())
+        asked = request_of(path, headers, body)
+        size = (
+            len(path) + len(asked["body"] or "") + sum(len(k) + len(v) for k, v in headers.items())
+        )
         if size > MAX_REQUEST:
             raise LimitExceededError(
                 f"a request of {size} bytes; a direct method carries {MAX_REQUEST}",
@@ -262,12 +262,7 @@ def _info(member: Member, said: Said, evidence: dict[str, str], agent: Agent | N
 
 
 def _reply(device: str, status: int, payload: Any) -> Reply:  # noqa: ANN401 - JSON
-    try:
-        error = payload.get("error", "")
-        if error or status != 200:
-            raise UnavailableError(f"{device!r} can't answer: {error or status}")
-        body = base64.b64decode(payload.get("body", ""), validate=True)
-        headers = {str(key): str(value) for key, value in payload.get("headers", {}).items()}
-        return Reply(int(payload.get("status", 0)), headers, body)
-    except (ValueError, TypeError, AttributeError) as problem:
-        raise DocumentError(f"the answer of {device!r} makes no sense: {problem}") from problem
+    if status != 200:
+        said = payload.get("error") if isinstance(payload, dict) else None
+        raise UnavailableError(f"{device!r} can't answer: {said or status}")
+    return reply_of(device, payload)

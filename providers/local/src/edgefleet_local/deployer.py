@@ -28,10 +28,12 @@ from edgefleet.interfaces.abilities import (
 )
 from edgefleet.interfaces.deployer import Deployer
 from edgefleet.interfaces.values import Action, DeviceInfo, Group, Rendered
+from edgefleet.protocol.orders import PREFIX
 from edgefleet_local.devices import Devices
 from edgefleet_local.errors import translate
 from edgefleet_local.journal import Journal
 from edgefleet_local.processes import signal_process
+from edgefleet_local.requests import ask
 from edgefleet_local.supervisor import END_S, Supervisor
 
 if TYPE_CHECKING:
@@ -215,6 +217,8 @@ class LocalDeployer(CanEnroll, CanInvoke, CanStreamLogs, CanRunDevices, Deployer
         self._run_devices()
         deadline = time.monotonic() + timeout_s
         host, port = self._endpoint(device, deadline)
+        if path.startswith(PREFIX):
+            return ask(self._devices_of.outbox(device), path, body, deadline)
         left = max(_POLL_S, deadline - time.monotonic())
         connection = http.client.HTTPConnection(host, port, timeout=left)
         try:

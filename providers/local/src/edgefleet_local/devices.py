@@ -4,7 +4,8 @@
 ``enrolled/<device>.json``       group and labels: the operator's
 ``groups/<group>/pointer.json``  the group's pointer: the operator's
 ``channels/<device>/``           what a device watches: a link to that, and maybe ``access.json``
-``devices/<device>/``            the device's own prefix: ``report.json``, ``hot/``, ``segments/``
+``devices/<device>/``            the device's own prefix: ``report.json``, ``hot/``, ``segments/``,
+                                 and ``requests/`` to it with its ``replies/``
 ``machines/<device>/``           what would be the device: ``disk/``, ``off``, ``runtime.log``
 ===============================  ===================================================================
 """

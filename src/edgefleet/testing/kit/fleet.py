@@ -17,6 +17,7 @@ from edgefleet.testing.kit import models
 from edgefleet.testing.kit.devices import AddDevice
 from edgefleet.testing.kit.fleet_edits import EditRules
 from edgefleet.testing.kit.fleet_pointers import PointerRules
+from edgefleet.testing.kit.orders import OrderRules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ TIMEOUT_S = 120.0  # for what takes a second where nothing is wrong
 RELEASES = 10  # over which a runtime's process must not change
 
 
-class FleetConformance(PointerRules, EditRules):
+class FleetConformance(PointerRules, EditRules, OrderRules):
     """Fixtures: those of `PointerRules`, and for the tests with real devices ``power_on`` and
     ``expire_access``.
     """

@@ -81,9 +81,8 @@ class IotEdgeChannel(Channel):
         self._lock = threading.Lock()
         self._wanted: Wanted | None = None
         self._ended = blob.Ended()
-        self._report = b""
         self._told: dict[str, Any] | None = None
-        self._methods = Methods(lambda: self._report)
+        self._methods = Methods()
         self._module = Module(
             changed=self._again.tell, connected=self._reconnected, asked=self._methods.asked
         )
@@ -165,7 +164,6 @@ class IotEdgeChannel(Channel):
 
     def send_report(self, report: bytes) -> None:
         after = reported(report)
-        self._report = report
         with self._lock:
             before, self._told = self._told, None
         patch = changes(before, after)

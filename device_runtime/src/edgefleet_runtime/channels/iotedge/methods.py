@@ -1,8 +1,8 @@
 """Direct methods: what an operator may ask of the module through IoT Hub, and the answers.
 
-- ``status``: the newest report.
-- ``invoke``: one request to the runtime's own server, as `edgefleet_runtime.channels.requests` has
-  it on the wire.
+- ``invoke``: one request, as `edgefleet_runtime.channels.requests` has it on the wire.
+- ``status``, ``rollback``, ``capture``: the orders of `edgefleet.protocol.orders`, for whoever has
+  IoT Hub's own tools at hand. The payload is the order's document, the answer is its answer.
 
 An answer holds at most 128 KB:
 https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-direct-methods
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgefleet.errors import EdgeFleetError
-from edgefleet_runtime.channels.requests import Answer, Message, Workers, answer_to
+from edgefleet.protocol.orders import CAPTURE, ROLLBACK, STATUS
+from edgefleet_runtime.channels.requests import Answer, Message, Request, Workers, answer_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edgefleet_runtime.channels.requests import Reply, Request
+    from edgefleet_runtime.channels.requests import Reply
 
     Respond = Callable[[int, Any], None]
 
@@ -29,17 +30,13 @@ _log = logging.getLogger(__name__)
 
 MAX_PAYLOAD = 128 << 10  # bytes
 OK, BAD_REQUEST, NOT_FOUND, BUSY, UNAVAILABLE = 200, 400, 404, 429, 503
+ORDERS = {"status": STATUS, "rollback": ROLLBACK, "capture": CAPTURE}
 
 
 class Methods:
-    """Answers direct methods, several at once.
+    """Answers direct methods, several at once."""
 
-    Args:
-        status: gives the newest report; empty before the first.
-    """
-
-    def __init__(self, status: Callable[[], bytes]) -> None:
-        self._status = status
+    def __init__(self) -> None:
         self._ask: Callable[[Request], Reply] | None = None
         self._workers: Workers[tuple[str, Any, Respond]] = Workers(self._work, "method")
 
@@ -47,7 +44,7 @@ class Methods:
         """Carry requests from now on.
 
         Args:
-            ask: asks the runtime's server.
+            ask: answers a request.
         """
         self._ask = ask
 
@@ -65,25 +62,27 @@ class Methods:
 
     def _work(self, request: tuple[str, Any, Respond]) -> None:
         name, payload, respond = request
-        if name == "status":
-            report = self._status()
-            if report:
-                self._respond(respond, OK, msgspec.json.decode(report))
-            else:
-                self._respond(respond, UNAVAILABLE, {"error": "there is no report yet"})
+        ask = self._ask
+        if name != "invoke" and name not in ORDERS:
+            known = ", ".join(("invoke", *ORDERS))
+            self._respond(respond, NOT_FOUND, {"error": f"no method {name[:60]!r}: {known}"})
+        elif ask is None:
+            self._respond(respond, UNAVAILABLE, {"error": "the runtime doesn't serve yet"})
         elif name == "invoke":
-            self._respond(respond, *self._invoked(payload))
+            self._respond(respond, *self._invoked(ask, payload))
         else:
-            self._respond(respond, NOT_FOUND, {"error": f"no method {name[:60]!r}: status, invoke"})
+            self._respond(respond, *_ordered(ask, ORDERS[name], payload))
 
-    def _invoked(self, payload: Any) -> tuple[int, Any]:  # noqa: ANN401 - JSON
-        if self._ask is None:
-            return UNAVAILABLE, {"error": "the runtime doesn't serve yet"}
+    def _invoked(
+        self,
+        ask: Callable[[Request], Reply],
+        payload: Any,  # noqa: ANN401 - JSON
+    ) -> tuple[int, Any]:
         try:
             message = msgspec.convert(payload, Message)
         except msgspec.ValidationError as error:
             return BAD_REQUEST, {"error": f"the request makes no sense: {error}"}
-        answer = msgspec.to_builtins(answer_to(message, self._ask))
+        answer = msgspec.to_builtins(answer_to(message, ask))
         size = len(msgspec.json.encode(answer))
         if size > MAX_PAYLOAD:
             said = f"the answer has {size} bytes, a direct method carries {MAX_PAYLOAD}"
@@ -95,3 +94,16 @@ class Methods:
             respond(status, payload)
         except EdgeFleetError as error:
             _log.warning("an answer to an operator is lost: %s", error.message)
+
+
+def _ordered(
+    ask: Callable[[Request], Reply],
+    path: str,
+    payload: Any,  # noqa: ANN401 - JSON
+) -> tuple[int, Any]:
+    body = msgspec.json.encode({} if payload is None else payload)
+    try:
+        reply = ask(Request(path, {}, body))
+        return reply.status, msgspec.json.decode(reply.body)
+    except EdgeFleetError as error:
+        return UNAVAILABLE, {"error": error.message}

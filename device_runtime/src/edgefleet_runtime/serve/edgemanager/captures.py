@@ -17,7 +17,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 from edgefleet.errors import (
     AlreadyExistsError,
@@ -28,7 +28,7 @@ from edgefleet.errors import (
 from edgefleet_runtime.serve.edgemanager import agent_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from edgefleet_runtime.serve.capture import Capture, Recorder
 
 _log = logging.getLogger(__name__)
 
@@ -37,44 +37,6 @@ MAX_BYTES = 64 << 20  # of the captures that wait
 MAX_KNOWN = 4096
 MAX_PARTS = 256  # tensors and auxiliary data of one capture
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-class Capture(NamedTuple):
-    """One capture, ready to be kept.
-
-    Attributes:
-        id: its UUID in lower case.
-        model: the model's name.
-        version: the version that served when it came.
-        time: of the inference.
-        inputs: the content of a file by the tensor's name: numpy's format; auxiliary data is as it
-            came, and its name has an ending that tells the encoding.
-        outputs: likewise.
-    """
-
-    id: str
-    model: str
-    version: str
-    time: datetime
-    inputs: Mapping[str, bytes]
-    outputs: Mapping[str, bytes]
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(map(len, (*self.inputs.values(), *self.outputs.values())))
-
-
-class Recorder(Protocol):
-    """Keeps captures; called on a thread of its own, one at a time."""
-
-    def record(self, capture: Capture, done: Callable[[bool], None], /) -> None:
-        """Keep a capture, and call ``done`` once, on any thread: True when it outlives a crash.
-
-        Raises:
-            EdgeFleetError: it can't be kept; in place of the call.
-            OSError: likewise.
-        """
 
 
 class Captures:

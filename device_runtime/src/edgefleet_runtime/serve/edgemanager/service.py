@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from edgefleet.errors import ConflictError, InvalidInputError
+from edgefleet_runtime.serve.capture import Capture, npy
 from edgefleet_runtime.serve.edgemanager import agent_pb2 as pb
 from edgefleet_runtime.serve.edgemanager.captures import (
     MAX_PARTS,
-    Capture,
     capture_id,
     is_future,
     moment_of,
@@ -36,7 +36,6 @@ from edgefleet_runtime.serve.edgemanager.tensors import (
     data_of,
     describe,
     inputs_of,
-    npy,
     tensors_of,
 )
 from edgefleet_runtime.serve.edgemanager.turns import Turns

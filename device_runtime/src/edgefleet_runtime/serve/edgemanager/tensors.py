@@ -10,11 +10,8 @@ Rules kept here:
 
 from __future__ import annotations
 
-import io
 import math
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from edgefleet.errors import InvalidInputError, LimitExceededError
 from edgefleet.protocol.inference_header import MAX_NAME_CHARACTERS, MAX_TENSORS
@@ -146,13 +143,6 @@ def data_of(
         raise InvalidInputError(f"the handle of {what} has no size")
     allowance.spend(wanted)
     return read_segment(handle.segment_id, handle.offset, wanted, max_bytes=wanted + allowance.left)
-
-
-def npy(array: NDArray[Any]) -> bytes:
-    """An array as a file that ``numpy.load`` reads, with its type and shape."""
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, array, version=(1, 0), allow_pickle=False)
-    return stream.getvalue()
 
 
 def check_parts(parts: Sequence[object], limit: int) -> None:
