@@ -19,7 +19,7 @@ OTHERS := $(patsubst %/,%,$(dir $(wildcard device_runtime/pyproject.toml provide
 PROJECTS := pyproject.toml $(OTHERS:%=%/pyproject.toml)
 comma := ,
 EDITABLE := -e '.[analysis,cli,demo,local,onnx,optimize,testing]' \
-	$(foreach d,$(OTHERS),-e './$(d)$(if $(filter device_runtime,$(d)),[cpu$(comma)greengrass$(comma)grpc$(comma)iotedge$(comma)otlp],$(if $(filter providers/%,$(d)),[mock],))')
+	$(foreach d,$(OTHERS),-e './$(d)$(if $(filter device_runtime,$(d)),[cpu$(comma)gcs$(comma)greengrass$(comma)grpc$(comma)iotedge$(comma)kubernetes$(comma)otlp],$(if $(filter providers/%,$(d)),[mock],))')
 # setuptools for what of others has no wheel: paho-mqtt before 2, which azure-iot-device wants.
 BUILD_TOOLS := 'pip>=25.1' hatchling editables 'setuptools>=70.1,<85'
 PIP_QUIET := -m pip --quiet --disable-pip-version-check

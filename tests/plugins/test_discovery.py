@@ -110,7 +110,7 @@ def test_a_hook_of_the_wrong_shape_is_the_plugins_fault(install: Install) -> Non
 
 @pytest.mark.parametrize(
     "name, cure",
-    [("gcp", "pip install 'edgefleet-gcp'"), ("unheard-of", "installed: ")],
+    [("gateway", "pip install 'edgefleet-gateway'"), ("unheard-of", "installed: ")],
 )
 def test_a_provider_that_is_not_installed_names_the_cure(name: str, cure: str) -> None:
     with pytest.raises(ProviderNotFoundError) as caught:
@@ -121,8 +121,8 @@ def test_a_provider_that_is_not_installed_names_the_cure(name: str, cure: str) -
 
 
 def test_a_mock_that_is_not_installed_names_its_extra() -> None:
-    with pytest.raises(ProviderNotFoundError, match=r"pip install 'edgefleet-gcp\[mock\]'"):
-        discovery.load("gcp", discovery.MOCKS)
+    with pytest.raises(ProviderNotFoundError, match=r"pip install 'edgefleet-gateway\[mock\]'"):
+        discovery.load("gateway", discovery.MOCKS)
 
 
 def test_connecting_without_the_local_provider_names_the_cure(

@@ -23,6 +23,7 @@ from pathlib import Path
 
 # Where the module's name is not the distribution's.
 MODULE_OF = {
+    "common-expression-language": "cel",
     "grpcio": "grpc",
     "opentelemetry-sdk": "opentelemetry",
     "protobuf": "google",

@@ -227,7 +227,7 @@ def test_a_runtime_that_dies_young_is_started_ever_later(
     monkeypatch.setattr(
         machine, "command", lambda *_: [sys.executable, "-c", "raise SystemExit(3)"]
     )
-    one, now, delays = Machine(devices, "cam-1"), 0.0, []
+    one, now, delays = Machine(devices, "cam-1", os.environ), 0.0, []
     for starts in range(1, 13):
         one.step(now)
         assert devices.running("cam-1").starts == starts
@@ -252,7 +252,7 @@ def test_a_long_log_is_begun_anew(home: Path, monkeypatch: pytest.MonkeyPatch) -
     talk = "print('x' * 5000, flush=True); input(); print('and on', flush=True); input()"
     monkeypatch.setattr(machine, "command", lambda *_: [sys.executable, "-c", talk])
     monkeypatch.setattr(machine, "MAX_LOG_BYTES", 4000)
-    one = Machine(devices, "cam-1")
+    one = Machine(devices, "cam-1", os.environ)
     one.step(0.0)
     log = devices.log("cam-1")
     try:

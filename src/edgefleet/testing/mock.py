@@ -4,6 +4,10 @@ A mock cloud is stateful, refuses what the vendor refuses, and runs the real dev
 Entry-point
 group ``edgefleet.mocks``. A user's script runs against it unchanged: the session writes a profile
 whose roles all lie on the mocks and names it in EDGEFLEET_CONFIG and EDGEFLEET_PROFILE.
+
+Clouds of one session know each other: devices of one read what another holds. Each cloud has an
+authority of its own, and every bundle of the session holds them all, so that it doesn't matter
+whose bundle a process is told to trust.
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ import tempfile
 from abc import ABC, abstractmethod
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from edgefleet.errors import ConfigurationError
 from edgefleet.plugins.discovery import MOCKS, load
@@ -26,10 +31,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from edgefleet.fleet import Fleet
+    from edgefleet.testing.cloud.authority import Authority
 
 PROFILE = "mock"
 FAST_TELEMETRY = {"segment_max_age_s": 0.2, "heartbeat_s": 2.0}
 """Devices on a mock send at once, so that scripts and tests needn't wait a minute."""
+
+
+class Borrowed(NamedTuple):
+    """What a cloud's devices get of the session's other clouds.
+
+    Attributes:
+        variables: of their environment, where they have none of that name.
+        segments: address below which they write what they record, where another cloud reads it;
+            None where their own does.
+    """
+
+    variables: Mapping[str, str] = MappingProxyType({})
+    segments: str | None = None
 
 
 class MockCloud(ABC):
@@ -37,15 +56,21 @@ class MockCloud(ABC):
 
     Args:
         state: an existing folder for whatever the mock keeps; a mock started again on it goes on.
+
+    Attributes:
+        borrowed: what its devices get of other clouds; a session sets it before it adds devices.
     """
 
     name: ClassVar[str]
     """Name of the provider that it stands in for."""
     roles: ClassVar[frozenset[Role]]
     """Roles that a profile may put on it."""
+    writes_elsewhere: ClassVar[bool] = False
+    """Whether its devices write what they record where another cloud reads it."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
+        self.borrowed = Borrowed()
 
     @abstractmethod
     def start(self) -> None:
@@ -65,6 +90,24 @@ class MockCloud(ABC):
     def settings(self) -> dict[str, Any]:
         """The provider's table of the generated profile."""
 
+    @property
+    def authority(self) -> Authority | None:
+        """What the bundle is of that the environment of the running mock names; None for none."""
+        return None
+
+    @property
+    def lent(self) -> dict[str, str]:
+        """Variables with which devices of other clouds read what this running one holds."""
+        return {}
+
+    @property
+    def segments(self) -> str | None:
+        """Address below which devices of other clouds may write what they record, to be read here.
+
+        None where only the cloud's own devices can.
+        """
+        return None
+
     @abstractmethod
     def add_device(self, name: str, *, group: str, labels: Mapping[str, str] | None = None) -> None:
         """Add a device with a real runtime to a group and start it."""
@@ -80,6 +123,14 @@ class MockCloud(ABC):
     @abstractmethod
     def seen(self) -> Iterator[str]:
         """What the cloud saw, a line a call, oldest first."""
+
+
+def without_proxy() -> dict[str, str]:
+    """Variables that have clients call this machine without a proxy."""
+    before = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    known = [one for one in before.split(",") if one]
+    wanted = ",".join([*known, *(one for one in ("localhost", "127.0.0.1") if one not in known)])
+    return {"NO_PROXY": wanted, "no_proxy": wanted}
 
 
 class MockSession:
@@ -114,8 +165,13 @@ class MockSession:
         raise ConfigurationError(msg, cure="add one that does: edgefleet mock P1,P2 …")
 
     def add_device(self, name: str, *, group: str, labels: Mapping[str, str] | None = None) -> None:
-        """Add a device to a group, on the first cloud that deploys."""
-        self.cloud(Role.DEPLOYER).add_device(name, group=group, labels=labels)
+        """Add a device to a group, on the first cloud that deploys.
+
+        What it reads may lie in another of the clouds: it is started with what they lend.
+        """
+        cloud = self.cloud(Role.DEPLOYER)
+        with _environment(cloud.borrowed.variables):
+            cloud.add_device(name, group=group, labels=labels)
 
     def kill_device(self, name: str) -> None:
         """End a device's runtime as a power cut would."""
@@ -123,7 +179,9 @@ class MockSession:
 
     def start_device(self, name: str) -> None:
         """Power a device on again."""
-        self.cloud(Role.DEPLOYER).start_device(name)
+        cloud = self.cloud(Role.DEPLOYER)
+        with _environment(cloud.borrowed.variables):
+            cloud.start_device(name)
 
     @contextmanager
     def connect(self) -> Iterator[Fleet]:
@@ -146,7 +204,7 @@ def mock(
 
     Args:
         names: providers to stand in for; each role goes to the first that serves it, deployers to
-            all.
+            all. Telemetry goes to the first that some device writes to.
         devices: how many devices ``dev-01``, … to put into the group.
         group: its name.
         state: folder to keep; None for a temporary one that is removed.
@@ -161,14 +219,12 @@ def mock(
     with ExitStack() as stack:
         if not kept:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        clouds = []
+        clouds: list[MockCloud] = []
         for name in names:
             place = folder / name
             place.mkdir(exist_ok=True)
-            cloud: MockCloud = load(name, MOCKS)(place)
-            stack.callback(cloud.stop)
-            cloud.start()
-            clouds.append(cloud)
+            clouds.append(load(name, MOCKS)(place))
+        _start(clouds, stack)
         config = folder / "edgefleet.toml"
         config.write_text(_profile(clouds), encoding="utf-8")
         session = MockSession(clouds, config)
@@ -177,13 +233,56 @@ def mock(
         yield session
 
 
+def _start(clouds: Sequence[MockCloud], stack: ExitStack) -> None:
+    """Start clouds, those with devices last: devices that were kept start with their cloud."""
+    running: list[MockCloud] = []
+    for cloud in sorted(clouds, key=lambda one: Role.DEPLOYER in one.roles):
+        cloud.borrowed = _borrowed(cloud, clouds, running)
+        stack.callback(cloud.stop)
+        with _environment(cloud.borrowed.variables):
+            cloud.start()
+        running.append(cloud)
+    for cloud in clouds:
+        cloud.borrowed = _borrowed(cloud, clouds, running)
+    authorities = [cloud.authority for cloud in clouds]
+    for one in authorities:
+        for other in authorities:
+            if one is not None and other is not None and other is not one:
+                one.trust(other)
+
+
+def _borrowed(
+    cloud: MockCloud, clouds: Sequence[MockCloud], running: Sequence[MockCloud]
+) -> Borrowed:
+    """What a cloud's devices get of those that run."""
+    variables: dict[str, str] = {}
+    for other in running:
+        if other is not cloud:
+            variables |= other.lent
+    reads = _telemetry(clouds)
+    elsewhere = reads is not None and reads is not cloud and reads in running
+    return Borrowed(variables, reads.segments if reads is not None and elsewhere else None)
+
+
+def _telemetry(clouds: Sequence[MockCloud]) -> MockCloud | None:
+    """The first cloud that reads what devices record and that some device writes to."""
+    reading = [cloud for cloud in clouds if Role.TELEMETRY in cloud.roles]
+    deploying = [cloud for cloud in clouds if Role.DEPLOYER in cloud.roles]
+    anywhere = any(cloud.writes_elsewhere for cloud in deploying)
+    written = [cloud for cloud in reading if anywhere or cloud in deploying]
+    return next(iter([*written, *reading]), None)
+
+
 def _profile(clouds: Sequence[MockCloud]) -> str:
     serving = {
         role.value: cloud.name
-        for role in (Role.REGISTRY, Role.TRAINER, Role.TELEMETRY, Role.STATE)
+        for role in (Role.REGISTRY, Role.TRAINER, Role.STATE)
         for cloud in reversed(clouds)  # the first comes last, and stays
         if role in cloud.roles
     }
+    telemetry = _telemetry(clouds)
+    if telemetry is not None:
+        serving[Role.TELEMETRY.value] = telemetry.name
     deployers = [cloud.name for cloud in clouds if Role.DEPLOYER in cloud.roles]
     lines = [f"[profiles.{PROFILE}]", *_toml({**serving, "deployers": deployers})]
     lines += [f"[profiles.{PROFILE}.recorded]", *_toml(FAST_TELEMETRY)]

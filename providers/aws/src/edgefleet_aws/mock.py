@@ -9,7 +9,6 @@ mock that starts there goes on with it.
 
 from __future__ import annotations
 
-import os
 import secrets
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
@@ -18,7 +17,7 @@ from edgefleet.errors import ConfigurationError, MissingExtraError
 from edgefleet.plugins.provider import Role
 from edgefleet.testing.cloud.keeping import Keeper
 from edgefleet.testing.cloud.rules import Rules
-from edgefleet.testing.mock import MockCloud
+from edgefleet.testing.mock import MockCloud, without_proxy
 from edgefleet_aws.cloud.calls import throttled
 from edgefleet_aws.settings import AwsSettings
 
@@ -93,7 +92,9 @@ class AwsMock(MockCloud):
         self.bucket = place.bucket
         self._stage = Stage(self.rules, self.state, region=REGION)
         self._stage.open(self.bucket, place.port)
-        self._fleet = DeviceFleet(self._stage, REGION, self.state / "devices")
+        self._fleet = DeviceFleet(
+            self._stage, REGION, self.state / "devices", borrowed=lambda: self.borrowed.variables
+        )
         self._keeper.restore(self._parts(self._stage, self._fleet))
 
     def stop(self) -> None:
@@ -138,8 +139,7 @@ class AwsMock(MockCloud):
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_ENDPOINT_URL_S3": self._url,
             "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
-            "NO_PROXY": _without_proxy(),
-            "no_proxy": _without_proxy(),
+            **without_proxy(),
         }
 
     @property
@@ -205,8 +205,3 @@ class AwsMock(MockCloud):
         """Every request: when, service and operation, path, status."""
         if self._stage is not None:
             yield from self._stage.seen()
-
-
-def _without_proxy() -> str:
-    before = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    return "127.0.0.1" if not before else f"{before},127.0.0.1"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.interfaces import script_archive
-from edgefleet.interfaces.abilities import CanProve
+from edgefleet.interfaces.abilities import CanProve, CanTrainDistributed
 from edgefleet.interfaces.automation import VERSION_FILE, CanAutomate, registered_in
 from edgefleet.interfaces.compilation import CanCompile
 from edgefleet.interfaces.trainer import Trainer
@@ -60,7 +60,7 @@ _TOO_LONG = {"MaxRuntimeExceeded", "MaxWaitTimeExceeded"}
 _ENDED = {"Completed", "Failed", "Stopped"}
 
 
-class SageMakerTrainer(CanAutomate, CanCompile, CanProve, Trainer):
+class SageMakerTrainer(CanAutomate, CanCompile, CanProve, CanTrainDistributed, Trainer):
     """Runs scripts on SageMaker.
 
     Args:
@@ -86,6 +86,10 @@ class SageMakerTrainer(CanAutomate, CanCompile, CanProve, Trainer):
 
     def _translate(self, error: Exception) -> EdgeFleetError | None:
         return translate(error)
+
+    @property
+    def max_machines(self) -> int:
+        return self._settings.max_machines
 
     def _proofs(self) -> Iterator[Proof]:
         return prove(self._clients, self._settings, ("trainer", "automating", "compiling"))

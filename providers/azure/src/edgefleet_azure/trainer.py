@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import IntegrityError
 from edgefleet.interfaces import script_archive
-from edgefleet.interfaces.abilities import CanProve
+from edgefleet.interfaces.abilities import CanProve, CanTrainDistributed
 from edgefleet.interfaces.automation import CanAutomate
 from edgefleet.interfaces.trainer import Trainer
 from edgefleet.interfaces.training import RunState, RunStatus
@@ -50,7 +50,7 @@ _CANCELED = "Canceled"
 _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?")
 
 
-class AzureMLTrainer(CanAutomate, CanProve, Trainer):
+class AzureMLTrainer(CanAutomate, CanProve, CanTrainDistributed, Trainer):
     """Runs scripts on Azure ML.
 
     Args:
@@ -75,6 +75,10 @@ class AzureMLTrainer(CanAutomate, CanProve, Trainer):
 
     def _translate(self, error: Exception) -> EdgeFleetError | None:
         return translate(error)
+
+    @property
+    def max_machines(self) -> int:
+        return self._settings.max_machines
 
     def _proofs(self) -> Iterator[Proof]:
         return prove(self._clients, self._settings, ("trainer",))

@@ -18,6 +18,8 @@ from edgefleet_local.files import make_folder
 from edgefleet_local.processes import birth, how_it_ended, signal_process
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from edgefleet_local.devices import Devices, Enrolment
 
 FIRST_DELAY_S = 0.1  # before a runtime that died is started again
@@ -42,11 +44,13 @@ class Machine:
     Args:
         devices: where its folders lie.
         name: the device's.
+        environment: all that its process sees.
     """
 
-    def __init__(self, devices: Devices, name: str) -> None:
+    def __init__(self, devices: Devices, name: str, environment: Mapping[str, str]) -> None:
         self._devices = devices
         self._name = name
+        self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
         self._record = devices.running(name)
         self._started = 0.0
@@ -76,6 +80,7 @@ class Machine:
             self._process = subprocess.Popen(
                 command(self._devices, self._name, enrolment),
                 cwd=self._devices.machine(self._name),
+                env=dict(self._environment),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

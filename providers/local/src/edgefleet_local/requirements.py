@@ -28,11 +28,6 @@ def refuse_what_is_missing(job: TrainingJob) -> None:
             f"the local trainer has no machine types, {wants.instance!r} was asked for",
             cure="leave instance out, or train with a cloud's trainer",
         )
-    if wants.count > 1:
-        raise UnsupportedError(
-            f"the local trainer has one machine, {wants.count} were asked for",
-            cure="leave count out, or train with a cloud's trainer",
-        )
     there = gpus()
     if wants.gpus > there:
         raise UnsupportedError(

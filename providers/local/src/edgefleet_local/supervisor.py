@@ -51,6 +51,7 @@ class Supervisor:
         self._woken = threading.Event()
         self._ending = threading.Event()
         self._starting = threading.Lock()
+        self._environment: dict[str, str] = {}
 
     @property
     def runs_devices(self) -> bool:
@@ -58,10 +59,14 @@ class Supervisor:
         return self._handle is not None
 
     def start(self) -> None:
-        """Run devices, or wait for one's turn to, in a thread of its own; returns at once."""
+        """Run devices, or wait for one's turn to, in a thread of its own; returns at once.
+
+        Devices see the environment that this process has now.
+        """
         with self._starting:
             if self._thread is not None and self._thread.is_alive():
                 return
+            self._environment = dict(os.environ)
             self._ending.clear()
             self._thread = threading.Thread(
                 target=self._run, name="edgefleet-supervisor", daemon=True
@@ -122,7 +127,7 @@ class Supervisor:
             machine.ask_to_end(now)
             self._retired.append(machine)
         for name in sorted(names - self._machines.keys()):
-            self._machines[name] = Machine(self._devices, name)
+            self._machines[name] = Machine(self._devices, name, self._environment)
         for machine in self._machines.values():
             machine.step(now)
         self._retired = [machine for machine in self._retired if not machine.ended(now, END_S)]

@@ -5,7 +5,8 @@ Rules kept here:
 - A connection stays open between calls, as a real service's does; all are closed when the server
   stops, so that nobody is answered by a cloud that is gone.
 - ``Expect: 100-continue`` is answered at once, and an answer leaves in one piece: clients wait for
-  either, and each wait costs more than the call.
+  either, and each wait costs more than the call. An answer that the application gives part by part
+  leaves part by part, its head with the first part, even an empty one.
 - What the application leaves of a request's body is read and dropped, within `MAX_LEFT_BYTES`.
 - An application that raises ConnectionError has cut the connection: the client sees that at once,
   whatever it is about to send.
@@ -111,7 +112,7 @@ class Handler(WSGIRequestHandler):
         answer = _Answer(self, head=environ["REQUEST_METHOD"] == "HEAD")
         try:
             answer.send(self.server.app, environ)
-        except ConnectionError as error:
+        except (ConnectionError, ssl.SSLEOFError) as error:
             self.connection_dropped(error, environ)
             return
         except Exception:  # noqa: BLE001 - the application is at fault, and the server goes on
@@ -190,8 +191,11 @@ class _Answer:
         return self._write
 
     def _send_parts(self, parts: Iterable[bytes]) -> None:
+        whole = isinstance(parts, list)
         for data in parts:
             self._write(data)
+            if not whole:
+                self._handler.wfile.flush()
         if not self.started:
             self._begin()
         if self._chunked:

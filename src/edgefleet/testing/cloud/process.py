@@ -62,6 +62,7 @@ async def end(process: asyncio.subprocess.Process, stop_s: float, *, cut: bool =
         send(process, signal.SIGKILL)
         # It may have ended by itself, and this process have slept.
         return await process.wait() != -signal.SIGKILL
+    send(process, signal.SIGKILL)  # what it was just starting when the signal came
     return True
 
 

@@ -21,7 +21,7 @@ from edgefleet_aws.recipes import run_lifecycle, runtime_recipe
 from edgefleet_aws.state import S3StateStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from edgefleet_aws.cloud.stage import Stage
@@ -45,6 +45,7 @@ class DeviceFleet:
         stage: the cloud that they are on.
         region: of everything.
         folder: for the devices' disks.
+        borrowed: gives variables of other clouds, which components find in their environment too.
 
     Attributes:
         greengrass: what is mounted for them.
@@ -56,8 +57,11 @@ class DeviceFleet:
         stage: Stage,
         region: str,
         folder: Path,
+        *,
+        borrowed: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._stage, self._region, self._folder = stage, region, folder
+        self._borrowed = borrowed
         self.greengrass = Greengrass(stage.mounts, region, folder, self._environment)
         self.nuclei: tuple[Kind, ...] = (Kind.CLASSIC, Kind.LITE)
         self._devices: dict[str, _Device] = {}
@@ -161,6 +165,7 @@ class DeviceFleet:
     def _environment(self) -> dict[str, str]:
         """What components find in their environment, beside what the nucleus tells them."""
         return {
+            **self._borrowed(),
             "PATH": os.environ.get("PATH", os.defpath),
             "AWS_ENDPOINT_URL": self._stage.url,
             "no_proxy": "127.0.0.1",

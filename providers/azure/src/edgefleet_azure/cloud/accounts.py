@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from edgefleet_azure.cloud.calls import Refused
+from edgefleet.testing.cloud.calls import Refused
 
 if TYPE_CHECKING:
     from pathlib import Path

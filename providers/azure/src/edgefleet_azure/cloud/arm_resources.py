@@ -15,7 +15,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgefleet_azure.cloud.calls import Refused
+from edgefleet.testing.cloud.calls import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

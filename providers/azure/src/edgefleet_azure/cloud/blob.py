@@ -13,6 +13,7 @@ from email.utils import formatdate
 from functools import partial
 from typing import TYPE_CHECKING
 
+from edgefleet.testing.cloud.calls import Refused, Reply
 from edgefleet_azure.cloud import blob_xml, conditions
 from edgefleet_azure.cloud.accounts import (
     MAX_BLOCK_BYTES,
@@ -21,7 +22,7 @@ from edgefleet_azure.cloud.accounts import (
     Blob,
     Content,
 )
-from edgefleet_azure.cloud.calls import Call, Refused, Reply
+from edgefleet_azure.cloud.calls import Call
 from edgefleet_azure.cloud.roles import TENANT
 from edgefleet_azure.cloud.sas import Door, Need
 from edgefleet_azure.cloud.server import Route

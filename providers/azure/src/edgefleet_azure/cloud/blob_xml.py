@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
+from edgefleet.testing.cloud.calls import Refused
 from edgefleet_azure.cloud.accounts import MAX_POLICIES, Policy
-from edgefleet_azure.cloud.calls import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,49 +1,17 @@
-"""One request to the mock of Azure, what it is answered, and how Azure's services say no."""
+"""One request to the mock of Azure, and how Azure's services say no."""
 
 from __future__ import annotations
 
-import io
-import json
 import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
+from edgefleet.testing.cloud import calls
+from edgefleet.testing.cloud.calls import Refused, Reply
+
 if TYPE_CHECKING:
-    from wsgiref.types import WSGIEnvironment
-
     from edgefleet_azure.cloud.roles import Principal
-
-MAX_DOCUMENT_BYTES = 16 << 20
-
-Body = dict[str, Any] | list[Any] | bytes | Iterable[bytes] | None
-
-
-class Refused(Exception):  # noqa: N818 - it is the answer to a call, not an error of the mock
-    """An answer that says no.
-
-    Args:
-        status: of HTTP.
-        code: as the vendor writes it.
-        message: for people.
-        headers: more of the answer's.
-        detail: members that the answer has beside code and message.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        message: str = "",
-        *,
-        headers: Mapping[str, str] | None = None,
-        detail: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(f"{status} {code}: {message}")
-        self.status, self.code, self.message = status, code, message or code
-        self.headers, self.detail = dict(headers or {}), dict(detail or {})
 
 
 def throttled(retry_after_s: float | None = 1) -> Refused:
@@ -53,70 +21,18 @@ def throttled(retry_after_s: float | None = 1) -> Refused:
 
 
 @dataclass
-class Reply:
-    """What a call is answered.
+class Call(calls.Call):
+    """One request. Names of its parameters are in lower case.
 
     Attributes:
-        status: of HTTP.
-        body: JSON as lists and dicts; bytes as they are; None for none.
-        headers: of the answer; a length is added.
-    """
-
-    status: int = 200
-    body: Body = None
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class Call:
-    """One request.
-
-    Attributes:
-        method: of HTTP.
-        path: of the address, decoded.
-        query: its parameters, names in lower case; the first of each.
-        headers: names in lower case.
-        environ: the bare request.
-        base: address of the server that was called, without a slash at the end.
-        parts: what stands in the path where the route has a name in braces, decoded.
         principal: whoever calls, by a token; None where none was needed.
     """
 
-    method: str
-    path: str
-    query: dict[str, str]
-    headers: dict[str, str]
-    environ: WSGIEnvironment
-    base: str
-    parts: dict[str, str] = field(default_factory=dict)
     principal: Principal | None = None
 
-    def body(self, most: int = MAX_DOCUMENT_BYTES) -> bytes:
-        """The body; it can be asked for again.
-
-        Raises:
-            Refused: it is larger than ``most`` bytes.
-        """
-        stream = self.environ["wsgi.input"]
-        data: bytes = stream.read(most + 1)
-        if len(data) > most:
-            raise Refused(413, "RequestBodyTooLarge", f"The body is larger than {most} bytes.")
-        self.environ["wsgi.input"] = io.BytesIO(data)
-        return data
-
-    def json(self) -> dict[str, Any]:
-        """The body, a JSON object; empty for no body.
-
-        Raises:
-            Refused: it is something else.
-        """
-        try:
-            found = json.loads(self.body() or b"{}")
-        except ValueError as error:
-            raise Refused(400, "InvalidRequestContent", f"The body is no JSON: {error}") from error
-        if not isinstance(found, dict):
-            raise Refused(400, "InvalidRequestContent", "The body is no JSON object.")
-        return found
+    @staticmethod
+    def parameter(name: str) -> str:
+        return name.lower()
 
     def require(self, action: str, scope: str = "/", *, data: bool = False) -> None:
         """Nothing where whoever calls has a role that allows it.
@@ -139,25 +55,6 @@ class Call:
                 f"perform action '{action}' over scope '{scope}' or the scope is invalid. If "
                 "access was recently granted, please refresh your credentials.",
             )
-
-
-def read_call(environ: WSGIEnvironment) -> Call:
-    """What a request is."""
-    query: dict[str, str] = {}
-    for name, value in parse_qsl(str(environ.get("QUERY_STRING", "")), keep_blank_values=True):
-        query.setdefault(name.lower(), value)
-    headers = {
-        name.removeprefix("HTTP_").replace("_", "-").lower(): str(value)
-        for name, value in environ.items()
-        if name.startswith("HTTP_") or name in {"CONTENT_TYPE", "CONTENT_LENGTH"}
-    }
-    base = f"{environ['wsgi.url_scheme']}://{headers.get('host', '')}"
-    return Call(str(environ["REQUEST_METHOD"]), _path(environ), query, headers, environ, base)
-
-
-def _path(environ: WSGIEnvironment) -> str:
-    raw = str(environ.get("RAW_URI") or environ.get("PATH_INFO", "/")).partition("?")[0]
-    return unquote(raw)
 
 
 # ------------------------------------------------------------------------------- how each says no

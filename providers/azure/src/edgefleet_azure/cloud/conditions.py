@@ -10,7 +10,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from edgefleet_azure.cloud.calls import Refused
+from edgefleet.testing.cloud.calls import Refused
 
 if TYPE_CHECKING:
     from edgefleet_azure.cloud.accounts import Blob, Content

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from edgefleet.testing.cloud.calls import Refused, Reply
 from edgefleet_azure.cloud.arm_resources import KINDS, Resources
 from edgefleet_azure.cloud.arm_template import Declared, Surroundings, TemplateError, read
 from edgefleet_azure.cloud.authorization import Needed, of_arm
-from edgefleet_azure.cloud.calls import Call, Refused, Reply
+from edgefleet_azure.cloud.calls import Call
 from edgefleet_azure.cloud.server import Route
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import parse_qs, quote
 
-from edgefleet_azure.cloud.calls import Call, Refused, Reply
+from edgefleet.testing.cloud.calls import Refused, Reply
+from edgefleet_azure.cloud.calls import Call
 from edgefleet_azure.cloud.server import Route
 from edgefleet_azure.provisioning import AUDIENCE, device_key
 

@@ -8,10 +8,7 @@ own, because azure-iot-device connects to port 8883 and no other. Linux gives a 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
 import shutil
-import socket
 import tempfile
 import threading
 import time
@@ -19,24 +16,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgefleet.errors import NotFoundError, UnavailableError, WaitTimeoutError
+from edgefleet.testing.cloud.network import Network, free_address
 from edgefleet_azure.cloud.edge_agent import EdgeAgent
 from edgefleet_azure.cloud.edge_hub import PORT, EdgeHub
 from edgefleet_azure.cloud.edge_login import API_VERSION, Workload
 from edgefleet_azure.cloud.edge_module import COOL_OFF_S
-from edgefleet_azure.cloud.edge_network import Network
 from edgefleet_azure.cloud.edge_store import EdgeStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from edgefleet_azure.cloud.authority import Authority
+    from edgefleet.testing.cloud.authority import Authority
     from edgefleet_azure.cloud.hub_state import HubDevices
 
 T = TypeVar("T")
 
 POLL_S = 0.02
 SETTLE_S = 120.0
-TRIES = 200  # addresses that may be taken
 _GENERATION = "1"
 
 
@@ -101,7 +97,7 @@ class EdgeDevice:
         self._disk.mkdir(parents=True, exist_ok=True)
         # A socket's path holds 108 bytes (unix(7)), a test's folder easily more.
         self._volatile = Path(tempfile.mkdtemp(prefix="edgefleet-edge-", dir=_short()))
-        self.address = self.address or free_address()
+        self.address = self.address or free_address(PORT)
         store = EdgeStore(self._disk / "edgehub.json")
         bundle = self._authority.certificate.read_text()
         self._workload = Workload(self._volatile / "workload.sock", bundle, self._key_of(store))
@@ -356,31 +352,6 @@ class EdgeSite:
             )
             self._thread.start()
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-
-_places = itertools.count(os.getpid() * 251)
-
-
-def free_address() -> str:
-    """A loopback address on which nobody listens at edgeHub's port.
-
-    Raises:
-        UnavailableError: none was found.
-    """
-    for number in itertools.islice(_places, TRIES):
-        # 127.0.x.y is left to others: resolvers and databases like to live there.
-        address = f"127.{1 + number // 62500 % 250}.{1 + number // 250 % 250}.{1 + number % 250}"
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, PORT))
-            except OSError:
-                continue
-            return address
-    raise UnavailableError(
-        f"no address of 127.0.0.0/8 takes port {PORT}",
-        cure="on macOS, configure some first: sudo ifconfig lo0 alias 127.1.1.1",
-    )
 
 
 def _short() -> str | None:

@@ -13,7 +13,7 @@ from edgefleet_azure.cloud.edge_device import EdgeSite
 from edgefleet_azure.cloud.edge_module import COOL_OFF_S
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from edgefleet.interfaces.abilities import CanEnroll
     from edgefleet_azure.cloud.stage import Stage
@@ -35,13 +35,21 @@ class DeviceFleet:
         stage: the cloud that they are on.
         folder: for the devices' disks.
         cool_off_s: the first pause before a module is restarted.
+        borrowed: gives variables of other clouds, which modules find in their environment too.
 
     Attributes:
         site: where they stand.
     """
 
-    def __init__(self, stage: Stage, folder: Path, *, cool_off_s: float = COOL_OFF_S) -> None:
-        self._stage = stage
+    def __init__(
+        self,
+        stage: Stage,
+        folder: Path,
+        *,
+        cool_off_s: float = COOL_OFF_S,
+        borrowed: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self._stage, self._borrowed = stage, borrowed
         self._devices: dict[str, _Device] = {}
         self.site = EdgeSite(
             folder,
@@ -103,6 +111,7 @@ class DeviceFleet:
         """What modules find in their environment, beside what edgeAgent tells them."""
         programs = str(Path(sys.executable).parent)  # this Python is the image's
         return {
+            **self._borrowed(),
             "PATH": os.pathsep.join((programs, os.environ.get("PATH", os.defpath))),
             "SSL_CERT_FILE": str(self._stage.authority.bundle.absolute()),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from edgefleet_azure.cloud.calls import Reply
+from edgefleet.testing.cloud.calls import Reply
 from edgefleet_azure.cloud.hub_keeping import kept, restore
 from edgefleet_azure.cloud.hub_rest import HubRest, Request
 from edgefleet_azure.cloud.hub_state import HubState

@@ -17,7 +17,8 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
-from edgefleet_azure.cloud.calls import Call, Refused, Reply
+from edgefleet.testing.cloud.calls import Refused, Reply
+from edgefleet_azure.cloud.calls import Call
 from edgefleet_azure.cloud.roles import TENANT, Principal, Role, role_named
 from edgefleet_azure.cloud.server import Route
 

@@ -10,9 +10,9 @@ import base64
 import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from edgefleet.testing.cloud.calls import Refused
 from edgefleet_azure.cloud.arm_resources import Hook, Resources
 from edgefleet_azure.cloud.authorization import Grants, Needed, of_arm, of_hub, of_provisioning
-from edgefleet_azure.cloud.calls import Refused
 from edgefleet_azure.cloud.deployments import Deployments
 from edgefleet_azure.cloud.dps import Provisioning
 from edgefleet_azure.cloud.hub_values import Identity, key

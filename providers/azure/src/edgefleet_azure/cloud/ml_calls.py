@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgefleet_azure.cloud.calls import Refused, Reply
+from edgefleet.testing.cloud.calls import Refused, Reply
 
 if TYPE_CHECKING:
     from edgefleet_azure.cloud.calls import Call

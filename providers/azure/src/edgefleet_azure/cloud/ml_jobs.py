@@ -6,7 +6,7 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any
 
-from edgefleet_azure.cloud.calls import Refused, Reply
+from edgefleet.testing.cloud.calls import Refused, Reply
 from edgefleet_azure.cloud.ml_calls import members_of, missing, now, page
 from edgefleet_azure.cloud.ml_job import (
     ARTIFACTS,

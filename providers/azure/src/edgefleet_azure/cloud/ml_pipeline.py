@@ -12,7 +12,7 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgefleet_azure.cloud.calls import Refused
+from edgefleet.testing.cloud.calls import Refused
 from edgefleet_azure.cloud.ml_calls import now
 from edgefleet_azure.cloud.ml_job import ENDED
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgefleet_azure.cloud.calls import Refused, Reply
+from edgefleet.testing.cloud.calls import Refused, Reply
 from edgefleet_azure.cloud.ml_assets import KINDS, Assets
 from edgefleet_azure.cloud.ml_jobs import Jobs
 from edgefleet_azure.cloud.ml_workspace import LOCATION, Workspace, sizes

@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from azure.storage.blob import BlobSasPermissions, generate_blob_sas
 
+from edgefleet.testing.cloud.calls import Refused
 from edgefleet_azure.cloud.accounts import Blob
-from edgefleet_azure.cloud.calls import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable

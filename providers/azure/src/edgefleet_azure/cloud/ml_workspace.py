@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from edgefleet_azure.cloud.calls import Refused, Reply
+from edgefleet.testing.cloud.calls import Refused, Reply
 from edgefleet_azure.cloud.ml_calls import members_of, missing
 
 if TYPE_CHECKING:

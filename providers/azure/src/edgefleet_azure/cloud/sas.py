@@ -22,7 +22,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from edgefleet_azure.cloud.calls import Call, Refused
+from edgefleet.testing.cloud.calls import Refused
+from edgefleet_azure.cloud.calls import Call
 
 if TYPE_CHECKING:
     from edgefleet_azure.cloud.accounts import StorageAccount

@@ -1,4 +1,4 @@
-"""A certificate authority of the mock's own, thrown away with the mock's folder.
+"""A certificate authority of a mock cloud's own, thrown away with the mock's folder.
 
 Nobody trusts it but those who are given its bundle.
 """
@@ -6,13 +6,12 @@ Nobody trusts it but those who are given its bundle.
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import certifi
 import trustme
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from edgefleet.protocol.files import write_whole
 
 NAMES = ("localhost", "127.0.0.1")
 
@@ -22,26 +21,40 @@ class Authority:
 
     Args:
         folder: for its files; no one else on this machine may read them.
+        vendor: whose cloud it certifies, as people name it.
 
     Attributes:
         certificate: file with the authority's certificate.
-        bundle: file with it and every authority that machines trust, for the variables that
-            Azure's libraries read.
+        bundle: file with it, those of other clouds that it was told to trust, and every authority
+            that machines trust, for the variables that vendors' libraries read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, vendor: str) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.certificate, self.bundle = folder / "ca.pem", folder / "bundle.pem"
-        self._key = folder / "ca-key.pem"
+        self._key, self._others = folder / "ca-key.pem", folder / "others.pem"
         if self._key.exists() and self.certificate.exists():
             self._ca = trustme.CA.from_pem(self.certificate.read_bytes(), self._key.read_bytes())
         else:
-            self._ca = trustme.CA(organization_name="EdgeFleet mock of Azure")
+            self._ca = trustme.CA(organization_name=f"EdgeFleet mock of {vendor}")
             self._key.touch(mode=0o600)
             self._ca.private_key_pem.write_to_path(self._key)
             self._ca.cert_pem.write_to_path(self.certificate)
-        with open(certifi.where(), "rb") as known:  # noqa: PTH123 - it gives a string
-            self.bundle.write_bytes(known.read() + b"\n" + self._ca.cert_pem.bytes())
+        self._others.touch()
+        self._write_bundle()
+
+    def trust(self, other: Authority) -> None:
+        """Have the bundle hold another cloud's authority, now and when the folder is used again."""
+        told = other.certificate.read_bytes()
+        others = self._others.read_bytes()
+        if told not in others:
+            self._others.write_bytes(others + told)
+            self._write_bundle()
+
+    def _write_bundle(self) -> None:
+        known = Path(certifi.where()).read_bytes()
+        own = self._ca.cert_pem.bytes()
+        write_whole(self.bundle, b"\n".join((known, own, self._others.read_bytes())))
 
     def context(self, *names: str) -> ssl.SSLContext:
         """What a server of ours speaks TLS with.

@@ -1,0 +1,1 @@
+"""Kubernetes as a provider: an OCI registry, Jobs, DaemonSets."""
