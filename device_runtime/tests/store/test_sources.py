@@ -201,5 +201,5 @@ def test_a_channel_may_bring_its_own_sources() -> None:
 
 
 def test_sources_that_nobody_can_read_are_named_by_scheme() -> None:
-    with pytest.raises(UnsupportedError, match="schemes: gs, s3"):
-        sources_for(["s3://bucket/fleet", "gs://bucket/fleet"])
+    with pytest.raises(UnsupportedError, match="schemes: az, s3"):
+        sources_for(["s3://bucket/fleet", "az://bucket/fleet"])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def builtin_source(address: str) -> Source | None:
-    """A source for ``file``, ``https`` and ``http`` addresses."""
+    """A source for ``file``, ``https``, ``http``, ``oci`` and ``gs`` addresses."""
     scheme = urlsplit(address).scheme
     if scheme == "file":
         return FolderSource(address)
@@ -26,6 +26,14 @@ def builtin_source(address: str) -> Source | None:
         from edgefleet_runtime.store.http import HttpSource  # noqa: PLC0415 - TLS is slow to load
 
         return HttpSource(address)
+    if scheme == "oci":
+        from edgefleet_runtime.store.oci import OciSource  # noqa: PLC0415 - TLS is slow to load
+
+        return OciSource(address)
+    if scheme == "gs":
+        from edgefleet_runtime.store.gcs import GcsSource  # noqa: PLC0415 - TLS is slow to load
+
+        return GcsSource(address)
     return None
 
 

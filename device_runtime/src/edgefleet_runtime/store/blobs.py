@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from edgefleet.errors import IntegrityError, NotFoundError, StorageFullError
 from edgefleet.protocol.bundle import files_of
 from edgefleet.protocol.digest import hex_of
-from edgefleet.protocol.files import checked_chunks
+from edgefleet.protocol.files import checked_bytes, checked_chunks
 from edgefleet.protocol.layout import lay_out
 from edgefleet_runtime.faults import point
 from edgefleet_runtime.store import eviction
@@ -88,7 +88,7 @@ class BlobStore:
     def read(self, descriptor: Descriptor, *, name: str | None = None) -> bytes:
         """The bytes of a small blob, checked; see `verify` for the errors."""
         with self.path_of(descriptor.digest).open("rb", buffering=0) as stream:
-            return b"".join(bytes(chunk) for chunk in checked_chunks(stream, descriptor, name=name))
+            return checked_bytes(stream, descriptor, name=name)
 
     def verify(self, descriptor: Descriptor, *, name: str | None = None) -> None:
         """Read a blob and check its content.

@@ -74,6 +74,10 @@ class HttpSource(Source):
 
     def open(self, digest: str, offset: int) -> BlobStream:
         url = f"{self._base}/{blob_path(digest)}"
+        return self._get(url, offset, f"{urlsplit(url).netloc}, blob {short(digest)}")
+
+    def _get(self, url: str, offset: int, where: str) -> BlobStream:
+        """Begin to read what lies at a URL, at an offset in bytes; ``where`` names it in errors."""
         query = self._query()
         # The pointer's rules allow only http and https.
         request = urllib.request.Request(f"{url}?{query}" if query else url)  # noqa: S310
@@ -81,15 +85,14 @@ class HttpSource(Source):
         if offset:
             request.add_header("Range", f"bytes={offset}-")
         for name, value in self._headers(url).items():
-            # "Unredirected": urllib itself leaves these out when it follows a redirect.
+            # "Unredirected": they go on to no other host, see `_CarefulRedirects`.
             request.add_unredirected_header(name, value)
-        where = f"{urlsplit(url).netloc}, blob {short(digest)}"
         try:
             reply = self._opener.open(request, timeout=self._timeout_s)
         except urllib.error.HTTPError as error:
             with error:
                 if error.code == 416 and offset:  # nothing lies beyond: let the store see it whole
-                    return self.open(digest, 0)
+                    return self._get(url, 0, where)
                 raise self._refusal(error, where) from error
         except EdgeFleetError:
             raise
@@ -130,6 +133,13 @@ class _HttpStream(BlobStream):
         self._reply.close()
 
 
+class NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows none: what is written, and the token shown with it, is for one address alone."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Leave a redirect to whoever asked, as a refusal."""
+
+
 class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
     max_redirections = 4
 
@@ -145,7 +155,10 @@ class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
         allowed = {"https"} if req.type == "https" else {"https", "http"}
         if urlsplit(newurl).scheme not in allowed:
             raise UnavailableError(f"{req.host} redirects away from {req.type}", retryable=False)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+        found = super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+        if found is not None and (found.type, found.host) == (req.type, req.host):
+            found.unredirected_hdrs.update(req.unredirected_hdrs)
+        return found
 
 
 def _refusal(error: urllib.error.HTTPError, where: str) -> EdgeFleetError:
