@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
 
-_NAMES = ("allow_remote", "token_file", "tls_cert", "tls_key", "tls_client_ca", "open_health")
+_NAMES = (
+    "allow_remote",
+    "token_file",
+    "tls_cert",
+    "tls_key",
+    "tls_client_ca",
+    "open_health",
+    "open_metrics",
+)
 
 
 def add_access(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +45,11 @@ def add_access(parser: argparse.ArgumentParser) -> None:
         "--open-health",
         action="store_true",
         help="answer /v2/health/…, ServerLive and ServerReady without the token",
+    )
+    options.add_argument(
+        "--open-metrics",
+        action="store_true",
+        help="answer /metrics without the token, for scrapers that have none",
     )
 
 

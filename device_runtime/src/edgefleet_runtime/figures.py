@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def device_families(
-    store: BlobStore, spool: Spool, fetcher: Fetcher, state: State
+    store: BlobStore, spool: Spool, fetcher: Fetcher, state: State, lag_s: float | None = None
 ) -> Iterator[Family]:
     """Figures of store, spool and release. Looks at the store's files."""
     yield _gauge("edgefleet_store_bytes", "Models on the disk, in bytes", store.used_bytes())
@@ -25,6 +25,9 @@ def device_families(
     yield _gauge("edgefleet_spool_bytes", "Telemetry that waits, in bytes", spool.used_bytes)
     yield _counter("edgefleet_events_dropped", "Events lost for lack of room", spool.dropped)
     yield _counter("edgefleet_fetched_bytes", "Bytes of models fetched", fetcher.bytes_fetched)
+    if lag_s is not None:
+        about = "Seconds from when the last pointer was issued until it was seen here"
+        yield _gauge("edgefleet_pointer_lag_seconds", about, lag_s)
     labels = {
         "release": state.running or "",
         "wanted": state.wanted or "",

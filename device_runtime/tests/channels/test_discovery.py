@@ -48,7 +48,7 @@ class TestDiscovery:
             channel_named("dict")
 
 
-@pytest.mark.parametrize("name", ["greengrass", "iotedge"])
+@pytest.mark.parametrize("name", ["greengrass", "iotedge", "kubernetes"])
 def test_a_channel_of_a_vendor_loads_its_library_when_it_connects(name: str) -> None:
     code = (
         "import sys\n"

@@ -98,6 +98,22 @@ def test_a_device_serves_two_models(device: Device, repository: Repository) -> N
         assert client.ask("/v2/health/ready") == 200
 
 
+def test_a_device_has_settled_without_a_pointer_and_again_when_it_serves(
+    device: Device, repository: Repository
+) -> None:
+    with device.start().client() as client:
+        eventually(lambda: client.ask("/v2/health/settled") == 200)
+        assert client.ask("/v2/health/ready") == 503
+        broken = repository.release({"digits": publish(repository, 99, recorded=98)})
+        repository.point(broken)
+        device.reported(state="rejected", wanted=broken)
+        assert client.ask("/v2/health/settled") == 503
+        release = repository.release({"digits": publish(repository, 2)})
+        repository.point(release)
+        device.active(release)
+        assert client.ask("/v2/health/settled") == 200
+
+
 def test_a_restart_without_network_or_channel_serves_at_once(
     device: Device, repository: Repository
 ) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from device_runtime.tests.reconciler.rig import Rig
 from device_runtime.tests.support import eventually
+from edgefleet.errors import UnavailableError
 from edgefleet_runtime.spool.spool import Spool
 from edgefleet_runtime.worker import Worker
 
@@ -44,6 +46,47 @@ def test_a_release_on_its_way_is_reported_before_it_is_fetched(rig: Rig) -> None
     assert [report.sequence for report in rig.channel.reports] == sorted(
         {report.sequence for report in rig.channel.reports}
     )
+
+
+@pytest.fixture
+def stopped() -> Iterator[Callable[[Worker], Worker]]:
+    """Starts workers, which are stopped at the end."""
+    begun: list[Worker] = []
+
+    def begin(working: Worker) -> Worker:
+        working.start()
+        begun.append(working)
+        return working
+
+    yield begin
+    for one in begun:
+        one.stop()
+        assert one.join(90)
+
+
+def test_a_device_that_never_asked_its_channel_hasnt_settled(rig: Rig) -> None:
+    assert worker(rig).settled is False
+
+
+def test_a_device_whose_channel_cant_tell_hasnt_settled(
+    rig: Rig, stopped: Callable[[Worker], Worker]
+) -> None:
+    def pointer() -> bytes | None:
+        raise UnavailableError("the channel is away", cure="wait")
+
+    rig.channel.pointer = pointer  # type: ignore[method-assign]
+    working = stopped(worker(rig))
+    eventually(lambda: rig.channel.reports)
+    assert working.settled is False
+
+
+def test_a_device_that_cant_read_its_pointer_hasnt_settled(
+    rig: Rig, stopped: Callable[[Worker], Worker]
+) -> None:
+    rig.channel.offer(b"{")
+    working = stopped(worker(rig))
+    eventually(lambda: rig.channel.reports and rig.channel.reports[-1].errors)
+    assert working.settled is False
 
 
 def test_a_turn_that_fails_for_no_known_reason_does_not_end_the_thread(rig: Rig) -> None:

@@ -69,6 +69,7 @@ def test_other_machines_are_let_in_where_callers_are_told_apart(host: str) -> No
         Access(tls_key=SOME),
         Access(tls_client_ca=SOME),
         Access(open_health=True),
+        Access(open_metrics=True),
         Access(
             open_health=True,
             token_file=SOME,

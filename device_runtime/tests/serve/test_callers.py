@@ -69,6 +69,15 @@ def test_the_token_lets_in(guarded: Running, given: str) -> None:
     assert ask(guarded, given).status == 200
 
 
+def test_the_token_lets_in_behind_a_proxy_that_takes_authorization_for_itself(
+    guarded: Running,
+) -> None:
+    reply = guarded.ask("GET", "/v2/models/m", headers={"Edgefleet-Authorization": BEARER})
+    assert reply.status == 200
+    wrong = {"Edgefleet-Authorization": f"{BEARER}0"}
+    assert guarded.ask("GET", "/v2/models/m", headers=wrong).status == 401
+
+
 @pytest.mark.parametrize("path", ["/v2/health/live", "/v2/models/m", "/metrics", "/nowhere"])
 def test_without_it_nothing_is_told_but_how_to_come_in(guarded: Running, path: str) -> None:
     reply = ask(guarded, None, path)
@@ -132,6 +141,15 @@ def test_open_health_opens_health_alone(token: Path) -> None:
             assert ask(running, None, path).status == 401
         assert running.ask("POST", "/v2/health/live", b"x").status == 401
         assert running.ask("GET", "/v2/health/live", b"x").status == 401
+
+
+def test_open_metrics_open_metrics_alone(token: Path) -> None:
+    access = Access(token_file=token, open_metrics=True)
+    with serving(table_of(served(FakeModel())), access=access) as running:
+        assert ask(running, None, "/metrics").status == 200
+        for path in ("/v2/health/live", "/metrics/", "/metrics?x", "/v2"):
+            assert ask(running, None, path).status == 401
+        assert running.ask("POST", "/metrics", b"x").status == 401
 
 
 def test_no_log_tells_a_token(token: Path, caplog: pytest.LogCaptureFixture) -> None:

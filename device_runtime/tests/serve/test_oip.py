@@ -88,6 +88,7 @@ def test_model_metadata(running: Running, validate: Validate, path: str) -> None
     [
         "/v2/health/live",
         "/v2/health/ready",
+        "/v2/health/settled",
         "/v2/models/mlp/ready",
         "/v2/models/mlp/versions/3/ready",
         "/v2/models/m%6Cp/ready",
@@ -109,6 +110,15 @@ def test_ready_is_the_owners_word() -> None:
 
 def test_without_a_model_a_server_is_not_ready() -> None:
     with serving(table_of()) as running:
+        assert running.ask("GET", "/v2/health/ready").status == 503
+
+
+def test_a_server_that_isnt_ready_has_settled_when_its_owner_says_so() -> None:
+    word = {"settled": False}
+    with serving(table_of(), settled=lambda: word["settled"]) as running:
+        assert running.ask("GET", "/v2/health/settled").status == 503
+        word["settled"] = True
+        assert running.ask("GET", "/v2/health/settled").status == 200
         assert running.ask("GET", "/v2/health/ready").status == 503
 
 

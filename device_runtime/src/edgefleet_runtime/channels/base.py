@@ -88,6 +88,10 @@ class Channel(ABC):
             path: the file, which stays the caller's.
         """
 
+    def addresses(self) -> tuple[str, ...]:
+        """Addresses that this device has by itself, asked before those of a pointer."""
+        return ()
+
     def source(self, address: str) -> Source | None:
         """A source for addresses that need this channel's access; None leaves it to the runtime."""
         del address

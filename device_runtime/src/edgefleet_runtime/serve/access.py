@@ -39,9 +39,13 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+PASSED_ON = b"edgefleet-authorization"
+"""As ``Authorization``, for callers behind a proxy that takes that one for itself, as Kubernetes'
+API server does."""
 MIN_TOKEN = 32  # characters
 MAX_TOKEN = 4096
-HEALTH = frozenset({b"/v2/health/live", b"/v2/health/ready"})
+HEALTH = frozenset({b"/v2/health/live", b"/v2/health/ready", b"/v2/health/settled"})
+METRICS = frozenset({b"/metrics"})
 _TOKEN = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750, 2.1
 _FOR_OTHERS = stat.S_IRWXO | stat.S_IWGRP
 _REALM = 'Bearer realm="edgefleet"'
@@ -59,6 +63,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
         tls_client_ca: authorities of callers' certificates, PEM; without one of theirs nobody
             connects.
         open_health: health may be asked without the token.
+        open_metrics: figures may be read without the token.
     """
 
     allow_remote: bool = False
@@ -67,6 +72,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     open_health: bool = False
+    open_metrics: bool = False
 
 
 def check_access(host: str, access: Access) -> None:
@@ -84,10 +90,12 @@ def check_access(host: str, access: Access) -> None:
             "callers' certificates are asked for under TLS only",
             cure="give --tls-cert and --tls-key with --tls-client-ca",
         )
-    if access.open_health and (access.token_file is None or access.tls_client_ca is not None):
+    opened = access.open_health or access.open_metrics
+    if opened and (access.token_file is None or access.tls_client_ca is not None):
+        what = "health" if access.open_health else "metrics"
         raise ConfigurationError(
-            "open health is an exception from the token, and there is none from certificates",
-            cure="use --open-health with --token-file and without --tls-client-ca",
+            f"open {what} is an exception from the token, and there is none from certificates",
+            cure=f"use --open-{what} with --token-file and without --tls-client-ca",
         )
     if is_loopback(host):
         return
@@ -164,10 +172,12 @@ def token_guard(access: Access) -> Admit | None:
     has_token = token_check(access)
     if has_token is None:
         return None
-    open_paths = HEALTH if access.open_health else frozenset[bytes]()
+    open_paths = (HEALTH if access.open_health else frozenset()) | (
+        METRICS if access.open_metrics else frozenset()
+    )
 
     def admit(method: bytes, target: bytes, headers: Mapping[bytes, bytes]) -> Response | None:
-        given = headers.get(b"authorization")
+        given = headers.get(b"authorization", headers.get(PASSED_ON))
         if has_token(given):
             return None
         if method in {b"GET", b"HEAD"} and target in open_paths and not _announces_body(headers):

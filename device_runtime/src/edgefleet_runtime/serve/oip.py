@@ -3,6 +3,8 @@
 Rules kept here:
 
 - Inference goes through `edgefleet_runtime.serve.rest` into the lanes, all else is answered here.
+- Ready is the protocol's word for models that answer. Whoever replaces runtimes one by one asks
+  whether one has settled, which it has without a model, too, where its group has no release.
 - Errors are ``{"error": …}``; what failed inside is logged, a caller's mistake is not.
 """
 
@@ -48,21 +50,28 @@ class OipService:
     Args:
         extensions: with the models; answers what goes beyond the protocol.
         ready: whether the owner wants requests sent here.
+        settled: whether nothing is left for the owner to wait for.
         metrics: answers scrapes.
     """
 
     def __init__(
-        self, extensions: Extensions, *, ready: Callable[[], bool], metrics: Metrics
+        self,
+        extensions: Extensions,
+        *,
+        ready: Callable[[], bool],
+        settled: Callable[[], bool],
+        metrics: Metrics,
     ) -> None:
         self._extensions = extensions
         self._table = extensions.table
-        self._ready = ready
+        self._ready, self._settled = ready, settled
         self._near = RestRequests(extensions)
         self._afar = RestRequests(extensions.afar)
         self._fixed: dict[str, Callable[[], Response | asyncio.Future[Response]]] = {
             "/metrics": metrics.answer,
             "/v2/health/live": partial(json_response, 200, {"live": True}),
             "/v2/health/ready": self._is_ready,
+            "/v2/health/settled": self._is_settled,
         }
 
     def __call__(
@@ -124,6 +133,11 @@ class OipService:
         if self._ready():
             return json_response(200, {"ready": True})
         return refusal(503, "not ready")
+
+    def _is_settled(self) -> Response:
+        if self._settled():
+            return json_response(200, {"settled": True})
+        return refusal(503, "not settled")
 
     def _model_ready(self, name: str, version: str | None) -> Response:
         model = self._table.get(name, version)

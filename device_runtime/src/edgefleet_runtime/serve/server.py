@@ -56,6 +56,7 @@ class Server:
         uds_mode: permissions of that socket.
         limits: what is accepted before requests are refused.
         ready: whether ``/v2/health/ready`` says yes; without it, whether the table has a model.
+        settled: whether ``/v2/health/settled`` says yes; without it, as ``ready``.
         access: who may use the address; the Unix socket has its permissions instead.
         threads: for models that run long; 0 for as many as the machine has cores.
         figures: gives what ``/metrics`` tells beside the models.
@@ -76,6 +77,7 @@ class Server:
         uds_mode: int = 0o660,
         limits: Limits | None = None,
         ready: Callable[[], bool] | None = None,
+        settled: Callable[[], bool] | None = None,
         access: Access | None = None,
         threads: int = 0,
         figures: Source | None = None,
@@ -99,6 +101,7 @@ class Server:
         self._socket = None if uds is None else SocketFile(uds, uds_mode)
         self._limits = limits or Limits()
         self._ready = ready or (lambda: any(True for _ in table))
+        self._settled = settled or self._ready
         self._metrics = Metrics(table, figures)
         self.families = self._metrics.families
         """Gives the figures that ``/metrics`` tells, for other ways to tell them."""
@@ -137,7 +140,9 @@ class Server:
         """
         self.extensions.enter()
         self._open = True
-        service = OipService(self.extensions, ready=self._ready, metrics=self._metrics)
+        service = OipService(
+            self.extensions, ready=self._ready, settled=self._settled, metrics=self._metrics
+        )
         try:
             await self._listen(service)
         except BaseException:

@@ -1,0 +1,1 @@
+"""The Kubernetes channel; with events by MQTT it needs ``edgefleet-runtime[kubernetes]``."""

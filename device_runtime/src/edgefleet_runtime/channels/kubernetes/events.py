@@ -1,0 +1,143 @@
+"""Hot events on their way out of the cluster: CloudEvents over HTTP, or one an MQTT message.
+
+Both as the specifications have them, so that any receiver of CloudEvents takes them:
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md#33-batched-content-mode
+and …/mqtt-protocol-binding.md. A receiver knows the device by the credentials it gave it; beside
+that an event's ``source`` says ``/devices/NODE``.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+from edgefleet.errors import AccessDeniedError, ConfigurationError, EdgeFleetError, UnavailableError
+from edgefleet.protocol.documents import encode
+from edgefleet.protocol.event import attributed
+from edgefleet_runtime.channels.kubernetes.receivers import secret, tls_context
+from edgefleet_runtime.store.http import TIMEOUT_S, NoRedirects, refusal_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from edgefleet.protocol.event import Event
+    from edgefleet_runtime.channels.kubernetes.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+BATCH = "application/cloudevents-batch+json; charset=utf-8"
+MAX_BATCH_BYTES = 240 << 10  # common receivers take 256 KB
+_MALFORMED = frozenset({400, 413, 415, 422})  # refused for what it is: the same again won't help
+
+
+class Sender(Protocol):
+    """Takes hot events."""
+
+    def send(self, events: Sequence[Event]) -> None:
+        """Deliver events; all of them or, with an error, maybe some.
+
+        Raises:
+            EdgeFleetError: they are to be sent again.
+        """
+
+
+def sender_for(settings: Settings, device: str) -> Sender | None:
+    """What takes hot events; None where no address is named.
+
+    Raises:
+        ConfigurationError: a file for it can't be used.
+        MissingExtraError: an extra is missing for that kind of address.
+    """
+    address = settings.events
+    scheme = urlsplit(address or "").scheme
+    if address is None:
+        return None
+    if scheme in {"mqtt", "mqtts"}:
+        from edgefleet_runtime.channels.kubernetes.mqtt import MqttSender  # noqa: PLC0415 - an extra
+
+        return MqttSender(settings, device)
+    if scheme == "pubsub":
+        from edgefleet_runtime.channels.pubsub import PubSubSender  # noqa: PLC0415 - an extra
+
+        return PubSubSender(address, device)
+    return HttpSender(settings, device)
+
+
+class HttpSender:
+    """Posts batches of CloudEvents.
+
+    Args:
+        settings: address, token and certificates.
+        device: the device's name.
+
+    Raises:
+        ConfigurationError: a certificate can't be used.
+    """
+
+    def __init__(self, settings: Settings, device: str) -> None:
+        if settings.events is None:
+            raise ConfigurationError("no address for events", cure="give the option events")
+        self._address, self._device = settings.events, device
+        self._token = settings.events_token
+        self._opener = urllib.request.build_opener(
+            urllib.request.HTTPSHandler(context=tls_context(settings)), NoRedirects()
+        )
+
+    def send(self, events: Sequence[Event]) -> None:
+        """Deliver events, in as few requests as their size allows."""
+        for batch in batches([encode(attributed(one, self._device)) for one in events]):
+            self._post(batch)
+
+    def _post(self, batch: Sequence[bytes]) -> None:
+        headers = {"Content-Type": BATCH, **self._authorization()}
+        body = b"[" + b",".join(batch) + b"]"
+        request = urllib.request.Request(self._address, body, headers, method="POST")  # noqa: S310 - checked in settings
+        where = urlsplit(self._address).netloc
+        try:
+            with self._opener.open(request, timeout=TIMEOUT_S):
+                return
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code not in _MALFORMED:
+                    raise _refusal(error, where) from error
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", None) or error
+            raise UnavailableError(f"events can't be sent to {where}: {reason}") from error
+        # It would be refused for ever, and all that come after it would wait.
+        if len(batch) == 1:
+            _log.warning("a hot event of %d bytes is dropped: %s refuses it", len(body), where)
+            return
+        self._post(batch[: len(batch) // 2])
+        self._post(batch[len(batch) // 2 :])
+
+    def _authorization(self) -> Mapping[str, str]:
+        if self._token is None:
+            return {}
+        return {"Authorization": f"Bearer {secret(self._token)}"}
+
+
+def batches(events: Sequence[bytes]) -> list[list[bytes]]:
+    """Encoded events in batches of at most `MAX_BATCH_BYTES`; a longer one is alone in its own."""
+    found: list[list[bytes]] = []
+    room = 0
+    for data in events:
+        if not found or len(data) + 1 > room:
+            found.append([])
+            room = MAX_BATCH_BYTES
+        found[-1].append(data)
+        room -= len(data) + 1
+    return found
+
+
+def _refusal(error: urllib.error.HTTPError, where: str) -> EdgeFleetError:
+    said = f"events are refused by {where}: HTTP {error.code}"
+    if error.code in {401, 403}:
+        cure = "renew the credential of events, or let the device send there"
+        return AccessDeniedError(said, cure=cure)
+    if error.code in {429, 503}:
+        return refusal_of(error.code, error.headers, f"events to {where}")
+    return UnavailableError(said)

@@ -1,0 +1,94 @@
+"""Small files that somebody else replaces at any time: read them, and wait for their change."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from edgefleet.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class WatchedFiles:
+    """Files that are looked at again and again; one look is a stat call each.
+
+    Any thread may call `wake`; the rest belongs to one.
+
+    Args:
+        paths: the files; each may be missing, a link, and be replaced at any time.
+        interval_s: seconds between two looks.
+    """
+
+    def __init__(self, *paths: Path, interval_s: float) -> None:
+        self._paths = paths
+        self._interval_s = interval_s
+        self._woken = threading.Event()
+        self._seen: dict[Path, object] = {}
+
+    def read(self, path: Path, max_bytes: int) -> bytes | None:
+        """A file's bytes, cut one above ``max_bytes``; None when it is missing.
+
+        Raises:
+            UnavailableError: it is there and can't be read.
+        """
+        self.mark(path)
+        try:
+            return read_small(path, max_bytes)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise UnavailableError(f"{path.name} can't be read: {error.strerror}") from error
+
+    def mark(self, path: Path) -> None:
+        """Take what a file looks like now for known: `wait` tells of what comes after.
+
+        Called before the bytes are read, so that a change in between is seen as one.
+        """
+        self._seen[path] = _signature(path)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for a change or `wake`; False when neither came in ``timeout_s`` seconds."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            if self._woken.is_set():
+                self._woken.clear()
+                return True
+            if any(_signature(path) != self._seen.get(path) for path in self._paths):
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._woken.wait(min(left, self._interval_s))
+
+    def wake(self) -> None:
+        """Make the `wait` in progress, or else the next one, return True."""
+        self._woken.set()
+
+
+def read_small(path: Path | str, max_bytes: int, *, folder: int | None = None) -> bytes:
+    """A file's bytes, cut one above ``max_bytes``; a pipe doesn't hang.
+
+    Args:
+        path: of the file.
+        max_bytes: most that it should have.
+        folder: an open folder that a relative path begins at.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK, dir_fd=folder)
+    with os.fdopen(handle, "rb") as stream:
+        return stream.read(max_bytes + 1)
+
+
+def _signature(path: Path) -> object:
+    """What changes when a file is replaced, rewritten, removed, or its link points elsewhere."""
+    try:
+        info = path.stat()
+    except OSError as error:
+        return error.errno
+    return (info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size)
