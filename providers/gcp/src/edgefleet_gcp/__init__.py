@@ -1,0 +1,1 @@
+"""Google Cloud as a provider: Cloud Storage and Pub/Sub."""

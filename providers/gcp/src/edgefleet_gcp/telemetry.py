@@ -1,0 +1,173 @@
+"""Telemetry: segments and hot events in Cloud Storage, and hot events that Pub/Sub brings.
+
+Rules kept here:
+
+- A device's name is its folder's, below ``PREFIX/devices/``: a device's access lets it create
+  objects below its own name only. What a device says in an event is attributed to that name.
+- Pub/Sub doesn't tell who published. Published events count only where the profile trusts their
+  senders (``trust_senders``, docs/adr/0027), and lie apart, below ``PREFIX/hot/``.
+- A published event is stored before it is acknowledged: one that is lost on the way comes again.
+  Events that came twice are given once, by their ids.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from typing import TYPE_CHECKING, BinaryIO
+
+from edgefleet.errors import EdgeFleetError
+from edgefleet.interfaces.abilities import CanProve
+from edgefleet.interfaces.stored_telemetry import StoredTelemetry, hot_events
+from edgefleet.protocol.digest import digest_of, hex_of
+from edgefleet.protocol.documents import encode
+from edgefleet.protocol.names import check_name
+from edgefleet_gcp.answers import status_of
+from edgefleet_gcp.errors import is_no_object, translate
+from edgefleet_gcp.proofs import prove
+from edgefleet_gcp.pubsub import DEVICE, Subscription, event_in
+from edgefleet_gcp.reading import ObjectStream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from edgefleet.interfaces.abilities import Proof
+    from edgefleet.protocol.event import Event
+    from edgefleet.protocol.segment import SegmentName
+    from edgefleet_gcp.clients import Clients
+    from edgefleet_gcp.pubsub import Message
+    from edgefleet_gcp.settings import GcpSettings
+
+MAX_MESSAGE = 16 << 20  # bytes of one object of hot events
+BATCH = 100  # messages that are stored and acknowledged at once, well within their deadline
+MOST_BATCHES = 1000  # of one query: who publishes faster than we store doesn't hold it for ever
+
+_log = logging.getLogger(__name__)
+
+
+class GcsTelemetry(CanProve, StoredTelemetry):
+    """Events of a fleet's devices.
+
+    Args:
+        clients: to reach Cloud Storage and Pub/Sub with; closed with the telemetry.
+        settings: bucket, prefix, subscription.
+    """
+
+    provider = "gcp"
+
+    def __init__(self, clients: Clients, settings: GcpSettings) -> None:
+        self._clients = clients
+        self._settings = settings
+        self._devices_root = f"{settings.prefix}/devices/"
+        self._published_root = f"{settings.prefix}/hot/"
+
+    def close(self) -> None:
+        self._clients.close()
+
+    def _translate(self, error: Exception) -> EdgeFleetError | None:
+        return translate(error)
+
+    def _proofs(self) -> Iterator[Proof]:
+        return prove(self._clients, self._settings, ("telemetry",))
+
+    def _open_segment(self, name: SegmentName) -> BinaryIO:
+        return self._opened(f"{self._settings.prefix}/{name.path}")
+
+    def _opened(self, name: str) -> BinaryIO:
+        return io.BufferedReader(ObjectStream(self._clients, name, 0))
+
+    def _hot(self, device: str | None, since: datetime | None) -> Iterator[tuple[str, Event]]:
+        for name in self._devices() if device is None else (device,):
+            yield from self._hot_below(name, f"{self._devices_root}{name}/hot/", since)
+        if self._settings.subscription is None or not self._settings.trust_senders:
+            return
+        self._collect(self._settings.subscription)
+        root = self._published_root
+        for name in self._named_below(root) if device is None else (device,):
+            yield from self._hot_below(name, f"{root}{name}/", since)
+
+    def _hot_below(
+        self, device: str, start: str, since: datetime | None
+    ) -> Iterator[tuple[str, Event]]:
+        found = self._clients.bucket.list_blobs(
+            prefix=start,
+            fields="items(name,size,timeCreated),nextPageToken",
+            retry=self._clients.retries,
+        )
+        for blob in found:
+            if since is not None and blob.time_created < since:
+                continue
+            try:
+                with self._opened(blob.name) as stream:
+                    data = stream.read(min(int(blob.size), MAX_MESSAGE))
+            except Exception as error:
+                if is_no_object(error):
+                    continue  # a lifecycle rule has deleted it meanwhile
+                raise
+            for event in hot_events(data, blob.name):
+                yield device, event
+
+    def _collect(self, subscription: str) -> None:
+        """Store what was published since, and acknowledge it."""
+        source = Subscription(self._clients, subscription)
+        for _ in range(MOST_BATCHES):
+            messages = source.pull(BATCH)
+            if not messages:
+                return
+            for device, events in _by_device(messages).items():
+                self._store(device, events)
+            source.acknowledge(messages)
+
+    def _store(self, device: str, events: list[Event]) -> None:
+        body = b'{"events":[' + b",".join(encode(one) for one in events) + b"]}"
+        name = f"{self._published_root}{device}/{hex_of(digest_of(body))}.json"
+        try:
+            self._clients.bucket.blob(name).upload_from_string(
+                body,
+                content_type="application/json",
+                if_generation_match=0,
+                checksum="crc32c",
+                retry=self._clients.retries,
+            )
+        except Exception as error:
+            if status_of(error) != 412:  # else another reader has stored the same messages
+                raise
+
+    def _folders(self) -> Iterator[str]:
+        return self._named_below(self._devices_root)
+
+    def _named_below(self, root: str) -> Iterator[str]:
+        found = self._clients.bucket.list_blobs(
+            prefix=root,
+            delimiter="/",
+            fields="prefixes,nextPageToken",
+            retry=self._clients.retries,
+        )
+        for page in found.pages:
+            for prefix in sorted(page.prefixes):
+                yield str(prefix)[len(root) : -1]
+
+    def _paths(self, device: str, start: str) -> Iterator[str]:
+        folder = f"{self._devices_root}{device}/"
+        found = self._clients.bucket.list_blobs(
+            prefix=f"{folder}{start}",
+            fields="items(name),nextPageToken",
+            retry=self._clients.retries,
+        )
+        for blob in found:
+            yield str(blob.name).removeprefix(folder)
+
+
+def _by_device(messages: list[Message]) -> dict[str, list[Event]]:
+    """Events by device; what is none is left out, because anybody may have sent it."""
+    found: dict[str, list[Event]] = {}
+    for message in messages:
+        try:
+            device = check_name("device", message.attributes.get(DEVICE, ""))
+            event = event_in(message)
+        except EdgeFleetError as error:
+            _log.warning("message %s: left out, it is no event: %s", message.id, error.message)
+            continue
+        found.setdefault(device, []).append(event)
+    return found
