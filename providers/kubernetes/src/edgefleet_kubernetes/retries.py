@@ -1,0 +1,105 @@
+"""When a call to an API server is repeated, and after how long.
+
+Rules kept here:
+
+- Waits grow, with full jitter, so that operators who were refused together don't come together.
+- ``Retry-After`` is honoured up to `LONGEST_WAIT_S`; who is told to wait longer is told so.
+- A call that may not be done twice (POST, a JSON patch) is repeated only where it was refused
+  undone: 429, an answer with ``Retry-After``, or a connection that never stood.
+- A read, a PUT or DELETE, and a patch that says how things are to be, is repeated on any answer
+  that another try may mend. Who writes with a resource version looks whether it was done.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+import httpx2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FIRST_WAIT_S = 0.25
+MOST_BACKOFF_S = 10.0
+LONGEST_WAIT_S = 60.0
+REPEATED = frozenset({429, 500, 502, 503, 504})
+"""Statuses that another try may mend."""
+_TWICE = ("GET", "HEAD", "PUT", "DELETE")
+_JSON_PATCH = "application/json-patch+json"
+_PASSED_ON = "/proxy/"
+_WRITES = ("POST", "PUT", "PATCH")
+
+
+class Retrying(httpx2.BaseTransport):
+    """Sends requests until they are answered, or no try is left.
+
+    Unknown fields of what is written are refused by the server, not dropped.
+
+    Args:
+        transport: sends one request.
+        attempts: tries of each, the first included.
+        wait: waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        transport: httpx2.BaseTransport,
+        attempts: int,
+        *,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._transport, self._attempts, self._wait = transport, attempts, wait
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request.
+
+        Raises:
+            httpx2.TransportError: it was answered at no try.
+        """
+        if _PASSED_ON in request.url.path:
+            return self._transport.handle_request(request)
+        if request.method in _WRITES and "fieldValidation" not in request.url.params:
+            request.url = request.url.copy_add_param("fieldValidation", "Strict")
+        twice = request.method in _TWICE or (
+            request.method == "PATCH" and request.headers.get("Content-Type") != _JSON_PATCH
+        )
+        for tries in range(1, self._attempts):
+            try:
+                response = self._transport.handle_request(request)
+            except httpx2.ConnectError:
+                self._wait(backoff_s(tries))
+                continue
+            except httpx2.TransportError:
+                if not twice:
+                    raise
+                self._wait(backoff_s(tries))
+                continue
+            told = _retry_after_s(response)
+            refused = response.status_code == 429 or told is not None
+            if response.status_code not in REPEATED or not (twice or refused):
+                return response
+            if told is not None and told > LONGEST_WAIT_S:
+                return response
+            response.close()
+            self._wait(max(told or 0.0, backoff_s(tries)))
+        return self._transport.handle_request(request)
+
+    def close(self) -> None:
+        """Close connections."""
+        self._transport.close()
+
+
+def backoff_s(tries: int) -> float:
+    """How long to wait after so many tries, in seconds: anything up to a bound that doubles."""
+    bound = min(MOST_BACKOFF_S, FIRST_WAIT_S * 2.0 ** max(0, tries - 1))
+    return bound * random.random()  # noqa: S311 - jitter guards nothing
+
+
+def _retry_after_s(response: httpx2.Response) -> float | None:
+    """What the answer asks to wait, in seconds; None for no word of it."""
+    try:
+        return max(0.0, float(response.headers["Retry-After"]))
+    except (KeyError, ValueError):
+        return None
