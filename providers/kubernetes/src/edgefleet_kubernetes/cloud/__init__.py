@@ -1,0 +1,1 @@
+"""What the mock of Kubernetes is made of; needs the extra ``mock``."""
