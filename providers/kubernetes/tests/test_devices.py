@@ -1,0 +1,188 @@
+"""Whole devices: nodes of the mock, whose kubelets run the real runtime by our manifests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgefleet.interfaces.state import StateStore
+from edgefleet.interfaces.values import Action
+from edgefleet.testing.kit import samples
+from edgefleet_kubernetes.cloud.node_images import RUNTIME_IMAGE
+from providers.kubernetes.tests.deployer_rig import Rig
+
+TIMEOUT_S = 90.0
+
+
+def eventually(condition: Callable[[], Any], what: str) -> Any:
+    """The first true value of a condition."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"never came true: {what}"
+        time.sleep(0.1)
+    return value
+
+
+@pytest.fixture
+def rig(tmp_path: Path, state: Callable[[], StateStore]) -> Iterator[Rig]:
+    made = Rig(tmp_path / "cloud", state, nodes=(), alive=True)
+    made.settings = made.settings.model_copy(update={"runtime_image": RUNTIME_IMAGE})
+    made.deployer = made.another()
+    made.deployer.install()
+    yield made
+    made.close()
+
+
+def start(rig: Rig, name: str = "cam-1", *, folder: bool = True, **changes: Any) -> None:
+    """Have a node of the group line-3."""
+    rig.cloud.stage.nodes.add_node(name)
+    if folder:
+        rig.cloud.stage.nodes.make_folder(name, rig.settings.host_path)
+    rig.another(**changes).enroll(name, group="line-3")
+
+
+def reported(rig: Rig, name: str = "cam-1") -> Any:
+    return eventually(lambda: rig.deployer.device(name).report, "a report")
+
+
+@pytest.mark.parametrize("store", ["hostPath", "claim"])
+def test_a_nodes_runtime_reports_answers_and_keeps_a_log(rig: Rig, store: str) -> None:
+    rig.settings = rig.settings.model_copy(update={"store": store, "namespace": "plant"})
+    rig.deployer = rig.another()
+    rig.deployer.install()
+    start(rig)
+    report = reported(rig)
+    device = rig.deployer.device("cam-1")
+    assert device.connected is True
+    assert device.blocked is None
+    assert report.state == "idle"
+    answer = rig.deployer.invoke("cam-1", "/v2")
+    assert (answer.status, b"edgefleet" in answer.body) == (200, True)
+    refused = rig.deployer.invoke("cam-1", "/v2/models/none/infer", body=b"{}")
+    assert refused.status == 404
+    assert eventually(lambda: rig.deployer.device_log("cam-1", last=5), "a line of log")
+    actions = {one.action for one in rig.deployer.install_documents()}
+    assert actions == {Action.UNCHANGED}, "what controllers wrote counts as a change"
+
+
+def test_pods_stay_over_ten_releases(rig: Rig) -> None:
+    start(rig)
+    reported(rig)
+    nodes = rig.cloud.stage.nodes
+    before = nodes.pids("cam-1")
+    assert before
+    for number in range(1, 11):
+        rig.deployer.publish("line-3", samples.pointer(number))
+    eventually(lambda: (told := reported(rig)) and told.number == 10, "the tenth pointer")
+    assert nodes.pids("cam-1") == before
+
+
+def test_an_image_that_is_not_there_is_told_and_undone_by_installing_the_one_before(
+    rig: Rig,
+) -> None:
+    start(rig)
+    reported(rig)
+    missing = "registry.mock/edgefleet-runtime:missing"
+    rig.another(runtime_image=missing).install(group="line-3")
+
+    def stalled() -> Any:
+        (found,) = rig.deployer.devices("line-3")
+        return missing in str(found.blocked) and found
+
+    device = eventually(stalled, "a device without its image")
+    assert "pull_secret" in str(device.cure)
+    assert device.connected is False
+    assert "Pull" in str(device.blocked)
+    rig.another().install(group="line-3")
+    eventually(lambda: rig.deployer.device("cam-1").connected, "the runtime again")
+
+
+def test_a_broken_image_stalls_at_the_limit_in_a_group_without_a_release(rig: Rig) -> None:
+    for name in ("cam-1", "cam-2"):
+        start(rig, name, max_unavailable="1")
+    nodes, store = rig.cloud.stage.nodes, rig.store()
+
+    def ready() -> int:
+        found = store.get("DaemonSet", "edgefleet-runtime-line-3", "edgefleet")
+        return int(found["status"].get("numberReady", 0))
+
+    eventually(lambda: ready() == 2, "both are ready, which serve nothing")
+    before = {name: set(nodes.pids(name).values()) for name in ("cam-1", "cam-2")}
+    missing = "registry.mock/edgefleet-runtime:missing"
+    rig.another(runtime_image=missing, max_unavailable="1").install(group="line-3")
+    blocked = eventually(
+        lambda: [one for one in rig.deployer.devices("line-3") if missing in str(one.blocked)],
+        "a device without its image",
+    )
+    (other,) = {"cam-1", "cam-2"} - {one.name for one in blocked}
+    assert set(nodes.pids(other).values()) == before[other]
+    rig.another(max_unavailable="1").install(group="line-3")
+    eventually(lambda: ready() == 2, "both again")
+    assert set(nodes.pids(other).values()) == before[other]
+
+
+def test_a_folder_that_is_missing_is_told_with_the_command_that_makes_it(rig: Rig) -> None:
+    start(rig, folder=False)
+    device = eventually(
+        lambda: (found := rig.deployer.device("cam-1")).blocked and found, "a reason"
+    )
+    device = eventually(
+        lambda: (
+            (found := rig.deployer.device("cam-1")).cure and "install -d" in found.cure and found
+        ),
+        "the command",
+    )
+    assert rig.settings.host_path in str(device.blocked)
+    rig.cloud.stage.nodes.make_folder("cam-1", rig.settings.host_path)
+    reported(rig)
+
+
+def test_a_quota_is_told_and_pods_come_when_it_is_raised(rig: Rig) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "tight", "namespace": "edgefleet"},
+        "spec": {"hard": {"pods": "0"}},
+    }
+    rig.put(quota)
+    start(rig)
+    device = eventually(
+        lambda: (
+            (found := rig.deployer.device("cam-1")).blocked
+            and "exceeded quota" in found.blocked
+            and found
+        ),
+        "the quota",
+    )
+    assert "ResourceQuota" in str(device.cure)
+    rig.store().delete("ResourceQuota", "tight", "edgefleet")
+    reported(rig)
+
+
+def test_an_eviction_is_told_and_the_runtime_comes_back(rig: Rig) -> None:
+    start(rig)
+    reported(rig)
+    nodes = rig.cloud.stage.nodes
+    nodes.fill_disk("cam-1")
+    eventually(lambda: not rig.deployer.device("cam-1").connected, "an eviction")
+    device = eventually(lambda: (found := rig.deployer.device("cam-1")).blocked and found, "why")
+    assert device.blocked
+    nodes.free_disk("cam-1")
+    eventually(lambda: rig.deployer.device("cam-1").connected, "the runtime again")
+
+
+def test_a_node_without_power_is_told_and_its_last_report_stays(rig: Rig) -> None:
+    start(rig)
+    report = reported(rig)
+    rig.cloud.stage.nodes.power_off("cam-1")
+    device = eventually(
+        lambda: (found := rig.deployer.device("cam-1")).blocked and found, "NotReady"
+    )
+    assert "NotReady since" in str(device.blocked)
+    assert device.connected is False
+    assert device.report is not None
+    assert device.report.health.started == report.health.started
