@@ -22,7 +22,13 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, final
 
-from edgefleet.errors import InvalidInputError, NotFoundError, TrainingFailedError
+from edgefleet.errors import (
+    InvalidInputError,
+    NotFoundError,
+    TrainingFailedError,
+    UnsupportedError,
+)
+from edgefleet.interfaces.abilities import CanTrainDistributed
 from edgefleet.interfaces.service import Service
 from edgefleet.interfaces.training import RunState
 from edgefleet.interfaces.training_run import TrainingRun
@@ -49,6 +55,13 @@ class Trainer(Service):
         if isinstance(job.data, Path) and not job.data.exists():
             msg = f"no training data at {job.data}"
             raise InvalidInputError(msg, cure="give a file or folder that exists")
+        several = job.resources.count
+        if several > 1 and not isinstance(self, CanTrainDistributed):
+            raise UnsupportedError(
+                f"{several} machines were asked for, and {self.provider} trains on one machine",
+                cure="leave `count` out, or train with a provider that spreads a run",
+                provider=self.provider,
+            )
         with self._boundary("submit"):
             return TrainingRun(self, self._submit(job))
 

@@ -142,6 +142,7 @@ class DeviceInfo(Value):
         evidence: what the cloud itself says of it, for `why`.
         blocked: why the vendor's agent on it didn't take the newest delivery; None for taken, on
             its way, or not looked at, as in listings where that would cost a call a device.
+        cure: what to do about ``blocked``; None where delivering again does it.
     """
 
     name: str
@@ -152,6 +153,7 @@ class DeviceInfo(Value):
     report: Report | None = None
     evidence: dict[str, str] = {}
     blocked: str | None = None
+    cure: str | None = None
 
     def facts(self) -> dict[str, Any]:
         """The device as JSON-ready data, its report included."""

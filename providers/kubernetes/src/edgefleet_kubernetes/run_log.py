@@ -1,0 +1,129 @@
+"""A run's output as bytes by offset, over the API server, which knows lines and times only.
+
+A run's pods, the first machine's alone and in the order in which they were made, are its output: a
+pod that was taken away is followed by another. What was read is kept in a file until the trainer is
+closed, so that following a log asks for new lines only; a pod's lines are gone when it is.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from edgefleet_kubernetes.cluster import Cluster, Object
+
+MAX_CHUNK = 4 << 20  # bytes given at once
+CLOCKS_APART_S = 60  # a node's clock and ours, for asking for little; more costs a longer answer
+
+
+class _Mark(NamedTuple):
+    """Up to where a pod was read.
+
+    Attributes:
+        pod: its name; empty for none yet.
+        container: whose lines they are: a TrainJob's runtime names it.
+        last: the last line that was read, its time in front.
+        lines: equal to that one that were read, itself included.
+    """
+
+    pod: str = ""
+    container: str = ""
+    last: str = ""
+    lines: int = 0
+
+
+class RunLog:
+    """The output of one run.
+
+    Args:
+        cluster: that it runs in.
+        namespace: that its pods lie in.
+        pods: gives the run's pods of the first machine, the oldest first.
+    """
+
+    def __init__(
+        self, cluster: Cluster, namespace: str, pods: Callable[[], Sequence[Object]]
+    ) -> None:
+        self._cluster, self._namespace, self._pods = cluster, namespace, pods
+        self._lock = threading.Lock()
+        self._file = tempfile.TemporaryFile(prefix="edgefleet-log-")  # noqa: SIM115 - see close
+        self._size = 0
+        self._done: set[str] = set()  # pods that were read to their end
+        self._mark = _Mark()
+
+    def close(self) -> None:
+        """Let go of what was read."""
+        self._file.close()
+
+    def read(self, offset: int) -> bytes:
+        """What was printed from an offset in bytes on; empty for nothing new."""
+        with self._lock:
+            if offset >= self._size:
+                self._ask()
+            self._file.seek(offset)
+            return self._file.read(MAX_CHUNK)
+
+    def _ask(self) -> None:
+        for pod in self._pods():
+            name = str(pod["metadata"]["name"])
+            if name in self._done:
+                continue
+            phase = (pod.get("status") or {}).get("phase", "Pending")
+            if phase != "Pending":
+                self._add(name, str(pod["spec"]["containers"][0]["name"]))
+            if phase not in {"Succeeded", "Failed"}:
+                return  # what comes after it waits for its end
+            self._done.add(name)
+
+    def _add(self, pod: str, container: str) -> None:
+        """Read a pod's lines from some while before the last on.
+
+        Lines that were read come again, the last among them, which shows that none is missing
+        between; where it doesn't, the clocks are further apart, and all lines are asked for. Times
+        may go back from one line to the next: two streams write, and clocks are set.
+        """
+        mark = self._mark if self._mark.pod == pod else _Mark(pod, container)
+        lines = self._lines(mark) if mark.last else None
+        if lines is None:
+            lines = [*self._cluster.log(pod, container, self._namespace)]
+        fresh = _after(lines, mark)
+        text = bytearray()
+        for line in fresh:
+            said = line.partition(" ")[2]
+            text += said.encode() + (b"" if said.endswith("\n") else b"\n")
+        if fresh:
+            count = fresh.count(fresh[-1]) + (mark.lines if fresh[-1] == mark.last else 0)
+            mark = _Mark(pod, container, fresh[-1], count)
+        self._mark = mark
+        self._file.seek(0, os.SEEK_END)
+        self._file.write(text)
+        self._size += len(text)
+
+    def _lines(self, mark: _Mark) -> list[str] | None:
+        """Lines since some while before the mark; None where some may be missing."""
+        age = datetime.now(UTC) - datetime.fromisoformat(_time(mark.last))
+        since_s = max(1, round(age.total_seconds()) + CLOCKS_APART_S)
+        lines = [*self._cluster.log(mark.pod, mark.container, self._namespace, since_s=since_s)]
+        return lines if mark.last in lines else None
+
+
+def _after(lines: list[str], mark: _Mark) -> list[str]:
+    """Lines behind the last that was read; where that is gone, those that are newer."""
+    if not mark.last:
+        return lines
+    left = mark.lines
+    for at, line in enumerate(lines):
+        left -= line == mark.last
+        if not left:
+            return lines[at + 1 :]
+    return [line for line in lines if _time(line) > _time(mark.last)]
+
+
+def _time(line: str) -> str:
+    return line.partition(" ")[0]

@@ -1,0 +1,82 @@
+"""A run's output put together from lines that the API server gives again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from edgefleet_kubernetes.run_log import RunLog
+
+if TYPE_CHECKING:
+    from edgefleet_kubernetes.cluster import Cluster
+
+POD = {
+    "metadata": {"name": "run-1-0"},
+    "spec": {"containers": [{"name": "training"}]},
+    "status": {"phase": "Running"},
+}
+
+
+class Printing:
+    """A cluster with one pod, which has printed some lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def log(self, *_: str, since_s: int | None = None) -> Iterator[str]:
+        """All of them: less would be within the rules, too."""
+        yield from self.lines
+
+    def prints(self, second: float, text: str) -> None:
+        self.lines.append(f"2026-11-21T10:00:{second:012.9f}Z {text}")
+
+
+@pytest.fixture
+def printing() -> Printing:
+    return Printing()
+
+
+@pytest.fixture
+def log(printing: Printing) -> Iterator[RunLog]:
+    with closing(RunLog(cast("Cluster", printing), "edgefleet", lambda: [POD])) as opened:
+        yield opened
+
+
+def read_all(log: RunLog) -> bytes:
+    log.read(1 << 30)  # beyond what was read: asks
+    return log.read(0)
+
+
+def test_lines_that_come_again_are_read_once(printing: Printing, log: RunLog) -> None:
+    printing.prints(1, "one")
+    printing.prints(1, "one")
+    assert read_all(log) == b"one\none\n"
+    printing.prints(1, "one")
+    printing.prints(2, "two")
+    assert read_all(log) == b"one\none\none\ntwo\n"
+    assert read_all(log) == b"one\none\none\ntwo\n"
+
+
+@pytest.mark.parametrize("back", [1.5, 0.5])
+def test_a_line_with_an_earlier_time_is_neither_lost_nor_doubled(
+    printing: Printing, log: RunLog, back: float
+) -> None:
+    printing.prints(1, "one")
+    printing.prints(2, "two")
+    assert read_all(log) == b"one\ntwo\n"
+    printing.prints(back, "of the other stream")
+    assert read_all(log) == b"one\ntwo\nof the other stream\n"
+    printing.prints(3, "three")
+    assert read_all(log) == b"one\ntwo\nof the other stream\nthree\n"
+
+
+def test_what_was_rotated_away_is_not_read_again(printing: Printing, log: RunLog) -> None:
+    printing.prints(1, "one")
+    printing.prints(2, "two")
+    assert read_all(log) == b"one\ntwo\n"
+    printing.lines.clear()
+    printing.prints(3, "three")
+    assert read_all(log) == b"one\ntwo\nthree\n"

@@ -1,0 +1,137 @@
+"""What a run's objects say, in our words; and what no node could give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgefleet.errors import UnsupportedError
+from edgefleet.interfaces.training import Resources, RunState
+from edgefleet_kubernetes.run_states import CANCELLED, status_of
+from edgefleet_kubernetes.training_nodes import check_nodes
+
+Object = dict[str, Any]
+BEGAN, ENDED = "2026-01-01T10:00:00Z", "2026-01-01T10:05:00Z"
+
+
+def run(*conditions: tuple[str, str], **annotations: str) -> Object:
+    found = [
+        {"type": kind, "status": "True", "reason": reason, "lastTransitionTime": ENDED}
+        for kind, reason in conditions
+    ]
+    return {
+        "kind": "Job",
+        "metadata": {
+            "name": "plant-run-1",
+            "namespace": "edgefleet",
+            "creationTimestamp": BEGAN,
+            "annotations": annotations,
+        },
+        "spec": {"activeDeadlineSeconds": 60},
+        "status": {"startTime": BEGAN, "conditions": found},
+    }
+
+
+def pod(phase: str = "Pending", *, state: Object | None = None, unplaced: str = "") -> Object:
+    conditions = [{"type": "PodScheduled", "status": "False", "message": unplaced}]
+    return {
+        "metadata": {"name": "plant-run-1-x"},
+        "spec": {"nodeName": "node-1"},
+        "status": {
+            "phase": phase,
+            "startTime": BEGAN,
+            "conditions": conditions if unplaced else [],
+            "containerStatuses": [{"image": "python:3.13", "state": state or {}}],
+        },
+    }
+
+
+def ended(code: int, reason: str = "Error") -> Object:
+    return pod("Failed", state={"terminated": {"exitCode": code, "reason": reason}})
+
+
+def test_a_run_is_pending_until_a_pod_runs() -> None:
+    assert status_of(run(), [pod()]).state is RunState.PENDING
+    running = status_of(run(), [pod("Running", state={"running": {}})])
+    assert running.state is RunState.RUNNING
+    assert running.evidence["nodes"] == "node-1"
+
+
+def test_a_complete_job_has_succeeded() -> None:
+    found = status_of(run(("Complete", "CompletionsReached")))
+    assert found.state is RunState.SUCCEEDED
+    assert found.ended is not None
+
+
+def test_the_status_of_the_script_is_the_reason_of_a_failure() -> None:
+    found = status_of(run(("Failed", "BackoffLimitExceeded")), [ended(3)])
+    assert (found.state, found.reason) == (RunState.FAILED, "the script ended with status 3")
+
+
+def test_a_lack_of_memory_names_its_cure() -> None:
+    found = status_of(run(("Failed", "BackoffLimitExceeded")), [ended(137, "OOMKilled")])
+    assert found.reason is not None
+    assert "memory_gib" in found.reason
+
+
+def test_a_run_over_its_time_says_so() -> None:
+    found = status_of(run(("Failed", "DeadlineExceeded")))
+    assert found.reason == "ended by Kubernetes: over its time, 60 s"
+
+
+def test_a_cancelled_run_is_no_failure() -> None:
+    found = status_of(run(("Suspended", "JobSuspended"), **{CANCELLED: ENDED}))
+    assert found.state is RunState.CANCELLED
+
+
+def test_a_run_that_ended_before_it_was_cancelled_has_ended() -> None:
+    found = status_of(run(("Complete", "CompletionsReached"), **{CANCELLED: ENDED}))
+    assert found.state is RunState.SUCCEEDED
+
+
+def test_what_no_node_has_stands_in_front_of_the_scheduler_s_words() -> None:
+    words = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+    found = status_of(run(), [pod(unplaced=words)])
+    assert found.reason == f"no node has nvidia.com/gpu to spare ({words})"
+
+
+def test_an_image_that_cannot_be_pulled_is_named() -> None:
+    waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}
+    found = status_of(run(), [pod(state=waiting)])
+    assert found.reason == "ImagePullBackOff: not found (python:3.13)"
+
+
+def test_a_run_without_a_pod_says_what_its_last_warning_says() -> None:
+    quota = {"type": "Warning", "reason": "FailedCreate", "message": "exceeded quota: small"}
+    assert status_of(run(), [], [quota]).reason == "FailedCreate: exceeded quota: small"
+
+
+def node(name: str = "a", **allocatable: str) -> Object:
+    resources = {key.replace("_", "/"): value for key, value in allocatable.items()}
+    labels = {"node.kubernetes.io/instance-type": name}
+    return {"metadata": {"labels": labels}, "status": {"allocatable": resources}}
+
+
+GPU = "gpu"
+
+
+@pytest.mark.parametrize(
+    "wants,named",
+    [
+        (Resources(gpus=3), "no node has 3 gpu"),
+        (Resources(memory_gib=5), "5 GiB"),
+        (Resources(instance="c"), "'c'"),
+        (Resources(instance="b", gpus=1), "no node has 1 gpu"),
+    ],
+    ids=["gpus", "memory", "instance", "both"],
+)
+def test_what_no_node_has_is_refused(wants: Resources, named: str) -> None:
+    nodes = [node("a", gpu="2", memory="4Gi"), node("b", memory="2Gi")]
+    with pytest.raises(UnsupportedError, match=named):
+        check_nodes(nodes, wants, GPU)
+
+
+def test_what_one_node_has_is_given() -> None:
+    nodes = [node("a", gpu="2", memory="4Gi"), node("b", memory="2Gi")]
+    check_nodes(nodes, Resources(instance="a", gpus=2, memory_gib=4), GPU)
