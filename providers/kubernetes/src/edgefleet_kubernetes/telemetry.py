@@ -1,0 +1,209 @@
+"""Telemetry: segments and kept hot events in a repository a device, of the fleet's OCI registry.
+
+Rules kept here:
+
+- A device's name is its repository's, ``REPOSITORY/devices/NODE``: its credentials push there only,
+  as far as whoever gave them made them so. What it says of itself isn't believed.
+- Which devices there are is told by the clusters, nodes that are in the fleet and reports of those
+  that were: registries needn't list repositories.
+- A tag says what a file is (`edgefleet.protocol.tags`), so a listing is enough to choose from. What
+  a tag leads to is held against its digest.
+- Hot events are read from where devices keep them beside their segments. What they sent to the
+  profile's own address is that receiver's, and can't be asked back; events at Pub/Sub are read by
+  the provider of Google Cloud.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import OrderedDict
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+
+import httpx2
+
+from edgefleet.errors import IntegrityError, ProfileError
+from edgefleet.interfaces.abilities import CanProve
+from edgefleet.interfaces.stored_telemetry import StoredTelemetry, hot_events
+from edgefleet.interfaces.telemetry import CLOCK_SLACK
+from edgefleet.protocol.bundle import Descriptor
+from edgefleet.protocol.layout import checked_chunks
+from edgefleet.protocol.oci import Repository, read_repository
+from edgefleet.protocol.tags import content_of, device_repository, path_of, tag_of
+from edgefleet_kubernetes.blobs import BlobReader
+from edgefleet_kubernetes.clusters import Clusters
+from edgefleet_kubernetes.errors import translate
+from edgefleet_kubernetes.names import FLEET, PART, report_name
+from edgefleet_kubernetes.oci import RegistryClient
+from edgefleet_kubernetes.oci_access import find_credentials
+from edgefleet_kubernetes.oci_errors import RegistryRefusal
+from edgefleet_kubernetes.oci_errors import translate as of_registry
+from edgefleet_kubernetes.proofs import prove
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+    from pathlib import Path
+    from typing import Any
+
+    from edgefleet.errors import EdgeFleetError
+    from edgefleet.interfaces.abilities import Proof
+    from edgefleet.protocol.event import Event
+    from edgefleet.protocol.oci import Credentials
+    from edgefleet.protocol.segment import SegmentName
+    from edgefleet_kubernetes.clients import Clients
+    from edgefleet_kubernetes.settings import KubernetesSettings
+
+MAX_CLIENTS = 32  # repositories that connections are kept to
+MAX_REMEMBERED = 4096  # files of hot events that following needn't read again
+MAX_HOT_BYTES = 1 << 20  # of one such file
+_IN_MEMORY = 8 << 20  # bytes of a segment; a larger one goes through a temporary file
+
+
+class _Cluster(Protocol):
+    def list(
+        self, kind: str, namespace: str | None = None, *, labels: dict[str, str]
+    ) -> Iterator[dict[str, Any]]: ...
+
+
+class KubernetesTelemetry(CanProve, StoredTelemetry):
+    """Events of a fleet's devices.
+
+    Args:
+        clients: to reach clusters with; closed with the telemetry.
+        settings: registry, prefix, namespaces.
+        base: folder that relative paths in the settings start from.
+        clusters: that know the devices; None for those of the settings.
+
+    Raises:
+        ProfileError: the settings name no repository that segments go to.
+    """
+
+    provider = "kubernetes"
+
+    def __init__(
+        self,
+        clients: Clients,
+        settings: KubernetesSettings,
+        *,
+        base: Path,
+        clusters: Iterable[_Cluster] | None = None,
+    ) -> None:
+        self._clients = clients
+        self._settings = settings
+        self._base = base
+        self._repository = _repository(settings)
+        self._clusters = Clusters(clients) if clusters is None else clusters
+        self._open: OrderedDict[str, RegistryClient] = OrderedDict()
+        self._remembered: OrderedDict[tuple[str, str], tuple[Event, ...]] = OrderedDict()
+
+    def close(self) -> None:
+        while self._open:
+            self._open.popitem()[1].close()
+        self._clients.close()
+
+    def _translate(self, error: Exception) -> EdgeFleetError | None:
+        # A registry's answer that says no is an error of ours already.
+        of_cluster = isinstance(error, httpx2.HTTPStatusError)
+        return translate(error) if of_cluster else of_registry(error) or translate(error)
+
+    def _proofs(self) -> Iterator[Proof]:
+        for cluster in Clusters(self._clients):
+            yield from prove(cluster, self._settings, ("telemetry",))
+
+    def _folders(self) -> Iterator[str]:
+        ours = {FLEET: self._settings.prefix}
+        start = report_name(self._settings.prefix, "")
+        found: set[str] = set()
+        for cluster in self._clusters:
+            nodes = cluster.list("Node", labels=ours)
+            found.update(node["metadata"]["name"] for node in nodes)
+            reports = cluster.list(
+                "ConfigMap", self._settings.reports_namespace, labels={**ours, PART: "report"}
+            )
+            names = (report["metadata"]["name"] for report in reports)
+            found.update(name.removeprefix(start) for name in names if name.startswith(start))
+        yield from sorted(found)
+
+    def _paths(self, device: str, start: str) -> Iterator[str]:
+        for tag in self._client(device).tags():
+            path = path_of(tag)
+            if path is not None and path.startswith(start):
+                yield path
+
+    def _open_segment(self, name: SegmentName) -> BinaryIO:
+        return self._open_file(name.device, name.below_device)
+
+    def _hot(self, device: str | None, since: datetime | None) -> Iterator[tuple[str, Event]]:
+        oldest = "" if since is None else f"hot/{(since - CLOCK_SLACK).date().isoformat()}"
+        for name in self._devices() if device is None else (device,):
+            for path in self._paths(name, "hot/"):
+                if path >= oldest:
+                    for event in self._kept(name, path):
+                        yield name, event
+
+    def _kept(self, device: str, path: str) -> tuple[Event, ...]:
+        """The events of a file, which never changes."""
+        key = (device, path)
+        if key not in self._remembered:
+            with self._open_file(device, path) as stream:
+                data = stream.read(MAX_HOT_BYTES)
+            self._remembered[key] = tuple(hot_events(data, f"{path} of {device}"))
+            while len(self._remembered) > MAX_REMEMBERED:
+                self._remembered.popitem(last=False)
+        return self._remembered[key]
+
+    def _open_file(self, device: str, path: str) -> BinaryIO:
+        client, where = self._client(device), f"{path} of {device}"
+        found = client.manifest(tag_of(path))
+        if found is None:  # taken away by the registry's retention since it was listed
+            raise IntegrityError(f"{where} is gone", cure="repeat the query")
+        digest, size = content_of(found.data)
+        expected = Descriptor(media_type="", digest=digest, size=size)
+        whole = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - given to the caller
+        try:
+            with BlobReader(client, digest, 0) as stream:
+                for chunk in checked_chunks(cast("BinaryIO", stream), expected):
+                    whole.write(chunk)
+        except RegistryRefusal as refusal:
+            whole.close()
+            if refusal.status == 404:
+                raise IntegrityError(f"{where} is gone", cure="repeat the query") from refusal
+            raise
+        except BaseException:
+            whole.close()
+            raise
+        whole.seek(0)
+        return cast("BinaryIO", whole)
+
+    def _client(self, device: str) -> RegistryClient:
+        """A client of a device's repository; the ones used last are kept."""
+        client = self._open.pop(device, None)
+        if client is None:
+            if len(self._open) >= MAX_CLIENTS:
+                self._open.popitem(last=False)[1].close()
+            client = self._made(device)
+        self._open[device] = client
+        return client
+
+    def _made(self, device: str) -> RegistryClient:
+        of_all, settings = self._repository, self._settings
+        repository = Repository(of_all.host, device_repository(of_all.name, device))
+        named = settings.registry_credentials
+
+        def find() -> Credentials | None:
+            return find_credentials(repository, None if named is None else self._base / named)
+
+        return RegistryClient(
+            repository, find, attempts=settings.max_attempts, timeout_s=settings.timeout_s
+        )
+
+
+def _repository(settings: KubernetesSettings) -> Repository:
+    address = settings.segments or ""
+    if not address.startswith("oci://"):
+        raise ProfileError(
+            "telemetry needs a registry that devices write their segments to",
+            cure="set `segments` to oci://HOST/REPOSITORY; those in Cloud Storage are read by "
+            "the provider gcp",
+        )
+    return read_repository(address)

@@ -1,0 +1,214 @@
+"""The conformance kit over telemetry in a registry, with the channel that devices really have."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgefleet.errors import AccessDeniedError, IntegrityError, ProfileError, UnavailableError
+from edgefleet.protocol.segment import SegmentName
+from edgefleet.protocol.tags import tag_of
+from edgefleet.testing.cloud.oci import OciRegistry
+from edgefleet.testing.cloud.oci_tokens import PULL, User
+from edgefleet.testing.kit import samples
+from edgefleet.testing.kit.devices import AddDevice, DeviceEnd
+from edgefleet.testing.kit.telemetry import TelemetryConformance
+from edgefleet_kubernetes.clients import Clients
+from edgefleet_kubernetes.settings import KubernetesSettings
+from edgefleet_kubernetes.telemetry import KubernetesTelemetry
+from edgefleet_runtime.channels.kubernetes.api import ApiServer
+from edgefleet_runtime.channels.kubernetes.channel import KubernetesChannel
+from edgefleet_runtime.channels.kubernetes.settings import Place, Settings
+
+PASSWORD = "a password"
+FOLDER = "plant/telemetry"
+
+
+class Cluster:
+    """A cluster that knows nodes of the fleet, and reports of those that were."""
+
+    def __init__(self) -> None:
+        self.nodes: list[str] = []
+        self.reports: list[str] = []
+
+    def list(
+        self, kind: str, namespace: str | None = None, *, labels: dict[str, str]
+    ) -> Iterator[dict[str, Any]]:
+        assert labels["edgefleet.dev/fleet"] == "plant"
+        if kind == "Node":
+            names = self.nodes
+        else:
+            assert (kind, namespace) == ("ConfigMap", "edgefleet-reports")
+            names = [f"plant-report-{name}" for name in self.reports]
+        yield from ({"metadata": {"name": name}} for name in names)
+
+
+class Plant:
+    """A registry, a cluster, and nodes whose credentials push to their own repository."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cluster = Cluster()
+        self.registry = OciRegistry(
+            folder / "registry", users={"operator": User(PASSWORD, PULL)}, bearer=True
+        )
+        self.registry.start()
+
+    @property
+    def address(self) -> str:
+        return f"oci://{self.registry.host}/{FOLDER}"
+
+    def credentials(self, user: str) -> Path:
+        path = self.folder / f"{user}.json"
+        auth = base64.b64encode(f"{user}:{PASSWORD}".encode()).decode()
+        path.write_text(json.dumps({"auths": {self.registry.host: {"auth": auth}}}), "ascii")
+        return path
+
+    def add(self, name: str) -> None:
+        assert self.registry.access is not None
+        below = f"{FOLDER}/devices/{name}/"
+        self.registry.access.users[name] = User(PASSWORD, below=below)
+        self.cluster.nodes.append(name)
+
+    def channel(self, name: str, *, writes_as: str | None = None) -> KubernetesChannel:
+        settings = Settings(
+            reports=Place("edgefleet-reports", "plant"),
+            pointer=self.folder / "pointer.json",
+            token=self.folder,
+            segments=self.address,
+            segments_credentials=self.credentials(writes_as or name),
+        )
+        return KubernetesChannel(name, settings, ApiServer("127.0.0.1", 1, self.folder))
+
+    def telemetry(self, **more: Any) -> KubernetesTelemetry:
+        settings = KubernetesSettings.model_validate(
+            {
+                "prefix": "plant",
+                "segments": self.address,
+                "registry_credentials": self.credentials("operator"),
+                "max_attempts": 2,
+                **more,
+            }
+        )
+        clients = Clients(settings)
+        return KubernetesTelemetry(clients, settings, base=self.folder, clusters=[self.cluster])
+
+
+@pytest.fixture
+def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "plant").mkdir()
+    made = Plant(tmp_path / "plant")
+    yield made
+    made.registry.stop()
+
+
+@pytest.fixture
+def telemetry(plant: Plant) -> Iterator[KubernetesTelemetry]:
+    made = plant.telemetry()
+    yield made
+    made.close()
+
+
+class TestConformance(TelemetryConformance):
+    @pytest.fixture
+    def telemetry(self, plant: Plant) -> Iterator[KubernetesTelemetry]:
+        made = plant.telemetry()
+        yield made
+        made.close()
+
+    @pytest.fixture
+    def device_end(self, plant: Plant) -> Callable[[str], DeviceEnd]:
+        return plant.channel
+
+    @pytest.fixture
+    def add_device(self, plant: Plant) -> AddDevice:
+        return lambda name, **_: plant.add(name)
+
+
+def segment(plant: Plant, *, model: str = "digits") -> tuple[str, Path]:
+    from edgefleet.protocol.segment import write_segment
+
+    path = plant.folder / "segment"
+    with path.open("wb") as stream:
+        write_segment([samples.prediction(0)], stream)
+    name = SegmentName(day=samples.MOMENT.date(), device="a", model=model, id="0-0-1")
+    return name.below_device, path
+
+
+def test_a_credential_of_one_device_writes_for_no_other(plant: Plant) -> None:
+    plant.add("victim")
+    plant.add("thief")
+    name, path = segment(plant)
+    with pytest.raises(AccessDeniedError):
+        plant.channel("victim", writes_as="thief").upload(name, path)
+
+
+def test_a_node_that_is_gone_is_known_by_its_report(
+    plant: Plant, telemetry: KubernetesTelemetry
+) -> None:
+    plant.add("old")
+    plant.channel("old").upload(*segment(plant))
+    plant.cluster.nodes.clear()
+    assert list(telemetry.query()) == []
+    plant.cluster.reports.append("old")
+    assert [event.device for event in telemetry.query()] == ["old"]
+
+
+def test_content_that_isnt_what_the_tag_leads_to_is_set_aside(
+    plant: Plant, telemetry: KubernetesTelemetry
+) -> None:
+    plant.add("a")
+    name, path = segment(plant)
+    plant.channel("a").upload(name, path)
+    for blob in (plant.folder / "registry/blobs/sha256").iterdir():
+        if blob.stat().st_size == path.stat().st_size:
+            blob.write_bytes(b"x" * blob.stat().st_size)
+    query = telemetry.query()
+    with pytest.warns(RuntimeWarning, match="set aside"):
+        assert list(query) == []
+    assert list(query.unreadable) == [f"devices/a/{name}"]
+
+
+def test_a_segment_that_retention_took_meanwhile_is_set_aside(
+    plant: Plant, telemetry: KubernetesTelemetry
+) -> None:
+    plant.add("a")
+    name, path = segment(plant)
+    plant.channel("a").upload(name, path)
+    listed = SegmentName(day=samples.MOMENT.date(), device="a", model="digits", id="0-0-1")
+    plant.registry.content.delete(f"{FOLDER}/devices/a", tag_of(name))
+    with pytest.raises(IntegrityError, match="gone"):
+        telemetry._open_segment(listed)
+
+
+def test_hot_events_that_were_read_are_not_fetched_again(
+    plant: Plant, telemetry: KubernetesTelemetry
+) -> None:
+    plant.add("a")
+    plant.channel("a").send_hot([samples.alarm(1)])
+    assert len(list(telemetry.query(kind="alarm"))) == 1
+    fetched = len(plant.registry.seen("GetBlob"))
+    assert len(list(telemetry.query(kind="alarm"))) == 1
+    assert len(plant.registry.seen("GetBlob")) == fetched
+
+
+def test_a_registry_that_is_away_is_told(plant: Plant, telemetry: KubernetesTelemetry) -> None:
+    plant.add("a")
+    plant.registry.stop()
+    with pytest.raises(UnavailableError, match="registry"):
+        list(telemetry.query())
+    plant.registry.start()
+
+
+@pytest.mark.parametrize("segments", [None, "gs://bucket/prefix"])
+def test_a_profile_without_a_registry_for_segments_is_told(
+    plant: Plant, segments: str | None
+) -> None:
+    with pytest.raises(ProfileError, match="segments"):
+        plant.telemetry(segments=segments)
