@@ -15,20 +15,22 @@ from nbclient import NotebookClient
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # Examples of a cloud find their devices there, and run against its mock alone.
-CLOUDS = ("aws", "azure")
+CLOUDS = ("aws", "azure", "kubernetes")
+MOCKS = {"kubernetes": "kubernetes,gcp", "gcp": "gcp,local", "gcp_artifacts.py": "gcp,kubernetes"}
+"""Where several stand around an example of a cloud, or one example; the first that serves a role
+has it."""
+SETS = (*CLOUDS, "gcp")
 MOCKED = tuple(entry.name for entry in entry_points(group="edgefleet.mocks"))
 SCRIPTS = sorted(
     path.name
     for path in EXAMPLES.glob("*.py")
-    if "connect(" in path.read_text() and not path.name.startswith(CLOUDS)
+    if "connect(" in path.read_text() and not path.name.startswith(SETS)
 )
-NOTEBOOKS = sorted(
-    path.name for path in EXAMPLES.glob("*.ipynb") if not path.name.startswith(CLOUDS)
-)
+NOTEBOOKS = sorted(path.name for path in EXAMPLES.glob("*.ipynb") if not path.name.startswith(SETS))
 ON_CLOUDS = sorted(
     path.name
     for path in EXAMPLES.glob("*")
-    if path.name.startswith(CLOUDS)
+    if path.name.startswith(SETS)
     and path.name.partition("_")[0] in MOCKED
     and path.suffix in {".py", ".ipynb"}
 )
@@ -56,6 +58,7 @@ def test_there_are_examples() -> None:
             f"{cloud}_{name}" for name in ("first_fleet.py", "retrain.py", "first_fleet.ipynb")
         }
         assert names <= set(ON_CLOUDS)
+    assert {"gcp_artifacts.py", "gcp_first_fleet.py"} <= set(ON_CLOUDS)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -75,7 +78,8 @@ def test_example_of_a_cloud_runs_against_its_mock(name: str, folder: Path) -> No
     script = [sys.executable, name]
     if name.endswith(".ipynb"):
         script = ["jupyter-execute", "--timeout=300", name]
-    mock = ["mock", cloud, "--devices", "2", "--group", "line-3", "--", *script]
+    mocks = MOCKS.get(name, MOCKS.get(cloud, cloud))
+    mock = ["mock", mocks, "--devices", "2", "--group", "line-3", "--", *script]
     command = [sys.executable, "-m", "edgefleet.cli", *mock]
     subprocess.run(command, cwd=folder, env=environment(folder), check=True)
 

@@ -32,7 +32,7 @@ def told() -> dict[str, tuple[str, set[str]]]:
     families = (
         *model_families(table_of(served(FakeModel()))),
         *process_families(),
-        *device_families(store, spool, fetcher, state),
+        *device_families(store, spool, fetcher, state, 1.5),
     )
     return {family.name: (family.kind, set(family.samples[0].labels)) for family in families}
 

@@ -17,9 +17,10 @@ from edgefleet.errors import (
     ThrottledError,
     UnavailableError,
 )
+from edgefleet.testing.cloud.calls import Refused, Reply
 from edgefleet.testing.cloud.rules import Rule
 from edgefleet_azure.clients import Clients
-from edgefleet_azure.cloud.calls import Call, Refused, Reply, throttled
+from edgefleet_azure.cloud.calls import Call, throttled
 from edgefleet_azure.cloud.server import Route
 from edgefleet_azure.errors import code_of, status_of, translate, without_signature
 from edgefleet_azure.mock import AzureMock

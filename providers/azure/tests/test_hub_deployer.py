@@ -21,9 +21,10 @@ from edgefleet.interfaces.policy import RolloutPolicy
 from edgefleet.interfaces.values import Action
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.pointer import read_pointer
+from edgefleet.testing.cloud.calls import Refused
 from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit import samples
-from edgefleet_azure.cloud.calls import Refused, throttled
+from edgefleet_azure.cloud.calls import throttled
 from edgefleet_azure.cloud.hub_values import Identity, MethodReply
 from edgefleet_azure.manifests import MODULE, UPLOAD
 from providers.azure.tests.hub_rig import Rig, rig

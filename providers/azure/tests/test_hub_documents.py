@@ -20,7 +20,7 @@ from edgefleet_azure.manifests import Grant
 from edgefleet_azure.settings import AzureSettings
 from providers.azure.tests.cloud.hub_contract import HubContract
 
-DOCKERFILE = Path(__file__).parents[1] / "module" / "Dockerfile"
+DOCKERFILE = Path(__file__).parents[3] / "device_runtime" / "container" / "Dockerfile"
 SETTINGS = AzureSettings(
     storage_url="https://plant.blob.core.windows.net",
     subscription="00000000-1111-2222-3333-444444444444",
@@ -97,7 +97,8 @@ def test_the_runtime_is_no_root_and_writes_to_its_own_folders_only() -> None:
     agent = manifests.base(SETTINGS)["content"]["modulesContent"]["$edgeAgent"]
     module = agent["properties.desired"]["modules"][manifests.MODULE]
     options = json.loads(module["settings"]["createOptions"])
-    (user,) = re.findall(r"^USER (.*)$", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE)
+    module = DOCKERFILE.read_text(encoding="utf-8").partition(" AS iotedge\n")[2]
+    (user,) = re.findall(r"^USER (.*)$", module, re.MULTILINE)
     assert options["User"] == user
     host = options["HostConfig"]
     assert host["ReadonlyRootfs"] is True

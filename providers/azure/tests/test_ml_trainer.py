@@ -16,10 +16,10 @@ from edgefleet.errors import (
     UnsupportedError,
 )
 from edgefleet.interfaces.training import Resources, RunState, TrainingJob
+from edgefleet.testing.cloud.calls import Refused
 from edgefleet.testing.cloud.rules import Rule
 from edgefleet_azure import outputs
 from edgefleet_azure.clients import Clients
-from edgefleet_azure.cloud.calls import Refused
 from edgefleet_azure.job_request import where
 from edgefleet_azure.mock import AzureMock
 from edgefleet_azure.settings import AzureSettings

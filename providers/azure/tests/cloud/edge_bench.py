@@ -17,7 +17,7 @@ from device_runtime.tests import onnx_models
 from device_runtime.tests.support import Repository, details
 from edgefleet.protocol.pointer import Pointer
 from edgefleet.protocol.report import Report, read_report
-from edgefleet_azure.cloud.authority import Authority
+from edgefleet.testing.cloud.authority import Authority
 from edgefleet_azure.cloud.edge_device import EdgeSite
 from edgefleet_azure.cloud.hub_state import HubState
 from edgefleet_azure.cloud.hub_values import Configuration, HubError, Identity, Message, key
@@ -86,7 +86,7 @@ class Bench:
     """The hub, its storage, and a site for devices."""
 
     def __init__(self, root: Path) -> None:
-        authority = Authority(root / "authority")
+        authority = Authority(root / "authority", vendor="Azure")
         self.hub = HubState(host=HOST)
         self.repository = Repository(root / "repository")
         self.storage = Storage(self.repository.source, authority)

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
-from edgefleet_azure.cloud.authority import Authority
+from edgefleet.testing.cloud.authority import Authority
 
 READ, WRITE = "sv=2024-11-04&sp=r&sig=read", "sv=2024-11-04&sp=c&sig=write"
 
