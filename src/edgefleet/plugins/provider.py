@@ -12,9 +12,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from edgefleet.errors import UnsupportedError
+from edgefleet.errors import ProfileError, UnsupportedError
+from edgefleet.protocol.pointer import check_source
 
 if TYPE_CHECKING:
     from edgefleet.interfaces.deployer import Deployer
@@ -43,6 +44,44 @@ class ProviderSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     prefix: str = Field(default="edgefleet", pattern=r"^[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?$")
+
+
+class RemoteSettings(ProviderSettings):
+    """Base of the settings of a provider whose services are reached over a network.
+
+    Attributes:
+        mirrors: more addresses below which devices find the registry's blobs, such as a CDN's or a
+            plant's cache. They travel in pointers, so they carry no secret.
+        max_attempts: tries of each call, the first included; waits between them grow, with jitter.
+    """
+
+    provider: ClassVar[str]
+    """The provider's name, which is its table's in a profile."""
+    mirrors: tuple[str, ...] = ()
+    max_attempts: int = Field(default=8, ge=1, le=20)
+
+    @field_validator("mirrors")
+    @classmethod
+    def _are_addresses(cls, mirrors: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_source(mirror) for mirror in mirrors)
+
+    def needed(self, setting: str, what: str) -> str:
+        """The value of a setting that some work can't do without.
+
+        Args:
+            setting: its name, such as ``training_image``.
+            what: needs it, such as ``training``.
+
+        Raises:
+            ProfileError: the profile doesn't set it.
+        """
+        found = getattr(self, setting)
+        if not found:
+            raise ProfileError(
+                f"{what} needs the setting {setting!r}, which the profile doesn't have",
+                cure=f"set `{setting}` in the profile's table [… .{self.provider}]",
+            )
+        return str(found)
 
 
 class Context(BaseModel):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from edgefleet.errors import ConfigurationError, LimitExceededError, UnsupportedError
+from edgefleet.errors import LimitExceededError, UnsupportedError
 from edgefleet.interfaces.compilation import CompilationStatus
 from edgefleet.interfaces.training import RunState
 from edgefleet.protocol.digest import digest_of_file, hex_of
@@ -69,11 +69,7 @@ class Compilations:
     def start(self, job: CompilationJob) -> str:
         """Send the model, start the job, and give its name."""
         settings = self._settings
-        if settings.training_role is None:
-            raise ConfigurationError(
-                "compiling with SageMaker Neo needs a role",
-                cure="set `training_role` in the profile",
-            )
+        role = settings.needed("training_role", "compiling")
         _check(job, self._devices())
         key = self._send(job.model)
         device = job.device.replace("_", "-")
@@ -88,7 +84,7 @@ class Compilations:
         try:
             self._clients.sagemaker.create_compilation_job(
                 CompilationJobName=name,
-                RoleArn=settings.training_role,
+                RoleArn=role,
                 InputConfig={
                     "S3Uri": f"s3://{settings.bucket}/{key}",
                     "DataInputConfig": json.dumps({k: list(v) for k, v in job.shapes.items()}),

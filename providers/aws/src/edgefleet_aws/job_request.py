@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.errors import ConfigurationError, LimitExceededError
+from edgefleet.errors import LimitExceededError
 from edgefleet.interfaces import training_entry
 
 if TYPE_CHECKING:
@@ -31,14 +31,10 @@ def image_and_role(settings: AwsSettings) -> tuple[str, str]:
     """The image and the role that jobs run with.
 
     Raises:
-        ConfigurationError: the profile names none.
+        ProfileError: the profile names none.
     """
-    if settings.training_role is None or settings.training_image is None:
-        raise ConfigurationError(
-            "training on SageMaker needs a role and an image",
-            cure="set `training_role` and `training_image` in the profile",
-        )
-    return settings.training_image, settings.training_role
+    image = settings.needed("training_image", "training")
+    return image, settings.needed("training_role", "training")
 
 
 def order_of(script: Path, job: TrainingJob, data: Channel | None) -> dict[str, Any]:

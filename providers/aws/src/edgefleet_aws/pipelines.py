@@ -18,7 +18,6 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.errors import ConfigurationError
 from edgefleet.interfaces import script_archive
 from edgefleet.interfaces.automation import AutomationStatus, StepStatus
 from edgefleet.interfaces.training import Resources, RunState
@@ -66,12 +65,7 @@ class Pipelines:
 
     def start(self, automation: Automation, offered: Collection[str]) -> str:
         """Put the pipeline in place as asked, start it, and give the execution's id."""
-        role = self._settings.pipeline_role
-        if role is None:
-            raise ConfigurationError(
-                "automating on SageMaker needs a role for the pipeline",
-                cure="set `pipeline_role` in the profile",
-            )
+        role = self._settings.needed("pipeline_role", "automating")
         name = f"{group_name(self._settings.prefix, automation.name)}-{self._fleet}"
         text = json.dumps(self._definition(automation, name, offered, role), sort_keys=True)
         self._put(name, text, role)

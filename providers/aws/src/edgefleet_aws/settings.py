@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
-from edgefleet.plugins.provider import ProviderSettings
+from edgefleet.plugins.provider import RemoteSettings
 from edgefleet.protocol.names import check_name
-from edgefleet.protocol.pointer import check_source
 
 MIB = 1 << 20
 # S3 user guide, "General purpose bucket naming rules"
@@ -19,7 +18,7 @@ _ROLE = r"^arn:aws[a-z\-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+$"  # SageMak
 _THING_GROUP = r"^[a-zA-Z0-9:_-]{1,128}$"  # AWS IoT's ThingGroupName
 
 
-class AwsSettings(ProviderSettings):
+class AwsSettings(RemoteSettings):
     """What ``[profiles.<name>.aws]`` may hold. Credentials are boto3's affair, never a setting.
 
     Attributes:
@@ -27,10 +26,7 @@ class AwsSettings(ProviderSettings):
         region: of the bucket and of SageMaker; None for what boto3 finds in its own configuration.
         credentials_profile: profile of the AWS configuration files; None for boto3's own choice.
         endpoint_url: address of an S3-compatible store, such as MinIO in a plant; None for AWS.
-        mirrors: more addresses below which devices find ``blobs/sha256/<hex>``, such as a CDN's or
-            a plant's cache. They travel in pointers, so they carry no secret.
         part_mib: size of the parts that large blobs are sent in, in MiB.
-        max_attempts: tries of each call, the first included; waits between them grow, with jitter.
         training_role: ARN of the role that training jobs run under; needed for training only.
         pipeline_role: ARN of the role that pipelines and their registering step run under; needed
             for `Fleet.automate` only.
@@ -58,13 +54,12 @@ class AwsSettings(ProviderSettings):
         cache: where outputs of runs are kept on this machine; relative to the profile file.
     """
 
+    provider: ClassVar[str] = "aws"
     bucket: str = Field(pattern=_BUCKET)
     region: str | None = Field(default=None, pattern=r"^[a-z0-9-]{4,32}$")
     credentials_profile: str | None = None
     endpoint_url: str | None = Field(default=None, pattern=r"^https?://[^\s/]+(?:/.*)?$")
-    mirrors: tuple[str, ...] = ()
     part_mib: int = Field(default=8, ge=5, le=512)  # S3 takes no smaller part than 5 MiB
-    max_attempts: int = Field(default=8, ge=1, le=20)
     training_role: str | None = Field(default=None, pattern=_ROLE)
     pipeline_role: str | None = Field(default=None, pattern=_ROLE)
     training_image: str | None = Field(default=None, min_length=1, max_length=255)
@@ -83,11 +78,6 @@ class AwsSettings(ProviderSettings):
     provision_hook: str | None = Field(default=None, pattern=r"^arn:aws[a-z-]*:lambda:\S+$")
     fleet_indexing: bool = False
     cache: Path = Path(".edgefleet/aws")
-
-    @field_validator("mirrors")
-    @classmethod
-    def _are_addresses(cls, mirrors: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(check_source(mirror) for mirror in mirrors)
 
     @field_validator("provision_group")
     @classmethod

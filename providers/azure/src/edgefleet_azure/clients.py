@@ -116,11 +116,8 @@ class Clients:
         Raises:
             ProfileError: the profile names no hub.
         """
-        if host is None and not self._settings.hubs:
-            raise ProfileError(
-                "devices need an IoT Hub, and the profile names none",
-                cure="set `hubs` in the profile's table [… .azure]",
-            )
+        if host is None:
+            self._settings.needed("hubs", "reaching devices")
         name = host or self._settings.hubs[0]
         return self._once(f"hub {name}", lambda: self._make_hub(name))
 

@@ -15,7 +15,6 @@ from edgefleet.errors import (
     EdgeFleetError,
     LimitExceededError,
     NotFoundError,
-    ProfileError,
     UnavailableError,
 )
 from edgefleet.interfaces.abilities import CanEnroll, CanInvoke, CanPace, Reply
@@ -86,11 +85,7 @@ class IotEdgeDeployer(CanEnroll, CanInvoke, CanPace, InstallsAzure, Deployer):
         grants: Grants | None = None,
         base: Path = Path(),
     ) -> None:
-        if not settings.hubs:
-            raise ProfileError(
-                "devices need an IoT Hub, and the profile names none",
-                cure="set `hubs` in the profile's table [… .azure]",
-            )
+        settings.needed("hubs", "the deployer")
         self.name = name
         self._clients = clients
         self._settings = settings

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
-from edgefleet.errors import ProfileError
-from edgefleet.plugins.provider import ProviderSettings
+from edgefleet.plugins.provider import RemoteSettings
 from edgefleet.protocol.names import check_name
-from edgefleet.protocol.pointer import check_source
 
 MIB = 1 << 20
 ARM = "https://management.azure.com"
@@ -23,7 +21,7 @@ _WORKSPACE = r"^[A-Za-z0-9][A-Za-z0-9_-]{2,32}$"
 _HOST = r"^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(?::\d{1,5})?$"
 
 
-class AzureSettings(ProviderSettings):
+class AzureSettings(RemoteSettings):
     """What ``[profiles.<name>.azure]`` may hold. Credentials are azure-identity's affair.
 
     Attributes:
@@ -48,10 +46,7 @@ class AzureSettings(ProviderSettings):
             ``HUB.azure-devices.net``; several for more groups than one hub takes.
         events_endpoint: of each hub, the Event Hubs-compatible endpoint that hot events are read
             from, as ``NAMESPACE-HOST/EVENT-HUB``; where it is not given, it is asked of the hub.
-        mirrors: more addresses below which devices find ``blobs/sha256/<hex>``, such as a CDN's or
-            a plant's cache. They travel in pointers, so they carry no secret.
         block_mib: size of the blocks that large blobs are sent in, in MiB.
-        max_attempts: tries of each call, the first included; waits between them grow, with jitter.
         max_machines: most machines that one run may ask for.
         max_runtime_s: runs that name no limit are ended after so many seconds.
         access_days: how long what a group's devices read blobs with lasts, in days. Whoever copies
@@ -69,6 +64,7 @@ class AzureSettings(ProviderSettings):
         cache: where outputs of runs are kept on this machine; relative to the profile file.
     """
 
+    provider: ClassVar[str] = "azure"
     storage_url: str = Field(pattern=_STORAGE)
     subscription: str = Field(pattern=_SUBSCRIPTION)
     resource_group: str = Field(pattern=_RESOURCE_GROUP)
@@ -82,9 +78,7 @@ class AzureSettings(ProviderSettings):
     events_endpoint: dict[str, Annotated[str, Field(pattern=r"^[^\s/]+/[A-Za-z0-9._-]+$")]] = Field(
         default_factory=dict
     )
-    mirrors: tuple[str, ...] = ()
     block_mib: int = Field(default=8, ge=1, le=512)
-    max_attempts: int = Field(default=8, ge=1, le=20)
     max_machines: int = Field(default=8, ge=1)
     max_runtime_s: int = Field(default=86_400, ge=1, le=2_592_000)
     access_days: int = Field(default=30, ge=2, le=3650)
@@ -107,11 +101,6 @@ class AzureSettings(ProviderSettings):
     @classmethod
     def _ends_without_slash(cls, url: object) -> object:
         return url.removesuffix("/") if isinstance(url, str) else url
-
-    @field_validator("mirrors")
-    @classmethod
-    def _are_addresses(cls, mirrors: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(check_source(mirror) for mirror in mirrors)
 
     @field_validator("provision_group")
     @classmethod
@@ -147,21 +136,3 @@ class AzureSettings(ProviderSettings):
     def block_bytes(self) -> int:
         """Size of the blocks that large blobs are sent in, in bytes."""
         return self.block_mib * MIB
-
-    def needed(self, setting: str, what: str) -> str:
-        """The value of a setting that some work can't do without.
-
-        Args:
-            setting: its name, such as ``workspace``.
-            what: needs it, such as ``training``.
-
-        Raises:
-            ProfileError: the profile doesn't set it.
-        """
-        found = getattr(self, setting)
-        if not found:
-            raise ProfileError(
-                f"{what} needs the setting {setting!r}, which the profile doesn't have",
-                cure=f"set `{setting}` in the profile's table [… .azure]",
-            )
-        return str(found)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, field_validator
 
-from edgefleet.plugins.provider import ProviderSettings
-from edgefleet.protocol.pointer import check_source
+from edgefleet.plugins.provider import RemoteSettings
 
 MIB = 1 << 20
 # https://cloud.google.com/storage/docs/buckets#naming
@@ -17,7 +17,7 @@ _PROJECT = r"^(?:[a-z][a-z0-9.:-]{4,61}[a-z0-9]|\d{6,20})$"
 _NAME = r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$"
 
 
-class GcpSettings(ProviderSettings):
+class GcpSettings(RemoteSettings):
     """What ``[profiles.<name>.gcp]`` may hold. Credentials are google-auth's affair.
 
     Attributes:
@@ -31,28 +31,19 @@ class GcpSettings(ProviderSettings):
             Pub/Sub doesn't tell who published: whoever may publish to the topic may use any name.
             Without it, published events are left where they are, and only those in devices'
             folders count.
-        mirrors: more addresses below which devices find ``blobs/sha256/<hex>``, such as a CDN's or
-            a plant's cache. They travel in pointers, so they carry no secret.
         chunk_mib: size of the chunks that large blobs are sent in, in MiB.
-        max_attempts: tries of each call, the first included; waits between them grow, with jitter.
         cache: where uploads that go on are remembered; relative to the profile file. What is
             remembered lets its reader write that blob: the folder is for its owner only.
     """
 
+    provider: ClassVar[str] = "gcp"
     bucket: str = Field(pattern=_BUCKET)
     project: str | None = Field(default=None, pattern=_PROJECT)
     topic: str | None = Field(default=None, pattern=_NAME)
     subscription: str | None = Field(default=None, pattern=_NAME)
     trust_senders: bool = False
-    mirrors: tuple[str, ...] = ()
     chunk_mib: int = Field(default=8, ge=1, le=512)
-    max_attempts: int = Field(default=8, ge=1, le=20)
     cache: Path = Path(".edgefleet/gcp")
-
-    @field_validator("mirrors")
-    @classmethod
-    def _are_addresses(cls, mirrors: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(check_source(mirror) for mirror in mirrors)
 
     @field_validator("topic", "subscription")
     @classmethod

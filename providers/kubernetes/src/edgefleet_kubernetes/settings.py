@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from edgefleet.errors import ProfileError
-from edgefleet.plugins.provider import ProviderSettings
-from edgefleet.protocol.pointer import check_source
+from edgefleet.plugins.provider import RemoteSettings
 
 # RFC 1123 label, as names of namespaces are, with room for the suffix of the reports' namespace.
 _NAMESPACE = r"^[a-z0-9](?:[-a-z0-9]{0,52}[a-z0-9])?$"
@@ -57,7 +55,7 @@ class Toleration(BaseModel):
     )
 
 
-class KubernetesSettings(ProviderSettings):
+class KubernetesSettings(RemoteSettings):
     """What ``[profiles.<name>.kubernetes]`` may hold. Credentials are the kubeconfig's affair.
 
     Attributes:
@@ -77,8 +75,6 @@ class KubernetesSettings(ProviderSettings):
         chunk_mib: size of the chunks that larger blobs are sent in, in MiB.
         pull_secret: name of a Secret of type ``kubernetes.io/dockerconfigjson`` in the namespace
             that devices read models with; None where nodes or workload identity do.
-        mirrors: more addresses below which devices find blobs. They travel in pointers, so they
-            carry no secret.
         runtime_image: address of the container image of the device runtime, for
             ``edgefleet install``.
         model_images: repository of images that hold a release each, as
@@ -127,11 +123,11 @@ class KubernetesSettings(ProviderSettings):
         training_ttl_s: how long a run's Job is kept when it has ended, in seconds.
         max_machines: most machines that one run may ask for.
         max_runtime_s: runs that name no limit are ended after so many seconds.
-        max_attempts: tries of each call, the first included; waits between them grow, with jitter.
         timeout_s: how long one call to an API server may take, in seconds.
         cache: where outputs of runs are kept on this machine; relative to the profile file.
     """
 
+    provider: ClassVar[str] = "kubernetes"
     kubeconfig: Path | None = None
     contexts: tuple[Annotated[str, Field(min_length=1, max_length=253)], ...] = ()
     namespace: str = Field(default="edgefleet", pattern=_NAMESPACE)
@@ -140,7 +136,6 @@ class KubernetesSettings(ProviderSettings):
     mount_from: tuple[Annotated[str, Field(pattern=_REPOSITORY)], ...] = ()
     chunk_mib: int = Field(default=16, ge=1, le=1024)
     pull_secret: str | None = Field(default=None, pattern=_OBJECT)
-    mirrors: tuple[str, ...] = ()
     runtime_image: str | None = Field(default=None, min_length=1, max_length=255)
     model_images: str | None = Field(default=None, pattern=_MODEL_IMAGES, max_length=255)
     runtime_class: str | None = Field(default=None, pattern=_OBJECT)
@@ -174,7 +169,6 @@ class KubernetesSettings(ProviderSettings):
     training_ttl_s: int = Field(default=604_800, ge=60)
     max_machines: int = Field(default=8, ge=1)
     max_runtime_s: int = Field(default=86_400, ge=1, le=2_592_000)
-    max_attempts: int = Field(default=8, ge=1, le=20)
     timeout_s: float = Field(default=30.0, gt=0, le=600)
     cache: Path = Path(".edgefleet/kubernetes")
 
@@ -197,11 +191,6 @@ class KubernetesSettings(ProviderSettings):
     def _ends_without_slash(cls, url: object) -> object:
         return url.removesuffix("/") if isinstance(url, str) else url
 
-    @field_validator("mirrors")
-    @classmethod
-    def _are_addresses(cls, mirrors: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(check_source(mirror) for mirror in mirrors)
-
     @property
     def training_namespace(self) -> str:
         """Where runs lie: who starts pods there reaches no token, pointer or disk of a device."""
@@ -211,21 +200,3 @@ class KubernetesSettings(ProviderSettings):
     def reports_namespace(self) -> str:
         """Where devices' reports lie, away from what only operators may write."""
         return f"{self.namespace}-reports"
-
-    def needed(self, setting: str, what: str) -> str:
-        """The value of a setting that some work can't do without.
-
-        Args:
-            setting: its name, such as ``registry``.
-            what: needs it, such as ``training``.
-
-        Raises:
-            ProfileError: the profile doesn't set it.
-        """
-        found = getattr(self, setting)
-        if not found:
-            raise ProfileError(
-                f"{what} needs the setting {setting!r}, which the profile doesn't have",
-                cure=f"set `{setting}` in the profile's table [… .kubernetes]",
-            )
-        return str(found)
