@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 from pydantic import Field, field_validator, model_validator
 
@@ -29,6 +29,8 @@ from edgefleet.interfaces.values import Value
 from edgefleet.protocol.names import MAX_MODEL_CHARACTERS, MODEL_PATTERN
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from edgefleet.interfaces.training_run import TrainingRun
     from edgefleet.interfaces.values import ModelVersion
 
@@ -71,6 +73,24 @@ def told_of_version(version: ModelVersion) -> str:
 def registered_in(told: bytes | str) -> str:
     """``name:version`` that a `VERSION_FILE` tells."""
     return str(json.loads(told)["reference"])
+
+
+def told_to_register(
+    automation: Automation, *, reach: Mapping[str, Any], data: str | None
+) -> dict[str, str]:
+    """What `register_trained` is told that is known before anything runs, as parameters.
+
+    Args:
+        automation: asked for.
+        reach: settings that the registering step reaches the registry with.
+        data: digest of the training data; None for none that is known.
+    """
+    lineage = {"automation": automation.name} | ({} if data is None else {"data": data})
+    return {
+        "model": automation.model,
+        "reach": json.dumps(reach),
+        "lineage": json.dumps(lineage),
+    }
 
 
 class Automation(Value):

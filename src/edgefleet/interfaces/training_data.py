@@ -6,13 +6,32 @@ A trainer sends them once, to a place named by the digest, and finds them there 
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from edgefleet.errors import InvalidInputError, LimitExceededError
 from edgefleet.protocol.digest import digest_of_file, hex_of
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
 MAX_FILES = 1_000_000
+SENDERS = 8  # files under way at once
+
+
+class Channel(NamedTuple):
+    """Where a job finds its data.
+
+    Attributes:
+        address: that the service which runs the job reads them from.
+        inside: what the script is shown of them: ``.`` for all, or the one file's name.
+        digest: of the content; None for data that lay there already.
+    """
+
+    address: str
+    inside: str
+    digest: str | None
 
 
 class TrainingData(NamedTuple):
@@ -35,6 +54,22 @@ class TrainingData(NamedTuple):
     def named(self, prefix: str) -> dict[str, Path]:
         """Every file by its name below a prefix of an object store."""
         return {prefix + file.relative_to(self.root).as_posix(): file for file in self.files}
+
+    def send_missing(
+        self, prefix: str, there: Mapping[str, int], send: Callable[[str, Path], object]
+    ) -> None:
+        """Send the files that aren't there in their size, several at once.
+
+        Args:
+            prefix: of their names in an object store.
+            there: what is below it already: size in bytes by name.
+            send: sends one, by name; called in several threads.
+        """
+        named = self.named(prefix).items()
+        missing = [(name, file) for name, file in named if there.get(name) != file.stat().st_size]
+        with ThreadPoolExecutor(SENDERS, thread_name_prefix="edgefleet-data") as pool:
+            for done in [pool.submit(send, name, file) for name, file in missing]:
+                done.result()
 
 
 def find_data(

@@ -12,17 +12,16 @@ import io
 import json
 import math
 import re
-import secrets
 import shutil
 import tarfile
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from edgefleet.errors import LimitExceededError, UnsupportedError
 from edgefleet.interfaces.compilation import CompilationStatus
+from edgefleet.interfaces.job_parts import new_id
 from edgefleet.interfaces.training import RunState
 from edgefleet.protocol.digest import digest_of_file, hex_of
 from edgefleet_aws.errors import code_of
@@ -72,9 +71,7 @@ class Compilations:
         role = settings.needed("training_role", "compiling")
         _check(job, self._devices())
         key = self._send(job.model)
-        device = job.device.replace("_", "-")
-        now = datetime.now(UTC)
-        name = f"{device}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}-{self._fleet}"
+        name = f"{new_id(job.device)}-{self._fleet}"
         output: dict[str, Any] = {
             "S3OutputLocation": f"{settings.root}/compilations/{name}/",
             "TargetDevice": job.device,

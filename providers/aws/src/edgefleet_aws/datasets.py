@@ -6,35 +6,17 @@ folder that was sent before is not sent again; an interrupted one goes on file b
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from boto3.s3.transfer import TransferConfig
 
-from edgefleet.interfaces.training_data import find_data
+from edgefleet.interfaces.training_data import Channel, find_data
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgefleet.interfaces.training_data import TrainingData
     from edgefleet_aws.clients import Clients
     from edgefleet_aws.settings import AwsSettings
-
-SENDERS = 8  # files under way at once
-
-
-class Channel(NamedTuple):
-    """Where a job finds its data.
-
-    Attributes:
-        address: prefix in S3.
-        inside: what the script is shown of it: ``.`` for all, or the one file's name.
-        digest: of the content; None for data that lay in S3 already.
-    """
-
-    address: str
-    inside: str
-    digest: str | None
 
 
 def bring(data: Path | str, clients: Clients, settings: AwsSettings) -> Channel:
@@ -53,21 +35,13 @@ def bring(data: Path | str, clients: Clients, settings: AwsSettings) -> Channel:
         cure="raise `training_volume_gib` in the profile, or pack many files into few",
     )
     prefix = f"{settings.prefix}/training/data/{found.digest}/"
-    _send(found, prefix, clients, settings)
-    return Channel(f"s3://{settings.bucket}/{prefix}", found.inside, found.digest)
-
-
-def _send(found: TrainingData, prefix: str, clients: Clients, settings: AwsSettings) -> None:
     s3, bucket = clients.s3, settings.bucket
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     there = {item["Key"]: item["Size"] for page in pages for item in page.get("Contents", ())}
-    named = found.named(prefix).items()
-    missing = {key: file for key, file in named if there.get(key) != file.stat().st_size}
     config = TransferConfig(use_threads=False)
 
-    def send(key: str) -> None:
-        s3.upload_file(str(missing[key]), bucket, key, Config=config)
+    def send(key: str, file: Path) -> None:
+        s3.upload_file(str(file), bucket, key, Config=config)
 
-    with ThreadPoolExecutor(SENDERS, thread_name_prefix="edgefleet-data") as pool:
-        for done in [pool.submit(send, key) for key in missing]:
-            done.result()
+    found.send_missing(prefix, there, send)
+    return Channel(f"s3://{settings.bucket}/{prefix}", found.inside, found.digest)

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import LimitExceededError
-from edgefleet.interfaces import training_entry
+from edgefleet.interfaces import job_parts, training_entry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edgefleet.interfaces.training import Param, Resources, TrainingJob
+    from edgefleet.interfaces.training import Param, Resources
+    from edgefleet.interfaces.training_data import Channel
     from edgefleet_aws.clients import Clients
-    from edgefleet_aws.datasets import Channel
     from edgefleet_aws.settings import AwsSettings
 
 ML = "/opt/ml"  # how a container is laid out: developer guide, "Your training algorithms"
@@ -37,25 +36,12 @@ def image_and_role(settings: AwsSettings) -> tuple[str, str]:
     return image, settings.needed("training_role", "training")
 
 
-def order_of(script: Path, job: TrainingJob, data: Channel | None) -> dict[str, Any]:
-    """What the entry script is told of a job that runs one of the user's scripts."""
-    return {
-        "script": script.name,
-        "data": None if data is None else data.inside,
-        "requirements": list(job.requirements),
-    }
-
-
 def send_code(
     clients: Clients, settings: AwsSettings, place: str, archive: bytes, order: Mapping[str, Any]
 ) -> str:
     """Put a job's code below a place of the fleet; gives the address of its channel ``code``."""
     code = f"{settings.prefix}/{place}/code/"
-    for name, content in (
-        (training_entry.SOURCE, archive),
-        (training_entry.ORDER, json.dumps(order).encode()),
-        (training_entry.ENTRY, Path(training_entry.__file__).read_bytes()),
-    ):
+    for name, content in job_parts.files_of(archive, order).items():
         clients.s3.put_object(Bucket=settings.bucket, Key=code + name, Body=content)
     return f"s3://{settings.bucket}/{code}"
 

@@ -18,14 +18,14 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.interfaces import script_archive
-from edgefleet.interfaces.automation import AutomationStatus, StepStatus
+from edgefleet.interfaces import job_parts, script_archive
+from edgefleet.interfaces.automation import AutomationStatus, StepStatus, told_to_register
 from edgefleet.interfaces.training import Resources, RunState
 from edgefleet_aws import datasets, job_request
 from edgefleet_aws.errors import code_of
 from edgefleet_aws.instances import choose
 from edgefleet_aws.pipeline_definition import Step, definition
-from edgefleet_aws.registration import SCRIPT, lacking, reach
+from edgefleet_aws.registration import SCRIPT, reach
 from edgefleet_aws.registry import group_name
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgefleet.interfaces.automation import Automation
+    from edgefleet.interfaces.training_data import Channel
     from edgefleet_aws.clients import Clients
-    from edgefleet_aws.datasets import Channel
     from edgefleet_aws.settings import AwsSettings
 
 _EXECUTIONS = {
@@ -83,10 +83,9 @@ class Pipelines:
         params = job_request.hyperparameters(job.params)
         data = None if job.data is None else datasets.bring(job.data, self._clients, settings)
         channels = {} if data is None else {"training": data.address}
-        order = job_request.order_of(job.script, job, data)
-        judging = job_request.order_of(automation.evaluate, job, data)
-        registering: dict[str, Any] = {"script": SCRIPT.name, "data": None, "requirements": []}
-        registering["lacking"] = lacking()
+        inside = None if data is None else data.inside
+        order = job_parts.order_of(job.script, job, inside)
+        judging = job_parts.order_of(automation.evaluate, job, inside)
         tags = job_request.tags_of(settings, data)
 
         def step(kind: str, archive: bytes, order: dict[str, Any], **asked: Any) -> Step:  # noqa: ANN401 - members of the request
@@ -119,7 +118,7 @@ class Pipelines:
             register=step(
                 "register",
                 script_archive.pack_files([SCRIPT]),
-                registering,
+                job_parts.registering_order(SCRIPT, "edgefleet-aws", None),
                 role=role,
                 instance=settings.training_instance,
                 params=self._registering(automation, data),
@@ -130,17 +129,10 @@ class Pipelines:
         )
 
     def _registering(self, automation: Automation, data: Channel | None) -> dict[str, str]:
-        lineage = {"automation": automation.name}
-        if data is not None and data.digest is not None:
-            lineage["data"] = data.digest
-        return job_request.hyperparameters(
-            {
-                "model": automation.model,
-                "metric": automation.gate.metric,
-                "reach": json.dumps(reach(self._settings)),
-                "lineage": json.dumps(lineage),
-            }
+        told = told_to_register(
+            automation, reach=reach(self._settings), data=None if data is None else data.digest
         )
+        return job_request.hyperparameters({**told, "metric": automation.gate.metric})
 
     def _send(self, name: str, kind: str, archive: bytes, order: dict[str, Any]) -> str:
         """Put a step's code in a place named by its content: the same gives the same definition."""

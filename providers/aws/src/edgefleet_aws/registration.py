@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +10,6 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).with_name("register_entry.py")
 _REACHED = ("bucket", "prefix", "region", "endpoint_url", "part_mib", "max_attempts")
-
-
-def lacking() -> dict[str, str]:
-    """The modules that the step needs -> the requirement that brings each where it is missing."""
-    return {
-        "edgefleet_aws": f"edgefleet-aws=={version('edgefleet-aws')}",
-        "onnx": f"edgefleet[onnx]=={version('edgefleet')}",
-    }
 
 
 def reach(settings: AwsSettings) -> dict[str, Any]:

@@ -14,12 +14,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import secrets
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.interfaces import script_archive
+from edgefleet.interfaces import job_parts, script_archive
 from edgefleet.interfaces.abilities import CanProve, CanTrainDistributed
 from edgefleet.interfaces.automation import VERSION_FILE, CanAutomate, registered_in
 from edgefleet.interfaces.compilation import CanCompile
@@ -100,13 +98,11 @@ class SageMakerTrainer(CanAutomate, CanCompile, CanProve, CanTrainDistributed, T
         params = job_request.hyperparameters(job.params)
         instance = choose(job.resources, settings, self._offered())
         archive = script_archive.pack(job.script.parent)
-        now = datetime.now(UTC)
-        short = re.sub(r"[^a-z0-9]+", "-", job.name[:30]).strip("-")
-        run_id = f"{short}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}-{self._fleet}"
+        run_id = f"{job_parts.new_id(job.name)}-{self._fleet}"
         data = None
         if job.data is not None:
             data = datasets.bring(job.data, self._clients, settings)
-        order = job_request.order_of(job.script, job, data)
+        order = job_parts.order_of(job.script, job, None if data is None else data.inside)
         code = job_request.send_code(self._clients, settings, f"training/{run_id}", archive, order)
         request = job_request.training_request(
             settings,

@@ -7,10 +7,9 @@ by file.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from edgefleet.interfaces.training_data import find_data
+from edgefleet.interfaces.training_data import Channel, find_data
 from edgefleet_azure.errors import code_of
 
 if TYPE_CHECKING:
@@ -20,22 +19,7 @@ if TYPE_CHECKING:
     from edgefleet_azure.workspace import Workspace
 
 CONTAINER = "training"
-SENDERS = 8  # files under way at once
 _ADDRESSES = ("azureml://", "https://", "wasbs://", "abfss://")  # that Azure ML mounts
-
-
-class Channel(NamedTuple):
-    """Where a job finds its data.
-
-    Attributes:
-        address: that Azure ML mounts.
-        inside: what the script is shown of it: ``.`` for all, or the one file's name.
-        digest: of the content; None for data that lay in Azure already.
-    """
-
-    address: str
-    inside: str
-    digest: str | None
 
 
 def bring(data: Path | str, clients: Clients, workspace: Workspace) -> Channel:
@@ -52,16 +36,12 @@ def bring(data: Path | str, clients: Clients, workspace: Workspace) -> Channel:
     make_container(clients)
     container = clients.container(CONTAINER)
     there = {item.name: item.size for item in container.list_blobs(name_starts_with=prefix)}
-    named = found.named(prefix).items()
-    missing = {key: file for key, file in named if there.get(key) != file.stat().st_size}
 
-    def send(key: str) -> None:
-        with missing[key].open("rb") as content:
+    def send(key: str, file: Path) -> None:
+        with file.open("rb") as content:
             container.upload_blob(key, content, overwrite=True)
 
-    with ThreadPoolExecutor(SENDERS, thread_name_prefix="edgefleet-data") as pool:
-        for done in [pool.submit(send, key) for key in missing]:
-            done.result()
+    found.send_missing(prefix, there, send)
     return Channel(workspace.address(CONTAINER, prefix), found.inside, found.digest)
 
 

@@ -6,13 +6,11 @@ input ``code``; the image needs nothing of EdgeFleet. Parameters are an environm
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgefleet.errors import LimitExceededError, UnsupportedError
-from edgefleet.interfaces import training_entry
+from edgefleet.errors import UnsupportedError
+from edgefleet.interfaces import job_parts, training_entry
 from edgefleet.interfaces.machines import Machine, Machines
 from edgefleet.training import PARAMS_VARIABLE
 from edgefleet_azure.datasets import CONTAINER, make_container
@@ -23,9 +21,8 @@ if TYPE_CHECKING:
 
     from azure.ai.ml.entities import Command
 
-    from edgefleet.interfaces.training import Param, Resources, TrainingJob
+    from edgefleet.interfaces.training import Resources
     from edgefleet_azure.clients import Clients
-    from edgefleet_azure.datasets import Channel
     from edgefleet_azure.settings import AzureSettings
     from edgefleet_azure.workspace import Workspace
 
@@ -99,43 +96,15 @@ def _nodes(workspace: Workspace, compute: str) -> int:
     return int((told.get("scaleSettings") or {}).get("maxNodeCount", 1))
 
 
-def order_of(script: Path, job: TrainingJob, data: Channel | None) -> dict[str, Any]:
-    """What the entry script is told of a job that runs one of the user's scripts."""
-    return {
-        "script": script.name,
-        "data": None if data is None else data.inside,
-        "requirements": list(job.requirements),
-    }
-
-
 def send_code(
     clients: Clients, workspace: Workspace, place: str, archive: bytes, order: Mapping[str, Any]
 ) -> str:
     """Put a job's code below a place in the container for training; gives its address."""
     make_container(clients)
     container, prefix = clients.container(CONTAINER), f"{place}/code/"
-    for name, content in (
-        (training_entry.SOURCE, archive),
-        (training_entry.ORDER, json.dumps(order).encode()),
-        (training_entry.ENTRY, Path(training_entry.__file__).read_bytes()),
-    ):
+    for name, content in job_parts.files_of(archive, order).items():
         container.upload_blob(prefix + name, content, overwrite=True)
     return workspace.address(CONTAINER, prefix)
-
-
-def params_text(params: Mapping[str, Param]) -> str:
-    """Parameters as the variable carries them.
-
-    Raises:
-        LimitExceededError: they are too long.
-    """
-    text = json.dumps(dict(params))
-    if len(text.encode()) > MAX_PARAMS_BYTES:
-        raise LimitExceededError(
-            f"the parameters take {len(text.encode())} bytes, {MAX_PARAMS_BYTES} fit",
-            cure="put them in a file of the data",
-        )
-    return text
 
 
 class Asked(NamedTuple):
@@ -146,7 +115,7 @@ class Asked(NamedTuple):
         inputs: name -> address, ``code`` among them; ``training`` and ``trained`` where it has
             data, and where it gets what a training script left.
         output: address of what is kept.
-        params: as `params_text` gives them.
+        params: as `job_parts.params_text` gives them.
         metrics: address of a folder for the newest metrics; None for none.
         checkpoints: address of what is there again after an interruption; None for none.
         variables: more of the environment.

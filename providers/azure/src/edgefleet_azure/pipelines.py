@@ -15,26 +15,26 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.interfaces import script_archive
+from edgefleet.interfaces import job_parts, script_archive
 from edgefleet.interfaces.automation import (
     VERSION_FILE,
     AutomationStatus,
     StepStatus,
     registered_in,
+    told_to_register,
 )
 from edgefleet.interfaces.training import Resources, RunState
 from edgefleet_azure import datasets, job_request
 from edgefleet_azure.errors import code_of
-from edgefleet_azure.registration import GATE_FILE, SCRIPT, lacking, reach
+from edgefleet_azure.registration import GATE_FILE, SCRIPT, reach
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Command, PipelineJob
 
     from edgefleet.interfaces.automation import Automation
+    from edgefleet.interfaces.training_data import Channel
     from edgefleet_azure.clients import Clients
     from edgefleet_azure.settings import AzureSettings
     from edgefleet_azure.workspace import Workspace
@@ -73,24 +73,19 @@ class Pipelines:
         """Submit the pipeline, and give the execution's id."""
         settings, job = self._settings, automation.train
         settings.needed("environment", "training")
-        params = job_request.params_text(job.params)
+        params = job_parts.params_text(job.params, max_bytes=job_request.MAX_PARAMS_BYTES)
         on = job_request.where(job.resources, settings, self._workspace)
         small = job_request.where(Resources(), settings, self._workspace)
-        short = re.sub(r"[^a-z0-9]+", "-", automation.name[:30]).strip("-")
-        name = f"{short}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}-{self._fleet}"
+        name = f"{job_parts.new_id(automation.name)}-{self._fleet}"
         data = None
         if job.data is not None:
             data = datasets.bring(job.data, self._clients, self._workspace)
         given = {} if data is None else {"training": data.address}
+        inside = None if data is None else data.inside
         orders = {
-            "train": job_request.order_of(job.script, job, data),
-            "evaluate": job_request.order_of(automation.evaluate, job, data),
-            "register": {
-                "script": SCRIPT.name,
-                "data": ".",
-                "requirements": [],
-                "lacking": lacking(),
-            },
+            "train": job_parts.order_of(job.script, job, inside),
+            "evaluate": job_parts.order_of(automation.evaluate, job, inside),
+            "register": job_parts.registering_order(SCRIPT, "edgefleet-azure", "."),
         }
         archives = {
             "train": script_archive.pack(job.script.parent),
@@ -113,7 +108,9 @@ class Pipelines:
                 metrics=self._at(name, step, "metrics") if step == "evaluate" else None,
             )
         asked["register"] = asked["register"]._replace(
-            params=job_request.params_text(self._registering(automation, data, name))
+            params=job_parts.params_text(
+                self._registering(automation, data, name), max_bytes=job_request.MAX_PARAMS_BYTES
+            )
         )
         steps = {
             step: job_request.command_of(asked[step], small if step == "register" else on, settings)
@@ -130,18 +127,12 @@ class Pipelines:
         return self._workspace.address(datasets.CONTAINER, f"runs/{name}/{step}/{what}")
 
     def _registering(
-        self, automation: Automation, data: datasets.Channel | None, name: str
+        self, automation: Automation, data: Channel | None, name: str
     ) -> dict[str, str]:
-        lineage = {"automation": automation.name}
-        if data is not None and data.digest is not None:
-            lineage["data"] = data.digest
-        return {
-            "model": automation.model,
-            "gate": automation.gate.model_dump_json(),
-            "reach": json.dumps(reach(self._settings)),
-            "lineage": json.dumps(lineage),
-            "run": name,
-        }
+        told = told_to_register(
+            automation, reach=reach(self._settings), data=None if data is None else data.digest
+        )
+        return {**told, "gate": automation.gate.model_dump_json(), "run": name}
 
     def _job(self, execution_id: str) -> dict[str, Any] | None:
         """The pipeline job; None for one that can't be this fleet's."""

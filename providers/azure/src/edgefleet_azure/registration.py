@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +21,6 @@ _REACHED = (
     "max_attempts",
     "arm_url",
 )
-
-
-def lacking() -> dict[str, str]:
-    """The modules that the step needs -> the requirement that brings each where it is missing."""
-    return {
-        "edgefleet_azure": f"edgefleet-azure=={version('edgefleet-azure')}",
-        "onnx": f"edgefleet[onnx]=={version('edgefleet')}",
-    }
 
 
 def reach(settings: AzureSettings) -> dict[str, Any]:

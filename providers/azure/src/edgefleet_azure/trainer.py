@@ -13,13 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import secrets
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import IntegrityError
-from edgefleet.interfaces import script_archive
+from edgefleet.interfaces import job_parts, script_archive
 from edgefleet.interfaces.abilities import CanProve, CanTrainDistributed
 from edgefleet.interfaces.automation import CanAutomate
 from edgefleet.interfaces.trainer import Trainer
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from edgefleet.interfaces.abilities import Proof
     from edgefleet.interfaces.automation import Automation, AutomationStatus
     from edgefleet.interfaces.training import TrainingJob
+    from edgefleet.interfaces.training_data import Channel
     from edgefleet.interfaces.training_run import TrainingRun
     from edgefleet_azure.clients import Clients
     from edgefleet_azure.settings import AzureSettings
@@ -86,16 +86,14 @@ class AzureMLTrainer(CanAutomate, CanProve, CanTrainDistributed, Trainer):
     def _submit(self, job: TrainingJob) -> str:
         settings = self._settings
         settings.needed("environment", "training")
-        params = job_request.params_text(job.params)
+        params = job_parts.params_text(job.params, max_bytes=job_request.MAX_PARAMS_BYTES)
         on = job_request.where(job.resources, settings, self._workspace)
         archive = script_archive.pack(job.script.parent)
-        now = datetime.now(UTC)
-        short = re.sub(r"[^a-z0-9]+", "-", job.name[:30]).strip("-")
-        run_id = f"{short}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}-{self._fleet}"
+        run_id = f"{job_parts.new_id(job.name)}-{self._fleet}"
         data = None
         if job.data is not None:
             data = datasets.bring(job.data, self._clients, self._workspace)
-        order = job_request.order_of(job.script, job, data)
+        order = job_parts.order_of(job.script, job, None if data is None else data.inside)
         place = f"runs/{run_id}"
         code = job_request.send_code(self._clients, self._workspace, place, archive, order)
         asked = job_request.Asked(
@@ -190,7 +188,7 @@ class AzureMLTrainer(CanAutomate, CanProve, CanTrainDistributed, Trainer):
         return self.get(run_id)
 
 
-def _tags(settings: AzureSettings, data: datasets.Channel | None) -> dict[str, str]:
+def _tags(settings: AzureSettings, data: Channel | None) -> dict[str, str]:
     """What tells whose a job is, and what it was trained on."""
     tags = {"edgefleet.prefix": settings.prefix}
     if data is not None and data.digest is not None:

@@ -18,16 +18,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgefleet.errors import LimitExceededError, UnsupportedError
+from edgefleet.errors import UnsupportedError
 from edgefleet.interfaces import training_entry
+from edgefleet.interfaces.job_parts import params_text
 from edgefleet.training import PARAMS_VARIABLE
 from edgefleet_kubernetes import pod_entry
 from edgefleet_kubernetes.names import DOMAIN, fleet_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from edgefleet.interfaces.training import Param, TrainingJob
+    from edgefleet.interfaces.training import TrainingJob
     from edgefleet_kubernetes.settings import KubernetesSettings
 
 CONTAINER = "train"
@@ -78,31 +77,6 @@ class Asked(NamedTuple):
     data: str | None
     claim: Claim | None
     outputs: str
-
-
-def order_of(job: TrainingJob, inside: str | None) -> dict[str, Any]:
-    """What the entry script is told.
-
-    Args:
-        job: to run.
-        inside: what the script is shown of its data; None where it has none.
-    """
-    return {"script": job.script.name, "data": inside, "requirements": list(job.requirements)}
-
-
-def params_text(params: Mapping[str, Param]) -> str:
-    """Parameters as the variable carries them.
-
-    Raises:
-        LimitExceededError: they are too long.
-    """
-    text = json.dumps(dict(params))
-    if len(text.encode()) > MAX_PARAMS_BYTES:
-        raise LimitExceededError(
-            f"the parameters take {len(text.encode())} bytes, {MAX_PARAMS_BYTES} fit",
-            cure="put them in a file of the data",
-        )
-    return text
 
 
 def job_object(job: TrainingJob, asked: Asked, settings: KubernetesSettings) -> dict[str, Any]:
@@ -174,7 +148,7 @@ def _metadata(job: TrainingJob, asked: Asked, settings: KubernetesSettings) -> d
         "namespace": settings.training_namespace,
         "labels": _labels(asked, settings),
         "annotations": {
-            PARAMS: params_text(job.params),
+            PARAMS: params_text(job.params, max_bytes=MAX_PARAMS_BYTES),
             SCRIPT: job.script.name,
             SUBMITTED: datetime.now(UTC).isoformat(),
         },
@@ -207,7 +181,8 @@ def _variables(
         "checkpoints": f"{CHECKPOINTS}/{asked.run_id}" if settings.training_checkpoints else None,
         "rank": RANK,
     }
-    values = {pod_entry.ORDER: json.dumps(order), PARAMS_VARIABLE: params_text(job.params)}
+    params = params_text(job.params, max_bytes=MAX_PARAMS_BYTES)
+    values = {pod_entry.ORDER: json.dumps(order), PARAMS_VARIABLE: params}
     found: list[dict[str, Any]] = [
         {"name": name, "value": value} for name, value in {**values, **places}.items()
     ]

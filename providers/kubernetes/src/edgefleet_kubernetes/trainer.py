@@ -10,15 +10,12 @@ Rules kept here:
 
 from __future__ import annotations
 
-import json
-import re
-import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import UnsupportedError
-from edgefleet.interfaces import script_archive, training_entry
+from edgefleet.interfaces import job_parts, script_archive
 from edgefleet.interfaces.abilities import CanProve, CanTrainDistributed
 from edgefleet.interfaces.trainer import Trainer
 from edgefleet.interfaces.training import RunState
@@ -42,7 +39,6 @@ if TYPE_CHECKING:
     from edgefleet_kubernetes.cluster import Cluster, Object
     from edgefleet_kubernetes.settings import KubernetesSettings
 
-_NO_OTHERS = re.compile(r"[^a-z0-9]+")
 # What pods of a run are labelled with: ours, and JobSet's, which bears the TrainJob's name.
 _POD_LABELS = {"Job": RUN, "TrainJob": "jobset.sigs.k8s.io/jobset-name"}
 _INDEX = "batch.kubernetes.io/job-completion-index"
@@ -111,7 +107,7 @@ class KubernetesTrainer(CanTrainDistributed, CanProve, Trainer):
     def _submit(self, job: TrainingJob) -> str:
         settings = self._settings
         settings.needed("training_image", "training")
-        job_request.params_text(job.params)
+        job_parts.params_text(job.params, max_bytes=job_request.MAX_PARAMS_BYTES)
         several = job.resources.count > 1
         if several:
             self._check_machines(job.resources.count)
@@ -121,17 +117,9 @@ class KubernetesTrainer(CanTrainDistributed, CanProve, Trainer):
         archive = script_archive.pack(job.script.parent)
         run_id = _new_id(job.name)
         brought = None if job.data is None else datasets.bring(job.data, self._artifacts)
-        order = job_request.order_of(job, None if brought is None else brought.inside)
-        entry = Path(training_entry.__file__).read_bytes()
-        code = self._artifacts.send(
-            {
-                training_entry.SOURCE: archive,
-                training_entry.ORDER: json.dumps(order).encode(),
-                training_entry.ENTRY: entry,
-            },
-            f"code-{run_id}",
-            CODE,
-        )
+        inside = None if brought is None else brought.inside
+        files = job_parts.files_of(archive, job_parts.order_of(job.script, job, inside))
+        code = self._artifacts.send(files, f"code-{run_id}", CODE)
         asked = job_request.Asked(
             run_id=run_id,
             store=self._artifacts.address,
@@ -217,9 +205,8 @@ class KubernetesTrainer(CanTrainDistributed, CanProve, Trainer):
 
 def _new_id(name: str) -> str:
     """A name that no other run has: of a Job, or of a JobSet, which begins with a letter."""
-    short = _NO_OTHERS.sub("-", name.lower())[:30].strip("-")
-    begun = short if short[:1].isalpha() else f"run-{short}"
-    return f"{begun}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    found = job_parts.new_id(name)
+    return found if found[0].isalpha() else f"run-{found}"
 
 
 def _may_run(run: Object) -> bool:

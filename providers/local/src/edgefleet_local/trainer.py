@@ -25,10 +25,10 @@ from urllib.parse import unquote, urlsplit
 from edgefleet.errors import (
     EdgeFleetError,
     InvalidInputError,
-    LimitExceededError,
     NotFoundError,
     UnsupportedError,
 )
+from edgefleet.interfaces.job_parts import params_text
 from edgefleet.interfaces.trainer import Trainer
 from edgefleet.interfaces.training import RunState, RunStatus
 from edgefleet_local import runs
@@ -68,11 +68,7 @@ class LocalTrainer(Trainer):
 
     def _submit(self, job: TrainingJob) -> str:
         data = _data_of(job)
-        params = json.dumps(job.params)
-        if len(params.encode()) > MAX_PARAMS_BYTES:
-            raise LimitExceededError(
-                f"parameters over {MAX_PARAMS_BYTES} bytes", cure="put them in a file of the data"
-            )
+        params = params_text(job.params, max_bytes=MAX_PARAMS_BYTES)
         refuse_what_is_missing(job)
         now = datetime.now(UTC)
         run_id = f"{job.name[:40]}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
