@@ -7,6 +7,7 @@ at once lives here: the fleet's identity, its counter, each group's record.
 from __future__ import annotations
 
 import random
+import time
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, final
 
@@ -34,6 +35,8 @@ class StateStore(Service):
     """Documents by key, read and written whole, changed only by compare-and-swap."""
 
     role: ClassVar[str] = "state"
+    longest_pause_s: ClassVar[float] = 0.0
+    """Longest pause between tries of an update, in seconds: about what a read and a write take."""
 
     @final
     def read(self, key: str) -> Stored | None:
@@ -107,18 +110,15 @@ class StateStore(Service):
             try:
                 self.write(key, after, expect=None if stored is None else stored.tag)
             except ConflictError:
-                self._pause(random.random())  # noqa: S311 - spreads retries, guards nothing
+                time.sleep(random.random() * self.longest_pause_s)  # noqa: S311 - spreads retries
                 continue
             return after
         msg = f"state document {key!r} changed {MAX_TRIES} times while it was being updated"
         raise ConflictError(msg, cure="repeat the call when fewer operators are at work")
 
-    def _pause(self, share: float) -> None:
-        """Wait between tries of an update; ``share`` is random in 0 to 1.
-
-        Stores with a price a call
-        override it.
-        """
+    def _conflict(self, key: str, what: str) -> ConflictError:
+        """What a refused condition means; ``what`` says what became of the document."""
+        return ConflictError(f"state document {key!r} {what}", cure="read it again and repeat")
 
     @abstractmethod
     def _read(self, key: str) -> Stored | None: ...

@@ -12,10 +12,9 @@ Rules kept here:
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-from edgefleet.errors import ConflictError, EdgeFleetError
+from edgefleet.errors import EdgeFleetError
 from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.state import StateStore, Stored
 from edgefleet_aws.errors import code_of, translate
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict"}
 _MISSING = {"NoSuchKey", "404"}
-_LONGEST_PAUSE_S = 0.2  # about what a read and a write take
 
 
 class S3StateStore(CanProve, StateStore):
@@ -42,6 +40,7 @@ class S3StateStore(CanProve, StateStore):
     """
 
     provider = "aws"
+    longest_pause_s = 0.2
 
     def __init__(self, clients: Clients, settings: AwsSettings) -> None:
         self._clients = clients
@@ -57,9 +56,6 @@ class S3StateStore(CanProve, StateStore):
 
     def _proofs(self) -> Iterator[Proof]:
         return prove(self._clients, self._settings, ("state",))
-
-    def _pause(self, share: float) -> None:
-        time.sleep(share * _LONGEST_PAUSE_S)
 
     def _read(self, key: str) -> Stored | None:
         try:
@@ -78,7 +74,7 @@ class S3StateStore(CanProve, StateStore):
                 Bucket=self._bucket, Key=self._root + key, Body=data, **condition
             )
         except Exception as error:
-            _raise_conflict(key, error)
+            self._raise_conflict(key, error)
             raise
         return str(reply["ETag"])
 
@@ -90,7 +86,7 @@ class S3StateStore(CanProve, StateStore):
                 Bucket=self._bucket, Key=self._root + key, IfMatch=expect
             )
         except Exception as error:
-            _raise_conflict(key, error)
+            self._raise_conflict(key, error)
             raise
 
     def _keys(self, prefix: str) -> Iterator[str]:
@@ -99,12 +95,10 @@ class S3StateStore(CanProve, StateStore):
             for item in page.get("Contents", ()):
                 yield str(item["Key"]).removeprefix(self._root)
 
-
-def _raise_conflict(key: str, error: Exception) -> None:
-    """Raise what a refused condition means; nothing for other errors."""
-    code = code_of(error)
-    if code in _CHANGED | _MISSING:
-        what = "is gone" if code in _MISSING else "exists already, or was changed by somebody else"
-        raise ConflictError(
-            f"state document {key!r} {what}", cure="read it again and repeat"
-        ) from error
+    def _raise_conflict(self, key: str, error: Exception) -> None:
+        """Raise what a refused condition means; nothing for other errors."""
+        code = code_of(error)
+        if code in _CHANGED | _MISSING:
+            gone = code in _MISSING
+            what = "is gone" if gone else "exists already, or was changed by somebody else"
+            raise self._conflict(key, what) from error

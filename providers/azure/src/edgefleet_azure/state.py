@@ -11,14 +11,13 @@ Rules kept here:
 
 from __future__ import annotations
 
-import time
 import uuid
 from typing import TYPE_CHECKING
 
 from azure.core import MatchConditions
 from azure.storage.blob import ContentSettings
 
-from edgefleet.errors import ConflictError, EdgeFleetError
+from edgefleet.errors import EdgeFleetError
 from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.state import StateStore, Stored
 from edgefleet_azure.errors import code_of, status_of, translate
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from edgefleet_azure.clients import Clients
     from edgefleet_azure.settings import AzureSettings
 
-_LONGEST_PAUSE_S = 0.2  # about what a read and a write take
 _MARK = "edgefleetwrite"  # name of metadata that each write sets anew
 _JSON = ContentSettings(content_type="application/json")
 
@@ -47,6 +45,7 @@ class BlobStateStore(CanProve, StateStore):
     """
 
     provider = "azure"
+    longest_pause_s = 0.2
 
     def __init__(self, clients: Clients, settings: AzureSettings) -> None:
         self._clients = clients
@@ -60,9 +59,6 @@ class BlobStateStore(CanProve, StateStore):
 
     def _proofs(self) -> Iterator[Proof]:
         return prove(self._clients, self._settings, ("state",))
-
-    def _pause(self, share: float) -> None:
-        time.sleep(share * _LONGEST_PAUSE_S)
 
     @property
     def _container(self) -> ContainerClient:
@@ -96,7 +92,7 @@ class BlobStateStore(CanProve, StateStore):
                 raise
             tag = _tag_of_own(blob, mark)
             if tag is None:
-                raise _conflict(key, error) from error
+                raise self._conflict(key, _became(error)) from error
             return tag
         return str(reply["etag"])
 
@@ -108,7 +104,7 @@ class BlobStateStore(CanProve, StateStore):
         except Exception as error:
             if status_of(error) not in {404, 412} or code_of(error) == "ContainerNotFound":
                 raise
-            raise _conflict(key, error) from error
+            raise self._conflict(key, _became(error)) from error
 
     def _keys(self, prefix: str) -> Iterator[str]:
         yield from self._container.list_blob_names(name_starts_with=prefix or None)
@@ -125,6 +121,6 @@ def _tag_of_own(blob: BlobClient, mark: dict[str, str]) -> str | None:
     return str(found.etag) if found.metadata == mark else None
 
 
-def _conflict(key: str, error: Exception) -> ConflictError:
-    what = "is gone" if status_of(error) == 404 else "exists already, or somebody changed it"
-    return ConflictError(f"state document {key!r} {what}", cure="read it again and repeat")
+def _became(error: Exception) -> str:
+    """What became of a document whose condition was refused."""
+    return "is gone" if status_of(error) == 404 else "exists already, or somebody changed it"

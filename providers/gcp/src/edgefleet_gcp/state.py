@@ -12,11 +12,10 @@ Rules kept here:
 
 from __future__ import annotations
 
-import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.errors import ConflictError, EdgeFleetError
+from edgefleet.errors import EdgeFleetError
 from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.state import StateStore, Stored
 from edgefleet_gcp.answers import status_of
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from edgefleet_gcp.clients import Clients
     from edgefleet_gcp.settings import GcpSettings
 
-_LONGEST_PAUSE_S = 0.5  # about what a read and a write take
 _MARK = "edgefleet-write"  # name of metadata that each write sets anew
 
 
@@ -43,6 +41,7 @@ class GcsStateStore(CanProve, StateStore):
     """
 
     provider = "gcp"
+    longest_pause_s = 0.5
 
     def __init__(self, clients: Clients, settings: GcpSettings) -> None:
         self._clients = clients
@@ -57,9 +56,6 @@ class GcsStateStore(CanProve, StateStore):
 
     def _proofs(self) -> Iterator[Proof]:
         return prove(self._clients, self._settings, ("state",))
-
-    def _pause(self, share: float) -> None:
-        time.sleep(share * _LONGEST_PAUSE_S)
 
     def _blob(self, key: str) -> Any:  # noqa: ANN401 - google-cloud-storage has no types
         return self._clients.bucket.blob(self._root + key)
@@ -92,7 +88,7 @@ class GcsStateStore(CanProve, StateStore):
             own = self._tag_of_own(key, mark)
             if own is None:
                 what = "exists already, is gone, or somebody changed it"
-                raise _conflict(key, what) from error
+                raise self._conflict(key, what) from error
             return own
         return str(blob.generation)
 
@@ -114,9 +110,9 @@ class GcsStateStore(CanProve, StateStore):
             )
         except Exception as error:
             if is_no_object(error):
-                raise _conflict(key, "is gone") from error
+                raise self._conflict(key, "is gone") from error
             if status_of(error) == 412:
-                raise _conflict(key, "is gone, or somebody changed it") from error
+                raise self._conflict(key, "is gone, or somebody changed it") from error
             raise
 
     def _keys(self, prefix: str) -> Iterator[str]:
@@ -134,7 +130,3 @@ def _generation(tag: str | None) -> int:
     if tag is None:
         return 0
     return int(tag) if tag.isdecimal() and tag != "0" else 1
-
-
-def _conflict(key: str, what: str) -> ConflictError:
-    return ConflictError(f"state document {key!r} {what}", cure="read it again and repeat")

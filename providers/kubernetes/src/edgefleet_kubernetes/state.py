@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,6 @@ MAX_OBJECT = 1 << 20  # bytes that a ConfigMap's values may have in all
 PAGE = 500
 _FIELD = "document"
 _MARK = f"{DOMAIN}/write"
-_LONGEST_PAUSE_S = 0.2  # about what a read and a write take
 _NAMES = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
@@ -45,6 +43,7 @@ class KubernetesStateStore(StateStore):
     """
 
     provider = "kubernetes"
+    longest_pause_s = 0.2
 
     def __init__(self, clients: Clients, settings: KubernetesSettings) -> None:
         self._clients, self._settings = clients, settings
@@ -55,9 +54,6 @@ class KubernetesStateStore(StateStore):
 
     def _translate(self, error: Exception) -> EdgeFleetError | None:
         return translate(error)
-
-    def _pause(self, share: float) -> None:
-        time.sleep(share * _LONGEST_PAUSE_S)
 
     def _read(self, key: str) -> Stored | None:
         found = self._find(key)

@@ -11,10 +11,9 @@ Rules kept here:
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING, NoReturn
 
-from edgefleet.errors import ConflictError, EdgeFleetError, InvalidInputError
+from edgefleet.errors import EdgeFleetError, InvalidInputError
 from edgefleet.interfaces.state import MAX_BYTES, StateStore, Stored
 from edgefleet.protocol.digest import digest_of
 from edgefleet_local.errors import translate
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-_LONGEST_PAUSE_S = 0.01  # about what a write takes
-
-
 class DirectoryStateStore(StateStore):
     """Documents below a folder, for any number of processes on this machine.
 
@@ -37,6 +33,7 @@ class DirectoryStateStore(StateStore):
     """
 
     provider = "local"
+    longest_pause_s = 0.01
 
     def __init__(self, home: Path) -> None:
         self._root = home / "state"
@@ -46,9 +43,6 @@ class DirectoryStateStore(StateStore):
 
     def _translate(self, error: Exception) -> EdgeFleetError | None:
         return translate(error)
-
-    def _pause(self, share: float) -> None:
-        time.sleep(share * _LONGEST_PAUSE_S)
 
     def _read(self, key: str) -> Stored | None:
         data = read_small(self._root / key, MAX_BYTES)
@@ -79,9 +73,9 @@ class DirectoryStateStore(StateStore):
         if (None if there is None else there.tag) == expect:
             return
         if there is None:
-            raise ConflictError(f"state document {key!r} is gone", cure="read it again and repeat")
+            raise self._conflict(key, "is gone")
         what = "exists already" if expect is None else "was changed by somebody else"
-        raise ConflictError(f"state document {key!r} {what}", cure="read it again and repeat")
+        raise self._conflict(key, what)
 
     def _prune(self, folder: Path) -> None:
         while folder != self._root:
