@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from edgefleet.errors import (
     ConfigurationError,
-    EdgeFleetError,
     LimitExceededError,
     NotFoundError,
     UnavailableError,
@@ -28,26 +27,24 @@ from edgefleet.interfaces.abilities import (
     CanInstall,
     CanInvoke,
     CanPace,
-    CanProve,
     Reply,
 )
 from edgefleet.interfaces.deployer import Deployer
 from edgefleet.interfaces.requests import reply_of, request_of
 from edgefleet.interfaces.values import DeviceInfo, Group, Rendered
 from edgefleet_aws import recipes, wheelhouse
-from edgefleet_aws.errors import code_of, translate
+from edgefleet_aws.errors import code_of
 from edgefleet_aws.groups import ThingGroups
 from edgefleet_aws.install import Installation
 from edgefleet_aws.names import Names
 from edgefleet_aws.pacing import LIMITS
-from edgefleet_aws.proofs import prove
 from edgefleet_aws.publishing import GroupPointers
+from edgefleet_aws.service import AwsService
 from edgefleet_aws.shadows import Shadow, Shadows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from edgefleet.interfaces.abilities import Proof
     from edgefleet.interfaces.policy import PolicyLimits, RolloutPolicy, RolloutProgress
     from edgefleet.interfaces.state import StateStore
     from edgefleet.protocol.pointer import Pointer
@@ -61,7 +58,7 @@ _NOT_TAKEN = {"FAILED", "REJECTED", "TIMED_OUT"}
 _NOT_THERE = {"NoSuchKey", "404"}
 
 
-class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, CanPace, CanProve, Deployer):
+class GreengrassDeployer(AwsService, CanEnroll, CanInvoke, CanInstall, CanPace, Deployer):
     """Devices with a Greengrass V2 nucleus, of either kind.
 
     Args:
@@ -72,7 +69,7 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, CanPace, CanProve, De
         base: folder that relative paths in settings start from.
     """
 
-    provider = "aws"
+    needs = ("deployer", "install")
 
     def __init__(
         self,
@@ -93,15 +90,6 @@ class GreengrassDeployer(CanEnroll, CanInvoke, CanInstall, CanPace, CanProve, De
             clients, settings, self._names, self._things, state, deployer=name
         )
         self._shadows = Shadows(clients)
-
-    def close(self) -> None:
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)
-
-    def _proofs(self) -> Iterator[Proof]:
-        return prove(self._clients, self._settings, ("deployer", "install"))
 
     # Groups and devices
 

@@ -10,20 +10,15 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.errors import EdgeFleetError
-from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.shown_registry import ShownRegistry
 from edgefleet.interfaces.values import Approval, ApprovalState
 from edgefleet.protocol.digest import blob_path
 from edgefleet_aws.blobs import S3BlobStore
-from edgefleet_aws.errors import code_of, translate
-from edgefleet_aws.proofs import prove
+from edgefleet_aws.errors import code_of
+from edgefleet_aws.service import AwsService
 from edgefleet_aws.state import S3StateStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from edgefleet.interfaces.abilities import Proof
     from edgefleet.interfaces.values import ModelVersion
     from edgefleet_aws.clients import Clients
     from edgefleet_aws.settings import AwsSettings
@@ -48,13 +43,15 @@ _DECISION = "edgefleet:decision"
 _ABSENT = {"ValidationException", "ResourceNotFound"}
 
 
-class SageMakerRegistry(CanProve, ShownRegistry):
+class SageMakerRegistry(AwsService, ShownRegistry):
     """Model versions in S3 and SageMaker.
 
     Args:
         clients: to reach AWS with; closed with the registry.
         settings: bucket and prefix.
     """
+
+    needs = ("registry",)
 
     def __init__(self, clients: Clients, settings: AwsSettings) -> None:
         super().__init__(
@@ -64,15 +61,6 @@ class SageMakerRegistry(CanProve, ShownRegistry):
         self._settings = settings
         self._prefix = settings.prefix
         self._root = settings.root
-
-    def close(self) -> None:
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)
-
-    def _proofs(self) -> Iterator[Proof]:
-        return prove(self._clients, self._settings, ("registry",))
 
     # Packages
 

@@ -14,16 +14,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgefleet.errors import EdgeFleetError
-from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.state import StateStore, Stored
-from edgefleet_aws.errors import code_of, translate
-from edgefleet_aws.proofs import prove
+from edgefleet_aws.errors import code_of
+from edgefleet_aws.service import AwsService
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from edgefleet.interfaces.abilities import Proof
     from edgefleet_aws.clients import Clients
     from edgefleet_aws.settings import AwsSettings
 
@@ -31,7 +28,7 @@ _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict"}
 _MISSING = {"NoSuchKey", "404"}
 
 
-class S3StateStore(CanProve, StateStore):
+class S3StateStore(AwsService, StateStore):
     """Documents below ``s3://BUCKET/PREFIX/state/``, for any number of operators.
 
     Args:
@@ -39,7 +36,7 @@ class S3StateStore(CanProve, StateStore):
         settings: bucket and prefix.
     """
 
-    provider = "aws"
+    needs = ("state",)
     longest_pause_s = 0.2
 
     def __init__(self, clients: Clients, settings: AwsSettings) -> None:
@@ -47,15 +44,6 @@ class S3StateStore(CanProve, StateStore):
         self._settings = settings
         self._bucket = settings.bucket
         self._root = f"{settings.prefix}/state/"
-
-    def close(self) -> None:
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)
-
-    def _proofs(self) -> Iterator[Proof]:
-        return prove(self._clients, self._settings, ("state",))
 
     def _read(self, key: str) -> Stored | None:
         try:

@@ -9,19 +9,15 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, BinaryIO
 
-from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.stored_telemetry import StoredTelemetry, hot_events
-from edgefleet_aws.errors import translate
 from edgefleet_aws.names import Names
-from edgefleet_aws.proofs import prove
 from edgefleet_aws.reading import ObjectStream
+from edgefleet_aws.service import AwsService
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from edgefleet.errors import EdgeFleetError
-    from edgefleet.interfaces.abilities import Proof
     from edgefleet.protocol.event import Event
     from edgefleet.protocol.segment import SegmentName
     from edgefleet_aws.clients import Clients
@@ -30,7 +26,7 @@ if TYPE_CHECKING:
 MAX_MESSAGE = 128 << 10  # bytes; longer ones IoT Core didn't carry
 
 
-class S3Telemetry(CanProve, StoredTelemetry):
+class S3Telemetry(AwsService, StoredTelemetry):
     """Events of a fleet's devices.
 
     Args:
@@ -38,7 +34,7 @@ class S3Telemetry(CanProve, StoredTelemetry):
         settings: bucket and prefix.
     """
 
-    provider = "aws"
+    needs = ("telemetry",)
 
     def __init__(self, clients: Clients, settings: AwsSettings) -> None:
         self._clients = clients
@@ -46,15 +42,6 @@ class S3Telemetry(CanProve, StoredTelemetry):
         self._bucket = settings.bucket
         self._prefix = settings.prefix
         self._names = Names(settings)
-
-    def close(self) -> None:
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)
-
-    def _proofs(self) -> Iterator[Proof]:
-        return prove(self._clients, self._settings, ("telemetry",))
 
     def _open_segment(self, name: SegmentName) -> BinaryIO:
         at: dict[str, object] = {"Bucket": self._bucket, "Key": f"{self._prefix}/{name.path}"}

@@ -18,24 +18,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.interfaces import job_parts, script_archive
-from edgefleet.interfaces.abilities import CanProve, CanTrainDistributed
+from edgefleet.interfaces.abilities import CanTrainDistributed
 from edgefleet.interfaces.automation import VERSION_FILE, CanAutomate, registered_in
 from edgefleet.interfaces.compilation import CanCompile
 from edgefleet.interfaces.trainer import Trainer
 from edgefleet.interfaces.training import RunState, RunStatus
 from edgefleet_aws import datasets, job_request, outputs
 from edgefleet_aws.compilations import Compilations
-from edgefleet_aws.errors import code_of, translate
+from edgefleet_aws.errors import code_of
 from edgefleet_aws.instances import choose
 from edgefleet_aws.pipelines import Pipelines
-from edgefleet_aws.proofs import prove
 from edgefleet_aws.run_log import RunLog
+from edgefleet_aws.service import AwsService
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from edgefleet.errors import EdgeFleetError
-    from edgefleet.interfaces.abilities import Proof
     from edgefleet.interfaces.automation import Automation, AutomationStatus
     from edgefleet.interfaces.compilation import CompilationJob, CompilationStatus
     from edgefleet.interfaces.training import TrainingJob
@@ -58,7 +56,7 @@ _TOO_LONG = {"MaxRuntimeExceeded", "MaxWaitTimeExceeded"}
 _ENDED = {"Completed", "Failed", "Stopped"}
 
 
-class SageMakerTrainer(CanAutomate, CanCompile, CanProve, CanTrainDistributed, Trainer):
+class SageMakerTrainer(AwsService, CanAutomate, CanCompile, CanTrainDistributed, Trainer):
     """Runs scripts on SageMaker.
 
     Args:
@@ -67,7 +65,7 @@ class SageMakerTrainer(CanAutomate, CanCompile, CanProve, CanTrainDistributed, T
         base: folder that a relative ``cache`` starts from.
     """
 
-    provider = "aws"
+    needs = ("trainer", "automating", "compiling")
 
     def __init__(self, clients: Clients, settings: AwsSettings, *, base: Path) -> None:
         self._clients, self._settings = clients, settings
@@ -79,18 +77,9 @@ class SageMakerTrainer(CanAutomate, CanCompile, CanProve, CanTrainDistributed, T
         compiled = self._cache.with_name("compiled")
         self._compilations = Compilations(clients, settings, self._fleet, compiled)
 
-    def close(self) -> None:
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)
-
     @property
     def max_machines(self) -> int:
         return self._settings.max_machines
-
-    def _proofs(self) -> Iterator[Proof]:
-        return prove(self._clients, self._settings, ("trainer", "automating", "compiling"))
 
     def _submit(self, job: TrainingJob) -> str:
         settings = self._settings

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgefleet.errors import (
-    EdgeFleetError,
     LimitExceededError,
     NotFoundError,
     UnavailableError,
@@ -22,7 +21,7 @@ from edgefleet.interfaces.deployer import Deployer, Limits
 from edgefleet.interfaces.policy import PolicyLimits
 from edgefleet.interfaces.requests import reply_of, request_of
 from edgefleet.interfaces.values import DeviceInfo, Group
-from edgefleet_azure.errors import code_of, status_of, translate
+from edgefleet_azure.errors import code_of, status_of
 from edgefleet_azure.groups import GROUPS, DeviceGroups
 from edgefleet_azure.hubs import Hubs, one_of, select
 from edgefleet_azure.install import InstallsAzure
@@ -73,8 +72,6 @@ class IotEdgeDeployer(CanEnroll, CanInvoke, CanPace, InstallsAzure, Deployer):
         base: folder that relative paths in settings start from.
     """
 
-    provider = "azure"
-
     def __init__(
         self,
         clients: Clients,
@@ -95,12 +92,6 @@ class IotEdgeDeployer(CanEnroll, CanInvoke, CanPace, InstallsAzure, Deployer):
         self._members = DeviceGroups(self._hubs, settings.prefix)
         self.layers = GroupLayers(settings, self._members, state, deployer=name, grants=grants)
         """The groups' pointers, for who renews the access that travels with them."""
-
-    def close(self) -> None:
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)
 
     @property
     def limits(self) -> Limits:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import AccessDeniedError, ConfigurationError
-from edgefleet.interfaces.abilities import CanInstall, CanProve
+from edgefleet.interfaces.abilities import CanInstall
 from edgefleet.interfaces.values import Action, Rendered
 from edgefleet_azure.bases import Bases
 from edgefleet_azure.blobs import AzureBlobStore
@@ -21,9 +21,9 @@ from edgefleet_azure.errors import translate
 from edgefleet_azure.groups import DeviceGroups
 from edgefleet_azure.hub_routes import HubRoute
 from edgefleet_azure.hubs import Hubs
-from edgefleet_azure.proofs import prove
 from edgefleet_azure.provisioning import EnrollmentGroup, device_documents, same
 from edgefleet_azure.resource_names import ResourceNames, name_of_host
+from edgefleet_azure.service import AzureService
 from edgefleet_azure.shared_registry import SharedRegistry
 from edgefleet_azure.template import (
     ASSIGNMENT,
@@ -46,7 +46,6 @@ from edgefleet_azure.template import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from edgefleet.interfaces.abilities import Proof
     from edgefleet_azure.clients import Clients
     from edgefleet_azure.settings import AzureSettings
 
@@ -290,11 +289,10 @@ def _check_account(name: str, properties: Mapping[str, Any]) -> None:
         )
 
 
-class InstallsAzure(CanInstall, CanProve):
+class InstallsAzure(AzureService, CanInstall):
     """What a deployer on Azure installs, and how it proves what it may do."""
 
-    _clients: Clients
-    _settings: AzureSettings
+    needs = ("deployer", "install")
     _base: Path
 
     def _installation(self) -> Installation:
@@ -308,6 +306,3 @@ class InstallsAzure(CanInstall, CanProve):
 
     def _uninstall(self, data: bool) -> None:  # noqa: FBT001 - the interface's own
         self._installation().uninstall(data=data)
-
-    def _proofs(self) -> Iterator[Proof]:
-        return prove(self._clients, self._settings, ("deployer", "install"))

@@ -15,23 +15,17 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.shown_registry import ShownRegistry
 from edgefleet.interfaces.values import Approval, ApprovalState
 from edgefleet_azure.blobs import AzureBlobStore
-from edgefleet_azure.errors import translate
 from edgefleet_azure.model_assets import NumberTakenError, WorkspaceAssets
 from edgefleet_azure.permissions import registry_part
-from edgefleet_azure.proofs import prove
+from edgefleet_azure.service import AzureService
 from edgefleet_azure.shared_registry import SharedRegistry
 from edgefleet_azure.state import BlobStateStore
 from edgefleet_azure.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from edgefleet.errors import EdgeFleetError
-    from edgefleet.interfaces.abilities import Proof
     from edgefleet.interfaces.values import ModelVersion
     from edgefleet_azure.clients import Clients
     from edgefleet_azure.model_assets import ModelAssets
@@ -54,7 +48,7 @@ _TRIES = 20  # numbers that are tried where others are taken
 _WHOLE = re.compile(r"[1-9][0-9]{0,8}")
 
 
-class AzureMLRegistry(CanProve, ShownRegistry):
+class AzureMLRegistry(AzureService, ShownRegistry):
     """Model versions in Blob storage and Azure ML.
 
     Args:
@@ -67,20 +61,12 @@ class AzureMLRegistry(CanProve, ShownRegistry):
             AzureBlobStore(clients, settings), BlobStateStore(clients, settings), provider="azure"
         )
         self._clients, self._settings = clients, settings
+        self.needs = (registry_part(settings.ml_registry),)
         self._assets: ModelAssets = (
             WorkspaceAssets(Workspace(clients, settings))
             if settings.ml_registry is None
             else SharedRegistry(clients, settings, self.blobs)
         )
-
-    def close(self) -> None:
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)
-
-    def _proofs(self) -> Iterator[Proof]:
-        return prove(self._clients, self._settings, (registry_part(self._settings.ml_registry),))
 
     # Models of Azure ML
 

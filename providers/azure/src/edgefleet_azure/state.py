@@ -17,18 +17,15 @@ from typing import TYPE_CHECKING
 from azure.core import MatchConditions
 from azure.storage.blob import ContentSettings
 
-from edgefleet.errors import EdgeFleetError
-from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.state import StateStore, Stored
-from edgefleet_azure.errors import code_of, status_of, translate
-from edgefleet_azure.proofs import prove
+from edgefleet_azure.errors import code_of, status_of
+from edgefleet_azure.service import AzureService
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from azure.storage.blob import BlobClient, ContainerClient
 
-    from edgefleet.interfaces.abilities import Proof
     from edgefleet_azure.clients import Clients
     from edgefleet_azure.settings import AzureSettings
 
@@ -36,7 +33,7 @@ _MARK = "edgefleetwrite"  # name of metadata that each write sets anew
 _JSON = ContentSettings(content_type="application/json")
 
 
-class BlobStateStore(CanProve, StateStore):
+class BlobStateStore(AzureService, StateStore):
     """Documents in the container ``PREFIX-state``, for any number of operators.
 
     Args:
@@ -44,21 +41,12 @@ class BlobStateStore(CanProve, StateStore):
         settings: storage account and prefix.
     """
 
-    provider = "azure"
+    needs = ("state",)
     longest_pause_s = 0.2
 
     def __init__(self, clients: Clients, settings: AzureSettings) -> None:
         self._clients = clients
         self._settings = settings
-
-    def close(self) -> None:
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)
-
-    def _proofs(self) -> Iterator[Proof]:
-        return prove(self._clients, self._settings, ("state",))
 
     @property
     def _container(self) -> ContainerClient:

@@ -12,22 +12,18 @@ import time
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote
 
-from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.stored_telemetry import StoredTelemetry, hot_events
 from edgefleet_azure.blobs import BlobStream
-from edgefleet_azure.errors import translate
 from edgefleet_azure.events import arrivals, sources
 from edgefleet_azure.groups import DeviceGroups
 from edgefleet_azure.hubs import Hubs
 from edgefleet_azure.manifests import MODULE
-from edgefleet_azure.proofs import prove
+from edgefleet_azure.service import AzureService
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from edgefleet.errors import EdgeFleetError
-    from edgefleet.interfaces.abilities import Proof
     from edgefleet.protocol.event import Event
     from edgefleet.protocol.segment import SegmentName
     from edgefleet_azure.clients import Clients
@@ -38,7 +34,7 @@ MEMBERS_S = 600.0  # so long a listing of a fleet's devices is good; IoT Hub lis
 STRANGERS_S = 60.0  # so long a device that isn't the fleet's is taken for that
 
 
-class AzureTelemetry(CanProve, StoredTelemetry):
+class AzureTelemetry(AzureService, StoredTelemetry):
     """Events of a fleet's devices.
 
     Hot events are kept as long as the hub keeps them, a day unless it is told otherwise.
@@ -48,21 +44,12 @@ class AzureTelemetry(CanProve, StoredTelemetry):
         settings: storage account, prefix, hubs.
     """
 
-    provider = "azure"
+    needs = ("telemetry",)
 
     def __init__(self, clients: Clients, settings: AzureSettings) -> None:
         self._clients = clients
         self._settings = settings
         self._members = _Members(clients, settings)
-
-    def close(self) -> None:
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)
-
-    def _proofs(self) -> Iterator[Proof]:
-        return prove(self._clients, self._settings, ("telemetry",))
 
     def _open_segment(self, name: SegmentName) -> BinaryIO:
         path = quote(f"{name.device}/{name.below_device}", safe="/=")

@@ -19,23 +19,20 @@ from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import IntegrityError
 from edgefleet.interfaces import job_parts, script_archive
-from edgefleet.interfaces.abilities import CanProve, CanTrainDistributed
+from edgefleet.interfaces.abilities import CanTrainDistributed
 from edgefleet.interfaces.automation import CanAutomate
 from edgefleet.interfaces.trainer import Trainer
 from edgefleet.interfaces.training import RunState, RunStatus
 from edgefleet.training import PARAMS_VARIABLE
 from edgefleet_azure import datasets, job_request, outputs
-from edgefleet_azure.errors import translate
 from edgefleet_azure.pipelines import Pipelines
-from edgefleet_azure.proofs import prove
 from edgefleet_azure.run_log import RunLog
+from edgefleet_azure.service import AzureService
 from edgefleet_azure.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from edgefleet.errors import EdgeFleetError
-    from edgefleet.interfaces.abilities import Proof
     from edgefleet.interfaces.automation import Automation, AutomationStatus
     from edgefleet.interfaces.training import TrainingJob
     from edgefleet.interfaces.training_data import Channel
@@ -50,7 +47,7 @@ _CANCELED = "Canceled"
 _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?")
 
 
-class AzureMLTrainer(CanAutomate, CanProve, CanTrainDistributed, Trainer):
+class AzureMLTrainer(AzureService, CanAutomate, CanTrainDistributed, Trainer):
     """Runs scripts on Azure ML.
 
     Args:
@@ -59,7 +56,7 @@ class AzureMLTrainer(CanAutomate, CanProve, CanTrainDistributed, Trainer):
         base: folder that a relative ``cache`` starts from.
     """
 
-    provider = "azure"
+    needs = ("trainer",)
 
     def __init__(self, clients: Clients, settings: AzureSettings, *, base: Path) -> None:
         self._clients, self._settings = clients, settings
@@ -70,18 +67,9 @@ class AzureMLTrainer(CanAutomate, CanProve, CanTrainDistributed, Trainer):
         self._logs: dict[str, RunLog] = {}
         self._steps: dict[str, bool] = {}
 
-    def close(self) -> None:
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)
-
     @property
     def max_machines(self) -> int:
         return self._settings.max_machines
-
-    def _proofs(self) -> Iterator[Proof]:
-        return prove(self._clients, self._settings, ("trainer",))
 
     def _submit(self, job: TrainingJob) -> str:
         settings = self._settings

@@ -15,24 +15,21 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.errors import EdgeFleetError
-from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.state import StateStore, Stored
 from edgefleet_gcp.answers import status_of
-from edgefleet_gcp.errors import is_no_object, translate
-from edgefleet_gcp.proofs import prove
+from edgefleet_gcp.errors import is_no_object
+from edgefleet_gcp.service import GcpService
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from edgefleet.interfaces.abilities import Proof
     from edgefleet_gcp.clients import Clients
     from edgefleet_gcp.settings import GcpSettings
 
 _MARK = "edgefleet-write"  # name of metadata that each write sets anew
 
 
-class GcsStateStore(CanProve, StateStore):
+class GcsStateStore(GcpService, StateStore):
     """Documents below ``gs://BUCKET/PREFIX/state/``, for any number of operators.
 
     Args:
@@ -40,22 +37,13 @@ class GcsStateStore(CanProve, StateStore):
         settings: bucket and prefix.
     """
 
-    provider = "gcp"
+    needs = ("state",)
     longest_pause_s = 0.5
 
     def __init__(self, clients: Clients, settings: GcpSettings) -> None:
         self._clients = clients
         self._settings = settings
         self._root = f"{settings.prefix}/state/"
-
-    def close(self) -> None:
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)
-
-    def _proofs(self) -> Iterator[Proof]:
-        return prove(self._clients, self._settings, ("state",))
 
     def _blob(self, key: str) -> Any:  # noqa: ANN401 - google-cloud-storage has no types
         return self._clients.bucket.blob(self._root + key)

@@ -17,22 +17,20 @@ import logging
 from typing import TYPE_CHECKING, BinaryIO
 
 from edgefleet.errors import EdgeFleetError
-from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.stored_telemetry import StoredTelemetry, hot_events
 from edgefleet.protocol.digest import digest_of, hex_of
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.names import check_name
 from edgefleet_gcp.answers import status_of
-from edgefleet_gcp.errors import is_no_object, translate
-from edgefleet_gcp.proofs import prove
+from edgefleet_gcp.errors import is_no_object
 from edgefleet_gcp.pubsub import DEVICE, Subscription, event_in
 from edgefleet_gcp.reading import ObjectStream
+from edgefleet_gcp.service import GcpService
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from edgefleet.interfaces.abilities import Proof
     from edgefleet.protocol.event import Event
     from edgefleet.protocol.segment import SegmentName
     from edgefleet_gcp.clients import Clients
@@ -46,7 +44,7 @@ MOST_BATCHES = 1000  # of one query: who publishes faster than we store doesn't 
 _log = logging.getLogger(__name__)
 
 
-class GcsTelemetry(CanProve, StoredTelemetry):
+class GcsTelemetry(GcpService, StoredTelemetry):
     """Events of a fleet's devices.
 
     Args:
@@ -54,22 +52,13 @@ class GcsTelemetry(CanProve, StoredTelemetry):
         settings: bucket, prefix, subscription.
     """
 
-    provider = "gcp"
+    needs = ("telemetry",)
 
     def __init__(self, clients: Clients, settings: GcpSettings) -> None:
         self._clients = clients
         self._settings = settings
         self._devices_root = f"{settings.prefix}/devices/"
         self._published_root = f"{settings.prefix}/hot/"
-
-    def close(self) -> None:
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)
-
-    def _proofs(self) -> Iterator[Proof]:
-        return prove(self._clients, self._settings, ("telemetry",))
 
     def _open_segment(self, name: SegmentName) -> BinaryIO:
         return self._opened(f"{self._settings.prefix}/{name.path}")
