@@ -13,9 +13,9 @@ import secrets
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
-from edgefleet.errors import ConfigurationError, MissingExtraError
 from edgefleet.plugins.provider import Role
-from edgefleet.testing.cloud.keeping import Keeper
+from edgefleet.testing.cloud.keeping import Keeper, Place
+from edgefleet.testing.cloud.refusals import made_of_extra, not_running
 from edgefleet.testing.cloud.rules import Rules
 from edgefleet.testing.mock import MockCloud, without_proxy
 from edgefleet_aws.cloud.calls import throttled
@@ -29,24 +29,12 @@ if TYPE_CHECKING:
     from edgefleet_aws.cloud.fleet import DeviceFleet
     from edgefleet_aws.cloud.stage import Stage
 
+VENDOR = "AWS"
 REGION = "us-east-1"
 ACCOUNT = "123456789012"  # moto's
 TRAINING_ROLE = f"arn:aws:iam::{ACCOUNT}:role/edgefleet-training"
 PIPELINE_ROLE = f"arn:aws:iam::{ACCOUNT}:role/edgefleet-pipelines"
 TRAINING_IMAGE = "mock/python:3"  # never pulled: scripts run with this Python
-
-
-class _Place:
-    """Where the mock is found: a script that was given address and bucket finds both again."""
-
-    def __init__(self, bucket: str, port: int = 0) -> None:
-        self.bucket, self.port = bucket, port
-
-    def kept(self) -> dict[str, Any]:
-        return {"bucket": self.bucket, "port": self.port}
-
-    def restore(self, kept: dict[str, Any]) -> None:
-        self.bucket, self.port = kept["bucket"], kept["port"]
 
 
 class AwsMock(MockCloud):
@@ -76,22 +64,17 @@ class AwsMock(MockCloud):
         """
         if self._stage is not None and self._stage.running:
             return
-        try:
+        with made_of_extra(VENDOR, "edgefleet-aws"):
             from edgefleet_aws.cloud.fleet import DeviceFleet  # noqa: PLC0415 - likewise
             from edgefleet_aws.cloud.stage import Stage  # noqa: PLC0415 - the extra may be missing
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(
-                f"the mock of AWS needs {error.name}, which isn't installed",
-                cure="pip install 'edgefleet-aws[mock]'",
-            ) from error
         self.state.mkdir(parents=True, exist_ok=True)
         (self.state / "aws-config").write_text("[default]\n", encoding="utf-8")
         (self.state / "aws-credentials").write_text("[default]\n", encoding="utf-8")
-        place = _Place(self.bucket)
+        place = Place({"bucket": self.bucket, "port": 0})
         self._keeper.restore({"place": place})
-        self.bucket = place.bucket
+        self.bucket = place.told["bucket"]
         self._stage = Stage(self.rules, self.state, region=REGION)
-        self._stage.open(self.bucket, place.port)
+        self._stage.open(self.bucket, place.told["port"])
         self._fleet = DeviceFleet(
             self._stage, REGION, self.state / "devices", borrowed=lambda: self.borrowed.variables
         )
@@ -104,7 +87,7 @@ class AwsMock(MockCloud):
         self._stage = self._fleet = None
         if stage is None or fleet is None:
             return
-        place = _Place(self.bucket, urlsplit(stage.url).port or 0)
+        place = Place({"bucket": self.bucket, "port": urlsplit(stage.url).port or 0})
         try:
             fleet.shut_down()
             stage.end_jobs()
@@ -120,7 +103,7 @@ class AwsMock(MockCloud):
     @property
     def _url(self) -> str:
         if self._stage is None or not self._stage.running:
-            raise ConfigurationError("the mock of AWS isn't running", cure="start it first")
+            raise not_running(VENDOR)
         return self._stage.url
 
     @property
@@ -163,7 +146,7 @@ class AwsMock(MockCloud):
             ConfigurationError: the mock isn't running.
         """
         if self._fleet is None or not self._url:
-            raise ConfigurationError("the mock of AWS isn't running", cure="start it first")
+            raise not_running(VENDOR)
         return self._fleet
 
     def add_device(self, name: str, *, group: str, labels: Mapping[str, str] | None = None) -> None:
@@ -198,7 +181,7 @@ class AwsMock(MockCloud):
             ValueError: the run is no spot training, or doesn't train just now.
         """
         if self._stage is None or not self._url:
-            raise ConfigurationError("the mock of AWS isn't running", cure="start it first")
+            raise not_running(VENDOR)
         self._stage.interrupt_training(run_id)
 
     def seen(self) -> Iterator[str]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgefleet.errors import ConfigurationError, MissingExtraError
 from edgefleet.plugins.provider import Role
-from edgefleet.testing.cloud.keeping import Keeper
+from edgefleet.testing.cloud.keeping import Keeper, Place
+from edgefleet.testing.cloud.refusals import made_of_extra, not_running
 from edgefleet.testing.cloud.rules import Rules
 from edgefleet.testing.mock import MockCloud, without_proxy
 from edgefleet_azure.cloud.calls import throttled
@@ -30,25 +30,13 @@ if TYPE_CHECKING:
     from edgefleet_azure.cloud.ml_service import AzureMl
     from edgefleet_azure.cloud.stage import Stage
 
+VENDOR = "Azure"
 SUBSCRIPTION = "00000000-1111-2222-3333-444444444444"
 RESOURCE_GROUP = "edgefleet-mock"
 WORKSPACE = "edgefleet-mock"
 GROUP_PATH = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}"
 ML_REGISTRY = "edgefleet-shared"  # in another subscription; the mock's settings don't name it
 ENVIRONMENT = "azureml:python:3"  # never pulled: scripts run with this Python
-
-
-class _Place:
-    """Where the mock is found: a script that was given its addresses finds them again."""
-
-    def __init__(self, account: str, ports: dict[str, int] | None = None) -> None:
-        self.account, self.ports = account, ports or {}
-
-    def kept(self) -> dict[str, Any]:
-        return {"account": self.account, "ports": self.ports}
-
-    def restore(self, kept: dict[str, Any]) -> None:
-        self.account, self.ports = kept["account"], kept["ports"]
 
 
 class AzureMock(MockCloud):
@@ -86,18 +74,13 @@ class AzureMock(MockCloud):
         """
         if self._stage is not None and self._stage.running:
             return
-        try:
+        with made_of_extra(VENDOR, "edgefleet-azure"):
             from edgefleet_azure.cloud.edge_fleet import DeviceFleet  # noqa: PLC0415 - likewise
             from edgefleet_azure.cloud.stage import Stage  # noqa: PLC0415 - extra may be missing
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(
-                f"the mock of Azure needs {error.name}, which isn't installed",
-                cure="pip install 'edgefleet-azure[mock]'",
-            ) from error
         self.state.mkdir(parents=True, exist_ok=True)
-        place = _Place(self.account)
+        place = Place({"account": self.account, "ports": {}})
         self._keeper.restore({"place": place})
-        self.account = place.account
+        self.account = place.told["account"]
         self._stage = Stage(
             self.rules,
             self.state,
@@ -110,7 +93,7 @@ class AzureMock(MockCloud):
             hierarchical=self._hierarchical,
         )
         self._keeper.restore(self._stage.parts)
-        self._stage.open(place.ports)
+        self._stage.open(place.told["ports"])
         self._stage.management.seed(self.account, WORKSPACE)
         self.add_fleet(AzureSettings.model_fields["prefix"].default)
         self._fleet = DeviceFleet(
@@ -125,7 +108,7 @@ class AzureMock(MockCloud):
         fleet, self._fleet = self._fleet, None
         if stage is None:
             return
-        place = _Place(self.account, stage.ports)
+        place = Place({"account": self.account, "ports": stage.ports})
         parts: dict[str, Part] = {"place": place, **stage.parts}
         try:
             if fleet is not None:
@@ -153,7 +136,7 @@ class AzureMock(MockCloud):
             ConfigurationError: the mock isn't running.
         """
         if self._stage is None or not self._stage.running:
-            raise ConfigurationError("the mock of Azure isn't running", cure="start it first")
+            raise not_running(VENDOR)
         return self._stage
 
     @property
@@ -204,7 +187,7 @@ class AzureMock(MockCloud):
             ConfigurationError: the mock isn't running.
         """
         if self._fleet is None:
-            raise ConfigurationError("the mock of Azure isn't running", cure="start it first")
+            raise not_running(VENDOR)
         return self._fleet
 
     def add_device(self, name: str, *, group: str, labels: Mapping[str, str] | None = None) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgefleet.errors import ConfigurationError, MissingExtraError, UnsupportedError
+from edgefleet.errors import UnsupportedError
 from edgefleet.plugins.provider import Role
-from edgefleet.testing.cloud.keeping import Keeper
+from edgefleet.testing.cloud.keeping import Keeper, Place
+from edgefleet.testing.cloud.refusals import made_of_extra, not_running
 from edgefleet.testing.cloud.rules import Rules
 from edgefleet.testing.mock import MockCloud, without_proxy
 from edgefleet_gcp.permissions import BUCKET, DEVICE, SUBSCRIPTION, below
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from edgefleet.testing.cloud.keeping import Part
     from edgefleet_gcp.cloud.stage import Stage
 
+VENDOR = "Google Cloud"
 PROJECT = "edgefleet-mock"
 BUCKET_NAME = "edgefleet-mock-fleet"
 TOPIC = "edgefleet-hot"
@@ -33,19 +35,6 @@ SUBSCRIPTION_NAME = "edgefleet-hot-read"
 PREFIX: str = GcpSettings.model_fields["prefix"].default
 DEVICES = "edgefleet-devices"
 """The account that devices of other clouds have."""
-
-
-class _Place:
-    """Where the mock is found: a script that was given its addresses finds them again."""
-
-    def __init__(self, ports: dict[str, int] | None = None) -> None:
-        self.ports = ports or {}
-
-    def kept(self) -> dict[str, int]:
-        return self.ports
-
-    def restore(self, kept: dict[str, int]) -> None:
-        self.ports = kept
 
 
 class GcpMock(MockCloud):
@@ -75,19 +64,14 @@ class GcpMock(MockCloud):
         """
         if self._stage is not None:
             return
-        try:
+        with made_of_extra(VENDOR, "edgefleet-gcp"):
             from edgefleet_gcp.cloud.stage import Stage  # noqa: PLC0415 - an extra may be missing
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(
-                f"the mock of Google Cloud needs {error.name}, which isn't installed",
-                cure="pip install 'edgefleet-gcp[mock]'",
-            ) from error
         self.state.mkdir(parents=True, exist_ok=True)
-        place = _Place()
+        place = Place({})
         self._keeper.restore({"place": place})
         stage = Stage(self.rules, self.state, PROJECT)
         self._keeper.restore(stage.parts)
-        stage.open(place.ports)
+        stage.open(place.told)
         stage.emulator.create_bucket(BUCKET_NAME)
         self._stage = stage
         self.add_topic(TOPIC, SUBSCRIPTION_NAME)
@@ -99,7 +83,7 @@ class GcpMock(MockCloud):
         stage, self._stage = self._stage, None
         if stage is None:
             return
-        parts: dict[str, Part] = {"place": _Place(stage.ports), **stage.parts}
+        parts: dict[str, Part] = {"place": Place(stage.ports), **stage.parts}
         try:
             self._keeper.save(parts)
         finally:
@@ -113,7 +97,7 @@ class GcpMock(MockCloud):
             ConfigurationError: the mock isn't running.
         """
         if self._stage is None:
-            raise ConfigurationError("the mock of Google Cloud isn't running", cure="start it")
+            raise not_running(VENDOR)
         return self._stage
 
     @property

@@ -14,9 +14,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from edgefleet.errors import ConfigurationError, MissingExtraError
+from edgefleet.errors import ConfigurationError
 from edgefleet.plugins.provider import Role
-from edgefleet.testing.cloud.keeping import Keeper
+from edgefleet.testing.cloud.keeping import Keeper, Place
+from edgefleet.testing.cloud.refusals import made_of_extra, not_running
 from edgefleet.testing.cloud.rules import Rules
 from edgefleet.testing.mock import MockCloud
 from edgefleet_kubernetes.settings import KubernetesSettings
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from edgefleet_kubernetes.cloud.oci_registry import Registry
     from edgefleet_kubernetes.cloud.stage import Stage
 
+VENDOR = "Kubernetes"
 RegistryKind = Literal["stand-in", "docker-registry"]
 REGISTRY_VARIABLE = "EDGEFLEET_MOCK_REGISTRY"
 """Names the registry to run where the mock is a command."""
@@ -37,19 +39,6 @@ REPOSITORY = "edgefleet/models"
 _FOLDERS: dict[RegistryKind, str] = {"stand-in": "registry", "docker-registry": "docker-registry"}
 _REGISTRY = "/registry"  # among the ports of clusters, which have no slash in their names
 NAMESPACE: str = KubernetesSettings.model_fields["namespace"].default
-
-
-class _Place:
-    """Where clusters are found: a script that was given their addresses finds them again."""
-
-    def __init__(self) -> None:
-        self.ports: dict[str, int] = {}
-
-    def kept(self) -> dict[str, int]:
-        return self.ports
-
-    def restore(self, kept: dict[str, int]) -> None:
-        self.ports = kept
 
 
 class KubernetesMock(MockCloud):
@@ -94,7 +83,7 @@ class KubernetesMock(MockCloud):
         """
         if self._stages:
             return
-        try:
+        with made_of_extra(VENDOR, "edgefleet-kubernetes"):
             from edgefleet.testing.cloud.front import Journal  # noqa: PLC0415 - likewise
             from edgefleet_kubernetes.cloud.oci_registry import (  # noqa: PLC0415 - likewise
                 registry_in,
@@ -103,14 +92,9 @@ class KubernetesMock(MockCloud):
                 Stage,
                 write_kubeconfig,
             )
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(
-                f"the mock of Kubernetes needs {error.name}, which isn't installed",
-                cure="pip install 'edgefleet-kubernetes[mock]'",
-            ) from error
         kind = self._registry_kind()
         self.state.mkdir(parents=True, exist_ok=True)
-        place, journal = _Place(), Journal()
+        place, journal = Place({}), Journal()
         self._keeper.restore({"place": place})
         for name in self._names:
             stage = Stage(
@@ -123,7 +107,7 @@ class KubernetesMock(MockCloud):
             )
             self._keeper.restore(stage.parts)
             self._stages[name] = stage
-            stage.open(place.ports.get(name, 0))
+            stage.open(place.told.get(name, 0))
         self._registry = registry_in(
             self.state / _FOLDERS[kind],
             real=kind == "docker-registry",
@@ -131,7 +115,7 @@ class KubernetesMock(MockCloud):
             rules=self.rules,
         )
         self._keeper.restore(_kept_of(self._registry))
-        self._registry.start(place.ports.get(_REGISTRY, 0))
+        self._registry.start(place.told.get(_REGISTRY, 0))
         self.add_fleet()
         write_kubeconfig(self.kubeconfig, [(stage, stage.token) for stage in self._stages.values()])
 
@@ -142,10 +126,9 @@ class KubernetesMock(MockCloud):
         registry, self._registry = self._registry, None
         if not stages or registry is None:
             return
-        place = _Place()
-        place.ports = {name: stage.port for name, stage in stages.items()}
-        place.ports[_REGISTRY] = registry.port
-        parts: dict[str, Any] = {"place": place, **_kept_of(registry)}
+        ports = {name: stage.port for name, stage in stages.items()}
+        ports[_REGISTRY] = registry.port
+        parts: dict[str, Any] = {"place": Place(ports), **_kept_of(registry)}
         for stage in stages.values():
             parts |= stage.parts
         try:
@@ -205,7 +188,7 @@ class KubernetesMock(MockCloud):
     @property
     def _any_registry(self) -> Registry:
         if self._registry is None:
-            raise ConfigurationError("the mock of Kubernetes isn't running", cure="start it first")
+            raise not_running(VENDOR)
         return self._registry
 
     def _registry_kind(self) -> RegistryKind:

@@ -32,6 +32,28 @@ class Part(Protocol):
         """Become what `kept` told."""
 
 
+class Place:
+    """Where a mock is found: a script that was given its addresses finds them again.
+
+    Args:
+        told: names and ports, as JSON has them.
+
+    Attributes:
+        told: what was kept, once that is restored.
+    """
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self.told = told
+
+    def kept(self) -> dict[str, Any]:
+        """Names and ports."""
+        return self.told
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """Take those that were kept."""
+        self.told = kept
+
+
 class Keeper:
     """The file.
 
