@@ -21,6 +21,7 @@ from edgefleet.testing.kit import (
     state,
     telemetry,
     trainer,
+    training_service,
 )
 from edgefleet.testing.kit.gaps import Conformance
 
@@ -48,14 +49,15 @@ def test_an_excerpt_is_what_the_file_holds(path: str, excerpt: str) -> None:
 
 def test_the_table_of_suites_names_them_and_their_fixtures() -> None:
     listed = dict(re.findall(r"^\| `(\w+Conformance)` \| (.*) \|$", PAGE, re.MULTILINE))
+    trainers = (automation, trainer, training_service)
     suites = {
         name: suite
-        for module in (automation, blobs, deployer, fleet, registry, state, telemetry, trainer)
+        for module in (*trainers, blobs, deployer, fleet, registry, state, telemetry)
         for name, suite in vars(module).items()
         if isinstance(suite, type) and issubclass(suite, Conformance) and name in listed
     }
     assert suites.keys() == listed.keys()
-    assert len(suites) == 8
+    assert len(suites) == 9
     for name, fixtures in listed.items():
         for fixture in re.findall(r"`(\w+)`", fixtures):
             known = hasattr(suites[name], fixture) or hasattr(abilities, fixture)

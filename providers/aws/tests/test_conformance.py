@@ -10,12 +10,14 @@ from urllib.request import urlopen
 import pytest
 
 from edgefleet.protocol.digest import blob_path
+from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit.blobs import BlobStoreConformance
 from edgefleet.testing.kit.registry import RegistryConformance
 from edgefleet.testing.kit.state import StateStoreConformance
-from edgefleet.testing.kit.trainer import TrainerConformance
+from edgefleet.testing.kit.training_service import TrainingServiceConformance
 from edgefleet_aws.blobs import S3BlobStore
 from edgefleet_aws.clients import Clients
+from edgefleet_aws.mock import AwsMock
 from edgefleet_aws.registry import SageMakerRegistry
 from edgefleet_aws.settings import AwsSettings
 from edgefleet_aws.state import S3StateStore
@@ -66,7 +68,17 @@ class TestRegistry(RegistryConformance):
         return corrupt
 
 
-class TestTrainer(TrainerConformance):
+class TestTrainer(TrainingServiceConformance):
     @pytest.fixture
     def trainer(self, clients: Clients, settings: AwsSettings, tmp_path: Path) -> SageMakerTrainer:
         return SageMakerTrainer(clients, settings, base=tmp_path)
+
+    @pytest.fixture
+    def other(
+        self, clients: Clients, make_settings: Callable[..., AwsSettings], tmp_path: Path
+    ) -> SageMakerTrainer:
+        return SageMakerTrainer(clients, make_settings(), base=tmp_path)
+
+    @pytest.fixture
+    def lose_answer(self, cloud: AwsMock) -> Callable[[], None]:
+        return lambda: cloud.rules.add(Rule("sagemaker.CreateTrainingJob", cut_answer_at=0))

@@ -12,7 +12,6 @@ from edgefleet.errors import (
     AccessDeniedError,
     ConfigurationError,
     IntegrityError,
-    InvalidInputError,
     LimitExceededError,
     UnsupportedError,
 )
@@ -102,28 +101,6 @@ def test_a_run_over_its_time_names_the_limit(trainer: SageMakerTrainer, script: 
     assert run.status.reason == "ended by SageMaker: MaxRuntimeExceeded = 1 s"
 
 
-def test_runs_of_another_fleet_are_not_this_ones(
-    trainer: SageMakerTrainer,
-    make_settings: Callable[..., AwsSettings],
-    clients: Clients,
-    script: Path,
-) -> None:
-    other = SageMakerTrainer(clients, make_settings(), base=script.parent)
-    run = other.submit(TrainingJob(script=script))
-    assert trainer.list() == ()
-    assert trainer._status(run.id) is None
-    run.wait(timeout_s=TIMEOUT_S)
-
-
-def test_a_script_does_not_see_the_operators_environment(
-    trainer: SageMakerTrainer, script: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPERATORS_SECRET", "x")
-    script.write_text("import os; print('OPERATORS_SECRET' in os.environ)")
-    run = trainer.submit(TrainingJob(script=script)).wait(timeout_s=TIMEOUT_S)
-    assert list(run.logs()) == ["False"]
-
-
 def test_spot_training_is_asked_for(
     make_settings: Callable[..., AwsSettings], clients: Clients, script: Path
 ) -> None:
@@ -187,15 +164,6 @@ def test_machines_disk_limits_and_whose_it_is_are_asked_for(
     run.wait(timeout_s=TIMEOUT_S)
 
 
-def test_an_answer_that_was_lost_makes_no_second_run(
-    cloud: AwsMock, trainer: SageMakerTrainer, script: Path
-) -> None:
-    cloud.rules.add(Rule("sagemaker.CreateTrainingJob", cut_answer_at=0))
-    run = trainer.submit(TrainingJob(script=script))
-    assert [status.id for status in trainer.list()] == [run.id]
-    run.wait(timeout_s=TIMEOUT_S)
-
-
 def test_data_that_may_not_be_sent_name_the_action(
     cloud: AwsMock, trainer: SageMakerTrainer, script: Path
 ) -> None:
@@ -222,14 +190,6 @@ def test_parameters_that_sagemaker_does_not_take_are_refused(
 ) -> None:
     with pytest.raises(LimitExceededError, match="file of the data"):
         trainer.submit(TrainingJob(script=script, params=dict(params)))
-
-
-def test_an_empty_folder_of_data_is_refused(
-    trainer: SageMakerTrainer, script: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InvalidInputError, match="no file"):
-        trainer.submit(TrainingJob(script=script, data=tmp_path / "empty"))
 
 
 # Machines
@@ -339,10 +299,3 @@ def test_an_archive_that_reaches_outside_or_is_damaged_leaves_nothing(
         outputs.fetch(clients.s3, f"s3://{settings.bucket}/{key}", tmp_path / "runs" / "one")
     assert list((tmp_path / "runs").iterdir()) == []
     assert not (tmp_path / "up").exists()
-
-
-def test_a_run_that_left_nothing_has_an_empty_folder(
-    trainer: SageMakerTrainer, script: Path
-) -> None:
-    run = trainer.submit(TrainingJob(script=script)).wait(timeout_s=TIMEOUT_S)
-    assert list(run.outputs.iterdir()) == []

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edgefleet.protocol.digest import blob_path
+from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit.registry import RegistryConformance
-from edgefleet.testing.kit.trainer import TrainerConformance
+from edgefleet.testing.kit.training_service import TrainingServiceConformance
 from edgefleet_azure.clients import Clients
-from edgefleet_azure.mock import ML_REGISTRY
+from edgefleet_azure.mock import ML_REGISTRY, AzureMock
 from edgefleet_azure.registry import AzureMLRegistry
 from edgefleet_azure.settings import AzureSettings
 from edgefleet_azure.trainer import AzureMLTrainer
@@ -42,7 +43,21 @@ class TestSharedRegistry(TestRegistry):
         return make_settings(ml_registry=ML_REGISTRY, workspace=None)
 
 
-class TestTrainer(TrainerConformance):
+class TestTrainer(TrainingServiceConformance):
     @pytest.fixture
     def trainer(self, clients: Clients, settings: AzureSettings, tmp_path: Path) -> AzureMLTrainer:
         return AzureMLTrainer(clients, settings, base=tmp_path)
+
+    @pytest.fixture
+    def other(
+        self,
+        make_clients: Callable[[AzureSettings], Clients],
+        make_settings: Callable[..., AzureSettings],
+        tmp_path: Path,
+    ) -> AzureMLTrainer:
+        others = make_settings()
+        return AzureMLTrainer(make_clients(others), others, base=tmp_path)
+
+    @pytest.fixture
+    def lose_answer(self, cloud: AzureMock) -> Callable[[], None]:
+        return lambda: cloud.rules.add(Rule("ml.PutJob", cut_answer_at=0))

@@ -10,7 +10,6 @@ import pytest
 from edgefleet.errors import (
     ConfigurationError,
     IntegrityError,
-    InvalidInputError,
     LimitExceededError,
     UnavailableError,
     UnsupportedError,
@@ -110,29 +109,6 @@ def test_a_run_over_its_time_names_the_limit(trainer: AzureMLTrainer, script: Pa
     assert run.status.reason == "ended by Azure ML: over its time, PT1S"
 
 
-def test_runs_of_another_fleet_are_not_this_ones(
-    trainer: AzureMLTrainer,
-    make_settings: Callable[..., AzureSettings],
-    make_clients: Callable[[AzureSettings], Clients],
-    script: Path,
-) -> None:
-    others = make_settings()
-    other = AzureMLTrainer(make_clients(others), others, base=script.parent)
-    run = other.submit(TrainingJob(script=script))
-    assert trainer.list() == ()
-    assert trainer._status(run.id) is None
-    run.wait(timeout_s=TIMEOUT_S)
-
-
-def test_a_script_does_not_see_the_operators_environment(
-    trainer: AzureMLTrainer, script: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPERATORS_SECRET", "x")
-    script.write_text("import os; print('OPERATORS_SECRET' in os.environ)")
-    run = trainer.submit(TrainingJob(script=script)).wait(timeout_s=TIMEOUT_S)
-    assert list(run.logs()) == ["False"]
-
-
 @pytest.mark.parametrize("named", ["azureml:python:3", "azureml:python@latest"])
 def test_an_environment_is_named_with_its_version_or_a_label(
     named: str,
@@ -198,15 +174,6 @@ def test_several_machines_run_a_process_each_and_the_first_ones_outputs_count(
     assert [path.name for path in run.outputs.iterdir()] == ["0.txt"]
 
 
-def test_an_answer_that_was_lost_makes_no_second_run(
-    cloud: AzureMock, trainer: AzureMLTrainer, script: Path
-) -> None:
-    cloud.rules.add(Rule("ml.PutJob", cut_answer_at=0))
-    run = trainer.submit(TrainingJob(script=script))
-    assert [status.id for status in trainer.list()] == [run.id]
-    run.wait(timeout_s=TIMEOUT_S)
-
-
 def test_a_log_whose_address_has_expired_is_asked_for_again(
     cloud: AzureMock, trainer: AzureMLTrainer, script: Path
 ) -> None:
@@ -230,14 +197,6 @@ def test_what_the_profile_lacks_for_training_is_named(
 def test_parameters_that_are_too_long_are_refused(trainer: AzureMLTrainer, script: Path) -> None:
     with pytest.raises(LimitExceededError, match="file of the data"):
         trainer.submit(TrainingJob(script=script, params={"x": "y" * 20_000}))
-
-
-def test_an_empty_folder_of_data_is_refused(
-    trainer: AzureMLTrainer, script: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InvalidInputError, match="no file"):
-        trainer.submit(TrainingJob(script=script, data=tmp_path / "empty"))
 
 
 def test_a_workspace_that_is_away_is_told_so(
@@ -318,11 +277,6 @@ def test_a_blob_that_reaches_outside_leaves_nothing(
     with pytest.raises(IntegrityError):
         outputs.fetch(container, "runs/r/output/", tmp_path / "runs" / "one")
     assert list((tmp_path / "runs").iterdir()) == []
-
-
-def test_a_run_that_left_nothing_has_an_empty_folder(trainer: AzureMLTrainer, script: Path) -> None:
-    run = trainer.submit(TrainingJob(script=script)).wait(timeout_s=TIMEOUT_S)
-    assert list(run.outputs.iterdir()) == []
 
 
 # What is imported when

@@ -139,6 +139,12 @@ class TrainerConformance(Conformance):
         assert [(m.step, m.value) for m in history] == [(0, 1), (1, 1 / 2), (2, 1 / 3), (3, 1 / 4)]
         assert run.metrics == {"loss": 1 / 4}
 
+    def test_a_run_that_left_nothing_has_an_empty_folder(
+        self, trainer: Trainer, script: Callable[[str], Path]
+    ) -> None:
+        """If this fails, a script that only prints counts as failed, or has no outputs."""
+        assert list(_run(trainer, script("print('done')")).outputs.iterdir()) == []
+
     # How a run goes
 
     def test_a_run_can_be_found_again(
