@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from edgefleet.errors import CancelledError, NotFoundError, TrainingFailedError
-from edgefleet.interfaces.automation import Automation, AutomationRun, Gate
-from edgefleet.interfaces.training import RunState, TrainingJob
+from edgefleet.errors import NotFoundError, TrainingFailedError
+from edgefleet.interfaces.automation import Automation
+from edgefleet.interfaces.training import RunState
 from edgefleet.interfaces.values import ApprovalState
+from edgefleet.testing.kit.automation import (
+    FOREVER,
+    LEAVES_A_FILE,
+    TIMEOUT_S,
+    TRAIN,
+    AutomationConformance,
+    automation_of,
+    states,
+)
+from edgefleet.testing.kit.gaps import Gap, notimpl
 from edgefleet_azure.clients import Clients
 from edgefleet_azure.mock import ML_REGISTRY, AzureMock
 from edgefleet_azure.registry import AzureMLRegistry, model_name
 from edgefleet_azure.settings import AzureSettings
 from edgefleet_azure.trainer import AzureMLTrainer
-
-TIMEOUT_S = 300.0
-
-TRAIN = """
-    import onnx
-    from onnx import TensorProto, helper
-
-    from edgefleet import training
-
-    shape = ["n", 2]
-    graph = helper.make_graph(
-        [helper.make_node("Add", ["x", "w"], ["y"])],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
-        [helper.make_tensor("w", TensorProto.FLOAT, [2], [training.params()["bias"], 0.0])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, training.output_dir() / "model.onnx")
-"""
-
-LEAVES_A_FILE = """
-    from edgefleet import training
-
-    (training.output_dir() / "model.onnx").write_bytes(b"no model")
-"""
 
 EVALUATE = """
     from edgefleet import training
@@ -62,31 +45,35 @@ def trainer(clients: Clients, settings: AzureSettings, tmp_path: Path) -> AzureM
 
 @pytest.fixture
 def asked(tmp_path: Path) -> Callable[..., Automation]:
-    """Makes an automation out of two scripts."""
+    """Makes an automation out of two scripts, with data."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.txt").write_text("seen")
 
-    def make(
-        train: str = LEAVES_A_FILE, evaluate: str = EVALUATE, *, accuracy: float = 0.97, **more: Any
-    ) -> Automation:
-        for name, text in (("train.py", train), ("evaluate.py", evaluate)):
-            (tmp_path / "code").mkdir(exist_ok=True)
-            (tmp_path / "code" / name).write_text(textwrap.dedent(text), encoding="utf-8")
-        params: dict[str, str | int | float | bool | None] = {"bias": 0.5, "accuracy": accuracy}
-        script = tmp_path / "code" / "train.py"
-        return Automation(
-            train=TrainingJob(script=script, params=params, data=tmp_path / "data"),
-            evaluate=tmp_path / "code" / "evaluate.py",
-            gate=more.pop("gate", Gate(metric="accuracy", at_least=0.95)),
-            model="digits",
-            name="nightly",
-        )
+    def make(train: str = LEAVES_A_FILE, evaluate: str = EVALUATE, **more: Any) -> Automation:
+        found = automation_of(tmp_path, train, evaluate, **more)
+        job = found.train.model_copy(update={"data": tmp_path / "data"})
+        return found.model_copy(update={"train": job})
 
     return make
 
 
-def states(run: AutomationRun) -> dict[str, RunState]:
-    return {step.name: step.state for step in run.status.steps}
+class TestAutomation(AutomationConformance):
+    gaps: ClassVar[Mapping[str, Gap]] = {
+        "test_a_model_that_passes_its_gate_becomes_a_version_that_waits_for_approval": notimpl(
+            "a version's lineage names the execution, not the step that trained it"
+        ),
+        "test_a_metric_that_is_never_logged_fails_at_the_gate_and_says_so": notimpl(
+            "the step that registers judges too, and is the one that fails"
+        ),
+    }
+
+    @pytest.fixture
+    def trainer(self, clients: Clients, settings: AzureSettings, tmp_path: Path) -> AzureMLTrainer:
+        return AzureMLTrainer(clients, settings, base=tmp_path)
+
+    @pytest.fixture
+    def registry(self, clients: Clients, settings: AzureSettings) -> AzureMLRegistry:
+        return AzureMLRegistry(clients, settings)
 
 
 def test_a_model_that_passes_its_gate_becomes_a_version_that_waits_for_approval(
@@ -126,19 +113,6 @@ def test_the_last_step_shows_its_version_in_the_shared_registry_of_the_profile(
     assert models.has("models", model_name(settings.prefix, "digits"), "1")
 
 
-def test_a_model_below_its_gate_is_not_registered(
-    trainer: AzureMLTrainer,
-    asked: Callable[..., Automation],
-    clients: Clients,
-    settings: AzureSettings,
-) -> None:
-    run = trainer.automate(asked(accuracy=0.9)).wait(timeout_s=TIMEOUT_S)
-    assert run.status.passed is False
-    assert list(states(run)) == ["train", "evaluate", "gate"]
-    assert run.version is None
-    assert AzureMLRegistry(clients, settings).list() == ()
-
-
 def test_a_step_is_a_run_that_can_be_looked_at(
     trainer: AzureMLTrainer, asked: Callable[..., Automation]
 ) -> None:
@@ -169,17 +143,6 @@ def test_a_metric_that_is_never_logged_fails_the_last_step_and_its_log_says_so(
     assert said in list(run.step("register").logs())
 
 
-def test_an_automation_is_cancelled_with_the_step_that_runs(
-    trainer: AzureMLTrainer, asked: Callable[..., Automation]
-) -> None:
-    run = trainer.automate(asked(train="import threading; threading.Event().wait()"))
-    run.cancel()
-    with pytest.raises(CancelledError):
-        run.wait(timeout_s=TIMEOUT_S)
-    assert set(states(run).values()) <= {RunState.CANCELLED}
-    run.cancel()
-
-
 def test_executions_of_another_fleet_are_not_this_ones(
     trainer: AzureMLTrainer,
     make_settings: Callable[..., AzureSettings],
@@ -189,7 +152,7 @@ def test_executions_of_another_fleet_are_not_this_ones(
 ) -> None:
     others = make_settings()
     other = AzureMLTrainer(make_clients(others), others, base=tmp_path)
-    run = other.automate(asked(train="import threading; threading.Event().wait()"))
+    run = other.automate(asked(train=FOREVER))
     try:
         with pytest.raises(NotFoundError):
             trainer.automation(run.id)
