@@ -154,6 +154,30 @@ def test_a_node_takes_no_more_pods_than_it_may() -> None:
     assert "1 Too many pods" in place(pod(), [full], [running("n-1")]).message
 
 
+def volume_for(*names: str) -> Object:
+    """A volume that lies on nodes of these host names."""
+    term = {"key": "kubernetes.io/hostname", "operator": "In", "values": list(names)}
+    terms = [{"matchExpressions": [term]}]
+    return {"spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": terms}}}}
+
+
+def hosts(*names: str) -> list[Object]:
+    """Nodes with the label that tells their host names."""
+    return [node(name, labels={"kubernetes.io/hostname": name}) for name in names]
+
+
+def test_a_pod_goes_where_all_its_volumes_are() -> None:
+    volumes = [volume_for("b", "c"), volume_for("a", "c"), {"spec": {}}]
+    assert place(pod(), hosts("a", "b", "c"), [], volumes).node == "c"
+
+
+def test_a_volume_on_no_node_that_fits_is_the_reason() -> None:
+    message = place(pod(), hosts("a", "b"), [], [volume_for("a"), volume_for("b")]).message
+    assert message.startswith(
+        "0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity."
+    )
+
+
 def test_init_containers_ask_one_after_the_other() -> None:
     spec = pod("one", python("", resources={"requests": {"cpu": "1"}}))["spec"]
     spec["initContainers"] = [{**python(""), "resources": {"requests": {"cpu": "3"}}}] * 2

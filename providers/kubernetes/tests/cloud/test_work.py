@@ -312,3 +312,16 @@ def test_what_is_written_to_a_claim_outlives_the_pod(bench: Bench) -> None:
     until(lambda: bench.phase("second") == "Succeeded")
     assert bench.log("second") == "kept\n"
     assert (bench.pod("second") or {})["spec"]["nodeName"] == where
+
+
+def test_a_pod_follows_its_claim_to_the_node_of_the_volume(bench: Bench) -> None:
+    where = {"key": "kubernetes.io/hostname", "operator": "In", "values": ["n-2"]}
+    required = {"nodeSelectorTerms": [{"matchExpressions": [where]}]}
+    bench.create(volume("disk", "2Gi", nodeAffinity={"required": required}))
+    bench.create(claim(storageClassName="", volumeName="disk"))
+    volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
+    names = ("first", "second", "third")
+    for name in names:
+        bench.create(pod(name, python(""), volumes=volumes, restartPolicy="Never"))
+    until(lambda: [bench.phase(name) for name in names] == ["Succeeded"] * 3)
+    assert {one["spec"]["nodeName"] for one in bench.store.list("Pod", NAMESPACE)} == {"n-2"}

@@ -50,15 +50,25 @@ def fits_node(spec: Mapping[str, Any], node: Object) -> bool:
     if any(labels.get(key) != value for key, value in wanted.items()):
         return False
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    if required is None:
+    return _selects(affinity.get("requiredDuringSchedulingIgnoredDuringExecution"), node)
+
+
+def holds_volume(volume: Object, node: Object) -> bool:
+    """Whether a PersistentVolume can be used on a node; one without node affinity can anywhere."""
+    return _selects((volume["spec"].get("nodeAffinity") or {}).get("required"), node)
+
+
+def _selects(selector: Mapping[str, Any] | None, node: Object) -> bool:
+    """Whether one of a node selector's terms takes a node; no selector takes all."""
+    if selector is None:
         return True
+    labels = node["metadata"].get("labels") or {}
     fields = {"metadata.name": node["metadata"]["name"]}
     return any(
         (term.get("matchExpressions") or term.get("matchFields"))
         and all(_requirement(one, labels) for one in term.get("matchExpressions") or ())
         and all(_requirement(one, fields) for one in term.get("matchFields") or ())
-        for term in required["nodeSelectorTerms"]
+        for term in selector["nodeSelectorTerms"]
     )
 
 

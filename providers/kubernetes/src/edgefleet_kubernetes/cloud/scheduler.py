@@ -14,6 +14,7 @@ from edgefleet_kubernetes.cloud.api_quantities import amount
 from edgefleet_kubernetes.cloud.node_matching import (
     condition,
     fits_node,
+    holds_volume,
     untolerated,
 )
 
@@ -63,13 +64,16 @@ def _asked(container: Object) -> dict[str, Decimal]:
     return {name: amount(given) for name, given in both.items()}
 
 
-def place(pod: Object, nodes: Sequence[Object], pods: Iterable[Object]) -> Placement:
+def place(
+    pod: Object, nodes: Sequence[Object], pods: Iterable[Object], volumes: Sequence[Object] = ()
+) -> Placement:
     """Where a pod goes.
 
     Args:
         pod: that has no node yet.
         nodes: of the cluster.
         pods: of the cluster, bound or not.
+        volumes: PersistentVolumes that the pod's claims have.
 
     Returns:
         The node with the most room, or the message of the event ``FailedScheduling``.
@@ -90,7 +94,7 @@ def place(pod: Object, nodes: Sequence[Object], pods: Iterable[Object]) -> Place
         refusal = (
             _Refusal(("node(s) didn't satisfy plugin(s) [NodeAffinity]",))
             if only is not None and name not in only
-            else _refusal(pod["spec"], node, running)
+            else _refusal(pod["spec"], node, running, volumes)
         )
         if refusal is None:
             fitting.append((_load(pod["spec"], node, running), len(running), name))
@@ -115,7 +119,9 @@ def _only(spec: Object) -> set[str] | None:
     return names if terms else None
 
 
-def _refusal(spec: Object, node: Object, running: Sequence[Object]) -> _Refusal | None:
+def _refusal(
+    spec: Object, node: Object, running: Sequence[Object], volumes: Sequence[Object]
+) -> _Refusal | None:
     if (node.get("spec") or {}).get("unschedulable") and untolerated(
         spec, _cordoned(), ("NoSchedule",)
     ):
@@ -130,7 +136,10 @@ def _refusal(spec: Object, node: Object, running: Sequence[Object]) -> _Refusal 
     if taken.intersection(_host_ports(spec)):
         reason = "node(s) didn't have free ports for the requested pod ports"
         return _Refusal((reason,), final=False)
-    return _short_of(spec, node, running)
+    short = _short_of(spec, node, running)
+    if short is None and not all(holds_volume(volume, node) for volume in volumes):
+        return _Refusal(("node(s) didn't match PersistentVolume's node affinity",))
+    return short
 
 
 def _cordoned() -> Object:
@@ -214,12 +223,26 @@ class Scheduler:
                 continue
             if pod["spec"].get("schedulerName", COMPONENT) != COMPONENT:
                 continue
-            placement = place(pod, nodes, pods)
+            placement = place(pod, nodes, pods, self._volumes(pod))
             if placement.node is None:
                 self._refuse(pod, placement.message)
             else:
                 self._bind(pod, placement.node)
                 pods = self._client.list("Pod")
+
+    def _volumes(self, pod: Object) -> list[Object]:
+        """The PersistentVolumes that a pod's claims name; a claim without one ties it nowhere."""
+        found: list[Object] = []
+        for one in pod["spec"].get("volumes") or ():
+            name = (one.get("persistentVolumeClaim") or {}).get("claimName")
+            claim = name and self._client.get(
+                "PersistentVolumeClaim", pod["metadata"]["namespace"], name
+            )
+            bound = claim and claim["spec"].get("volumeName")
+            volume = bound and self._client.get("PersistentVolume", "", bound)
+            if volume:
+                found.append(volume)
+        return found
 
     def _bind(self, pod: Object, node: str) -> None:
         def bound(found: Object) -> None:
