@@ -282,6 +282,10 @@ def test_a_blob_that_reaches_outside_leaves_nothing(
 # What is imported when
 
 
+def test_microsoft_is_sent_no_telemetry(clients: Clients) -> None:
+    assert clients.ml()._operation_config.enable_telemetry is False
+
+
 def test_naming_the_provider_imports_no_azure_ml() -> None:
     code = (
         "import sys\n"
