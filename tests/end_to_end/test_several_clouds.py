@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,14 @@ import msgspec
 import pytest
 
 from edgefleet.protocol.report import AccessReport, Health, Report
+from edgefleet.testing.kit import samples
 from edgefleet.testing.kit.fleet import FleetConformance
 from edgefleet.testing.mock import mock
+from edgefleet_aws.clients import Clients as AwsClients
+from edgefleet_aws.settings import AwsSettings
+from edgefleet_gcp.clients import Clients as GcpClients
 from edgefleet_gcp.mock import DEVICES, GcpMock
+from edgefleet_gcp.settings import GcpSettings
 from edgefleet_kubernetes.mock import KubernetesMock
 
 if TYPE_CHECKING:
@@ -98,7 +104,30 @@ def test_the_nine_lines_run_on_what_google_keeps(tmp_path: Path) -> None:
         FleetConformance().test_the_nine_lines(fleet, session.add_device, tmp_path)
 
 
+def test_google_keeps_a_model_where_aws_does(tmp_path: Path) -> None:
+    bundle, kept = samples.bundle(tmp_path).root, {}
+    for name in ("aws", "gcp"):
+        with mock(name) as session, session.connect() as fleet:
+            fleet.push(bundle, "digits")
+            kept[name] = objects(session.clouds[0])
+    assert kept["gcp"] == kept["aws"]
+    assert {name.split("/")[1] for name in kept["gcp"]} == {"blobs", "state"}
+
+
 # What the tests are made of
+
+
+def objects(cloud: MockCloud) -> set[str]:
+    """Names of what a cloud keeps for a fleet."""
+    if isinstance(cloud, GcpMock):
+        with closing(GcpClients(GcpSettings(**cloud.settings))) as google:
+            names = [blob.name for blob in google.bucket.list_blobs()]
+    else:
+        with closing(AwsClients(AwsSettings(**cloud.settings))) as aws:
+            pages = aws.s3.get_paginator("list_objects_v2")
+            found = pages.paginate(Bucket=cloud.settings["bucket"], Prefix="")
+            names = [one["Key"] for page in found for one in page["Contents"]]
+    return set(names)
 
 
 def trained(fleet: Fleet) -> ModelVersion:
