@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +72,47 @@ def test_a_nodes_runtime_reports_answers_and_keeps_a_log(rig: Rig, store: str) -
     assert actions == {Action.UNCHANGED}, "what controllers wrote counts as a change"
 
 
+def fetched(url: str, token: str | None = None) -> tuple[int, bytes]:
+    """Status and body of an answer of the runtime."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    try:
+        request = urllib.request.Request(url, headers=headers)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, b""
+
+
+def test_a_scraper_finds_figures_where_the_pods_annotations_say(rig: Rig) -> None:
+    start(rig)
+    reported(rig)
+    (pod,) = rig.store().list("Pod", "edgefleet")
+    told = {key.partition("/")[2]: value for key, value in pod["metadata"]["annotations"].items()}
+    assert told["scrape"] == "true"
+    address = f"http://{pod['status']['podIP']}:{told['port']}{told['path']}"
+    status, text = fetched(address)
+    assert (status, b"edgefleet_release_info" in text) == (200, True)
+
+
+def test_an_app_asks_the_runtime_of_its_own_node_by_its_service_with_the_token(rig: Rig) -> None:
+    start(rig)
+    reported(rig)
+    rig.cloud.stage.nodes.add_node("no-device")
+    (pod,) = rig.store().list("Pod", "edgefleet")
+    assert pod["spec"]["nodeName"] == "cam-1"
+    secret = rig.store().get("Secret", "edgefleet-serving", "edgefleet")
+    token = base64.b64decode(secret["data"]["token"]).decode()
+
+    def url(node: str) -> str:
+        host = rig.cloud.stage.nodes.kubelet(node).resolve("edgefleet")
+        return f"http://{host('edgefleet-runtime-line-3.edgefleet')}:8080/v2/models/stats"
+
+    eventually(lambda: fetched(url("cam-1"), token)[0] == 200, "an answer of the own node's")
+    assert fetched(url("cam-1"))[0] == 401
+    with pytest.raises(OSError):
+        fetched(url("no-device"), token)
+
+
 def test_pods_stay_over_ten_releases(rig: Rig) -> None:
     start(rig)
     reported(rig)
@@ -79,6 +123,7 @@ def test_pods_stay_over_ten_releases(rig: Rig) -> None:
         rig.deployer.publish("line-3", samples.pointer(number))
     eventually(lambda: (told := reported(rig)) and told.number == 10, "the tenth pointer")
     assert nodes.pids("cam-1") == before
+    assert reported(rig).health.pointer_lag_s is not None
 
 
 def test_an_image_that_is_not_there_is_told_and_undone_by_installing_the_one_before(

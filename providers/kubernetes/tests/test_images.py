@@ -235,6 +235,21 @@ def test_a_cohort_mounts_both_releases(tmp_path: Path, state: Callable[[], State
         rig.close()
 
 
+def test_publishing_applies_the_newer_runtime_image_of_the_profile(
+    tmp_path: Path, state: Callable[[], StateStore]
+) -> None:
+    rig = Rig(tmp_path, state)
+    try:
+        rig.another(model_images=REPOSITORY).install(group=GROUP)
+        newer = rig.another(model_images=REPOSITORY, runtime_image="registry.example/runtime:2")
+        newer.publish(GROUP, samples.pointer(1))
+        (found,) = rig.store().list("DaemonSet")
+        (container,) = found["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == "registry.example/runtime:2"
+    finally:
+        rig.close()
+
+
 def test_an_operator_may_patch_daemon_sets_where_images_are_mounted_and_nowhere_else() -> None:
     def allowed(**changes: Any) -> set[str]:
         settings = KubernetesSettings(runtime_image=RUNTIME_IMAGE, **changes)

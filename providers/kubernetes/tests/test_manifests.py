@@ -22,7 +22,7 @@ from edgefleet_kubernetes.manifests import (
     namespaces,
     pointer_document,
 )
-from edgefleet_kubernetes.names import FLEET, MANAGED_BY, POINTER_KEY
+from edgefleet_kubernetes.names import FLEET, GROUP, MANAGED_BY, POINTER_KEY
 from edgefleet_kubernetes.settings import KubernetesSettings, Toleration
 
 IMAGE = "registry.example/edgefleet/runtime:1.0"
@@ -145,6 +145,15 @@ def test_the_pods_token_is_projected_and_ends() -> None:
     (sources,) = (one["projected"]["sources"] for one in pod["volumes"] if "projected" in one)
     (token,) = (one["serviceAccountToken"] for one in sources if "serviceAccountToken" in one)
     assert token["expirationSeconds"] <= 3600
+
+
+def test_a_pod_runs_where_and_as_the_profile_says() -> None:
+    pod = pod_of(make(prefix="plant", **FULL))
+    assert pod["nodeSelector"] == {FLEET: "plant", GROUP: "line-3"}
+    assert pod["runtimeClassName"] == "nvidia"
+    assert pod["priorityClassName"] == "devices"
+    assert pod["tolerations"] == [{"key": "edge", "operator": "Exists", "effect": "NoSchedule"}]
+    assert pod["imagePullSecrets"] == [{"name": "models"}]
 
 
 def test_a_device_plugins_resource_is_asked_for_as_it_is_limited() -> None:

@@ -77,6 +77,11 @@ def test_a_train_job_is_valid_by_its_definition(job: TrainingJob) -> None:
     assert found["spec"]["trainer"]["numNodes"] == 4
 
 
+def test_a_run_that_has_ended_is_kept_for_as_long_as_the_profile_says(job: TrainingJob) -> None:
+    found = job_object(job, ASKED, settings(training_ttl_s=3600))
+    assert found["spec"]["ttlSecondsAfterFinished"] == 3600
+
+
 def test_a_gpu_is_asked_for_by_its_device_plugin(job: TrainingJob) -> None:
     wants = job.model_copy(update={"resources": Resources(gpus=2)})
     found = pod(job_object(wants, ASKED, settings(training_gpu="amd.com/gpu")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -252,3 +254,13 @@ def test_outputs_named_to_lead_out_are_refused_here(
     with pytest.raises(IntegrityError):
         artifacts.fetch("outputs-1", tmp_path / "outputs")
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("module", [pod_entry, training_entry], ids=["pod", "training"])
+def test_a_pod_needs_no_newer_python_than_3_9_and_no_library(module: ModuleType) -> None:
+    tree = ast.parse(Path(str(module.__file__)).read_text("utf-8"), feature_version=(3, 9))
+    nodes = list(ast.walk(tree))
+    names = {one.name for node in nodes if isinstance(node, ast.Import) for one in node.names}
+    names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert "subprocess" in names
+    assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
