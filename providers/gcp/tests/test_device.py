@@ -14,7 +14,6 @@ from edgefleet.errors import (
     AccessDeniedError,
     AccessExpiredError,
     ConfigurationError,
-    EdgeFleetError,
     InvalidInputError,
     MissingExtraError,
     NotFoundError,
@@ -337,6 +336,6 @@ def test_a_topic_that_cannot_be_reached_loses_nothing(
 ) -> None:
     cloud.rules.add(Rule("pubsub.Publish", cut_request_at=10))
     sender = PubSubSender(f"pubsub://{PROJECT}/{settings.topic}", "cam-1", device_tokens("cam-1"))
-    with pytest.raises(EdgeFleetError) as raised:
+    with pytest.raises(UnavailableError) as raised:
         sender.send([samples.alarm(1)])
     assert raised.value.retryable

@@ -162,6 +162,7 @@ def test_doctor_tells_of_a_bucket_that_is_not_there(
 ) -> None:
     settings = make_settings(bucket="nobody-made-it")
     proofs = list(GcsStateStore(make_clients(settings), settings).proofs())
+    assert {proof.action for proof in proofs} == _needed("state")
     assert all("`bucket` of the profile" in str(proof.problem) for proof in proofs)
 
 

@@ -59,13 +59,11 @@ def test_a_dry_run_writes_manifests_and_installing_puts_them_in_place(
     run("install", *options, "--dry-run", "--output", str(target))
     assert rig.versions() == before
     documents = [yaml.safe_load(one.read_bytes()) for one in target.rglob("objects/*.yaml")]
+    assert {"DaemonSet", "Role"} <= {one["kind"] for one in documents}
     run("install", *options)
     for document in documents:
         metadata = document["metadata"]
-        found = rig.store().find(
-            document["kind"], metadata["name"], metadata.get("namespace") or ""
-        )
-        assert found is not None or document["kind"] == "Namespace"
+        rig.store().get(document["kind"], metadata["name"], metadata.get("namespace") or "")
     plan = json.loads((target / "plan.json").read_text())
     assert {one["action"] for one in plan["documents"]} == {"create"}
 

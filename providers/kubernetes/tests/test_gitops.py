@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from edgefleet.errors import ConflictError, EdgeFleetError, ProfileError, UnsupportedError
+from edgefleet.errors import ConflictError, NotFoundError, ProfileError, UnsupportedError
 from edgefleet.interfaces.values import Action
 from edgefleet.testing.kit import samples
 from edgefleet_kubernetes.gitops import GitDeployer
@@ -211,7 +211,7 @@ def test_without_contexts_no_device_is_seen_and_labels_are_refused(
     deployer: GitDeployer,
 ) -> None:
     assert list(deployer.devices()) == []
-    with pytest.raises(EdgeFleetError):
+    with pytest.raises(NotFoundError):
         deployer.label("a", {"x": "y"})
     with pytest.raises(UnsupportedError, match="kubectl label node a"):
         deployer._label("a", {"x": "y"})

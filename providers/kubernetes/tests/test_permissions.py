@@ -335,7 +335,9 @@ def test_what_is_missing_is_named_with_the_role_that_has_it(
 def test_proving_changes_nothing(rig: Rig, operate: Operate) -> None:
     deployer = deployer_of(rig, operate())
     before = rig.versions()
-    assert all(one.problem for one in deployer.proofs())
+    found = list(deployer.proofs())
+    assert {one.part for one in found} == {"deployer", "install"}
+    assert all(one.problem for one in found)
     assert rig.versions() == before
 
 

@@ -292,9 +292,10 @@ def test_a_node_that_joins_gets_its_pod_and_one_that_leaves_loses_it(bench: Benc
 
 
 def test_a_pod_counts_as_available_when_it_has_been_ready_for_long_enough(bench: Bench) -> None:
-    found = daemon_set("slow", python(SLEEP), minReadySeconds=2)
-    bench.create(found)
+    bench.create(daemon_set("slow", python(SLEEP), minReadySeconds=3600))
     until(lambda: bench.status("DaemonSet", "slow").get("numberReady") == 1)
+    assert bench.status("DaemonSet", "slow").get("numberAvailable", 0) == 0
+    bench.store.patch("DaemonSet", "slow", {"spec": {"minReadySeconds": 1}}, NAMESPACE)
     until(lambda: bench.status("DaemonSet", "slow").get("numberAvailable") == 1)
 
 
