@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from azure.core.exceptions import HttpResponseError
+from msrest.exceptions import HttpOperationError
 
 from edgefleet.errors import (
     AccessDeniedError,
@@ -122,7 +124,7 @@ def test_resource_manager_names_the_action_that_is_missing(
         routes = (Route("arm.ListKeys", "POST", f"{settings.group_path}/keys", refuse),)
 
     cloud.stage.mount("arm", Keys())
-    with pytest.raises(Exception, match="AuthorizationFailed") as caught:
+    with pytest.raises(HttpResponseError, match="AuthorizationFailed") as caught:
         clients.arm("POST", f"{settings.group_path}/keys", api_version="2023-05-01")
     found = translate(caught.value)
     assert isinstance(found, AccessDeniedError)
@@ -149,7 +151,7 @@ def test_the_hub_is_asked_again_when_it_is_busy_and_its_codes_are_known(
     cloud: AzureMock, clients: Clients
 ) -> None:
     cloud.rules.add(Rule("hub.Devices_GetIdentity", times=2, fault=throttled(0)))
-    with pytest.raises(Exception, match="Not Found") as caught:
+    with pytest.raises(HttpOperationError, match="Not Found") as caught:
         clients.hub().get_device("gone")
     assert (code_of(caught.value), status_of(caught.value)) == ("DeviceNotFound", 404)
     assert isinstance(translate(caught.value), NotFoundError)
@@ -161,7 +163,7 @@ def test_a_hub_that_stays_busy_is_told(
 ) -> None:
     cloud.rules.add(Rule("hub.Devices_GetIdentity", times=None, fault=throttled(0)))
     clients = make_clients(make_settings(max_attempts=2))
-    with pytest.raises(Exception, match="Too Many") as caught:
+    with pytest.raises(HttpOperationError, match="Too Many") as caught:
         clients.hub().get_device("busy")
     assert isinstance(translate(caught.value), ThrottledError)
     assert _statuses(cloud, "hub.Devices_GetIdentity", "/busy") == ["429", "429"]

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from azure.core.exceptions import HttpResponseError
 
 from edgefleet.errors import AccessDeniedError, ConfigurationError, NotFoundError
 from edgefleet.interfaces.values import Action
@@ -383,7 +384,7 @@ def test_an_installer_without_the_right_is_told_which_one(
     monkeypatch.setenv("AZURE_CLIENT_ID", cloud.add_user("bob", ("Reader",)))
     from edgefleet_azure.errors import translate
 
-    with pytest.raises(Exception, match=r"deployments/whatIf/action") as refused:
+    with pytest.raises(HttpResponseError, match=r"deployments/whatIf/action") as refused:
         make_installation(settings).install()
     assert isinstance(translate(refused.value), AccessDeniedError)
 

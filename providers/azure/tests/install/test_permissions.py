@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from azure.core.exceptions import HttpResponseError
 
 from edgefleet.errors import AccessDeniedError, ConflictError, UnavailableError
 from edgefleet.interfaces.automation import Automation, Gate
@@ -327,7 +328,7 @@ def test_a_missing_permission_stops_the_call_that_needs_it(operate: Operate) -> 
 def test_a_role_reaches_no_further_than_its_place(operate: Operate) -> None:
     clients, settings = operate("state")
     blob = clients.container("models").get_blob_client("x")
-    with pytest.raises(Exception, match="not authorized"):
+    with pytest.raises(HttpResponseError, match="not authorized"):
         blob.upload_blob(b"1")
     assert BlobStateStore(clients, settings).write("x", b"1", expect=None)
     with pytest.raises(ConflictError):
