@@ -163,12 +163,12 @@ class Cluster:
 
     def _wake(self) -> None:
         self._woken.set()
-        for kubelet in self._kubelets.values():
+        for kubelet in tuple(self._kubelets.values()):
             kubelet.wake()
 
     async def _work(self) -> None:
         while True:
-            for name, kubelet in self._kubelets.items():
+            for name, kubelet in tuple(self._kubelets.items()):  # callers add nodes meanwhile
                 if kubelet.on and kubelet.online:
                     self._beat(name, kubelet)
             for one in (self._lifecycle, *self._controllers):
