@@ -198,6 +198,7 @@ def test_kubernetes_before_1_31_is_refused(tmp_path: Path, state: Callable[[], S
             with pytest.raises(UnsupportedError, match=r"1\.30: image volumes came with 1\.31"):
                 attempt()
         assert rig.deployer.pointer(GROUP) is None
+        assert list(state().keys("kubernetes/pointers/")) == []
     finally:
         rig.close()
 

@@ -102,9 +102,12 @@ class GroupPointers:
         """Bring a pointer into every cluster that has the group.
 
         Raises:
+            UnsupportedError: images are wanted, and a cluster is too old for them: nothing was
+                written, not to the state store either.
             ConflictError: there is a higher one, or somebody else manages it.
             UnavailableError: some clusters don't answer; the others have it.
         """
+        self._check_images(group)
         self._wanted.raise_to(group, pointer)
         problems: dict[str, EdgeFleetError] = {}
         for cluster in self._clusters:
@@ -112,7 +115,7 @@ class GroupPointers:
                 if self._groups.is_in(cluster, group):
                     self._bring(cluster, group)
             except Exception as error:
-                problem = error if isinstance(error, EdgeFleetError) else translate(error)
+                problem = _problem(error)
                 if problem is None or len(self._clusters.names) == 1:
                     raise
                 problems[cluster.context] = problem
@@ -149,6 +152,24 @@ class GroupPointers:
                 if not error.retryable:
                     raise
         raise ConflictError(f"the pointer of {group} in {cluster.context} changed all the time")
+
+    def _check_images(self, group: str) -> None:
+        """Refuse clusters that are too old for images; others' problems are told by publishing.
+
+        Raises:
+            UnsupportedError: there is one.
+        """
+        if self._settings.model_images is None:
+            return
+        for cluster in self._clusters:
+            try:
+                if self._groups.is_in(cluster, group):
+                    check_images(cluster)
+            except UnsupportedError:
+                raise
+            except Exception as error:
+                if _problem(error) is None:
+                    raise
 
     def _mount_images(self, cluster: Cluster, group: str, pointer: Pointer) -> None:
         """Have the group's pods mount the images of a pointer's releases, where it is wanted.
@@ -188,6 +209,10 @@ class GroupPointers:
                 retryable=False,
             )
         return found
+
+
+def _problem(error: Exception) -> EdgeFleetError | None:
+    return error if isinstance(error, EdgeFleetError) else translate(error)
 
 
 def check_images(cluster: Cluster) -> None:
