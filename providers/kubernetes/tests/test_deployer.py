@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from edgefleet.errors import (
     UnavailableError,
 )
 from edgefleet.interfaces.state import StateStore
+from edgefleet.interfaces.wanted import Wanted
+from edgefleet.protocol.documents import encode
 from edgefleet.testing.kit import samples
 from edgefleet_kubernetes.cloud.api_writes import Write
 from edgefleet_kubernetes.names import pointer_name
@@ -227,6 +230,40 @@ def test_a_cluster_that_a_group_comes_to_carries_its_pointer(tmp_path: Path, sta
         assert rig.deployer.pointer("line-3") == samples.pointer(1)
     finally:
         rig.close()
+
+
+def test_a_cluster_that_a_group_is_installed_in_later_carries_its_pointer(
+    tmp_path: Path, state: State
+) -> None:
+    rig = Rig(tmp_path / "cloud", state, contexts=("site-1", "site-2"), nodes=())
+    with closing(rig):
+        first = rig.another(contexts=("site-1",))
+        first.install(group="line-3")
+        first.publish("line-3", samples.pointer(1))
+        rig.deployer.install(group="line-3")
+        assert config_map(rig, "site-2") is not None
+        assert rig.deployer.pointer("line-3") == samples.pointer(1)
+
+
+def test_a_cluster_with_a_lower_pointer_is_brought_to_the_highest_by_installing(
+    two_sites: Rig,
+) -> None:
+    two_sites.deployer.publish("line-3", samples.pointer(1))
+    two_sites.another(contexts=("site-1",)).publish("line-3", samples.pointer(2))
+    two_sites.deployer.install()
+    assert two_sites.deployer.pointer("line-3") == samples.pointer(2)
+
+
+def test_installing_leaves_a_pointer_above_the_known_one_alone(rig: Rig) -> None:
+    rig.deployer.install(group="line-3")
+    rig.deployer.publish("line-3", samples.pointer(2))
+    forgotten = rig.state()
+    (key,) = forgotten.keys("kubernetes/pointers/")
+    known = forgotten.read(key)
+    assert known is not None
+    forgotten.write(key, encode(Wanted(pointer=samples.pointer(1))), expect=known.tag)
+    rig.deployer.install(group="line-3")
+    assert rig.deployer.pointer("line-3") == samples.pointer(2)
 
 
 def test_two_nodes_of_one_name_are_refused(two_sites: Rig) -> None:

@@ -75,10 +75,15 @@ class WantedPointers:
         Raises:
             ConflictError: somebody deleted it.
         """
-        stored = self._state().read(self._key(group))
-        if stored is None:
+        found = self.find(group)
+        if found is None:
             raise ConflictError(f"the pointer of {group} was deleted from the state store")
-        return decode(Wanted, stored.data)
+        return found
+
+    def find(self, group: str) -> Wanted | None:
+        """A group's highest pointer; None before the first."""
+        stored = self._state().read(self._key(group))
+        return None if stored is None else decode(Wanted, stored.data)
 
     def _key(self, group: str) -> str:
         return f"{self._deployer}/pointers/{group}"

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from edgefleet.errors import (
     AccessDeniedError,
-    ConflictError,
     EdgeFleetError,
     InvalidInputError,
     NotFoundError,
@@ -21,7 +20,6 @@ from edgefleet.errors import (
 from edgefleet.interfaces.abilities import CanEnroll, CanInvoke, CanStreamLogs, Reply
 from edgefleet.interfaces.deployer import Deployer, Limits
 from edgefleet.interfaces.values import DeviceInfo, Group
-from edgefleet.interfaces.wanted import WantedPointers
 from edgefleet.protocol import orders
 from edgefleet_kubernetes.cluster import address
 from edgefleet_kubernetes.clusters import Clusters
@@ -76,7 +74,6 @@ class KubernetesDeployer(CanEnroll, CanInvoke, CanStreamLogs, InstallsKubernetes
         self._clusters = Clusters(clients)
         self._members = DeviceGroups(self._clusters, settings)
         self._sight = Sight(self._clusters, self._members, settings)
-        self._wanted = WantedPointers(state, deployer=name)
         self._pointers = GroupPointers(
             self._clusters, self._members, settings, state, deployer=name
         )
@@ -132,8 +129,7 @@ class KubernetesDeployer(CanEnroll, CanInvoke, CanStreamLogs, InstallsKubernetes
         cluster, node = self._members.node(device)
         if self._members.daemon_set(cluster, group) is None:
             self._make_group(cluster, group)
-        if len(self._clusters.names) > 1 and self._pointers.read(group) is None:
-            self._bring_pointer(group)
+        self._pointers.bring(cluster, group)
         if read_member(node, self._settings.prefix, cluster.context) is None:
             # A pod that was on its way out when the device was retired may have written another.
             self._members.forget(cluster, device)
@@ -158,14 +154,6 @@ class KubernetesDeployer(CanEnroll, CanInvoke, CanStreamLogs, InstallsKubernetes
                     f"--group {group}",
                 ) from error
             raise
-
-    def _bring_pointer(self, group: str) -> None:
-        """Have a cluster that a group has just come to carry what the others do."""
-        try:
-            highest = self._wanted.highest(group)
-        except ConflictError:  # nothing was published yet
-            return
-        self._pointers.publish(group, highest.pointer)
 
     def _retire(self, device: str) -> None:
         """Take the node out of the fleet; its pod goes, what is on its disk stays."""

@@ -1,8 +1,9 @@
 """What a fleet needs before its first device: namespaces, roles, a policy, and a DaemonSet a group.
 
 Every step may be repeated: what is there stays as it is, and what others put beside it as well.
-A namespace that somebody else made is adopted, and never deleted. The runtime's image is upgraded
-by installing again: deployments of models touch no DaemonSet.
+A namespace that somebody else made is adopted, and never deleted. A cluster that a group comes to
+gets the pointer that was published, so that its devices run what the others do. The runtime's image
+is upgraded by installing again: deployments of models touch no DaemonSet.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from edgefleet_kubernetes.cluster import Cluster
     from edgefleet_kubernetes.clusters import Clusters
     from edgefleet_kubernetes.groups import DeviceGroups
+    from edgefleet_kubernetes.pointers import GroupPointers
     from edgefleet_kubernetes.reading import Object
     from edgefleet_kubernetes.settings import KubernetesSettings
 
@@ -56,6 +58,7 @@ class Installation:
     Args:
         clusters: of the fleet.
         groups: who is where.
+        pointers: of the groups.
         settings: of the fleet.
         deployer: its name in the profile.
     """
@@ -64,12 +67,14 @@ class Installation:
         self,
         clusters: Clusters,
         groups: DeviceGroups,
+        pointers: GroupPointers,
         settings: KubernetesSettings,
         *,
         deployer: str,
     ) -> None:
         self._clusters = clusters
         self._groups = groups
+        self._pointers = pointers
         self._settings = settings
         self._deployer = deployer
 
@@ -88,6 +93,8 @@ class Installation:
             wanted = self._documents(cluster, group)
             for document in wanted:
                 cluster.apply(document)
+            for name in self._groups_of(cluster, group):
+                self._pointers.bring(cluster, name)
             self._make_secret(cluster)
             Removal(cluster, self._settings).prune(wanted, self._groups_of(cluster, group))
 
@@ -99,7 +106,8 @@ class Installation:
     def documents(self, group: str | None) -> Iterator[Rendered]:
         """What `install` would apply, and whether that is there already.
 
-        The Secret with the serving token is none of them: it is made where it isn't.
+        The Secret with the serving token is none of them: it is made where it isn't. Nor are
+        pointers, which a cluster that a group comes to gets as they were published.
         """
         self._settings.needed("runtime_image", "installing")
         actions: dict[str, Action] = {}
@@ -224,10 +232,13 @@ class InstallsKubernetes(CanInstall, CanProve):
     name: str
     _clusters: Clusters
     _members: DeviceGroups
+    _pointers: GroupPointers
     _settings: KubernetesSettings
 
     def _installation(self) -> Installation:
-        return Installation(self._clusters, self._members, self._settings, deployer=self.name)
+        return Installation(
+            self._clusters, self._members, self._pointers, self._settings, deployer=self.name
+        )
 
     def _install(self, group: str | None) -> None:
         self._installation().install(group)

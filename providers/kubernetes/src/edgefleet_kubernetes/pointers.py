@@ -128,6 +128,20 @@ class GroupPointers:
                 cure="deploy again when that is mended: where it is already, nothing changes",
             )
 
+    def bring(self, cluster: Cluster, group: str) -> None:
+        """Have a cluster that a group has come to carry what was published, unless it does.
+
+        Raises:
+            UnsupportedError: images are wanted, and the cluster is too old for them.
+            ConflictError: somebody else manages its pointer.
+        """
+        wanted = self._wanted.find(group)
+        if wanted is None:
+            return
+        there = self._read(cluster, group)
+        if there is None or there.pair < wanted.pointer.pair:
+            self._bring(cluster, group)
+
     def _bring(self, cluster: Cluster, group: str) -> None:
         """Have a cluster carry the group's highest pointer."""
         for _ in range(_TRIES):
