@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 import urllib.error
 import urllib.request
@@ -12,9 +13,12 @@ from typing import Any
 
 import pytest
 
+from edgefleet.errors import AccessDeniedError, UnavailableError
 from edgefleet.interfaces.state import StateStore
 from edgefleet.interfaces.values import Action
+from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit import samples
+from edgefleet_kubernetes.cloud.api_status import Refused
 from edgefleet_kubernetes.cloud.node_images import RUNTIME_IMAGE
 from providers.kubernetes.tests.deployer_rig import Rig
 
@@ -111,6 +115,25 @@ def test_an_app_asks_the_runtime_of_its_own_node_by_its_service_with_the_token(r
     assert fetched(url("cam-1"))[0] == 401
     with pytest.raises(OSError):
         fetched(url("no-device"), token)
+
+
+def test_what_a_device_refuses_is_its_own_answer(rig: Rig) -> None:
+    start(rig)
+    reported(rig)
+    answer = rig.deployer.invoke("cam-1", "/v2/health/ready")
+    assert (answer.status, json.loads(answer.body)) == (503, {"error": "not ready"})
+
+
+def test_what_the_api_server_refuses_is_not_taken_for_the_devices_answer(rig: Rig) -> None:
+    start(rig)
+    reported(rig)
+    may_not = Refused(403, "Forbidden", 'User "eve" cannot get resource "pods/proxy"')
+    rig.cloud.rules.add(Rule("pods/proxy.get", fault=may_not))
+    with pytest.raises(AccessDeniedError, match="cannot get resource"):
+        rig.deployer.invoke("cam-1", "/v2")
+    rig.cloud.stage.nodes.cut_network("cam-1")
+    with pytest.raises(UnavailableError, match="'cam-1' doesn't answer: .*no route to host"):
+        rig.deployer.invoke("cam-1", "/v2")
 
 
 def test_pods_stay_over_ten_releases(rig: Rig) -> None:

@@ -10,6 +10,8 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
+from lightkube.core.exceptions import ApiError
+
 from edgefleet.errors import AlreadyExistsError, ConflictError
 from edgefleet.interfaces.abilities import Reply
 from edgefleet_kubernetes.errors import reason_of, status_of
@@ -18,6 +20,7 @@ from edgefleet_kubernetes.names import FLEET, MANAGED_BY, MANAGER
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    import httpx2
     from lightkube.models.meta_v1 import Status
 
     from edgefleet_kubernetes.clients import Clients
@@ -236,6 +239,10 @@ class Cluster:
             body: a POST with these bytes; None for a GET.
             headers: of the request.
             timeout_s: give up after so many seconds.
+
+        Raises:
+            lightkube.ApiError: the API server itself says no: it may not be asked, or reaches
+                nobody there.
         """
         response = self._clients.http(self.context).request(
             "GET" if body is None else "POST",
@@ -244,6 +251,8 @@ class Cluster:
             headers=dict(headers),
             timeout=timeout_s,
         )
+        if _is_refusal(response):
+            raise ApiError(request=response.request, response=response)
         given = {key.lower(): value for key, value in response.headers.items()}
         return Reply(response.status_code, given, response.content)
 
@@ -271,6 +280,21 @@ def address(kind: str, namespace: str | None = None, name: str = "") -> str:
 def _place(document: Object) -> str:
     metadata = document["metadata"]
     return address(document["kind"], metadata.get("namespace"), metadata["name"])
+
+
+def _is_refusal(response: httpx2.Response) -> bool:
+    """Whether an API server answers instead of what it is a proxy of: with a ``Status``.
+
+    Its own errors on the way to a pod are such, too: ``pkg/util/proxy/transport.go`` of
+    apimachinery.
+    """
+    if not response.is_error:
+        return False
+    try:
+        told = response.json()
+    except ValueError:
+        return False
+    return isinstance(told, dict) and (told.get("apiVersion"), told.get("kind")) == ("v1", "Status")
 
 
 def is_ours(found: Object, prefix: str) -> bool:

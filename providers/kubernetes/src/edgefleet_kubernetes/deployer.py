@@ -23,7 +23,7 @@ from edgefleet.interfaces.values import DeviceInfo, Group
 from edgefleet.protocol import orders
 from edgefleet_kubernetes.cluster import address
 from edgefleet_kubernetes.clusters import Clusters
-from edgefleet_kubernetes.errors import translate
+from edgefleet_kubernetes.errors import reason_of, translate
 from edgefleet_kubernetes.groups import DeviceGroups
 from edgefleet_kubernetes.install import InstallsKubernetes
 from edgefleet_kubernetes.names import serving_secret
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 TOKEN_HEADER = "Edgefleet-Authorization"  # noqa: S105 - a header's name
 """The API server takes ``Authorization`` for itself and hands it on to nobody."""
-_PROXY = {502, 503, 504}
+_GATEWAY = {502, 504}  # what stands before an API server says so, and no runtime does
 
 
 class KubernetesDeployer(CanEnroll, CanInvoke, CanStreamLogs, InstallsKubernetes, Deployer):
@@ -176,17 +176,19 @@ class KubernetesDeployer(CanEnroll, CanInvoke, CanStreamLogs, InstallsKubernetes
         port, key = (ORDERS_PORT, ORDERS_KEY) if ordered else (PORT, "token")
         secret = self._token(cluster, key)
         pods = address("Pod", self._settings.namespace)
-        reply = cluster.ask(
-            f"{pods}/{name}:{port}/proxy{path}",
-            body=body,
-            headers={**headers, TOKEN_HEADER: f"Bearer {secret}"},
-            timeout_s=timeout_s,
-        )
-        if reply.status in _PROXY:
-            raise UnavailableError(
-                f"device {device!r} doesn't answer: {reply.body[:200].decode(errors='replace')}",
-                cure="see whether its runtime runs: edgefleet why",
+        try:
+            reply = cluster.ask(
+                f"{pods}/{name}:{port}/proxy{path}",
+                body=body,
+                headers={**headers, TOKEN_HEADER: f"Bearer {secret}"},
+                timeout_s=timeout_s,
             )
+        except Exception as error:
+            if reason_of(error) != "ServiceUnavailable":
+                raise
+            raise _silent(device, str(error)) from error
+        if reply.status in _GATEWAY:
+            raise _silent(device, reply.body.decode(errors="replace"))
         return reply
 
     def _device_log(self, device: str, last: int) -> Iterator[str]:
@@ -231,3 +233,10 @@ class KubernetesDeployer(CanEnroll, CanInvoke, CanStreamLogs, InstallsKubernetes
                 cure="delete the Secret, then make it anew with: edgefleet install",
             )
         return base64.b64decode(value).decode("ascii").strip()
+
+
+def _silent(device: str, why: str) -> UnavailableError:
+    return UnavailableError(
+        f"device {device!r} doesn't answer: {why[:200]}",
+        cure="see whether its runtime runs: edgefleet why",
+    )

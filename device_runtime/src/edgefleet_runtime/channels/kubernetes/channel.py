@@ -183,6 +183,8 @@ class KubernetesChannel(Channel):
             )
         with self._noting("events"):
             if self._uploads is not None:
+                # What waits no more was dropped for want of room: nobody sends it again.
+                self._kept &= {event.id for event in events}
                 self._keep([event for event in events if event.id not in self._kept])
             if self._sender is not None:
                 self._sender.send(events)

@@ -3,6 +3,8 @@
 Rules kept here (https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes):
 
 - A watch goes on from the version of the last event, bookmarks included, whatever ended it.
+- A watch that brought nothing at all, not even a bookmark, is followed by a list: a server whose
+  store was restored from a backup is behind that version, and tells nothing until it is past it.
 - When the server knows that version no more (410, as an answer or as an event), it is listed again:
   what happened in between shows as the object's new state.
 - After a failure comes a pause that doubles, with jitter, up to `LONGEST_PAUSE_S`; a watch that
@@ -114,6 +116,7 @@ class Watch:
         timeout_s = self._jitter.randint(*WATCH_S)
         with self._api.watch(self._place, self._version, timeout_s) as (events, open_socket):
             self._socket = open_socket
+            brought = False
             try:
                 if self._stopping.is_set():  # it found no socket to shut down
                     return
@@ -121,9 +124,12 @@ class Watch:
                     if self._stopping.is_set():
                         return
                     self._told(event)
+                    brought = True
                     yield
             finally:
                 self._socket = None
+                if not brought:
+                    self._version = None
 
     def _told(self, event: dict[str, Any]) -> None:
         kind, content = event.get("type"), event.get("object")
