@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from edgefleet.errors import ConflictError, NotFoundError, ThrottledError
+from edgefleet.testing.cloud.calls import Refused
 from edgefleet.testing.cloud.rules import Rule
 from edgefleet_gcp.clients import Clients
 from edgefleet_gcp.mock import GcpMock
@@ -50,6 +51,26 @@ def test_a_write_whose_answer_was_lost_finds_itself_done(
     tag = state.write("doc", b"1", expect=None)
     cloud.rules.add(Rule("storage.InsertObject", cut_answer_at=0))
     assert state.write("doc", b"2", expect=tag) != tag
+
+
+def test_a_deletion_whose_answer_was_lost_finds_itself_done(
+    cloud: GcpMock, state: GcsStateStore
+) -> None:
+    tag = state.write("doc", b"1", expect=None)
+    cloud.rules.add(Rule("storage.DeleteObject", cut_answer_at=0))
+    state.delete("doc", expect=tag)
+    assert state.read("doc") is None
+
+
+def test_a_deletion_that_was_only_throttled_tells_what_is_gone_as_gone(
+    cloud: GcpMock, state: GcsStateStore
+) -> None:
+    tag = state.write("doc", b"1", expect=None)
+    state.delete("doc", expect=tag)
+    slowly = Refused(429, "rateLimitExceeded", "Slowly.")
+    cloud.rules.add(Rule("storage.DeleteObject", fault=slowly))
+    with pytest.raises(ConflictError, match="is gone"):
+        state.delete("doc", expect=tag)
 
 
 def test_a_document_is_written_once_a_second_at_most_and_later_all_the_same(

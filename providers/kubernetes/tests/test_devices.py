@@ -132,7 +132,7 @@ def test_what_the_api_server_refuses_is_not_taken_for_the_devices_answer(rig: Ri
     with pytest.raises(AccessDeniedError, match="cannot get resource"):
         rig.deployer.invoke("cam-1", "/v2")
     rig.cloud.stage.nodes.cut_network("cam-1")
-    with pytest.raises(UnavailableError, match="'cam-1' doesn't answer: .*no route to host"):
+    with pytest.raises(UnavailableError, match=r"'cam-1' doesn't answer: .*no route to host"):
         rig.deployer.invoke("cam-1", "/v2")
 
 

@@ -6,7 +6,8 @@ Rules kept here:
   and to delete (https://cloud.google.com/storage/docs/request-preconditions).
 - The tag of a document is its generation, which every write changes, also one of the same bytes.
 - A write whose answer was lost and that was repeated finds itself done: each write leaves a mark of
-  its own beside the document, so that nobody conflicts with himself.
+  its own beside the document, so that nobody conflicts with himself. Nor does who deletes: what
+  is gone at a repeated try was deleted at the one whose answer was lost.
 - One object takes about one write a second; who comes too often is told so (429) and waits.
 """
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from edgefleet_gcp.clients import Clients
     from edgefleet_gcp.settings import GcpSettings
 
+_THROTTLED = 429  # which nothing was done before
 _MARK = "edgefleet-write"  # name of metadata that each write sets anew
 
 
@@ -92,12 +94,14 @@ class GcsStateStore(GcpService, StateStore):
         return str(blob.generation) if (blob.metadata or {}).get(_MARK) == mark else None
 
     def _delete(self, key: str, expect: str) -> None:
+        tries: list[Exception] = []
+        delete = self._clients.retries(self._blob(key).delete, on_error=tries.append)
         try:
-            self._blob(key).delete(
-                if_generation_match=_generation(expect), retry=self._clients.retries
-            )
+            delete(if_generation_match=_generation(expect), retry=None)
         except Exception as error:
             if is_no_object(error):
+                if any(status_of(one) != _THROTTLED for one in tries):
+                    return
                 raise self._conflict(key, "is gone") from error
             if status_of(error) == 412:
                 raise self._conflict(key, "is gone, or somebody changed it") from error

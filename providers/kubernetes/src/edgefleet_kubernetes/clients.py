@@ -306,4 +306,5 @@ def _raise_for(response: httpx2.Response) -> None:
             raise
         # What is no API at all is answered in plain text, which client-go words so, too.
         told = "the server could not find the requested resource"
-        raise ApiError(status=Status(code=404, reason="NotFound", message=told)) from error
+        status = Status(code=404, reason="NotFound", message=told)
+        raise ApiError(request=response.request, status=status) from error

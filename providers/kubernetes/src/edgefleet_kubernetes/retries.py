@@ -7,7 +7,7 @@ Rules kept here:
 - A call that may not be done twice (POST, a JSON patch) is repeated only where it was refused
   undone: 429, an answer with ``Retry-After``, or a connection that never stood.
 - A read, a PUT or DELETE, and a patch that says how things are to be, is repeated on any answer
-  that another try may mend. Who writes with a resource version looks whether it was done.
+  that another try may mend. Who writes or deletes by resource version looks whether it was done.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ REPEATED = frozenset({429, 500, 502, 503, 504})
 _TWICE = ("GET", "HEAD", "PUT", "DELETE")
 _JSON_PATCH = "application/json-patch+json"
 _PASSED_ON = "/proxy/"
+_MAYBE_DONE = "edgefleet_maybe_done"
 _WRITES = ("POST", "PUT", "PATCH")
 
 
@@ -74,6 +75,7 @@ class Retrying(httpx2.BaseTransport):
             except httpx2.TransportError:
                 if not twice:
                     raise
+                request.extensions[_MAYBE_DONE] = True
                 self._wait(backoff_s(tries))
                 continue
             told = _retry_after_s(response)
@@ -82,6 +84,8 @@ class Retrying(httpx2.BaseTransport):
                 return response
             if told is not None and told > LONGEST_WAIT_S:
                 return response
+            if not refused:
+                request.extensions[_MAYBE_DONE] = True
             response.close()
             self._wait(max(told or 0.0, backoff_s(tries)))
         return self._transport.handle_request(request)
@@ -89,6 +93,11 @@ class Retrying(httpx2.BaseTransport):
     def close(self) -> None:
         """Close connections."""
         self._transport.close()
+
+
+def maybe_done_before(error: Exception) -> bool:
+    """Whether a call was repeated that may have been done at an earlier try."""
+    return isinstance(error, httpx2.HTTPStatusError) and _MAYBE_DONE in error.request.extensions
 
 
 def backoff_s(tries: int) -> float:

@@ -5,7 +5,8 @@ Rules kept here:
 - One object a document, in the namespace of the first context's cluster. Its name is a digest of
   the key, which an annotation tells: keys are paths, names of objects aren't.
 - A write names the resource version that was read, or makes the object, which fails where it is.
-- Each write marks the object anew, so that a write whose answer was lost is known as done.
+- Each write marks the object anew, so that a write whose answer was lost is known as done. So is
+  a deletion that was repeated and finds nothing.
 - A document that an object of etcd's can't hold is refused before it is sent.
 """
 
@@ -20,6 +21,7 @@ from edgefleet.errors import ConflictError, DocumentError, EdgeFleetError, Limit
 from edgefleet.interfaces.state import StateStore, Stored
 from edgefleet_kubernetes.errors import reason_of, translate
 from edgefleet_kubernetes.names import DOMAIN, FLEET, KEY, MANAGER, PART, fleet_labels, state_name
+from edgefleet_kubernetes.retries import maybe_done_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +96,9 @@ class KubernetesStateStore(StateStore):
         except Exception as error:
             if reason_of(error) not in {"Conflict", "NotFound"}:
                 raise
-            raise _conflict(key, gone=reason_of(error) == "NotFound") from error
+            gone = reason_of(error) == "NotFound"
+            if not (gone and maybe_done_before(error)):
+                raise _conflict(key, gone=gone) from error
 
     def _keys(self, prefix: str) -> Iterator[str]:
         query = {

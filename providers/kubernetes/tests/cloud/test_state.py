@@ -20,6 +20,7 @@ from edgefleet.testing.kit.samples import noise
 from edgefleet.testing.kit.state import StateStoreConformance
 from edgefleet_kubernetes import state as state_module
 from edgefleet_kubernetes.clients import Clients
+from edgefleet_kubernetes.cloud.api_status import Refused
 from edgefleet_kubernetes.cloud.stage import Stage
 from edgefleet_kubernetes.mock import KubernetesMock
 from edgefleet_kubernetes.names import state_name
@@ -84,6 +85,27 @@ def test_a_write_whose_answer_was_lost_is_known_as_done(
     found = store.read("doc")
     assert found is not None
     assert found.data == b"2"
+
+
+def test_a_deletion_whose_answer_was_lost_is_known_as_done(
+    mock: KubernetesMock, make_clients: MakeClients, settings: KubernetesSettings
+) -> None:
+    store = KubernetesStateStore(make_clients(max_attempts=3), settings)
+    tag = store.write("doc", b"1", expect=None)
+    mock.rules.add(Rule("configmaps.delete", cut_answer_at=0))
+    store.delete("doc", expect=tag)
+    assert store.read("doc") is None
+
+
+def test_a_deletion_that_was_only_throttled_tells_what_is_gone_as_gone(
+    mock: KubernetesMock, make_clients: MakeClients, settings: KubernetesSettings
+) -> None:
+    store = KubernetesStateStore(make_clients(max_attempts=3), settings)
+    tag = store.write("doc", b"1", expect=None)
+    store.delete("doc", expect=tag)
+    mock.rules.add(Rule("configmaps.delete", fault=Refused(429, "TooManyRequests", "slowly")))
+    with pytest.raises(ConflictError, match="is gone"):
+        store.delete("doc", expect=tag)
 
 
 def test_somebody_elses_write_in_between_is_a_conflict(
