@@ -17,6 +17,7 @@ from edgefleet.protocol.digest import digest_of, digest_of_file
 from edgefleet.protocol.files import checked_chunks
 from edgefleet_kubernetes import pod_entry
 from edgefleet_kubernetes.blobs import EMPTY, EMPTY_MEDIA_TYPE, OciBlobStore
+from edgefleet_kubernetes.oci_errors import asking_registry
 from edgefleet_kubernetes.registry import client_of, uploads_of
 
 if TYPE_CHECKING:
@@ -51,11 +52,13 @@ class Artifacts:
         """Of the repository's API, for `pod_entry`."""
         return self._client.url
 
+    @asking_registry()
     def find(self, tag: str) -> str | None:
         """Digest of what has a tag; None for nothing."""
         found = self._client.manifest(tag)
         return None if found is None else digest_of(found.data)
 
+    @asking_registry()
     def send(self, files: Mapping[str, Path | bytes], tag: str, kind: str) -> str:
         """Put files under a tag; gives the manifest's digest.
 
@@ -103,6 +106,7 @@ class Artifacts:
             "annotations": {pod_entry.TITLE: title},
         }
 
+    @asking_registry()
     def fetch(self, tag: str, folder: Path) -> None:
         """Bring the files under a tag into a folder that doesn't exist yet.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import json
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import httpx2
@@ -23,7 +24,7 @@ from edgefleet.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 MAX_MESSAGE = 500  # characters of what a registry says
 _FULL = "no space left on device"  # distribution/distribution passes the system's words on
@@ -67,6 +68,21 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
         return None
+
+
+@contextmanager
+def asking_registry() -> Iterator[None]:
+    """Have a registry's answer, or the lack of one, be an error of ours inside.
+
+    For whoever speaks with others, too, whose lost connections look the same.
+    """
+    try:
+        yield
+    except Exception as error:
+        told = translate(error)
+        if told is None:
+            raise
+        raise told from error
 
 
 def translate(error: Exception) -> EdgeFleetError | None:

@@ -19,8 +19,6 @@ import tempfile
 from collections import OrderedDict
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
-import httpx2
-
 from edgefleet.errors import IntegrityError, ProfileError
 from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.stored_telemetry import StoredTelemetry, hot_events
@@ -35,8 +33,7 @@ from edgefleet_kubernetes.errors import translate
 from edgefleet_kubernetes.names import FLEET, PART, report_name
 from edgefleet_kubernetes.oci import RegistryClient
 from edgefleet_kubernetes.oci_access import find_credentials
-from edgefleet_kubernetes.oci_errors import RegistryRefusal
-from edgefleet_kubernetes.oci_errors import translate as of_registry
+from edgefleet_kubernetes.oci_errors import RegistryRefusal, asking_registry
 from edgefleet_kubernetes.proofs import prove
 
 if TYPE_CHECKING:
@@ -102,9 +99,7 @@ class KubernetesTelemetry(CanProve, StoredTelemetry):
         self._clients.close()
 
     def _translate(self, error: Exception) -> EdgeFleetError | None:
-        # A registry's answer that says no is an error of ours already.
-        of_cluster = isinstance(error, httpx2.HTTPStatusError)
-        return translate(error) if of_cluster else of_registry(error) or translate(error)
+        return translate(error)  # a registry's are ours already
 
     def _proofs(self) -> Iterator[Proof]:
         for cluster in Clusters(self._clients):
@@ -125,10 +120,11 @@ class KubernetesTelemetry(CanProve, StoredTelemetry):
         yield from sorted(found)
 
     def _paths(self, device: str, start: str) -> Iterator[str]:
-        for tag in self._client(device).tags():
-            path = path_of(tag)
-            if path is not None and path.startswith(start):
-                yield path
+        with asking_registry():
+            for tag in self._client(device).tags():
+                path = path_of(tag)
+                if path is not None and path.startswith(start):
+                    yield path
 
     def _open_segment(self, name: SegmentName) -> BinaryIO:
         return self._open_file(name.device, name.below_device)
@@ -152,6 +148,7 @@ class KubernetesTelemetry(CanProve, StoredTelemetry):
                 self._remembered.popitem(last=False)
         return self._remembered[key]
 
+    @asking_registry()
     def _open_file(self, device: str, path: str) -> BinaryIO:
         client, where = self._client(device), f"{path} of {device}"
         found = client.manifest(tag_of(path))

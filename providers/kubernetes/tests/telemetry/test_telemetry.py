@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,23 @@ def test_a_registry_that_is_away_is_told(plant: Plant, telemetry: KubernetesTele
     with pytest.raises(UnavailableError, match="registry"):
         list(telemetry.query())
     plant.registry.start()
+
+
+def test_an_api_server_that_is_away_is_not_taken_for_the_registry(plant: Plant) -> None:
+    cluster = {"server": "https://127.0.0.1:1"}
+    kubeconfig = {
+        "clusters": [{"name": "site", "cluster": cluster}],
+        "users": [{"name": "ada", "user": {"token": "a token"}}],
+        "contexts": [{"name": "site", "context": {"cluster": "site", "user": "ada"}}],
+        "current-context": "site",
+    }
+    path = plant.folder / "kubeconfig"
+    path.write_text(json.dumps(kubeconfig))
+    settings = KubernetesSettings(segments=plant.address, kubeconfig=path, max_attempts=1)
+    away = KubernetesTelemetry(Clients(settings), settings, base=plant.folder)
+    with closing(away), pytest.raises(UnavailableError, match="the API server at") as caught:
+        list(away.query())
+    assert "registry" not in str(caught.value)
 
 
 @pytest.mark.parametrize("segments", [None, "gs://bucket/prefix"])
