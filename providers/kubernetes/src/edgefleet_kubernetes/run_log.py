@@ -2,15 +2,16 @@
 
 A run's pods, the first machine's alone and in the order in which they were made, are its output: a
 pod that was taken away is followed by another. What was read is kept in a file until the trainer is
-closed, so that following a log asks for new lines only; a pod's lines are gone when it is.
+closed, so that following a log asks for new lines only; a pod's lines are gone when it is. The file
+is open while it is read or written, so that a trainer of many runs holds none.
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -52,22 +53,25 @@ class RunLog:
     ) -> None:
         self._cluster, self._namespace, self._pods = cluster, namespace, pods
         self._lock = threading.Lock()
-        self._file = tempfile.TemporaryFile(prefix="edgefleet-log-")  # noqa: SIM115 - see close
+        self._folder = tempfile.TemporaryDirectory(prefix="edgefleet-log-")
+        self._file = Path(self._folder.name) / "log"
+        self._file.touch()
         self._size = 0
         self._done: set[str] = set()  # pods that were read to their end
         self._mark = _Mark()
 
     def close(self) -> None:
         """Let go of what was read."""
-        self._file.close()
+        self._folder.cleanup()
 
     def read(self, offset: int) -> bytes:
         """What was printed from an offset in bytes on; empty for nothing new."""
         with self._lock:
             if offset >= self._size:
                 self._ask()
-            self._file.seek(offset)
-            return self._file.read(MAX_CHUNK)
+            with self._file.open("rb") as file:
+                file.seek(offset)
+                return file.read(MAX_CHUNK)
 
     def _ask(self) -> None:
         for pod in self._pods():
@@ -101,8 +105,8 @@ class RunLog:
             count = fresh.count(fresh[-1]) + (mark.lines if fresh[-1] == mark.last else 0)
             mark = _Mark(pod, container, fresh[-1], count)
         self._mark = mark
-        self._file.seek(0, os.SEEK_END)
-        self._file.write(text)
+        with self._file.open("ab") as file:
+            file.write(text)
         self._size += len(text)
 
     def _lines(self, mark: _Mark) -> list[str] | None:

@@ -10,6 +10,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +61,7 @@ class KubernetesTrainer(CanTrainDistributed, CanProve, Trainer):
         self._clients, self._settings, self._base = clients, settings, base
         self._cache = (base / settings.cache.expanduser()).absolute() / settings.prefix / "runs"
         self._logs: dict[str, RunLog] = {}
+        self._lock = threading.Lock()
         self._opened: Artifacts | None = None
 
     def close(self) -> None:
@@ -175,9 +177,13 @@ class KubernetesTrainer(CanTrainDistributed, CanProve, Trainer):
             run = self._find(run_id)
             if run is None:
                 return b""
-            self._logs[run_id] = RunLog(
-                self._cluster, self._settings.training_namespace, lambda: self._first_pods(run)
-            )
+            with self._lock:
+                if run_id not in self._logs:
+                    self._logs[run_id] = RunLog(
+                        self._cluster,
+                        self._settings.training_namespace,
+                        lambda: self._first_pods(run),
+                    )
         return self._logs[run_id].read(offset)
 
     def _first_pods(self, run: Object) -> list[Object]:

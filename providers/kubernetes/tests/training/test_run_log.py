@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -71,6 +72,15 @@ def test_a_line_with_an_earlier_time_is_neither_lost_nor_doubled(
     assert read_all(log) == b"one\ntwo\nof the other stream\n"
     printing.prints(3, "three")
     assert read_all(log) == b"one\ntwo\nof the other stream\nthree\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="this system lists no open files")
+def test_no_file_stays_open_between_reads(printing: Printing) -> None:
+    printing.prints(1, "one")
+    before = len([*Path("/proc/self/fd").iterdir()])
+    with closing(RunLog(cast("Cluster", printing), "edgefleet", lambda: [POD])) as log:
+        assert read_all(log) == b"one\n"
+        assert len([*Path("/proc/self/fd").iterdir()]) == before
 
 
 def test_what_was_rotated_away_is_not_read_again(printing: Printing, log: RunLog) -> None:
