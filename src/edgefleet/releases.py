@@ -209,6 +209,7 @@ def make_plan(
         policy=policy,
     )
     reference = f"{deployer.name}/{group}"
+    of_channel = () if preview.pointer is None else deployer.warnings(group, preview.pointer)
     return planning.Plan(
         group=reference,
         before=record.current if record.stack else None,
@@ -216,7 +217,7 @@ def make_plan(
         changes=planning.changes_between(before, after),
         devices=planned,
         documents=documents_of(registry, deployer, group, preview, (before, after)),
-        warnings=planning.warnings_of(planned, reference),
+        warnings=(*planning.warnings_of(planned, reference), *of_channel),
         problems=tuple(problems),
         policy=policy,
     )

@@ -19,14 +19,17 @@ from device_runtime.tests.node.device import times
 from device_runtime.tests.support import eventually
 from edgefleet.errors import EdgeFleetError, InvalidInputError, UnsupportedError
 from edgefleet.interfaces.abilities import CanInstall, CanStreamLogs
+from edgefleet.interfaces.deployer import Deployer
 from edgefleet.interfaces.state import StateStore
 from edgefleet.protocol.digest import blob_path, digest_of
 from edgefleet.protocol.pointer import Cohort, Next
 from edgefleet.protocol.release import Release
 from edgefleet.testing.cloud.oci_tokens import Access, User
 from edgefleet.testing.kit import samples
+from edgefleet_kubernetes.clients import Clients
 from edgefleet_kubernetes.cloud.node_archives import image_folder, import_archive
 from edgefleet_kubernetes.cloud.node_images import RUNTIME_IMAGE
+from edgefleet_kubernetes.gitops import GitDeployer
 from edgefleet_kubernetes.images import ImageArchive, planned_release, write_image
 from edgefleet_kubernetes.manifests import fleet_documents
 from edgefleet_kubernetes.mock import KubernetesMock
@@ -122,6 +125,9 @@ def test_a_node_without_the_image_is_told_and_starts_when_it_comes(
 ) -> None:
     model = push(fleet, tmp_path, 2.0)
     archive = export(fleet, tmp_path / "images", model)
+    assert any(
+        "publishing restarts the pods" in one for one in fleet.plan(model, to=GROUP).warnings
+    )
     deployment = fleet.deploy(model, to=GROUP)
     device = fleet.deployers["kubernetes"]
     eventually(lambda: archive.reference in str(device.device(NODE).blocked))
@@ -247,6 +253,30 @@ def test_publishing_applies_the_newer_runtime_image_of_the_profile(
         (found,) = rig.store().list("DaemonSet")
         (container,) = found["spec"]["template"]["spec"]["containers"]
         assert container["image"] == "registry.example/runtime:2"
+    finally:
+        rig.close()
+
+
+@pytest.mark.parametrize("delivery", ["apply", "git"])
+def test_a_plan_warns_of_pods_that_restart_for_another_image_and_of_nothing_else(
+    tmp_path: Path, state: Callable[[], StateStore], delivery: str
+) -> None:
+    rig = Rig(tmp_path / "cloud", state)
+    try:
+        held: Deployer = rig.another(model_images=REPOSITORY)
+        if delivery == "git":
+            changes = {"model_images": REPOSITORY, "git_dir": tmp_path / "site", "contexts": ()}
+            settings = rig.settings.model_copy(update=changes)
+            held = GitDeployer(Clients(settings), settings, base=tmp_path)
+        assert isinstance(held, CanInstall)
+        held.install(group=GROUP)
+        (warning,) = held.warnings(GROUP, samples.pointer(1))
+        assert "publishing restarts the pods, 10% at a time" in warning
+        held.publish(GROUP, samples.pointer(1))
+        assert held.warnings(GROUP, samples.pointer(2)) == ()  # it has the same release
+        other = samples.pointer(2, current=digest_of(b"other"))
+        assert len(held.warnings(GROUP, other)) == 1
+        assert rig.deployer.warnings(GROUP, other) == ()  # its profile names no `model_images`
     finally:
         rig.close()
 

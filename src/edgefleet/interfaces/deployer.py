@@ -146,6 +146,12 @@ class Deployer(Service):
             return tuple(pacer._render_paced(group, pointer, policy))  # noqa: SLF001 - this deployer
 
     @final
+    def warnings(self, group: str, pointer: Pointer) -> tuple[str, ...]:
+        """What a person should know before this pointer is published. Sends nothing."""
+        with self._boundary("warnings"):
+            return tuple(self._warnings(group, pointer))
+
+    @final
     def publish(self, group: str, pointer: Pointer, *, policy: RolloutPolicy | None = None) -> None:
         """Put a pointer on a group's channel. The same pointer again changes nothing.
 
@@ -224,6 +230,10 @@ class Deployer(Service):
 
     @abstractmethod
     def _render(self, group: str, pointer: Pointer) -> Iterator[Rendered]: ...
+
+    def _warnings(self, group: str, pointer: Pointer) -> Iterator[str]:
+        """What publishing does besides; channels that only carry pointers have nothing to say."""
+        return iter(())
 
     @abstractmethod
     def _publish(self, group: str, pointer: Pointer) -> None: ...

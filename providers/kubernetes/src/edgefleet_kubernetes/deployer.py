@@ -115,6 +115,9 @@ class KubernetesDeployer(CanEnroll, CanInvoke, CanStreamLogs, InstallsKubernetes
     def _render(self, group: str, pointer: Pointer) -> Iterator[Rendered]:
         return self._pointers.render(group, pointer)
 
+    def _warnings(self, group: str, pointer: Pointer) -> Iterator[str]:
+        return self._pointers.warnings(group, pointer)
+
     def _publish(self, group: str, pointer: Pointer) -> None:
         self._pointers.publish(group, pointer)
 

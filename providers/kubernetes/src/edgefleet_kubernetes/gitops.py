@@ -36,6 +36,7 @@ from edgefleet_kubernetes.manifests import (
     fleet_documents,
     group_documents,
     pointer_document,
+    restart_warnings,
 )
 from edgefleet_kubernetes.names import GROUP, PART
 from edgefleet_kubernetes.pointers import pointer_of
@@ -122,6 +123,9 @@ class GitDeployer(CanInstall, Deployer):
 
     def _render(self, group: str, pointer: Pointer) -> Iterator[Rendered]:
         yield from self._rendered(self._published(group, pointer))
+
+    def _warnings(self, group: str, pointer: Pointer) -> Iterator[str]:
+        return restart_warnings(self._settings, group, (self._pointer(group),), pointer)
 
     def _publish(self, group: str, pointer: Pointer) -> None:
         with self._locked():

@@ -34,6 +34,8 @@ from edgefleet_kubernetes.names import (
 from edgefleet_kubernetes.pod import PORT, PORT_NAME, pod_spec, store_claim
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from edgefleet.protocol.pointer import Pointer
     from edgefleet_kubernetes.settings import KubernetesSettings
 
@@ -177,6 +179,27 @@ def image_references(settings: KubernetesSettings, pointer: Pointer | None) -> t
         for release in wanted
         if release != EMPTY.digest
     )
+
+
+def restart_warnings(
+    settings: KubernetesSettings, group: str, before: Iterable[Pointer | None], after: Pointer
+) -> Iterator[str]:
+    """That publishing restarts a group's pods, where they mount images and get others.
+
+    Args:
+        settings: of the fleet.
+        group: its name.
+        before: pointers in place, of each cluster.
+        after: the one to be published.
+    """
+    if settings.model_images is None:
+        return
+    wanted = image_references(settings, after)
+    if any(image_references(settings, one) != wanted for one in before):
+        yield (
+            f"{group}: publishing restarts the pods, {settings.max_unavailable} at a time, because "
+            "they mount their releases' images (`model_images` of the profile)"
+        )
 
 
 def image_tag(release: str) -> str:

@@ -28,7 +28,12 @@ from edgefleet.protocol.pointer import read_pointer
 from edgefleet_kubernetes import yaml_files
 from edgefleet_kubernetes.cluster import is_ours
 from edgefleet_kubernetes.errors import translate
-from edgefleet_kubernetes.manifests import IMAGES_SINCE, daemon_set, pointer_document
+from edgefleet_kubernetes.manifests import (
+    IMAGES_SINCE,
+    daemon_set,
+    pointer_document,
+    restart_warnings,
+)
 from edgefleet_kubernetes.names import POINTER_KEY, pointer_name
 
 if TYPE_CHECKING:
@@ -97,6 +102,11 @@ class GroupPointers:
         files[yaml_files.KUSTOMIZATION] = yaml_files.kustomization(list(files))
         for name, content in files.items():
             yield Rendered(path=f"{self._deployer}/{name}", content=content, action=action)
+
+    def warnings(self, group: str, pointer: Pointer) -> Iterator[str]:
+        """What publishing does besides."""
+        there = (self._read(cluster, group) for cluster in self._with(group))
+        return restart_warnings(self._settings, group, there, pointer)
 
     def publish(self, group: str, pointer: Pointer) -> None:
         """Bring a pointer into every cluster that has the group.
