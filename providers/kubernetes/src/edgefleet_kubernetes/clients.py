@@ -3,7 +3,7 @@
 Rules kept here:
 
 - Who calls is the kubeconfig's affair, or the service account's of the pod that this runs in.
-- Each call is repeated by the rules of `retries`, and goes out as field manager ``edgefleet``.
+- Each call is repeated by the rules of `retries`.
 - lightkube is imported when a client is first asked for. See ADR 22 for why it is lightkube.
 """
 
@@ -18,7 +18,6 @@ from urllib.parse import urlencode
 
 from edgefleet.errors import ProfileError
 from edgefleet_kubernetes.kubeconfig import load_kubeconfig
-from edgefleet_kubernetes.names import MANAGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import httpx2
-    from lightkube import Client, KubeConfig, SingleConfig
+    from lightkube import KubeConfig, SingleConfig
 
     from edgefleet_kubernetes.settings import KubernetesSettings
 
@@ -45,7 +44,6 @@ class Clients:
         self._settings, self._base = settings, base
         self._lock = threading.RLock()
         self._config: KubeConfig | None = None
-        self._clients: dict[str, Client] = {}
         self._http: dict[str, httpx2.Client] = {}
         self._auths: dict[str, httpx2.Auth | None] = {}
 
@@ -66,33 +64,6 @@ class Clients:
                 "kubectl config use-context NAME",
             )
         return (str(current),)
-
-    def client(self, context: str | None = None) -> Client:
-        """A client of lightkube for a cluster; closed with these clients.
-
-        Args:
-            context: of the kubeconfig; None for the first of `contexts`.
-
-        Raises:
-            ProfileError: there is no such context.
-        """
-        from lightkube import Client
-
-        name = context or self.contexts[0]
-        with self._lock:
-            if name not in self._clients:
-                made = self._clients[name] = Client(
-                    self._without_program(name),
-                    namespace=self._settings.namespace,
-                    timeout=self._timeout,
-                    field_manager=MANAGER,
-                    transport=self._transport(name),
-                )
-                auth = self._auth(name)
-                if auth is not None:
-                    # lightkube has no parameter for credentials that it doesn't know itself.
-                    made._client._client.auth = auth  # noqa: SLF001 - as said
-            return self._clients[name]
 
     def http(self, context: str | None = None) -> httpx2.Client:
         """What speaks HTTP with a cluster's API server, for what lightkube has no call for.
@@ -157,7 +128,6 @@ class Clients:
         *,
         query: Mapping[str, str] | None = None,
         context: str | None = None,
-        quiet_s: float | None = None,
     ) -> AbstractContextManager[Iterator[str]]:
         """Lines of an answer, as they come and for as long as they come: a watch, or a log.
 
@@ -165,11 +135,10 @@ class Clients:
             path: of the address.
             query: parameters.
             context: of the kubeconfig; None for the first of `contexts`.
-            quiet_s: a connection on which nothing comes for so long is dead; None for never.
 
         Raises:
             lightkube.ApiError: the API server says no.
-            httpx2.TransportError: the connection broke, or is dead.
+            httpx2.TransportError: the connection broke.
         """
         from contextlib import contextmanager
 
@@ -178,7 +147,7 @@ class Clients:
         @contextmanager
         def lines() -> Iterator[Iterator[str]]:
             http = self.http(context)
-            timeout = httpx2.Timeout(quiet_s, connect=CONNECT_TIMEOUT_S)
+            timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S)
             request = http.build_request("GET", _address(path, query), timeout=timeout)
             response = http.send(request, stream=True)
             try:
@@ -194,11 +163,9 @@ class Clients:
     def close(self) -> None:
         """Close every connection; may be called twice."""
         with self._lock:
-            for client in self._clients.values():
-                client.close()
             for http in self._http.values():
                 http.close()
-            self._clients, self._http = {}, {}
+            self._http = {}
 
     # ------------------------------------------------------------------------------------ own
 
@@ -236,21 +203,6 @@ class Clients:
                 cure="name one: kubectl config set-context NAME --user=USER",
             )
         return found
-
-    def _without_program(self, name: str) -> SingleConfig:
-        """A context whose credential program lightkube doesn't see."""
-        from lightkube.config.models import User
-
-        config = self._single(name)
-        if config.user is None or config.user.exec is None:
-            return config
-        user = User(
-            client_cert=config.user.client_cert,
-            client_cert_data=config.user.client_cert_data,
-            client_key=config.user.client_key,
-            client_key_data=config.user.client_key_data,
-        )
-        return config._replace(user=user)
 
     def _auth(self, name: str) -> httpx2.Auth | None:
         """Credentials of a context's user; clients of one context share them."""

@@ -172,14 +172,6 @@ def operators(*, images: bool = False) -> Rules:
     return all_of([*parts, IMAGES] if images else parts)
 
 
-def installer() -> Rules:
-    """What somebody must be allowed who installs."""
-    everyones = {
-        place: tuple(rule._replace(names=()) for rule in rules) for place, rules in WATCH.items()
-    }
-    return all_of((*OPERATOR.values(), DEVICE, everyones))
-
-
 def written(
     rules: Iterable[Rule], settings: KubernetesSettings, *, group: str = ""
 ) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from lightkube import ApiError
 
 from edgefleet.testing.cloud.rules import Rule
 from edgefleet_kubernetes.clients import Clients
+from edgefleet_kubernetes.cloud import api_reading
 from edgefleet_kubernetes.cloud.api_status import Refused, throttled
 from edgefleet_kubernetes.cloud.stage import Stage
 from edgefleet_kubernetes.mock import KubernetesMock
@@ -51,7 +52,7 @@ def test_a_version_too_old_is_told_in_the_watch(api: Api, clients: Clients, clus
 def test_bookmarks_tell_the_version_in_between(
     api: Api, clients: Clients, cluster: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster.server.reading, "_bookmark_s", 0.01)
+    monkeypatch.setattr(api_reading, "BOOKMARK_S", 0.01)
     listed = api.maps("GET")
     since = listed["metadata"]["resourceVersion"]
     cluster.store.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "bm"}})

@@ -14,8 +14,6 @@ import httpx2
 import pytest
 import yaml
 from lightkube import ApiError
-from lightkube.models.meta_v1 import ObjectMeta
-from lightkube.resources.core_v1 import ConfigMap, Namespace
 
 from edgefleet.errors import AccessDeniedError, ProfileError
 from edgefleet.testing.cloud.rules import Rule
@@ -97,7 +95,7 @@ def test_where_nothing_is_set_up_the_cure_is_told(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("KUBECONFIG", raising=False)
     with pytest.raises(ProfileError, match=r"set `kubeconfig` in the profile"):
-        Clients(KubernetesSettings()).client()
+        Clients(KubernetesSettings()).http()
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "clusters: {}", "contexts: [{}]"])
@@ -105,12 +103,12 @@ def test_a_file_that_is_no_kubeconfig_is_refused(tmp_path: Path, content: str) -
     path = tmp_path / "config"
     path.write_text(content)
     with pytest.raises(ProfileError):
-        Clients(KubernetesSettings(kubeconfig=path)).client()
+        Clients(KubernetesSettings(kubeconfig=path)).http()
 
 
 def test_a_context_that_isnt_there_is_told_with_those_there_are(make_clients: MakeClients) -> None:
     with pytest.raises(ProfileError, match=r"no whole context 'plant'; it has mock"):
-        make_clients(contexts=("plant",)).client()
+        make_clients(contexts=("plant",)).http()
 
 
 def test_a_kubeconfig_without_a_current_context_needs_one_named(
@@ -149,7 +147,7 @@ def test_a_token_that_a_program_gives_is_taken_once(
 ) -> None:
     clients = _with_program(cluster, tmp_path, _given(cluster.token), version)
     assert clients.call("GET", "api/v1/nodes")["kind"] == "NodeList"
-    assert list(clients.client().list(Namespace))
+    assert clients.call("GET", "api/v1/namespaces")["items"]
     clients.close()
     assert (tmp_path / "asked").read_text().splitlines() == ["asked"]
 
@@ -200,19 +198,6 @@ def test_a_program_of_a_version_out_of_use_is_refused(cluster: Stage, tmp_path: 
 
 
 # --------------------------------------------------------------------------- what the seam does
-
-
-def test_lightkube_writes_as_our_field_manager(clients: Clients, namespace: str) -> None:
-    made = ConfigMap(metadata=ObjectMeta(name="a", namespace=namespace), data={"k": "1"})
-    written = clients.client().create(made)
-    assert written.metadata is not None
-    assert [one.manager for one in written.metadata.managedFields or ()] == ["edgefleet"]
-
-
-def test_lightkube_lists_in_pages(clients: Clients, cluster: Stage) -> None:
-    listed = clients.client().list(Namespace, chunk_size=2)
-    found = {one.metadata.name for one in listed if one.metadata is not None}
-    assert {"default", "kube-system"} <= found
 
 
 def test_an_unknown_field_is_refused_by_the_server(clients: Clients, namespace: str) -> None:

@@ -102,11 +102,11 @@ class PubSub:
         with self._lock:
             self._ahead_s += seconds
 
-    def create(self, topic: str, subscription: str, *, deadline_s: int = 60) -> None:
+    def create(self, topic: str, subscription: str) -> None:
         """Have a topic and a subscription of it, by their full names."""
         with self._lock:
             self._topics.add(topic)
-            self._subscriptions.setdefault(subscription, Subscribed(topic, deadline_s))
+            self._subscriptions.setdefault(subscription, Subscribed(topic, deadline_s=60))
 
     def waiting(self, subscription: str) -> int:
         """How many messages nobody has acknowledged."""

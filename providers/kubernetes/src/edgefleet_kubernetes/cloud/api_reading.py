@@ -33,11 +33,10 @@ class Reading:
 
     Args:
         store: of objects.
-        bookmark_s: how often watches that want bookmarks get one, in seconds.
     """
 
-    def __init__(self, store: Store, *, bookmark_s: float = BOOKMARK_S) -> None:
-        self._store, self._bookmark_s = store, bookmark_s
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._pages: OrderedDict[str, tuple[Objects, str]] = OrderedDict()
         self._watches: set[Watch] = set()
 
@@ -142,13 +141,13 @@ class Reading:
         partial = _metadata_only(call)
         while (now := time.monotonic()) < began + longest:
             version = self._store.version
-            change = watch.next(min(_LOOK_S, self._bookmark_s, began + longest - now))
+            change = watch.next(min(_LOOK_S, BOOKMARK_S, began + longest - now))
             if change is not None:
                 shown = _partial(change.object) if partial else change.object
                 yield _line(change.type, shown)
             elif watch.closed or _is_gone(call):
                 return
-            elif marks and now - marked >= self._bookmark_s:
+            elif marks and now - marked >= BOOKMARK_S:
                 marked = now
                 yield _line(
                     "BOOKMARK",

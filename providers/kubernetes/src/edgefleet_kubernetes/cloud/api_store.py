@@ -166,15 +166,6 @@ class Store:
             after = None if since is None else int(since)
             return self._history.watch(found.kind, fits, after, list(self._of(found).values()))
 
-    def check_version(self, since: int) -> None:
-        """Nothing where all that came after a version is known.
-
-        Raises:
-            Refused: it isn't (410).
-        """
-        with self.lock:
-            self._history.check(since)
-
     def forget(self) -> None:
         """Have no history, as after a compaction: who watches from the past gets 410."""
         with self.lock:

@@ -157,15 +157,6 @@ class History:
         self._changes.clear()
         self._oldest = self.version
 
-    def check(self, version: int) -> None:
-        """Nothing where all that came after a version is known.
-
-        Raises:
-            Refused: it isn't.
-        """
-        if version < self._oldest:
-            raise expired(version, self._oldest)
-
     def restart(self, version: int) -> None:
         """Go on from a version, with no past."""
         self.version = version
@@ -182,8 +173,8 @@ class History:
             since: version after which changes are wanted; None for what there is, and then all.
             now: what there is.
         """
-        if since is not None:
-            self.check(since)
+        if since is not None and since < self._oldest:
+            raise expired(since, self._oldest)
         watch = Watch(kind, fits, self._end)
         if since is None:
             for one in sorted(now, key=place):

@@ -135,7 +135,6 @@ class _Count:
         self.succeeded = int(status.get("succeeded") or 0)
         self.failed = int(status.get("failed") or 0)
         self.names: list[str] = []
-        self.ignored = 0
         self.failing: tuple[Object, str] | None = None
         suspended = bool(job["spec"].get("suspend"))
         for pod in pods:

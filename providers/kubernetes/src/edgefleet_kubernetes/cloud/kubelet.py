@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 POLL_S = 0.2
-DISK_PRESSURE = "node.kubernetes.io/disk-pressure"
 _KEPT = ("HOME", "LANG")
 
 

@@ -173,10 +173,6 @@ class Stage:
         finally:
             self._front.start(self._port)
 
-    def cut_watches(self) -> None:
-        """End every watch that came over HTTP, as a server does that restarts."""
-        self.server.reading.end_watches()
-
     def add_user(self, name: str, groups: Iterable[str] = ()) -> str:
         """Have a user who may do what roles say; one who is known keeps their token.
 
