@@ -7,10 +7,8 @@ Status codes: RFC 9110.
 
 from __future__ import annotations
 
-import email.utils
 import http.client
 import re
-import time
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
@@ -26,6 +24,7 @@ from edgefleet.errors import (
     UnavailableError,
 )
 from edgefleet.protocol.digest import blob_path, short
+from edgefleet.protocol.retry_after import retry_after_s
 from edgefleet_runtime.store.sources import BlobStream, Source
 
 if TYPE_CHECKING:
@@ -176,18 +175,6 @@ def refusal_of(status: int, headers: Message, where: str) -> EdgeFleetError:
         return AccessDeniedError(said, cure="let the device read the fleet's blobs")
     if status in (429, 503):
         throttled = ThrottledError(said)
-        throttled.retry_after_s = _retry_after_s(headers.get("Retry-After"))
+        throttled.retry_after_s = retry_after_s(headers.get("Retry-After"))
         return throttled
     return UnavailableError(said, retryable=status >= 500 or status == 408)
-
-
-def _retry_after_s(value: str | None) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for; it may be a number or a date."""
-    if value is None:
-        return None
-    if value.isdigit():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None

@@ -27,6 +27,7 @@ from edgefleet.errors import (
     ThrottledError,
     UnavailableError,
 )
+from edgefleet.protocol.retry_after import retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -211,7 +212,7 @@ def answer_of(error: Exception) -> Answer | None:
         said=without_signature(said)[:_MOST_SAID],
         service=_service(headers, url.netloc, url.path),
         operation=f"{getattr(request, 'method', '')} {url.path}".strip(),
-        retry_after_s=_seconds(headers.get("retry-after")),
+        retry_after_s=retry_after_s(headers.get("retry-after")),
     )
 
 
@@ -254,13 +255,6 @@ def _service(headers: Mapping[str, str], host: str, path: str) -> str:
     if ".blob." in host or "x-ms-error-code" in headers:
         return "blob"
     return "ml" if "Microsoft.MachineLearningServices" in path else "arm"
-
-
-def _seconds(told: str | None) -> float | None:
-    try:
-        return None if told is None else float(told)
-    except ValueError:  # a date, which Azure doesn't send
-        return None
 
 
 def _of_service(answer: Answer) -> EdgeFleetError | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import email.utils
 import json
-import time
 from typing import Any
+
+from edgefleet.protocol import retry_after
 
 
 def status_of(error: Exception) -> int:
@@ -53,16 +53,7 @@ def operation_of(error: Exception) -> str:
 def retry_after_s(error: Exception) -> float | None:
     """Seconds that the service asks to wait, by a number or a date; None where it doesn't."""
     told = getattr(_response(error), "headers", {}).get("Retry-After")
-    if told is None:
-        return None
-    try:
-        return float(told)
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(str(told)).timestamp() - time.time())
-    except ValueError:
-        return None
+    return retry_after.retry_after_s(None if told is None else str(told))
 
 
 def _response(error: Exception) -> Any:  # noqa: ANN401 - of several libraries

@@ -24,8 +24,9 @@ import httpx2
 
 from edgefleet.errors import AccessDeniedError, AccessExpiredError, UnavailableError
 from edgefleet.protocol.bundle import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE
+from edgefleet.protocol.retry_after import retry_after_s
 from edgefleet_kubernetes.oci_access import LOG_IN, Access
-from edgefleet_kubernetes.oci_errors import RegistryRefusal, retry_after_s
+from edgefleet_kubernetes.oci_errors import RegistryRefusal
 from edgefleet_kubernetes.retries import LONGEST_WAIT_S, REPEATED, backoff_s
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ class RegistryClient:
             if reply.status_code < 300:
                 return reply
             refusal = RegistryRefusal(where, reply.status_code, reply.headers, _said(reply))
-            asked = retry_after_s(refusal.headers)
+            asked = retry_after_s(refusal.headers.get("Retry-After"))
             undone = refusal.status == 429 or asked is not None
             mended = refusal.status in REPEATED and (again or undone)
             sendable = isinstance(content, bytes | None)
@@ -287,7 +288,8 @@ class RegistryClient:
                 raise RegistryRefusal(
                     f"a token from {place}", reply.status_code, reply.headers, reply.content
                 )
-            self._pause(min(retry_after_s(reply.headers) or backoff_s(tries), LONGEST_WAIT_S))
+            asked_s = retry_after_s(reply.headers.get("Retry-After"))
+            self._pause(min(asked_s or backoff_s(tries), LONGEST_WAIT_S))
         raise AssertionError("a token is asked for at least once")
 
     # Manifests and tags

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import email.utils
 import json
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,6 +20,7 @@ from edgefleet.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from edgefleet.protocol.retry_after import retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -57,19 +56,6 @@ def _said(body: bytes) -> tuple[str, str]:
         return "", ""
 
 
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds that an answer asks to wait; it may say a number or a date."""
-    value = headers.get("Retry-After")
-    if value is None:
-        return None
-    if value.isdigit():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
-
-
 @contextmanager
 def asking_registry() -> Iterator[None]:
     """Have a registry's answer, or the lack of one, be an error of ours inside.
@@ -97,7 +83,7 @@ def translate(error: Exception) -> EdgeFleetError | None:
     said, status = str(error), error.status
     if status == 429:
         throttled = ThrottledError(said, cure="repeat the call later")
-        throttled.retry_after_s = retry_after_s(error.headers)
+        throttled.retry_after_s = retry_after_s(error.headers.get("Retry-After"))
         return throttled
     if status == 507 or _FULL in said:
         return StorageFullError(said, cure="free space at the registry and push again")

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
+from edgefleet.protocol.retry_after import retry_after_s
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -78,7 +80,7 @@ class Retrying(httpx2.BaseTransport):
                 request.extensions[_MAYBE_DONE] = True
                 self._wait(backoff_s(tries))
                 continue
-            told = _retry_after_s(response)
+            told = retry_after_s(response.headers.get("Retry-After"))
             refused = response.status_code == 429 or told is not None
             if response.status_code not in REPEATED or not (twice or refused):
                 return response
@@ -104,11 +106,3 @@ def backoff_s(tries: int) -> float:
     """How long to wait after so many tries, in seconds: anything up to a bound that doubles."""
     bound = min(MOST_BACKOFF_S, FIRST_WAIT_S * 2.0 ** max(0, tries - 1))
     return bound * random.random()  # noqa: S311 - jitter guards nothing
-
-
-def _retry_after_s(response: httpx2.Response) -> float | None:
-    """What the answer asks to wait, in seconds; None for no word of it."""
-    try:
-        return max(0.0, float(response.headers["Retry-After"]))
-    except (KeyError, ValueError):
-        return None
