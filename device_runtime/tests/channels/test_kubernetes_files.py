@@ -199,10 +199,9 @@ def test_hot_events_without_an_address_are_kept_beside_the_segments(
     assert hot(registry) == ["m0", "m1", "m2"]
 
 
-def test_events_whose_address_is_away_are_kept_once_and_sent_again(
-    api: FakeApiServer, registry: OciRegistry, tmp_path: Path
-) -> None:
-    settings = Settings(
+def away(api: FakeApiServer, registry: OciRegistry, tmp_path: Path) -> Settings:
+    """Settings of a device whose events nobody takes now."""
+    return Settings(
         reports=Place("edgefleet-reports", "edgefleet"),
         pointer=tmp_path / "pointer.json",
         token=api.folder,
@@ -210,12 +209,29 @@ def test_events_whose_address_is_away_are_kept_once_and_sent_again(
         segments=f"oci://{registry.host}/fleet",
         segments_credentials=credentials(registry, tmp_path),
     )
-    channel = KubernetesChannel(NODE, settings, api.client())
+
+
+def test_events_whose_address_is_away_are_kept_once_and_sent_again(
+    api: FakeApiServer, registry: OciRegistry, tmp_path: Path
+) -> None:
+    channel = KubernetesChannel(NODE, away(api, registry, tmp_path), api.client())
     first, second = (new_event(HealthEvent(what="hot", message=text)) for text in ("m0", "m1"))
     for events in ([first], [first, second]):
         with pytest.raises(UnavailableError):
             channel.send_hot(events)
     assert sorted(hot(registry)) == ["m0", "m1"]
+
+
+def test_only_what_still_waits_is_remembered_as_kept(
+    api: FakeApiServer, registry: OciRegistry, tmp_path: Path
+) -> None:
+    channel = KubernetesChannel(NODE, away(api, registry, tmp_path), api.client())
+    events = [new_event(HealthEvent(what="hot", message=f"m{n}")) for n in range(4)]
+    for start in range(3):  # the oldest is dropped for want of room each time
+        with pytest.raises(UnavailableError):
+            channel.send_hot(events[start : start + 2])
+    assert channel._kept == {event.id for event in events[2:]}
+    assert sorted(hot(registry)) == ["m0", "m1", "m2", "m3"]
 
 
 def test_without_a_folder_for_it_events_wait_and_the_cure_is_told(
