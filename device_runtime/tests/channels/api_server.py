@@ -96,6 +96,13 @@ class FakeApiServer:
             self.oldest = self.version
             self.history.clear()
 
+    def restore(self) -> None:
+        """Go back to a backup of long ago: nothing was made yet, and versions are lower."""
+        with self.changed:
+            self.version = self.oldest = 10
+            self.objects.clear()
+            self.history.clear()
+
     def _happen(self, kind: str, path: str, meta: dict[str, Any], data: dict[str, str]) -> None:
         with self.changed:
             self.version += 1
@@ -182,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
                 if fake.version <= version:
                     fake.changed.wait(1)
                 news = [event for event in fake.history if event[0] > version]
-                version = fake.version
+                version = max(version, fake.version)  # it may be ahead of a restored server
             for _, kind, found in news:
                 meta = found["metadata"]
                 if f"{meta['namespace']}/{meta['name']}" == path and fake.up.is_set():

@@ -156,6 +156,26 @@ def test_an_error_in_the_stream_means_the_same_as_an_answer(api: FakeApiServer) 
         seen.saw("one", "two")
 
 
+def test_a_server_that_was_restored_to_older_versions_is_listed_anew(api: FakeApiServer) -> None:
+    put(api, "one")
+    with watched(api) as seen:
+        eventually(lambda: watches(api))
+        put(api, "two")
+        seen.saw("one", "two")
+        api.stop()
+        api.restore()
+        put(api, "three")
+        api.start()
+        eventually(lambda: len(watches(api)) == 2 and seen.watch._socket is not None)
+        assert lists(api) == 1
+        api.stop()  # in the place of the end that the server puts to a watch after minutes
+        api.start()
+        seen.saw("one", "two", "three")
+        eventually(lambda: watches(api)[-1]["resourceVersion"] == str(api.version))
+        put(api, "four")
+        seen.saw("one", "two", "three", "four")
+
+
 def test_bookmarks_move_the_version_to_go_on_from(api: FakeApiServer) -> None:
     put(api, "one")
     with watched(api) as seen:
