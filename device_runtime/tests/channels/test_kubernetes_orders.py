@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,6 +118,93 @@ def test_connections_that_say_nothing_take_no_more_threads_than_there_is_room_fo
         return False
 
     eventually(is_heard)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        f"POST {ROLLBACK} HTTP/1.1\r\nContent-Length: {MAX_ORDER}\r\n\r\n",
+        f"GET {STATUS} HTTP/1.1\r\nX: ",
+    ],
+    ids=["body", "head"],
+)
+def test_a_request_that_comes_byte_by_byte_is_cut_off(
+    token: Path, asked: Asked, begun: str
+) -> None:
+    door = OrderDoor("127.0.0.1:0", token, asked, patience_s=0.5)
+    with socket.create_connection(("127.0.0.1", door.port)) as slow:
+        slow.sendall(begun.encode())
+        slow.settimeout(0.02)
+        assert any(_is_cut_off(slow) for _ in range(500)), "held after 10 s"
+    door.close()
+    assert asked.requests == []
+
+
+def _is_cut_off(slow: socket.socket) -> bool:
+    try:
+        slow.sendall(b" ")
+        return not slow.recv(1)
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_a_closed_door_hears_nothing_on_connections_that_were_open(
+    token: Path, asked: Asked
+) -> None:
+    door = OrderDoor("127.0.0.1:0", token, asked)
+    kept = http.client.HTTPConnection("127.0.0.1", door.port, timeout=60)
+    headers = {TOKEN_HEADER: "Bearer word"}
+    with contextlib.closing(kept):
+        kept.request("GET", STATUS, headers=headers)
+        assert kept.getresponse().read() == HEARD.body
+        door.close()
+        with contextlib.suppress(OSError, http.client.HTTPException):  # cut off, or refused
+            kept.request("GET", STATUS, headers=headers)
+            assert kept.getresponse().status == 503
+    assert len(asked.requests) == 1
+
+
+def test_what_is_being_answered_when_the_door_closes_is_answered(token: Path) -> None:
+    came, go = threading.Event(), threading.Event()
+
+    def slowly(_: Request) -> Reply:
+        came.set()
+        go.wait(60)
+        return HEARD
+
+    door = OrderDoor("127.0.0.1:0", token, slowly)
+    with contextlib.closing(
+        http.client.HTTPConnection("127.0.0.1", door.port, timeout=60)
+    ) as connection:
+        connection.request("GET", STATUS, headers={TOKEN_HEADER: "Bearer word"})
+        assert came.wait(60)
+        door.close()
+        go.set()
+        assert connection.getresponse().read() == HEARD.body
+
+
+def test_an_order_whose_client_went_before_its_end_is_not_followed(
+    token: Path, asked: Asked
+) -> None:
+    door = OrderDoor("127.0.0.1:0", token, asked)
+    head = f"POST {ROLLBACK} HTTP/1.1\r\n{TOKEN_HEADER}: Bearer word\r\nContent-Length: 9\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", door.port), 60) as gone:
+        gone.sendall(f"{head}{{}}".encode())
+        gone.shutdown(socket.SHUT_WR)
+        assert gone.recv(1) == b""
+    door.close()
+    assert asked.requests == []
+
+
+def test_whoever_is_refused_is_cut_off(door: OrderDoor) -> None:
+    with socket.create_connection(("127.0.0.1", door.port), 60) as stranger:
+        stranger.sendall(f"GET {STATUS} HTTP/1.1\r\n\r\n".encode())
+        answer = b""
+        while piece := stranger.recv(1000):
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 401")
 
 
 @pytest.mark.parametrize("wrong", ["8081", "host:", ":80", "host:99999", "host:x"])
