@@ -12,9 +12,7 @@ Rules kept here:
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 import ssl
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,6 +25,7 @@ from edgefleet.protocol.bundle import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE
 from edgefleet.protocol.retry_after import retry_after_s
 from edgefleet_kubernetes.oci_access import LOG_IN, Access
 from edgefleet_kubernetes.oci_errors import RegistryRefusal
+from edgefleet_kubernetes.oci_pages import in_pages
 from edgefleet_kubernetes.retries import LONGEST_WAIT_S, REPEATED, backoff_s
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ MAX_REDIRECTS = 4
 MAX_ANSWER_BYTES = 8 << 20  # of anything but a blob
 MAX_REFUSAL_BYTES = 64 << 10
 MANIFESTS = f"{INDEX_MEDIA_TYPE}, {MANIFEST_MEDIA_TYPE}"
-_NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?')
 _CROSSED = (401, 403)
 _MOVED = frozenset({301, 302, 303, 307, 308})
 
@@ -341,17 +339,15 @@ class RegistryClient:
 
     def tags(self) -> Iterator[str]:
         """All tags of the repository."""
-        url: str | None = f"{self.url}/tags/list"
-        while url is not None:
-            try:
-                reply = self.call("GET", url, "tags")
-            except RegistryRefusal as refusal:
-                if refusal.status == 404:  # nothing was ever pushed
-                    return
+        where = self.where("tags")
+        try:
+            yield from in_pages(self._page("tags"), f"{self.url}/tags/list", "tags", where=where)
+        except RegistryRefusal as refusal:
+            if refusal.status != 404:  # nothing was ever pushed
                 raise
-            yield from json.loads(reply.data).get("tags") or ()
-            following = _NEXT.search(reply.headers.get("Link", ""))
-            url = None if following is None else urljoin(url, following[1])
+
+    def _page(self, what: str) -> Callable[[str], Answer]:
+        return lambda url: self.call("GET", url, what)
 
     def referrers(self, digest: str, artifact_type: str) -> list[dict[str, Any]] | None:
         """Descriptors of the manifests of one type whose subject is `digest`.
@@ -360,18 +356,14 @@ class RegistryClient:
             None where the registry doesn't have the referrers API.
         """
         query = urlencode({"artifactType": artifact_type})
-        url: str | None = f"{self.url}/referrers/{digest}?{query}"
-        found: list[dict[str, Any]] = []
-        while url is not None:
-            try:
-                reply = self.call("GET", url, f"referrers of {digest}")
-            except RegistryRefusal as refusal:
-                if refusal.status in {400, 404, 405, 501}:
-                    return None
-                raise
-            found += json.loads(reply.data).get("manifests") or ()
-            following = _NEXT.search(reply.headers.get("Link", ""))
-            url = None if following is None else urljoin(url, following[1])
+        what = f"referrers of {digest}"
+        url = f"{self.url}/referrers/{digest}?{query}"
+        try:
+            found = [*in_pages(self._page(what), url, "manifests", where=self.where(what))]
+        except RegistryRefusal as refusal:
+            if refusal.status in {400, 404, 405, 501}:
+                return None
+            raise
         return [one for one in found if one.get("artifactType") == artifact_type]
 
 

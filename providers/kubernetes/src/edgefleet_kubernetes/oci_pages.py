@@ -1,0 +1,56 @@
+"""Lists that a registry gives in pages, each with a link to the next (RFC 8288).
+
+distribution-spec 1.1, "Listing Tags" and "Listing Referrers". A list that leads back to where it
+was, or that has more than `MAX_PAGES`, is an error: whoever follows it would never come to an end.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
+
+from edgefleet.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from edgefleet_kubernetes.oci import Answer
+
+MAX_PAGES = 10_000  # registries put 100 to 1,000 on each
+_NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?')
+
+
+def in_pages(ask: Callable[[str], Answer], url: str, field: str, *, where: str) -> Iterator[Any]:
+    """What the pages of a list hold, in order.
+
+    Args:
+        ask: gets a page by its URL.
+        url: of the first page.
+        field: of each page, that has what the list is of.
+        where: names the list in errors.
+
+    Raises:
+        UnavailableError: the list doesn't end, or is none.
+    """
+    seen: set[str] = set()
+    following: str | None = url
+    while following is not None:
+        if following in seen or len(seen) == MAX_PAGES:
+            raise UnavailableError(f"{where}: the registry's list doesn't end", retryable=False)
+        seen.add(following)
+        answer = ask(following)
+        yield from _held(answer.data, field, where)
+        link = _NEXT.search(answer.headers.get("Link", ""))
+        following = None if link is None else urljoin(following, link[1])
+
+
+def _held(data: bytes, field: str, where: str) -> list[Any]:
+    try:
+        found = json.loads(data).get(field) or []
+        if isinstance(found, list):
+            return found
+    except (ValueError, AttributeError):
+        pass
+    raise UnavailableError(f"{where}: the registry's answer is no list", retryable=False)
