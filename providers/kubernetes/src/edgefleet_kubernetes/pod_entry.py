@@ -6,7 +6,9 @@ is kept. What runs in between is `edgefleet.interfaces.training_entry`, one of t
 
 Rules kept here:
 
-- Only content that hashes to what the manifest names is used; a broken transfer goes on by Range.
+- Only content that hashes to what the manifest names is used; a broken transfer goes on by Range,
+  and one that is longer than it names is broken off.
+- Nothing of the credentials is in what an error says.
 - The registry's credentials go to the registry, never to where it redirects to. That is a place
   with TLS where the registry has it, and is named without its query, which may open the store.
 - What is kept appears under its tag when all of it is there, and only if the script ended well.
@@ -48,9 +50,13 @@ EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 OUTPUTS_TYPE = "application/vnd.edgefleet.run.outputs.v1"
 FILE_TYPE = "application/octet-stream"
 CHUNK = 1 << 20
+MAX_TOKEN = 1 << 20  # bytes of a token service's answer
 TRIES = 6
 TIMEOUT_S = 60.0
+LONGEST_WAIT_S = 300.0  # of a Retry-After that is honoured
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+_SECRET = re.compile(r"[\x21-\x7e]+")
+_DOCKER_HUB = {"docker.io", "index.docker.io", "registry-1.docker.io"}
 
 
 class RefusedError(Exception):
@@ -92,13 +98,16 @@ class Registry:
         base: its address, as ``https://HOST/v2/REPOSITORY``.
         config: a docker ``config.json``; empty for none.
         wait: between two tries, by its seconds.
+
+    Raises:
+        RefusedError: the ``config.json`` is none.
     """
 
     def __init__(
         self, base: str, config: str = "", wait: Callable[[float], None] = time.sleep
     ) -> None:
         self._base = base.rstrip("/") + "/"
-        self._basic = _basic(config, urllib.parse.urlsplit(base).netloc)
+        self._basic = _basic(config, self._base) if config else ""
         self._authorization = f"Basic {self._basic}" if self._basic else ""
         self._opener = urllib.request.build_opener(_Redirects())
         self._wait = wait
@@ -133,12 +142,20 @@ class Registry:
         if urllib.parse.urlsplit(realm).scheme not in ("https", _place(self._base)[0]):
             raise RefusedError("the registry's token service has no TLS")
         query = {name: told[name] for name in ("service", "scope") if name in told}
-        request = urllib.request.Request(f"{realm}?{urllib.parse.urlencode(query)}")  # noqa: S310
+        mark = "&" if urllib.parse.urlsplit(realm).query else "?"
+        request = urllib.request.Request(f"{realm}{mark}{urllib.parse.urlencode(query)}")  # noqa: S310
         if self._basic:
             request.add_header("Authorization", f"Basic {self._basic}")
         with self._opener.open(request, timeout=TIMEOUT_S) as answer:
-            tokens = json.load(answer)
-        self._authorization = f"Bearer {tokens.get('token') or tokens['access_token']}"
+            answered = answer.read(MAX_TOKEN)
+        try:
+            tokens = json.loads(answered)
+            token = str(tokens.get("token") or tokens["access_token"])
+        except (ValueError, LookupError, AttributeError):
+            token = ""
+        if not _SECRET.fullmatch(token):
+            raise RefusedError("the registry's token service answered without a token")
+        self._authorization = f"Bearer {token}"
 
     def _again(self, work: Callable[[], T]) -> T:
         for tried in range(1, TRIES + 1):
@@ -152,7 +169,8 @@ class Registry:
                     where = str(error.url).partition("?")[0]
                     raise RefusedError(f"{error.code} {where}: {told}") from error
                 asked = str(error.headers.get("Retry-After") or "")
-                self._wait(float(asked) if asked.isdigit() else 2.0**tried)
+                told_s = float(asked) if asked.isascii() and asked.isdigit() else 2.0**tried
+                self._wait(min(told_s, LONGEST_WAIT_S))
             except (OSError, EOFError, http.client.HTTPException) as error:
                 if tried == TRIES:
                     raise RefusedError(f"the registry can't be reached: {error}") from error
@@ -188,7 +206,11 @@ class Registry:
                 self._ask("GET", f"blobs/{layer['digest']}", given) as answer,
                 part.open("ab" if answer.status == 206 else "wb") as target,
             ):
+                left = layer["size"] - (there if answer.status == 206 else 0)
                 while data := answer.read(CHUNK):
+                    left -= len(data)
+                    if left < 0:
+                        raise RefusedError(f"blob {layer['digest']} is longer than it should be")
                     target.write(data)
             if part.stat().st_size < layer["size"]:
                 raise EOFError("the connection broke off")
@@ -228,13 +250,35 @@ class Registry:
         self._again(lambda: self._ask("PUT", f"manifests/{name}", headers, text).close())
 
 
-def _basic(config: str, host: str) -> str:
-    """What authenticates with a host by a docker config.json; empty for none."""
-    for name, entry in (json.loads(config).get("auths") or {}).items() if config else ():
-        if name.split("://")[-1].split("/")[0] == host:
-            pair = f"{entry.get('username', '')}:{entry.get('password', '')}"
-            return str(entry.get("auth") or base64.b64encode(pair.encode()).decode())
-    return ""
+def _basic(config: str, base: str) -> str:
+    """What authenticates with a repository by a docker config.json; empty for nobody.
+
+    Of several entries the one with the longest path counts, as in `edgefleet.protocol.oci`.
+    """
+    try:
+        auths = json.loads(config).get("auths") or {}
+        best = max(auths, key=lambda key: _fit(key, base), default="")
+        if not _fit(best, base):
+            return ""
+        entry = auths[best]
+        pair = f"{entry.get('username') or ''}:{entry.get('password') or ''}".encode()
+        if entry.get("auth"):
+            pair = base64.b64decode(entry["auth"], validate=True)
+    except (ValueError, TypeError, AttributeError):
+        # Nothing of the cause goes on: it may repeat what it couldn't read.
+        raise RefusedError("the registry's credentials are in no file of docker's form") from None
+    return "" if pair.startswith(b":") else base64.b64encode(pair.rstrip(b"\0")).decode()
+
+
+def _fit(key: str, base: str) -> int:
+    """How well an entry fits a repository: its path's length plus 1; 0 for another's."""
+    parts = urllib.parse.urlsplit(base)
+    host, _, path = key.rsplit("://", maxsplit=1)[-1].rstrip("/").partition("/")
+    if path in ("v1", "v2"):
+        path = ""
+    same = host == parts.netloc or {host, parts.netloc} <= _DOCKER_HUB
+    below = not path or parts.path.startswith(f"/v2/{path}/")
+    return 1 + len(path) if same and below else 0
 
 
 def digest_of(file: Path) -> str:
@@ -294,9 +338,9 @@ def main() -> int:
     """Run what the order names; gives the exit status."""
     order = json.loads(os.environ[ORDER])
     work = Path(os.environ.get(WORK) or tempfile.mkdtemp(prefix="edgefleet-"))
-    registry = Registry(order["store"], os.environ.pop(AUTH, ""))
     output = work / "output"
     try:
+        registry = Registry(order["store"], os.environ.pop(AUTH, ""))
         bring(registry, order["code"], work / "code")
         if order["data"] is not None:
             bring(registry, order["data"], work / "data")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import base64
 import json
 import os
 import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -189,24 +191,76 @@ class _Breaking(BaseHTTPRequestHandler):
 class _BreakingServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Breaking)
-        self.bodies = [b"5\r\nwh", b"5\r\nwhole\r\n0\r\n\r\n"]
+        self.bodies: list[bytes] = []
 
 
-def test_an_answer_in_chunks_that_breaks_off_is_asked_for_again(tmp_path: Path) -> None:
+@contextmanager
+def breaking(*bodies: bytes) -> Iterator[str]:
+    """The address of a repository that answers so, one after the other."""
     with _BreakingServer() as server:
+        server.bodies = [*bodies]
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        waited: list[float] = []
-        base = f"http://127.0.0.1:{server.server_port}/v2/plant"
-        registry = pod_entry.Registry(base, wait=waited.append)
-        layer = {"digest": f"sha256:{sha256(b'whole').hexdigest()}", "size": 5}
         try:
-            registry.fetch(layer, tmp_path / "file")
+            yield f"http://127.0.0.1:{server.server_port}/v2/plant"
         finally:
             server.shutdown()
             thread.join()
+
+
+WHOLE = {"digest": f"sha256:{sha256(b'whole').hexdigest()}", "size": 5}
+
+
+def test_an_answer_in_chunks_that_breaks_off_is_asked_for_again(tmp_path: Path) -> None:
+    waited: list[float] = []
+    with breaking(b"5\r\nwh", b"5\r\nwhole\r\n0\r\n\r\n") as base:
+        pod_entry.Registry(base, wait=waited.append).fetch(WHOLE, tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == b"whole"
     assert len(waited) == 1
+
+
+def test_no_more_of_a_blob_is_written_than_it_has(tmp_path: Path) -> None:
+    with (
+        breaking(b"5\r\nwhole\r\n1\r\n!\r\n0\r\n\r\n") as base,
+        pytest.raises(pod_entry.RefusedError, match="longer"),
+    ):
+        pod_entry.Registry(base).fetch(WHOLE, tmp_path / "file")
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 5
+
+
+def _auth(pair: str) -> dict[str, str]:
+    return {"auth": base64.b64encode(pair.encode()).decode()}
+
+
+@pytest.mark.parametrize(
+    "auths, repository, user",
+    [
+        ({"reg.test/other": _auth("a:1"), "reg.test": _auth("b:2")}, "reg.test/v2/plant", "b:2"),
+        ({"reg.test": _auth("b:2"), "reg.test/plant": _auth("c:3")}, "reg.test/v2/plant/m", "c:3"),
+        ({"reg.test/plant": _auth("c:3")}, "reg.test/v2/plants", ""),
+        ({"https://reg.test/v2/": _auth("d:4")}, "reg.test/v2/plant", "d:4"),
+        ({"https://index.docker.io/v1/": _auth("e:5")}, "registry-1.docker.io/v2/plant", "e:5"),
+        ({"reg.test": {"username": "f", "password": "6"}}, "reg.test/v2/plant", "f:6"),
+        ({"reg.test": {}}, "reg.test/v2/plant", ""),
+        ({"reg.test": {"identitytoken": "t"}}, "reg.test/v2/plant", ""),
+    ],
+)
+def test_of_the_credentials_those_of_the_repository_count(
+    auths: dict[str, dict[str, str]], repository: str, user: str
+) -> None:
+    found = pod_entry._basic(json.dumps({"auths": auths}), f"https://{repository}/")
+    assert base64.b64decode(found).decode() == user
+
+
+@pytest.mark.parametrize(
+    "config",
+    ["word", "[]", '{"auths": {"reg.test": "word"}}', '{"auths": {"reg.test": {"auth": "wo rd"}}}'],
+)
+def test_credentials_that_make_no_sense_are_not_repeated(config: str) -> None:
+    with pytest.raises(pod_entry.RefusedError, match="docker") as caught:
+        pod_entry.Registry("https://reg.test/v2/plant", config)
+    assert "word" not in str(caught.value)
+    assert caught.value.__suppress_context__
 
 
 def test_a_failing_script_keeps_nothing_and_gives_its_status(
