@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from urllib.parse import urlsplit
 
 from edgefleet.errors import ConfigurationError
@@ -21,6 +22,22 @@ def check_private(address: str) -> str:
             cure="give the address with https, or run what it leads to on this machine",
         )
     return address.rstrip("/")
+
+
+def address_told(variable: str, otherwise: str) -> str:
+    """The address that an environment variable gives a service, without a slash at its end.
+
+    Args:
+        variable: holds an address, or a host and port that speak plain HTTP; it may be missing.
+        otherwise: the service's own address.
+
+    Raises:
+        ConfigurationError: others on the way could read a token that is sent there.
+    """
+    told = os.environ.get(variable)
+    if not told:
+        return otherwise
+    return check_private(told if "://" in told else f"http://{told}")
 
 
 def _is_here(host: str) -> bool:

@@ -12,7 +12,6 @@ https://cloud.google.com/docs/authentication/application-default-credentials. Ru
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from edgefleet.errors import (
     MissingExtraError,
     UnavailableError,
 )
-from edgefleet.protocol.clear_text import check_private
+from edgefleet.protocol.clear_text import address_told
 from edgefleet_runtime.store.http import refusal_of
 
 if TYPE_CHECKING:
@@ -111,13 +110,9 @@ class GoogleTokens:
 
 def storage_address() -> str:
     """Where Cloud Storage is, without a slash at the end."""
-    told = os.environ.get("STORAGE_EMULATOR_HOST")
-    if not told:
-        return "https://storage.googleapis.com"
-    return check_private(told if "://" in told else f"http://{told}")
+    return address_told("STORAGE_EMULATOR_HOST", "https://storage.googleapis.com")
 
 
 def pubsub_address() -> str:
     """Where Pub/Sub is, without a slash at the end."""
-    told = os.environ.get("PUBSUB_EMULATOR_HOST")
-    return check_private(f"http://{told}") if told else "https://pubsub.googleapis.com"
+    return address_told("PUBSUB_EMULATOR_HOST", "https://pubsub.googleapis.com")

@@ -8,7 +8,6 @@ Addresses are Google's own, or what its libraries read: ``STORAGE_EMULATOR_HOST`
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -20,7 +19,7 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import storage
 
 from edgefleet.errors import ConfigurationError
-from edgefleet.protocol.clear_text import check_private
+from edgefleet.protocol.clear_text import address_told
 from edgefleet_gcp.retries import Retries
 
 if TYPE_CHECKING:
@@ -172,13 +171,9 @@ class EmulatorCredentials(Credentials):
 
 def storage_url() -> str:
     """Where Cloud Storage is, without a slash at the end."""
-    told = os.environ.get("STORAGE_EMULATOR_HOST")
-    if not told:
-        return STORAGE
-    return check_private(told if "://" in told else f"http://{told}")
+    return address_told("STORAGE_EMULATOR_HOST", STORAGE)
 
 
 def pubsub_url() -> str:
     """Where Pub/Sub is, without a slash at the end."""
-    told = os.environ.get("PUBSUB_EMULATOR_HOST")
-    return check_private(f"http://{told}") if told else PUBSUB
+    return address_told("PUBSUB_EMULATOR_HOST", PUBSUB)
