@@ -23,7 +23,6 @@ import json
 import logging
 import re
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -37,6 +36,7 @@ from edgefleet_kubernetes.oci_errors import RegistryRefusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from edgefleet.protocol.bundle import Descriptor
     from edgefleet_kubernetes.oci import Answer, RegistryClient
@@ -175,10 +175,9 @@ class Uploads:
         except Timeout:
             yield _Kept(None)
             return
-        try:
+        try:  # the lock's file stays: two could hold it, one by the old file and one by a new
             yield _Kept(self._folder / f"{name}.json")
         finally:
-            Path(lock.lock_file).unlink(missing_ok=True)
             lock.release()
 
     def _begun(self, kept: _Kept) -> _Upload | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import signal
 import subprocess
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+from filelock import FileLock, Timeout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -311,6 +314,24 @@ def test_two_that_push_the_same_blob_at_once_make_it_once(
 
     operator.registry(registry.host, chunk_mib=1).blobs.put(DESCRIPTOR, overtaken)
     assert _read(operator, registry.host) == Content.of(DATA)
+
+
+def test_whoever_has_an_uploads_lock_open_keeps_others_out_after_a_push(
+    stand_in: Start, operator: Operator
+) -> None:
+    registry = stand_in()
+    with contextlib.ExitStack() as opened:
+        files: list[BinaryIO] = []
+
+        def waiting() -> BinaryIO:
+            [lock] = (operator.base / ".edgefleet/kubernetes/uploads").glob("*.lock")
+            files.append(opened.enter_context(lock.open("rb")))
+            return _source()
+
+        operator.registry(registry.host, chunk_mib=1).blobs.put(DESCRIPTOR, waiting)
+        fcntl.flock(files[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(Timeout):
+            FileLock(str(files[0].name)).acquire(timeout=0)
 
 
 @pytest.mark.parametrize("mounts", [True, False], ids=["taken over", "sent"])
