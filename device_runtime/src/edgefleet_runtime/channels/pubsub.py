@@ -9,23 +9,21 @@ trusts all that may publish to the topic.
 from __future__ import annotations
 
 import base64
-import http.client
 import json
-import logging
-import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from edgefleet.errors import ConfigurationError, UnavailableError
+from edgefleet.errors import ConfigurationError
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.event import attributed
 from edgefleet.protocol.names import check_name
+from edgefleet_runtime.channels.posts import Posts, batches
 from edgefleet_runtime.store.google import GoogleTokens, pubsub_address
-from edgefleet_runtime.store.http import TIMEOUT_S, NoRedirects
+from edgefleet_runtime.store.http import NoRedirects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from edgefleet.protocol.event import Event
 
@@ -34,8 +32,6 @@ STRUCTURED = "application/cloudevents+json; charset=utf-8"
 MAX_MESSAGES = 1000
 MAX_BYTES = 9_000_000
 _MALFORMED = frozenset({400, 413})  # refused for what it is: the same again won't help
-
-_log = logging.getLogger(__name__)
 
 
 class PubSubSender:
@@ -60,7 +56,12 @@ class PubSubSender:
         self._path = f"/v1/projects/{quote(project)}/topics/{quote(topic)}:publish"
         self._device = check_name("device", device)
         self._tokens = tokens or GoogleTokens()
-        self._opener = urllib.request.build_opener(NoRedirects())
+        self._posts = Posts(
+            urllib.request.build_opener(NoRedirects()),
+            self._request,
+            malformed=_MALFORMED,
+            refused=self._tokens.refused,
+        )
 
     def send(self, events: Sequence[Event]) -> None:
         """Deliver events; all of them or, with an error, maybe some.
@@ -71,47 +72,17 @@ class PubSubSender:
             UnavailableError, ThrottledError: not now.
         """
         messages = [self._message(one) for one in events]
-        for batch in _batches(messages):
-            self._publish(batch)
+        where = f"{urlsplit(pubsub_address()).netloc}, {self._path.rpartition('/')[2]}"
+        for batch in batches(messages, max_bytes=MAX_BYTES, most=MAX_MESSAGES):
+            self._posts.post(batch, where)
 
     def _message(self, event: Event) -> bytes:
         data = base64.b64encode(encode(attributed(event, self._device))).decode("ascii")
         attributes = {"content-type": STRUCTURED, "device": self._device}
         return json.dumps({"data": data, "attributes": attributes}).encode()
 
-    def _publish(self, messages: list[bytes]) -> None:
+    def _request(self, messages: Sequence[bytes]) -> urllib.request.Request:
         url = f"{pubsub_address()}{self._path}"
         body = b'{"messages":[' + b",".join(messages) + b"]}"
         headers = {**self._tokens.headers(), "Content-Type": "application/json"}
-        request = urllib.request.Request(url, body, headers, method="POST")  # noqa: S310 - https, or this machine
-        where = f"{urlsplit(url).netloc}, {self._path.rpartition('/')[2]}"
-        try:
-            with self._opener.open(request, timeout=TIMEOUT_S):
-                return
-        except urllib.error.HTTPError as error:
-            with error:
-                if error.code not in _MALFORMED:
-                    raise self._tokens.refused(error, where) from error
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or type(error).__name__
-            raise UnavailableError(f"{where}: {reason}") from error
-        # It would be refused for ever, and all that come after it would wait.
-        if len(messages) == 1:
-            _log.warning("a hot event of %d bytes is dropped: %s refuses it", len(body), where)
-            return
-        self._publish(messages[: len(messages) // 2])
-        self._publish(messages[len(messages) // 2 :])
-
-
-def _batches(messages: list[bytes]) -> Iterator[list[bytes]]:
-    """Messages as many at once as a request takes; a longer one is alone in its own."""
-    batch: list[bytes] = []
-    size = 0
-    for data in messages:
-        if batch and (len(batch) >= MAX_MESSAGES or size + len(data) + 1 > MAX_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(data)
-        size += len(data) + 1
-    if batch:
-        yield batch
+        return urllib.request.Request(url, body, headers, method="POST")  # noqa: S310 - https, or this machine

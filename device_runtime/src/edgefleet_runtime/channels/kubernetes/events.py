@@ -8,8 +8,6 @@ that an event's ``source`` says ``/devices/NODE``.
 
 from __future__ import annotations
 
-import http.client
-import logging
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Protocol
@@ -19,15 +17,14 @@ from edgefleet.errors import AccessDeniedError, ConfigurationError, EdgeFleetErr
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.event import attributed
 from edgefleet_runtime.channels.kubernetes.receivers import secret, tls_context
-from edgefleet_runtime.store.http import TIMEOUT_S, NoRedirects, refusal_of
+from edgefleet_runtime.channels.posts import Posts, batches
+from edgefleet_runtime.store.http import NoRedirects, refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from edgefleet.protocol.event import Event
     from edgefleet_runtime.channels.kubernetes.settings import Settings
-
-_log = logging.getLogger(__name__)
 
 BATCH = "application/cloudevents-batch+json; charset=utf-8"
 MAX_BATCH_BYTES = 240 << 10  # common receivers take 256 KB
@@ -83,54 +80,26 @@ class HttpSender:
             raise ConfigurationError("no address for events", cure="give the option events")
         self._address, self._device = settings.events, device
         self._token = settings.events_token
-        self._opener = urllib.request.build_opener(
+        opener = urllib.request.build_opener(
             urllib.request.HTTPSHandler(context=tls_context(settings)), NoRedirects()
         )
+        self._posts = Posts(opener, self._request, malformed=_MALFORMED, refused=_refusal)
 
     def send(self, events: Sequence[Event]) -> None:
         """Deliver events, in as few requests as their size allows."""
-        for batch in batches([encode(attributed(one, self._device)) for one in events]):
-            self._post(batch)
+        encoded = [encode(attributed(one, self._device)) for one in events]
+        for batch in batches(encoded, max_bytes=MAX_BATCH_BYTES):
+            self._posts.post(batch, urlsplit(self._address).netloc)
 
-    def _post(self, batch: Sequence[bytes]) -> None:
+    def _request(self, batch: Sequence[bytes]) -> urllib.request.Request:
         headers = {"Content-Type": BATCH, **self._authorization()}
         body = b"[" + b",".join(batch) + b"]"
-        request = urllib.request.Request(self._address, body, headers, method="POST")  # noqa: S310 - checked in settings
-        where = urlsplit(self._address).netloc
-        try:
-            with self._opener.open(request, timeout=TIMEOUT_S):
-                return
-        except urllib.error.HTTPError as error:
-            with error:
-                if error.code not in _MALFORMED:
-                    raise _refusal(error, where) from error
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
-            raise UnavailableError(f"events can't be sent to {where}: {reason}") from error
-        # It would be refused for ever, and all that come after it would wait.
-        if len(batch) == 1:
-            _log.warning("a hot event of %d bytes is dropped: %s refuses it", len(body), where)
-            return
-        self._post(batch[: len(batch) // 2])
-        self._post(batch[len(batch) // 2 :])
+        return urllib.request.Request(self._address, body, headers, method="POST")  # noqa: S310 - checked in settings
 
     def _authorization(self) -> Mapping[str, str]:
         if self._token is None:
             return {}
         return {"Authorization": f"Bearer {secret(self._token)}"}
-
-
-def batches(events: Sequence[bytes]) -> list[list[bytes]]:
-    """Encoded events in batches of at most `MAX_BATCH_BYTES`; a longer one is alone in its own."""
-    found: list[list[bytes]] = []
-    room = 0
-    for data in events:
-        if not found or len(data) + 1 > room:
-            found.append([])
-            room = MAX_BATCH_BYTES
-        found[-1].append(data)
-        room -= len(data) + 1
-    return found
 
 
 def _refusal(error: urllib.error.HTTPError, where: str) -> EdgeFleetError:
