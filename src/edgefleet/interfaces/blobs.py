@@ -96,8 +96,7 @@ class BlobStore(Service):
         """
         size = self.size(digest)
         if size is None:
-            msg = f"blob {digest} is not in the registry"
-            raise NotFoundError(msg, cure="push the bundle again, missing blobs are sent")
+            raise missing(digest)
         if size > max_bytes:
             msg = f"blob {digest} has {size} bytes, {max_bytes} are allowed"
             raise InvalidInputError(msg)
@@ -120,3 +119,11 @@ class BlobStore(Service):
 
     @abstractmethod
     def _open(self, digest: str, offset: int) -> BinaryIO: ...
+
+
+def missing(digest: str) -> NotFoundError:
+    """The error of a blob that is asked for and isn't there."""
+    return NotFoundError(
+        f"blob {digest} is not in the registry",
+        cure="push the bundle again, missing blobs are sent",
+    )

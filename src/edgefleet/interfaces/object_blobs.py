@@ -14,8 +14,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, BinaryIO, ClassVar, cast
 
-from edgefleet.errors import IntegrityError, NotFoundError, UnavailableError
-from edgefleet.interfaces.blobs import BlobStore
+from edgefleet.errors import IntegrityError, UnavailableError
+from edgefleet.interfaces.blobs import BlobStore, missing
 from edgefleet.interfaces.sending import Told
 from edgefleet.protocol.digest import blob_path
 from edgefleet.protocol.layout import checked_bytes
@@ -91,10 +91,7 @@ class ObjectBlobStore(BlobStore):
             return cast("BinaryIO", self._stream(digest, offset))
         except Exception as error:
             if self._is_missing(error):
-                raise NotFoundError(
-                    f"blob {digest} is not in the registry",
-                    cure="push the bundle again, missing blobs are sent",
-                ) from error
+                raise missing(digest) from error
             raise
 
     def _put(

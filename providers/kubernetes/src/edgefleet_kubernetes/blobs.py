@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
 import httpx2
 
 from edgefleet.errors import IntegrityError, NotFoundError, UnavailableError
-from edgefleet.interfaces.blobs import BlobStore
+from edgefleet.interfaces.blobs import BlobStore, missing
 from edgefleet.interfaces.resuming import Pieces, ResumingStream
 from edgefleet.interfaces.sending import Told
 from edgefleet.protocol import bundle as b
@@ -122,10 +122,7 @@ class OciBlobStore(BlobStore):
                 raise
             found = self._client.manifest(digest)
             if found is None:
-                raise NotFoundError(
-                    f"blob {digest} is not in the registry",
-                    cure="push the bundle again, missing blobs are sent",
-                ) from refusal
+                raise missing(digest) from refusal
         return io.BytesIO(found.data[offset:])
 
     def _put(

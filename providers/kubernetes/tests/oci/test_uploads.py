@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import io
 import signal
@@ -10,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -320,7 +319,7 @@ def test_whoever_has_an_uploads_lock_open_keeps_others_out_after_a_push(
     stand_in: Start, operator: Operator
 ) -> None:
     registry = stand_in()
-    with contextlib.ExitStack() as opened:
+    with ExitStack() as opened:
         files: list[BinaryIO] = []
 
         def waiting() -> BinaryIO:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, BinaryIO
 
-from edgefleet.errors import EdgeFleetError, NotFoundError, StorageFullError
-from edgefleet.interfaces.blobs import BlobStore
+from edgefleet.errors import EdgeFleetError, StorageFullError
+from edgefleet.interfaces.blobs import BlobStore, missing
 from edgefleet.interfaces.document_registry import DocumentRegistry
 from edgefleet.protocol.digest import CHUNK_BYTES, blob_path, hex_of
 from edgefleet.protocol.layout import checked_chunks
@@ -65,10 +65,7 @@ class DirectoryBlobStore(BlobStore):
         try:
             stream = (self._root / blob_path(digest)).open("rb", buffering=0)
         except FileNotFoundError as error:
-            raise NotFoundError(
-                f"blob {digest} is not in the registry",
-                cure="push the bundle again, missing blobs are sent",
-            ) from error
+            raise missing(digest) from error
         stream.seek(offset)
         return stream
 
