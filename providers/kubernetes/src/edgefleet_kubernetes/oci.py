@@ -346,8 +346,12 @@ class RegistryClient:
             if refusal.status != 404:  # nothing was ever pushed
                 raise
 
-    def _page(self, what: str) -> Callable[[str], Answer]:
-        return lambda url: self.call("GET", url, what)
+    def _page(self, what: str) -> Callable[[str], tuple[bytes, str]]:
+        def ask(url: str) -> tuple[bytes, str]:
+            answer = self.call("GET", url, what)
+            return answer.data, answer.headers.get("Link", "")
+
+        return ask
 
     def referrers(self, digest: str, artifact_type: str) -> list[dict[str, Any]] | None:
         """Descriptors of the manifests of one type whose subject is `digest`.

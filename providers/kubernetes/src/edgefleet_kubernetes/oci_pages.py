@@ -16,17 +16,17 @@ from edgefleet.errors import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from edgefleet_kubernetes.oci import Answer
-
 MAX_PAGES = 10_000  # registries put 100 to 1,000 on each
 _NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?')
 
 
-def in_pages(ask: Callable[[str], Answer], url: str, field: str, *, where: str) -> Iterator[Any]:
+def in_pages(
+    ask: Callable[[str], tuple[bytes, str]], url: str, field: str, *, where: str
+) -> Iterator[Any]:
     """What the pages of a list hold, in order.
 
     Args:
-        ask: gets a page by its URL.
+        ask: gets a page by its URL, and its header ``Link``, which may be empty.
         url: of the first page.
         field: of each page, that has what the list is of.
         where: names the list in errors.
@@ -40,9 +40,9 @@ def in_pages(ask: Callable[[str], Answer], url: str, field: str, *, where: str) 
         if following in seen or len(seen) == MAX_PAGES:
             raise UnavailableError(f"{where}: the registry's list doesn't end", retryable=False)
         seen.add(following)
-        answer = ask(following)
-        yield from _held(answer.data, field, where)
-        link = _NEXT.search(answer.headers.get("Link", ""))
+        data, links = ask(following)
+        yield from _held(data, field, where)
+        link = _NEXT.search(links)
         following = None if link is None else urljoin(following, link[1])
 
 

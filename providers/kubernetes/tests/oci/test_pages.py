@@ -6,11 +6,9 @@ import itertools
 import json
 from collections.abc import Callable
 
-import httpx2
 import pytest
 
 from edgefleet.errors import UnavailableError
-from edgefleet_kubernetes.oci import Answer
 from edgefleet_kubernetes.oci_pages import MAX_PAGES, in_pages
 
 FIRST = "https://registry.plant/v2/models/tags/list"
@@ -23,15 +21,14 @@ class Pages:
         self.asked: list[str] = []
         self._following = following
 
-    def __call__(self, url: str) -> Answer:
+    def __call__(self, url: str) -> tuple[bytes, str]:
         link = self._following(len(self.asked))
-        headers = {} if link is None else {"Link": f'<{link}>; rel="next"'}
         data = json.dumps({"tags": [f"t{len(self.asked)}"]}).encode()
         self.asked.append(url)
-        return Answer(200, httpx2.Headers(headers), data)
+        return data, "" if link is None else f'<{link}>; rel="next"'
 
 
-def tags(ask: Callable[[str], Answer]) -> list[str]:
+def tags(ask: Callable[[str], tuple[bytes, str]]) -> list[str]:
     return [*in_pages(ask, FIRST, "tags", where="registry.plant/models, tags")]
 
 
@@ -61,4 +58,4 @@ def test_ever_more_pages_are_an_error() -> None:
 @pytest.mark.parametrize("data", [b"<html>", b"[]", b'{"tags": "all"}', b"\xff"])
 def test_an_answer_that_is_no_list_is_told_so(data: bytes) -> None:
     with pytest.raises(UnavailableError, match="no list"):
-        tags(lambda _: Answer(200, httpx2.Headers(), data))
+        tags(lambda _: (data, ""))
