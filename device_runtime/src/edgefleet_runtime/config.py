@@ -10,6 +10,7 @@ import msgspec
 from edgefleet.errors import InvalidInputError
 from edgefleet.protocol.names import check_name
 from edgefleet.protocol.pointer import FleetId
+from edgefleet.protocol.typed import convert
 from edgefleet_runtime.engines.cache import MAX_BYTES
 from edgefleet_runtime.serve.access import Access
 from edgefleet_runtime.serve.messages import Limits
@@ -114,6 +115,6 @@ def checked(settings: dict[str, object]) -> NodeConfig:
         InvalidInputError: one is missing or wrong; the message names it.
     """
     try:
-        return msgspec.convert(settings, NodeConfig)
+        return convert(settings, NodeConfig)
     except msgspec.ValidationError as error:
         raise InvalidInputError(f"wrong settings: {error}", cure="see --help") from error

@@ -14,6 +14,7 @@ import msgspec
 from edgefleet.errors import AlreadyExistsError, ConflictError, NotFoundError
 from edgefleet.interfaces.registry import Registry
 from edgefleet.interfaces.values import ModelVersion
+from edgefleet.protocol.typed import decoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,11 +96,11 @@ class DocumentRegistry(Registry):
 
     def _aliases(self, name: str) -> dict[str, str]:
         stored = self._state.read(f"{_ROOT}{name}/aliases.json")
-        return {} if stored is None else msgspec.json.decode(stored.data, type=dict[str, str])
+        return {} if stored is None else decoder(dict[str, str]).decode(stored.data)
 
     def _set_alias(self, name: str, alias: str, version: str) -> None:
         def edit(data: bytes | None) -> bytes:
-            aliases = {} if data is None else msgspec.json.decode(data, type=dict[str, str])
+            aliases = {} if data is None else decoder(dict[str, str]).decode(data)
             return msgspec.json.encode({**aliases, alias: version}, order="sorted")
 
         self._state.update(f"{_ROOT}{name}/aliases.json", edit)

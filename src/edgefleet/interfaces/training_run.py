@@ -9,6 +9,7 @@ import msgspec
 
 from edgefleet.errors import NotFoundError, TrainingFailedError
 from edgefleet.interfaces.ending import POLL_S, Run
+from edgefleet.protocol.typed import decoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,7 +160,7 @@ def parse_metric(line: bytes) -> Metric | None:
     if not line.startswith(METRIC_PREFIX):
         return None
     try:
-        return msgspec.json.decode(line[len(METRIC_PREFIX) :].strip(), type=Metric)
+        return decoder(Metric).decode(line[len(METRIC_PREFIX) :].strip())
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

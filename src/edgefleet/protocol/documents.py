@@ -21,6 +21,7 @@ from edgefleet.errors import (
     LimitExceededError,
     UnknownFeatureError,
 )
+from edgefleet.protocol.typed import decoder
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -138,7 +139,7 @@ def parse(kind: type[S], data: bytes | str | memoryview, what: str) -> S:
 
 def _parse(kind: type[S], data: bytes | str | memoryview, what: str) -> S:
     try:
-        return msgspec.json.decode(data, type=kind)
+        return decoder(kind).decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         refusal = error.__cause__  # ours, when a document's own check refused
         if isinstance(refusal, EdgeFleetError):

@@ -13,6 +13,7 @@ import msgspec
 from edgefleet.errors import InvalidInputError
 from edgefleet.protocol.tensor_json import from_json
 from edgefleet.protocol.tensors import MAX_RANK, from_bytes
+from edgefleet.protocol.typed import decoder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,8 +79,8 @@ class ResponseHeader(msgspec.Struct):
 
 
 _H = TypeVar("_H")
-_request_decoder = msgspec.json.Decoder(RequestHeader)
-_response_decoder = msgspec.json.Decoder(ResponseHeader)
+_request_decoder = decoder(RequestHeader)
+_response_decoder = decoder(ResponseHeader)
 
 
 def split_request(

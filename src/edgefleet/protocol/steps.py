@@ -21,6 +21,7 @@ import msgspec
 
 from edgefleet.errors import DocumentError, InvalidInputError, UnknownFeatureError
 from edgefleet.protocol.bundle import Datatype
+from edgefleet.protocol.typed import convert, decoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -320,7 +321,7 @@ def _read(plain: dict[str, Any], where: str) -> Step:
             cure=f"upgrade this side, or use one of {', '.join(STEP_NAMES)}",
         )
     try:
-        step: Step = msgspec.convert(plain, Step)
+        step: Step = convert(plain, Step)
     except (ValueError, TypeError) as error:
         refusal = error.__cause__
         reason = refusal.message if isinstance(refusal, InvalidInputError) else str(error)
@@ -340,5 +341,5 @@ def plain_steps(steps: Sequence[Step]) -> tuple[dict[str, Any], ...]:
 
 
 def _plain(step: Step) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(step))
+    plain: dict[str, Any] = decoder(dict).decode(msgspec.json.encode(step))
     return plain

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from edgefleet.errors import EdgeFleetError
+from edgefleet.protocol.typed import decoder
 from edgefleet_runtime.channels.requests import Message, Workers, answer_to
 from edgefleet_runtime.store.durable import write_durably
 
@@ -98,7 +99,7 @@ class FileRequests:
 
     def _work(self, taken: _Taken) -> None:
         try:
-            message = msgspec.json.decode(taken.data, type=Message)
+            message = decoder(Message).decode(taken.data)
         except (msgspec.DecodeError, RecursionError) as error:
             _log.warning("dropped an operator's request that makes no sense: %s", error)
             return

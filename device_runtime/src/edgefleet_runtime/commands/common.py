@@ -129,7 +129,9 @@ def told(settings: dict[str, object], kind: type[_T]) -> _T:
     Raises:
         InvalidInputError: one is out of its bounds; the message names it.
     """
-    from msgspec import ValidationError, convert
+    from msgspec import ValidationError
+
+    from edgefleet.protocol.typed import convert
 
     try:
         return convert(settings, kind)

@@ -93,8 +93,7 @@ def add_repository(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from msgspec import convert
-
+    from edgefleet.protocol.typed import convert
     from edgefleet_runtime.serve.access import Access
     from edgefleet_runtime.serve.loop import run
     from edgefleet_runtime.serve.messages import Limits

@@ -13,9 +13,8 @@ import threading
 from pathlib import Path
 from typing import TextIO
 
-import msgspec
-
 from edgefleet.errors import EdgeFleetError, UnsupportedError
+from edgefleet.protocol.typed import decoder
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.engines.build import Request
 from edgefleet_runtime.engines.building import CanBuild
@@ -29,7 +28,7 @@ def main() -> int:
         line = sys.stdin.buffer.readline()
         threading.Thread(target=_end_with_runtime, daemon=True).start()
         try:
-            _build(msgspec.json.decode(line, type=Request), own)
+            _build(decoder(Request).decode(line), own)
         except Exception as error:  # noqa: BLE001 - engines raise anything
             reason = error.message if isinstance(error, EdgeFleetError) else repr(error)
             own.write(f"failed {' '.join(reason.split())}\n")

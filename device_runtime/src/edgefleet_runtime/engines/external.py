@@ -30,6 +30,7 @@ from edgefleet.errors import EdgeFleetError, InferenceError, InvalidModelError, 
 from edgefleet.protocol.bundle import Interface, TensorSpec
 from edgefleet.protocol.files import translate_full
 from edgefleet.protocol.inference import encode_request
+from edgefleet.protocol.typed import convert
 from edgefleet_runtime.engines.base import Engine, EngineOptions, LoadedModel
 from edgefleet_runtime.engines.feed import FeedCheck
 from edgefleet_runtime.engines.oip_client import OipClient
@@ -241,7 +242,7 @@ def _metadata(client: OipClient, name: str) -> ModelInfo:
 def _interface(model: ModelInfo) -> Interface:
     try:
         inputs, outputs = (
-            tuple(msgspec.convert(tensor, TensorSpec, from_attributes=True) for tensor in tensors)
+            tuple(convert(tensor, TensorSpec, from_attributes=True) for tensor in tensors)
             for tensors in (model.inputs, model.outputs)
         )
     except msgspec.ValidationError as error:

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import http.client
 import threading
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from edgefleet.errors import ConfigurationError, EdgeFleetError, InferenceError, UnavailableError
 from edgefleet.protocol.inference import HEADER_LENGTH, InferResponse, decode_response
+from edgefleet.protocol.typed import convert, decoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,7 +77,7 @@ class Answer(msgspec.Struct, frozen=True):
     def said(self) -> str:
         """The server's own words, or its status."""
         try:
-            text = msgspec.json.decode(self.body, type=_Said).error
+            text = decoder(_Said).decode(self.body).error
         except msgspec.DecodeError:
             text = self.body[:200].decode(errors="replace")
         return " ".join(text.split())[:500] or f"status {self.status}"
@@ -193,7 +194,7 @@ class OipClient:
             msg = f"{self.url}{path}: {answer.said}"
             raise InferenceError(msg)
         try:
-            return msgspec.convert(msgspec.json.decode(answer.body), kind, strict=False)
+            return convert(decoder(Any).decode(answer.body), kind, strict=False)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             msg = f"{self.url}{path} is not what Open Inference Protocol v2 says: {error}"
             raise InferenceError(msg) from error

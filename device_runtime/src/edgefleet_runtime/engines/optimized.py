@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgefleet.errors import StorageFullError
+from edgefleet.protocol.typed import decoder
 from edgefleet_runtime.store.durable import sync_folder, write_durably
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ def this_machine() -> str:
 def _record_of(folder: Path) -> _Record | None:
     """What lies in a folder; None where it isn't whole any more."""
     try:
-        record = msgspec.json.decode((folder / _RECORD).read_bytes(), type=_Record)
+        record = decoder(_Record).decode((folder / _RECORD).read_bytes())
         whole = all(_seen(folder / name) == seen for name, seen in record.files.items())
     except (OSError, msgspec.DecodeError):
         return None

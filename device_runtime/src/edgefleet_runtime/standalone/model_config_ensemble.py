@@ -11,6 +11,7 @@ import msgspec
 
 from edgefleet.errors import InvalidModelError
 from edgefleet.protocol.bundle import TensorSpec
+from edgefleet.protocol.typed import convert
 from edgefleet_runtime.ensemble.declare import Ensemble, ModelStep
 from edgefleet_runtime.ensemble.model import LATEST, PLATFORM
 
@@ -81,7 +82,7 @@ def _specs(
 ) -> tuple[TensorSpec, ...]:
     """Tensors with whole shapes: dims leave the batch out where ``max_batch_size`` is set."""
     return tuple(
-        msgspec.convert(
+        convert(
             {
                 "name": name,
                 "datatype": datatype,

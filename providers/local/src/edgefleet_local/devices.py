@@ -24,6 +24,7 @@ from edgefleet.protocol.pointer import MAX_BYTES as MAX_POINTER_BYTES
 from edgefleet.protocol.pointer import Pointer, read_pointer
 from edgefleet.protocol.report import MAX_BYTES as MAX_REPORT_BYTES
 from edgefleet.protocol.report import Report, read_report
+from edgefleet.protocol.typed import decoder
 from edgefleet_local.files import locked, make_folder, read_small, replace_file
 from edgefleet_local.processes import lives
 
@@ -124,7 +125,7 @@ class Devices:
     def enrolment(self, device: str) -> Enrolment | None:
         """The operator's record of a device."""
         data = read_small(self._enrolled / f"{device}{_RECORD}", _MAX_RECORD_BYTES)
-        return None if data is None else msgspec.json.decode(data, type=Enrolment)
+        return None if data is None else decoder(Enrolment).decode(data)
 
     def enroll(self, device: str, group: str, labels: Mapping[str, str]) -> None:
         """Record a device and make its group. Labels it has already stay, unless given again.
@@ -243,7 +244,7 @@ class Devices:
     def running(self, device: str) -> Running:
         """What the supervisor knows of its runtime."""
         data = read_small(self.machine(device) / "running.json", _MAX_RECORD_BYTES)
-        return Running() if data is None else msgspec.json.decode(data, type=Running)
+        return Running() if data is None else decoder(Running).decode(data)
 
     def record_running(self, device: str, running: Running) -> None:
         """Only the supervisor writes it."""

@@ -37,6 +37,7 @@ from edgefleet.errors import (
 )
 from edgefleet.protocol.names import check_name, check_path
 from edgefleet.protocol.report import SUMMARY, AccessReport
+from edgefleet.protocol.typed import decoder
 from edgefleet_runtime.channels.again import ReadAgain
 from edgefleet_runtime.channels.base import Channel
 from edgefleet_runtime.channels.greengrass.credentials import TokenExchange
@@ -275,7 +276,7 @@ def shadow_update(report: bytes) -> bytes:
         DocumentError: the report is no JSON object.
     """
     try:
-        content: dict[str, Any] = msgspec.json.decode(report, type=dict)
+        content: dict[str, Any] = decoder(dict).decode(report)
     except (msgspec.DecodeError, RecursionError) as error:
         raise DocumentError(f"a report that makes no sense isn't sent: {error}") from error
     indexed = {key: content.get(key) for key in SUMMARY}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from edgefleet.errors import EdgeFleetError
+from edgefleet.protocol.typed import decoder
 from edgefleet_runtime.channels import requests
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Invoker:
 
     def _work(self, payload: bytes) -> None:
         try:
-            message = msgspec.json.decode(payload, type=Message)
+            message = decoder(Message).decode(payload)
         except (msgspec.DecodeError, RecursionError) as error:
             _log.warning("dropped an operator's request that makes no sense: %s", error)
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from edgefleet.errors import DocumentError
+from edgefleet.protocol.typed import convert
 
 COMPONENT = "edgefleet.Release"
 SHADOW = "edgefleet"
@@ -42,7 +43,7 @@ def read_settings(configuration: object) -> Settings:
         DocumentError: a value is of a wrong type.
     """
     try:
-        return msgspec.convert(configuration, Settings)
+        return convert(configuration, Settings)
     except msgspec.ValidationError as error:
         raise DocumentError(
             f"the configuration of {COMPONENT} makes no sense: {error}",

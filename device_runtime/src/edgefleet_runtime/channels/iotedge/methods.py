@@ -17,6 +17,7 @@ import msgspec
 
 from edgefleet.errors import EdgeFleetError
 from edgefleet.protocol.orders import CAPTURE, ROLLBACK, STATUS
+from edgefleet.protocol.typed import convert, decoder
 from edgefleet_runtime.channels.requests import Answer, Message, Request, Workers, answer_to
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Methods:
         payload: Any,  # noqa: ANN401 - JSON
     ) -> tuple[int, Any]:
         try:
-            message = msgspec.convert(payload, Message)
+            message = convert(payload, Message)
         except msgspec.ValidationError as error:
             return BAD_REQUEST, {"error": f"the request makes no sense: {error}"}
         answer = msgspec.to_builtins(answer_to(message, ask))
@@ -104,6 +105,6 @@ def _ordered(
     body = msgspec.json.encode({} if payload is None else payload)
     try:
         reply = ask(Request(path, {}, body))
-        return reply.status, msgspec.json.decode(reply.body)
+        return reply.status, decoder(Any).decode(reply.body)
     except EdgeFleetError as error:
         return UNAVAILABLE, {"error": error.message}

@@ -21,6 +21,7 @@ import msgspec
 
 from edgefleet.errors import DocumentError
 from edgefleet.protocol.report import MAX_BYTES, SUMMARY
+from edgefleet.protocol.typed import convert, decoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,7 +100,7 @@ def _convert(value: object, kind: type[Any], name: str) -> Any:  # noqa: ANN401 
     if value is None:
         return None
     try:
-        return msgspec.convert(value, kind)
+        return convert(value, kind)
     except msgspec.ValidationError as error:
         raise DocumentError(
             f"desired property {name} makes no sense: {error}",
@@ -114,7 +115,7 @@ def reported(report: bytes) -> dict[str, Any]:
         DocumentError: it is no JSON object, or longer than a report may be.
     """
     try:
-        content: dict[str, Any] = msgspec.json.decode(report, type=dict)
+        content: dict[str, Any] = decoder(dict).decode(report)
         text = report.decode()
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise DocumentError(f"a report that makes no sense isn't sent: {error}") from error

@@ -30,6 +30,7 @@ from edgefleet.errors import (
     NotFoundError,
     UnavailableError,
 )
+from edgefleet.protocol.typed import decoder
 from edgefleet_runtime.store.http import refusal_of
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class ApiServer:
         with self._answer("GET", _maps(place), _one(place), self._timeout_s) as (reply, _):
             data = reply.read(MAX_ANSWER_BYTES + 1)
         try:
-            found = msgspec.json.decode(data, type=dict)
+            found = decoder(dict).decode(data)
             version = str(found["metadata"]["resourceVersion"])
             items = [item for item in found["items"] if item["metadata"]["name"] == place.name]
         except (msgspec.MsgspecError, RecursionError, KeyError, TypeError) as error:
@@ -225,7 +226,7 @@ def _events(reply: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
         if not line.endswith(b"\n"):
             raise UnavailableError("the API server's watch broke off in the middle of an event")
         try:
-            event: dict[str, Any] = msgspec.json.decode(line, type=dict)
+            event: dict[str, Any] = decoder(dict).decode(line)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise UnavailableError(f"the API server's event makes no sense: {error}") from error
         yield event
@@ -260,7 +261,7 @@ def refused(status: int, headers: Any, message: str) -> EdgeFleetError:  # noqa:
 
 def _message(data: bytes) -> str:
     try:
-        return str(msgspec.json.decode(data, type=dict).get("message", ""))[:MAX_SAID]
+        return str(decoder(dict).decode(data).get("message", ""))[:MAX_SAID]
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return data[:MAX_SAID].decode(errors="replace")
 

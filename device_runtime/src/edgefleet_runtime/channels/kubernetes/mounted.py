@@ -16,12 +16,13 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from edgefleet.errors import UnavailableError
 from edgefleet.protocol.pointer import MAX_BYTES
+from edgefleet.protocol.typed import decoder
 from edgefleet_runtime.channels.watched import read_small
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _is_whole(data: bytes) -> bool:
     if len(data) > MAX_BYTES:
         return True  # too long, whatever follows
     try:
-        msgspec.json.decode(data)
+        decoder(Any).decode(data)
     except (msgspec.DecodeError, RecursionError):
         return False
     return True

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from edgefleet.errors import ConfigurationError
+from edgefleet.protocol.typed import convert
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,7 +112,7 @@ def read_settings(options: Mapping[str, str]) -> Settings:
             found[name] = tuple(Path(folder).absolute() for folder in value.split(",") if folder)
         else:
             found[name] = Path(value).absolute()
-    settings = msgspec.convert(found, Settings)
+    settings = convert(found, Settings)
     _check_events(settings)
     if (settings.orders is None) is not (settings.orders_token is None):
         raise ConfigurationError(

@@ -21,6 +21,7 @@ from edgefleet.errors import (
     InvalidInputError,
     NotFoundError,
 )
+from edgefleet.protocol.typed import decoder
 from edgefleet_runtime.serve.extensions.cuda_memory import CudaRegion, CudaRegions
 from edgefleet_runtime.serve.extensions.describe import configuration_of, statistics_of
 from edgefleet_runtime.serve.extensions.errors import message_of, status_of
@@ -323,7 +324,7 @@ def _promise(call: Callable[[], Any]) -> asyncio.Future[Response]:
 
 def _read(request: Request, kind: type[_T]) -> _T:
     try:
-        return msgspec.json.decode(request.body or b"{}", type=kind)
+        return decoder(kind).decode(request.body or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInputError(f"malformed request: {error}") from error
 
