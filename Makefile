@@ -16,6 +16,7 @@ DOCS_STAMP := $(VENV)/.made-docs
 
 # Every distribution of the workspace, and the extras that run on any machine.
 OTHERS := $(patsubst %/,%,$(dir $(wildcard device_runtime/pyproject.toml providers/*/pyproject.toml examples/*/pyproject.toml)))
+SOURCES := $(wildcard src device_runtime/src providers/*/src examples/*/src)
 PROJECTS := pyproject.toml $(OTHERS:%=%/pyproject.toml)
 comma := ,
 EDITABLE := -e '.[analysis,cli,demo,local,onnx,optimize,testing]' \
@@ -43,7 +44,10 @@ setup: $(STAMP)
 demo: $(STAMP)
 	@$(BIN)/edgefleet demo --output demo-out
 
+# Compiled first: tests start thousands of processes, and each compiles what it loads where the environment forbids
+# Python to write bytecode.
 test: $(STAMP)
+	@$(BIN)/python -m compileall -q -j 0 $(SOURCES)
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 	@$(BIN)/python tests/wheels/smoke.py
 
