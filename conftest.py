@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis
@@ -12,6 +14,11 @@ import pytest
 hypothesis.settings.register_profile("edgefleet", deadline=None)
 if not os.environ.get("CI"):  # there hypothesis has a profile of its own: reproducible, no deadline
     hypothesis.settings.load_profile("edgefleet")
+
+
+MAX_SAID = 20_000  # characters of a failed child that are shown
+# A child that crashes in native code then says where, as pytest has it for this process.
+os.environ.setdefault("PYTHONFAULTHANDLER", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,6 +34,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "live" in item.keywords:
             item.add_marker(skipped)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a child said before it failed, which its error alone keeps to itself."""
+    report = yield
+    error = None if call.excinfo is None else call.excinfo.value
+    if isinstance(error, subprocess.CalledProcessError | subprocess.TimeoutExpired):
+        for name, said in (("stdout", error.stdout), ("stderr", error.stderr)):
+            text = said.decode(errors="replace") if isinstance(said, bytes) else said
+            if text:
+                report.sections.append((f"{name} of the child", text[-MAX_SAID:]))
+    return report
 
 
 @pytest.fixture(scope="session")
