@@ -53,7 +53,8 @@ READERS = 8  # partitions read at once
 _DEVICE, _MODULE = b"iothub-connection-device-id", b"iothub-connection-module-id"
 _BATCH = 200
 _AHEAD = 4 * READERS  # batches that are read before somebody takes them
-_WAIT_S = 1.0
+_WAIT_S = 1.0  # for room, before the end is looked for
+_FILL_S = 0.1  # for more of a batch: the library hands nothing over before, unless it is full
 _BACKOFF_S = 1.0
 _BUSY = ("server-busy", "resource-limit-exceeded", "Status code: 503")
 _MISSING = ("amqp:not-found", "Status code: 404")
@@ -268,7 +269,7 @@ class _Once:
         client.receive_batch(
             self._on_batch,
             max_batch_size=_BATCH,
-            max_wait_time=_WAIT_S,
+            max_wait_time=_FILL_S,
             partition_id=self._partition,
             starting_position=start,
             on_error=self._on_error,
