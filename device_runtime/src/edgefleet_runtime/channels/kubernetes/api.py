@@ -183,10 +183,12 @@ class ApiServer:
             open_socket = _kept_alive(connection)
             open_socket.settimeout(timeout_s)
             connection.request(method, f"{path}?{urlencode(query)}", body, headers)
-            reply = connection.getresponse()
-            if reply.status >= 300:
-                raise _refused(reply)
-            yield reply, open_socket
+            # An answer that ends with its connection takes the socket over: closing the connection
+            # leaves it open.
+            with connection.getresponse() as reply:
+                if reply.status >= 300:
+                    raise _refused(reply)
+                yield reply, open_socket
         except EdgeFleetError:
             raise
         except (OSError, http.client.HTTPException) as error:
