@@ -133,45 +133,75 @@ def quantiles(sketch: NumberSketch, ranks: Sequence[float]) -> list[float]:
     return [float(value) for value in _kll(sketch).get_quantiles(list(ranks))]
 
 
+def split_points(reference: NumberSketch, bins: int = 10) -> list[float]:
+    """Edges between bins of equal reference mass, ascending, fewer where a value repeats.
+
+    Where the reference's largest value fills the last bin, what lies above gets one of its own.
+    """
+    if not reference.count:
+        return []
+    edges = sorted(set(quantiles(reference, [i / bins for i in range(1, bins)])))
+    if edges and edges[-1] == extremes(reference)[1] < math.inf:
+        edges.append(_next_float32(edges[-1]))
+    return edges
+
+
+def bins_of(sketch: NumberSketch, edges: list[float]) -> list[float]:
+    """Shares of what was seen between the edges; one more than there are edges."""
+    return [float(mass) for mass in _kll(sketch).get_pmf(edges)]
+
+
+def cumulative(sketch: NumberSketch, points: list[float], *, inclusive: bool = True) -> list[float]:
+    """Share of what was seen that is at most each point; below each, where not ``inclusive``."""
+    kll = _kll(sketch)
+    return [float(kll.get_rank(point, inclusive=inclusive)) for point in points]
+
+
+def extremes(sketch: NumberSketch) -> tuple[float, float]:
+    """The smallest and the largest number seen, exactly."""
+    kll = _kll(sketch)
+    return float(kll.get_min_value()), float(kll.get_max_value())
+
+
 def psi_numbers(reference: NumberSketch, seen: NumberSketch, *, bins: int = 10) -> float:
     """Population stability index over bins of equal reference mass.
 
     Sum of ``(q - p) * ln(q / p)``; customary reading: below 0.1 stable, above 0.25 moved. An empty
-    bin counts as a share of 0.0001. Where the reference repeats a value, bins fall together; where
-    its largest value fills the last one, what lies above gets a bin of its own.
+    bin counts as a share of 0.0001. Bins are those of `split_points`.
 
     Raises:
         InvalidInputError: a sketch is empty or damaged.
     """
     if not reference.count or not seen.count:
         raise _nothing_to_compare()
-    kll = _kll(reference)
-    edges = sorted(set(quantiles(reference, [i / bins for i in range(1, bins)])))
-    if edges and edges[-1] == kll.get_max_value() < math.inf:
-        edges.append(_next_float32(edges[-1]))
-    return _psi(_masses(reference, edges), _masses(seen, edges))
+    edges = split_points(reference, bins)
+    return psi(bins_of(reference, edges), bins_of(seen, edges))
+
+
+def mass_by_class(sketch: ClassSketch, keys: Sequence[str]) -> list[float]:
+    """Share of each class.
+
+    Raises:
+        InvalidInputError: no class was seen.
+    """
+    total = sum(sketch.counts.values())
+    if not total:
+        raise _nothing_to_compare()
+    return [sketch.counts.get(key, 0) / total for key in keys]
 
 
 def psi_classes(reference: ClassSketch, seen: ClassSketch) -> float:
     """Population stability index over classes; see `psi_numbers` for its reading and errors."""
     keys = sorted(reference.counts.keys() | seen.counts.keys())
-    totals = sum(reference.counts.values()), sum(seen.counts.values())
-    if not all(totals):
-        raise _nothing_to_compare()
-    p = [reference.counts.get(key, 0) / totals[0] for key in keys]
-    q = [seen.counts.get(key, 0) / totals[1] for key in keys]
-    return _psi(p, q)
+    return psi(mass_by_class(reference, keys), mass_by_class(seen, keys))
 
 
-def _psi(p: Sequence[float], q: Sequence[float]) -> float:
+def psi(p: Sequence[float], q: Sequence[float]) -> float:
+    """Population stability index of two lists of shares."""
     return sum(
         (max(b, _FLOOR) - max(a, _FLOOR)) * math.log(max(b, _FLOOR) / max(a, _FLOOR))
         for a, b in zip(p, q, strict=True)
     )
-
-
-def _masses(sketch: NumberSketch, edges: list[float]) -> list[float]:
-    return [float(mass) for mass in _kll(sketch).get_pmf(edges)]
 
 
 def _next_float32(value: float) -> float:
