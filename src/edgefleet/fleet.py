@@ -123,7 +123,8 @@ class Fleet(Models):
         """
         for deployer in self.deployers.values():
             try:
-                return Device(deployer, deployer.device(name))
+                info = deployer.device(name)
+                return Device(deployer, info, registry=lambda: self._services.registry)
             except NotFoundError:
                 continue
         msg = f"no device {name!r} in the fleet"

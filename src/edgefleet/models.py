@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,10 @@ from edgefleet.interfaces.automation import Automation, CanAutomate
 from edgefleet.interfaces.compilation import DEFAULT_RUNTIME_S, CanCompile, CompilationJob
 from edgefleet.interfaces.progress import Bytes
 from edgefleet.interfaces.training import Resources, TrainingJob
+from edgefleet.plugins import discovery
 from edgefleet.profile import first_problem
 from edgefleet.protocol.layout import INDEX_FILE, BundleLayout
+from edgefleet.protocol.target_problems import check_variants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     from edgefleet.interfaces.training_run import TrainingRun
     from edgefleet.interfaces.values import ModelVersion
     from edgefleet.services import Services
+
+_LOG = logging.getLogger(__name__)
+_LEVELS = {"warn": logging.WARNING, "note": logging.INFO}
 
 
 class Models:
@@ -191,9 +197,15 @@ class Models:
     ) -> ModelVersion:
         """Store a bundle, a bundle's folder, or a bare ``.onnx`` file as a version of a model.
 
-        A file becomes a bundle of one variant. See `Registry.push` for what is idempotent.
+        A file becomes a bundle of one variant. See `Registry.push` for what is idempotent. What may
+        fail on the targets that the variants were made for is logged.
+
+        Raises:
+            InvalidInputError: there is no such model, or a target that a variant was made for can
+                never run it.
         """
         if isinstance(model, BundleLayout):
+            self._check_targets(model)
             total = sum(descriptor.size for descriptor in model.blobs())
             with Bytes(f"pushing {name}", total, enabled=progress) as advance:
                 return self.registry.push(
@@ -211,6 +223,12 @@ class Models:
         with tempfile.TemporaryDirectory(prefix="edgefleet-push-") as folder:
             bundle = bundle_from_onnx(path, Path(folder) / "bundle", name=name)
             return self.push(bundle, name, version=version, labels=labels, progress=progress)
+
+    def _check_targets(self, bundle: BundleLayout) -> None:
+        targets = discovery.usable_targets(self._services.profile.listeners())
+        for problem in check_variants(bundle.variants, targets):
+            cure = f"; {problem.cure}" if problem.cure else ""
+            _LOG.log(_LEVELS[problem.level], "%s%s", problem, cure)
 
 
 def _job(

@@ -159,3 +159,45 @@ def test_a_plugin_adds_and_replaces_hardware_targets(install: Install) -> None:
     assert targets.keys() == {target.name for target in BUILTIN} | {"hailo-8"}
     assert targets["x86-cpu"].about == "ours"
     assert {t.name for t in discovery.hardware_targets()} == {t.name for t in BUILTIN}
+
+
+TARGETS = """
+    from edgefleet.plugins.hooks import hookimpl
+    from edgefleet.protocol.target import HardwareTarget
+
+    @hookimpl
+    def edgefleet_hardware_targets():
+        return [HardwareTarget(name="hailo-8", about="", arch="any", precisions=("int8",))]
+"""
+RAISES = """
+    from edgefleet.plugins.hooks import hookimpl
+
+    @hookimpl
+    def edgefleet_hardware_targets():
+        raise ValueError("no licence")
+"""
+
+
+def test_usable_targets_leave_out_plugins_that_are_broken_and_say_so(
+    install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("targets", TARGETS)
+    install("broken", BROKEN)
+    install("raises", RAISES)
+    names = ("targets", "broken", "raises", "unheard-of")
+    listeners = tuple((discovery.PROVIDERS, name) for name in names)
+    with pytest.raises(PluginImportError):
+        discovery.hardware_targets(listeners)
+    found = [target.name for target in discovery.usable_targets(listeners)]
+    assert found == [*(target.name for target in BUILTIN), "hailo-8"]
+    said = [record.getMessage() for record in caplog.records]
+    assert ["plugin broken" in said[0], "plugin raises: no licence" in said[1]] == [True, True]
+    assert len(said) == 2  # that one isn't installed is no news
+
+
+def test_a_plugin_s_replacement_outlives_the_plugins_after_it(install: Install) -> None:
+    install("ours", TARGETS.replace("hailo-8", "x86-cpu"))
+    install("targets", TARGETS)
+    listeners = tuple((discovery.PROVIDERS, name) for name in ("ours", "targets"))
+    found = {target.name: target for target in discovery.usable_targets(listeners)}
+    assert found["x86-cpu"].precisions == ("int8",)

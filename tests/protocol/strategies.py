@@ -221,6 +221,14 @@ targets = st.builds(
     opset_ceiling=st.none() | counts,
     status=st.sampled_from(["tested", "built", "untested", "impossible"]),
     source=text,
+    kin=st.lists(st.sampled_from(["any", "board"]), max_size=2).map(tuple),
+    activations=st.sampled_from(["any", "unsigned", "signed"]),
+    max_memory_bytes=st.none() | counts,
+    os_image=text,
+    python=text,
+    engine_source=text,
+    why=text,
+    sources=texts,
 )
 class_sketches = st.builds(ClassSketch, counts=st.dictionaries(text, counts, max_size=5))
 

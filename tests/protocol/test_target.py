@@ -165,17 +165,6 @@ def test_more_to_choose_from_never_ends_in_nothing(
 # ----------------------------------------------------------------------------------------- targets
 
 
-def test_builtin_targets_have_names_of_their_own_and_a_source() -> None:
-    names = [target.name for target in t.BUILTIN]
-    assert len(set(names)) == len(names)
-    assert all(target.source.startswith("https://") for target in t.BUILTIN)
-
-
-def test_every_builtin_target_takes_a_plain_fp32_model() -> None:
-    for target in t.BUILTIN:
-        assert t.choose_variant([variant("fp32")], target).variant.name == "fp32"
-
-
 def test_target_is_found_by_its_name() -> None:
     assert t.find_target("x86-cpu").arch == "x86_64"
     assert t.find_target("board", [BOARD]) == BOARD
@@ -188,16 +177,64 @@ def test_unknown_target_is_refused_with_those_there_are() -> None:
 
 
 @pytest.mark.parametrize(
-    "labels, name",
-    [({"target": "x86-cpu"}, "x86-cpu"), ({"target": "toaster"}, "any"), ({"site": "a"}, "any")],
+    "labels, name", [({"target": "x86-cpu"}, "x86-cpu"), ({"site": "a"}, "any")]
 )
 def test_device_s_label_names_its_target(labels: dict[str, str], name: str) -> None:
-    assert t.target_of(labels).name == name
+    assert t.target_of(labels) == t.find_target(name)
 
 
 def test_target_of_a_plugin_is_found_and_any_is_always_there() -> None:
     assert t.target_of({"target": "board"}, [BOARD]) == BOARD
-    assert t.target_of({"target": "x86-cpu"}, [BOARD]).name == t.ANY
+    assert t.target_of({}, [BOARD]).name == t.ANY
+
+
+# -------------------------------------------------------------------- targets that aren't known
+
+
+TOASTER = t.target_of({"target": "toaster"})
+"""What a device makes of a label that names a target which only a plugin knows."""
+
+
+def test_device_of_an_unknown_target_takes_what_any_device_takes() -> None:
+    offered = [variant("a", targets=("x86-cpu",)), variant("b", precision="int8")]
+    ranked = [choice.variant.name for choice in t.rank_variants(offered, TOASTER)]
+    assert ranked == [c.variant.name for c in t.rank_variants(offered, t.find_target(t.ANY))]
+
+
+def test_what_was_made_for_an_unknown_target_goes_first_there_whatever_it_is() -> None:
+    own = variant("own", targets=("toaster",), format="crumbs", precision="int4", opset=999)
+    assert t.choose_variant([variant("plain"), own], TOASTER).variant == own
+
+
+def test_what_was_made_for_an_unknown_target_still_needs_an_engine_there() -> None:
+    own = variant("own", targets=("toaster",), format="crumbs")
+    with pytest.raises(NotFoundError, match="no engine for format crumbs is installed"):
+        t.choose_variant([own], TOASTER, formats={"onnx"})
+
+
+# --------------------------------------------------------------------------------------------- kin
+
+
+SMALL = msgspec.structs.replace(BOARD, name="board-small", kin=("board", "shelf"))
+
+
+def test_variant_made_for_kin_goes_after_its_own_and_before_what_was_made_for_none() -> None:
+    plain = variant("plain", precision="int8")
+    shelf, board, own = (
+        variant(name, targets=(name,)) for name in ("shelf", "board", "board-small")
+    )
+    ranked = t.rank_variants([plain, shelf, board, own], SMALL)
+    assert [choice.variant for choice in ranked] == [own, board, shelf, plain]
+
+
+def test_kin_does_not_hold_the_other_way_round() -> None:
+    with pytest.raises(NotFoundError, match="made for board-small"):
+        t.choose_variant([variant("x", targets=("board-small",))], BOARD)
+
+
+def test_choice_says_whose_variant_it_took() -> None:
+    why = t.choose_variant([variant("x", targets=("board",))], SMALL).why
+    assert why == "made for board, fits board-small, fp32 preferred among 1"
 
 
 def test_others_that_fit_follow_the_choice_in_the_rules_order() -> None:

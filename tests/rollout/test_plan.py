@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
+import pytest
+
 from edgefleet.interfaces.values import DeviceInfo
 from edgefleet.protocol.bundle import Descriptor, Variant
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.release import EMPTY, Release, ReleaseModel
 from edgefleet.protocol.report import Health, ModelReport, Report
-from edgefleet.protocol.target import BUILTIN
+from edgefleet.protocol.target import BUILTIN, HardwareTarget
 from edgefleet.rollout.plan import (
     BundleFacts,
     Plan,
@@ -98,6 +101,50 @@ def test_a_device_that_nothing_fits_is_a_problem_with_the_reason() -> None:
     planned = plan_device(device({"target": "jetson-orin"}), RELEASE, only, BUILTIN)
     assert planned.problem is not None
     assert "made for x86-cpu" in planned.problem
+
+
+def test_a_device_takes_what_was_made_for_its_family() -> None:
+    planned = plan_device(device({"target": "x86-cpu-vnni"}), RELEASE, FACTS, BUILTIN)
+    assert planned.variants == {"digits": "int8"}
+    assert planned.note == "made for x86-cpu, fits x86-cpu-vnni, int8 preferred among 2"
+
+
+def test_a_target_that_nobody_tried_is_noted_not_warned_of() -> None:
+    planned = plan_device(device({"target": "jetson-orin"}), RELEASE, FACTS, BUILTIN)
+    assert planned.note.endswith("; target jetson-orin is untested")
+    assert (planned.problem, planned.warnings) == (None, ())
+
+
+def test_a_target_that_nothing_can_serve_is_a_problem() -> None:
+    dead = HardwareTarget(
+        name="dead", about="", arch="any", precisions=("fp32",), status="impossible", why="no Linux"
+    )
+    planned = plan_device(device({"target": "dead"}), RELEASE, FACTS, [dead])
+    assert planned.problem == "nothing can serve target dead: no Linux"
+
+
+@pytest.mark.parametrize("size, what", [(3 << 29, "warnings"), (9 << 30, "problem")])
+def test_a_model_too_large_for_the_target_s_boards_is_said(size: int, what: str) -> None:
+    large = msgspec.structs.replace(variant("fp32", "fp32"), bytes=size)
+    facts = {NEW: BundleFacts(variants=(large,), blobs={"fp32": {}})}
+    planned = plan_device(device({"target": "raspberry-pi-4"}), RELEASE, facts, BUILTIN)
+    assert "its files take" in str(getattr(planned, what))
+    assert [bool(planned.warnings), bool(planned.problem)].count(True) == 1
+
+
+def test_a_label_that_names_no_known_target_is_warned_of_with_the_devices() -> None:
+    planned = plan_device(device({"target": "toaster"}), RELEASE, FACTS, BUILTIN)
+    assert planned.variants == {"digits": "fp32"}
+    (warning,) = warnings_of((planned,), "local/line")
+    assert warning == "label target=toaster names a target that is unknown here (cam)"
+
+
+def test_the_same_warning_of_many_devices_is_one_line() -> None:
+    planned = [
+        PlannedDevice(device=name, target="x", variants={}, bytes=0, warnings=("it is hot",))
+        for name in "abcd"
+    ]
+    assert warnings_of(planned, "local/line") == ("it is hot (a, b, c…)",)
 
 
 def test_changes_name_what_is_added_replaced_removed_kept() -> None:

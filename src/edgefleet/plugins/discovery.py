@@ -130,10 +130,33 @@ def manager_of(listeners: tuple[Listener, ...]) -> pluggy.PluginManager:
 
 def hardware_targets(listeners: tuple[Listener, ...] = ()) -> tuple[HardwareTarget, ...]:
     """Built-in targets and those that the named plugins add or replace."""
-    found = {target.name: target for target in BUILTIN}
-    for added in manager_of(listeners).hook.edgefleet_hardware_targets():
-        found.update({target.name: target for target in added})
-    return tuple(found.values())
+    return _with_builtin(_added(listeners))
+
+
+def usable_targets(listeners: tuple[Listener, ...] = ()) -> tuple[HardwareTarget, ...]:
+    """As `hardware_targets`, without those of plugins that can't be used.
+
+    For what needs no plugin of the profile otherwise: a broken one is logged and left out, one that
+    isn't installed is left out.
+    """
+    found: list[HardwareTarget] = []
+    for listener in listeners:
+        try:
+            found += _added((listener,))
+        except ProviderNotFoundError:
+            continue
+        except Exception as error:  # noqa: BLE001 - a plugin may fail in any way
+            _LOG.warning("no hardware targets from plugin %s: %s", listener[1], error)
+    return _with_builtin(found)
+
+
+def _added(listeners: tuple[Listener, ...]) -> list[HardwareTarget]:
+    lists = manager_of(listeners).hook.edgefleet_hardware_targets()
+    return [target for added in lists for target in added]
+
+
+def _with_builtin(added: list[HardwareTarget]) -> tuple[HardwareTarget, ...]:
+    return tuple({target.name: target for target in (*BUILTIN, *added)}.values())
 
 
 def notify_deployed(listeners: tuple[Listener, ...], deployment: object, actor: str) -> None:

@@ -80,7 +80,7 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
             ones are dropped and counted.
         budget: what the release may cost on trial; None to judge it by its self-test alone.
         trial_bytes: most bytes that a device may fetch of further variants, to time them beside the
-            one that serves; 0 fetches none.
+            one that serves; 0 fetches none. What an operator orders to be measured doesn't count.
     """
 
     strict: bool = False

@@ -1,122 +1,45 @@
-"""Target: a kind of hardware as data, and the choice of a variant for it: one pure function.
+"""The choice of a variant for a kind of hardware: one pure function.
 
 Targets decide what is made (`optimize`), what is refused (`push`, `plan`) and what a device fetches
-(`choose_variant`), so device and SDK share this module. Plugins add targets by a hook.
+(`choose_variant`), so device and SDK share this module. The table of targets is
+`protocol.hardware`; plugins add theirs by a hook. A device knows the table only: one whose label
+names a target that isn't in it takes what was made for that name, and else what `ANY` takes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from edgefleet.errors import NotFoundError
-from edgefleet.protocol.documents import KNOWN_FEATURES, Document
+from edgefleet.protocol.documents import KNOWN_FEATURES
+from edgefleet.protocol.hardware import BUILTIN, ORT_IR_CEILING, ORT_OPSET_CEILING
+from edgefleet.protocol.hardware_target import ANY, HardwareTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from edgefleet.protocol.bundle import Variant
 
+__all__ = [
+    "ANY",
+    "BUILTIN",
+    "ORT_IR_CEILING",
+    "ORT_OPSET_CEILING",
+    "TARGET_LABEL",
+    "Choice",
+    "HardwareTarget",
+    "Mismatch",
+    "choose_variant",
+    "find_target",
+    "mismatches",
+    "rank_variants",
+    "target_of",
+]
+
 TARGET_LABEL = "target"
 """The device label that names its hardware target."""
-
-ANY = "any"
-
-
-class HardwareTarget(Document, frozen=True, kw_only=True):
-    """A kind of hardware.
-
-    Attributes:
-        name: such as ``raspberry-pi-5``.
-        about: one line for people.
-        arch: ``x86_64`` or ``aarch64``.
-        precisions: precisions that run well, the best first; others are not chosen for it.
-        formats: model formats that its engines open, the best first.
-        providers: execution providers wanted, the best first, by ONNX Runtime's names.
-        memory_bytes: memory a model may count on; None when it varies.
-        opset_ceiling: newest ONNX opset its engine loads; None when unknown.
-        status: whether EdgeFleet was run there.
-        source: where the figures come from.
-    """
-
-    name: Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9](?:[a-z0-9.\-]{0,61}[a-z0-9])?\Z")]
-    about: str
-    arch: Literal["x86_64", "aarch64", "any"]
-    precisions: tuple[str, ...]
-    formats: tuple[str, ...] = ("onnx",)
-    providers: tuple[str, ...] = ("CPUExecutionProvider",)
-    memory_bytes: int | None = None
-    opset_ceiling: int | None = None
-    status: Literal["tested", "built", "untested", "impossible"] = "untested"
-    source: str = ""
-
-
-ORT_OPSET_CEILING = 26
-"""Newest opset of the default ONNX domain that onnxruntime 1.31 loads; it refuses 27 (seen)."""
-
-ORT_IR_CEILING = 13
-"""Newest ONNX file format that onnxruntime 1.31 loads; onnx 1.23 writes 14 unless told else."""
-
-_ORT_EP = "https://onnxruntime.ai/docs/execution-providers/"
-
-BUILTIN: tuple[HardwareTarget, ...] = (
-    HardwareTarget(
-        name=ANY,
-        about="whatever has no target of its own: the plainest variant that its engine opens",
-        arch="any",
-        precisions=("fp32", "int8", "fp16"),
-        opset_ceiling=ORT_OPSET_CEILING,
-        status="tested",
-        source=_ORT_EP,
-    ),
-    HardwareTarget(
-        name="x86-cpu",
-        about="x86-64 gateway or server without an accelerator",
-        arch="x86_64",
-        precisions=("int8", "fp32"),
-        opset_ceiling=ORT_OPSET_CEILING,
-        status="tested",
-        source="https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html",
-    ),
-    HardwareTarget(
-        name="raspberry-pi-4",
-        about="Raspberry Pi 4 (Cortex-A72, no dot-product instructions)",
-        arch="aarch64",
-        precisions=("fp32", "int8"),
-        memory_bytes=2 << 30,
-        opset_ceiling=ORT_OPSET_CEILING,
-        source="https://www.raspberrypi.com/products/raspberry-pi-4-model-b/specifications/",
-    ),
-    HardwareTarget(
-        name="raspberry-pi-5",
-        about="Raspberry Pi 5 (Cortex-A76, dot-product instructions)",
-        arch="aarch64",
-        precisions=("int8", "fp32"),
-        memory_bytes=4 << 30,
-        opset_ceiling=ORT_OPSET_CEILING,
-        source="https://www.raspberrypi.com/products/raspberry-pi-5/",
-    ),
-    HardwareTarget(
-        name="jetson-orin",
-        about="NVIDIA Jetson Orin: TensorRT or CUDA",
-        arch="aarch64",
-        precisions=("fp16", "fp32"),
-        providers=("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
-        memory_bytes=8 << 30,
-        opset_ceiling=ORT_OPSET_CEILING,
-        source="https://developer.nvidia.com/embedded/jetson-modules",
-    ),
-    HardwareTarget(
-        name="nvidia-gpu",
-        about="x86-64 machine with an NVIDIA GPU",
-        arch="x86_64",
-        precisions=("fp16", "fp32"),
-        providers=("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
-        opset_ceiling=ORT_OPSET_CEILING,
-        source=_ORT_EP + "CUDA-ExecutionProvider.html",
-    ),
-)
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +47,13 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
     variant: Variant
     why: str
+
+
+class Mismatch(NamedTuple):
+    """Why a target can't run a variant, and what to do about it."""
+
+    reason: str
+    cure: str
 
 
 def find_target(name: str, targets: Iterable[HardwareTarget] = BUILTIN) -> HardwareTarget:
@@ -135,16 +65,23 @@ def find_target(name: str, targets: Iterable[HardwareTarget] = BUILTIN) -> Hardw
     known = {target.name: target for target in targets}
     if name not in known:
         msg = f"no hardware target {name!r}"
-        raise NotFoundError(msg, cure=f"use one of {', '.join(known)}, or add it by a plugin")
+        listed = ", ".join(known)
+        raise NotFoundError(msg, cure=f"use one of {listed}, or add it by a plugin")
     return known[name]
 
 
 def target_of(
     labels: Mapping[str, str], targets: Iterable[HardwareTarget] = BUILTIN
 ) -> HardwareTarget:
-    """The target that a device's labels name; `ANY` when they name none or one unknown here."""
+    """The target that a device's labels name; `ANY` when they name none.
+
+    One that isn't known here is `ANY` under that name, so that what was made for it goes first.
+    """
     known = {target.name: target for target in (BUILTIN[0], *targets)}
-    return known.get(labels.get(TARGET_LABEL, ANY), known[ANY])
+    name = labels.get(TARGET_LABEL, ANY)
+    if name in known:
+        return known[name]
+    return msgspec.structs.replace(known[ANY], name=name, kin=(ANY,))
 
 
 def choose_variant(
@@ -165,10 +102,11 @@ def rank_variants(
 ) -> tuple[Choice, ...]:
     """The variants that a device of this target may run, the best first; at least one.
 
-    Left out are variants made for other targets only (but `ANY` takes them), that require a feature
-    unknown here, in formats that no engine here opens, in precisions that the target doesn't list,
-    or with a newer opset than its engine loads. What is left is ordered by: made for this very
-    target; the target's order of precisions; its order of formats; fewer bytes; name.
+    Left out are variants made for other targets only (kin's count as its own, and `ANY` takes
+    them), that require a feature unknown here, in formats that no engine here opens, in precisions
+    that the target doesn't list, or with a newer opset than its engine loads. What is left is
+    ordered by: made for this very target, for its nearest kin, for the next, for none in
+    particular; the target's order of precisions; its order of formats; fewer bytes; name.
 
     Args:
         variants: what the bundle offers.
@@ -178,7 +116,7 @@ def rank_variants(
     Raises:
         NotFoundError: nothing fits; the message says why for each variant.
     """
-    candidates: list[tuple[tuple[bool, int, int, int, str], Variant]] = []
+    candidates: list[tuple[tuple[int, int, int, int, str], Variant]] = []
     refused: list[str] = []
     for variant in variants:
         reason = _refusal(variant, target, formats)
@@ -186,9 +124,9 @@ def rank_variants(
             refused.append(f"{variant.name}: {reason}")
             continue
         rank = (
-            target.name not in variant.targets,
-            target.precisions.index(variant.precision),
-            target.formats.index(variant.format),
+            _nearness(variant, target),
+            _place(target.precisions, variant.precision),
+            _place(target.formats, variant.format),
             variant.bytes,
             variant.name,
         )
@@ -203,33 +141,68 @@ def rank_variants(
     )
 
 
+def mismatches(variant: Variant, target: HardwareTarget) -> Iterator[Mismatch]:
+    """Why a target can't run a variant, whoever it was made for, by the target's data alone."""
+    if target.name in variant.targets and ANY in target.kin:
+        return  # made for hardware that only its maker knows
+    if variant.format not in target.formats:
+        yield Mismatch(
+            f"format {variant.format} is not opened there",
+            f"its engines open {', '.join(target.formats)}",
+        )
+    if variant.precision not in target.precisions:
+        yield Mismatch(
+            f"precision {variant.precision} does not suit it",
+            f"its precisions are {', '.join(target.precisions)}",
+        )
+    ceiling = target.opset_ceiling
+    if ceiling is not None and variant.opset is not None and variant.opset > ceiling:
+        yield Mismatch(
+            f"opset {variant.opset} is newer than {ceiling}",
+            f"export it with opset {ceiling} or lower, or convert it with "
+            f"onnx.version_converter.convert_version(model, {ceiling})",
+        )
+
+
+def _names(target: HardwareTarget) -> tuple[str, ...]:
+    """The target and its kin, the nearest first."""
+    return (target.name, *target.kin)
+
+
+def _nearness(variant: Variant, target: HardwareTarget) -> int:
+    """How near to the target what it was made for is: 0 for the very target."""
+    names = _names(target)
+    return min(map(names.index, set(names) & set(variant.targets)), default=len(names))
+
+
+def _place(order: tuple[str, ...], name: str) -> int:
+    return order.index(name) if name in order else len(order)
+
+
 def _why(variant: Variant, target: HardwareTarget, count: int, place: int) -> str:
-    made = "made for" if target.name in variant.targets else "fits"
+    near = _nearness(variant, target)
+    names = _names(target)
+    if near == 0:
+        made = f"made for {target.name}"
+    elif near < len(names):
+        made = f"made for {names[near]}, fits {target.name}"
+    else:
+        made = f"fits {target.name}"
     liked = "preferred" if place == 1 else f"number {place}"
-    return f"{made} {target.name}, {variant.precision} {liked} among {count}"
+    return f"{made}, {variant.precision} {liked} among {count}"
 
 
 def _refusal(
     variant: Variant, target: HardwareTarget, formats: Collection[str] | None
 ) -> str | None:
+    names = _names(target)
+    if variant.targets and ANY not in names and not set(names) & set(variant.targets):
+        return f"made for {', '.join(variant.targets)}"
     unknown = ", ".join(name for name in variant.requires if name not in KNOWN_FEATURES)
-    others = variant.targets and target.name not in (ANY, *variant.targets)
-    ceiling = target.opset_ceiling
-    rules = (
-        (others, f"made for {', '.join(variant.targets)}"),
-        (unknown, f"requires features unknown here: {unknown}"),
-        (variant.format not in target.formats, f"format {variant.format} is not opened there"),
-        (
-            formats is not None and variant.format not in formats,
-            f"no engine for format {variant.format} is installed",
-        ),
-        (
-            variant.precision not in target.precisions,
-            f"precision {variant.precision} does not suit it",
-        ),
-        (
-            ceiling is not None and variant.opset is not None and variant.opset > ceiling,
-            f"opset {variant.opset} is newer than {ceiling}",
-        ),
-    )
-    return next((reason for refused, reason in rules if refused), None)
+    if unknown:
+        return f"requires features unknown here: {unknown}"
+    mismatch = next(mismatches(variant, target), None)
+    absent = formats is not None and variant.format not in formats
+    if absent and (mismatch is None or variant.format in target.formats):
+        return f"no engine for format {variant.format} is installed"
+    return None if mismatch is None else mismatch.reason

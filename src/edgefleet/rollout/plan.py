@@ -16,13 +16,15 @@ from edgefleet.interfaces.policy import RolloutPolicy
 from edgefleet.interfaces.tables import html_table, text_table
 from edgefleet.interfaces.values import DeviceInfo, Rendered, Value
 from edgefleet.protocol.bundle import Variant
-from edgefleet.protocol.target import choose_variant, target_of
+from edgefleet.protocol.target import ANY, TARGET_LABEL, choose_variant, target_of
+from edgefleet.protocol.target_problems import Problem, target_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from edgefleet.protocol.release import Release
     from edgefleet.protocol.target import HardwareTarget
+    from edgefleet.protocol.target_problems import Level
 
 
 class BundleFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +64,7 @@ class PlannedDevice(Value):
         bytes: to be fetched, as far as the device's last report tells what it has.
         problem: why it can't take the release; None when it can.
         note: why the variant was chosen, or what else should be known.
+        warnings: what may fail on it.
     """
 
     device: str
@@ -70,6 +73,7 @@ class PlannedDevice(Value):
     bytes: int
     problem: str | None = None
     note: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class Plan(Value):
@@ -169,6 +173,10 @@ def plan_device(
     """
     labels = {**(device.report.labels if device.report else {}), **device.labels}
     target = target_of(labels, targets)
+    stands: list[Problem] = []
+    if ANY in target.kin:
+        text = f"label {TARGET_LABEL}={target.name} names a target that is unknown here"
+        stands.append(Problem(level="warn", text=text))
     have = _blobs_of(device, bundles)
     variants: dict[str, str] = {}
     notes: list[str] = []
@@ -183,6 +191,7 @@ def plan_device(
             )
         variants[model.label] = choice.variant.name
         notes.append(choice.why)
+        stands += target_problems(choice.variant, target)
         want |= facts.blobs[choice.variant.name]
     missing = sum(size for digest, size in want.items() if digest not in have)
     return PlannedDevice(
@@ -190,8 +199,14 @@ def plan_device(
         target=target.name,
         variants=variants,
         bytes=missing,
-        note="; ".join(dict.fromkeys(notes)),
+        problem="; ".join(_texts(stands, "refuse")) or None,
+        note="; ".join(dict.fromkeys((*notes, *_texts(stands, "note")))),
+        warnings=_texts(stands, "warn"),
     )
+
+
+def _texts(problems: Iterable[Problem], level: Level) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(problem.text for problem in problems if problem.level == level))
 
 
 def _blobs_of(device: DeviceInfo, bundles: Mapping[str, BundleFacts]) -> set[str]:
@@ -209,8 +224,20 @@ def warnings_of(devices: Sequence[PlannedDevice], group: str) -> tuple[str, ...]
     """What a person should know of a plan's devices."""
     if not devices:
         return (f"{group} has no devices yet; those that join will take the release",)
-    unlabelled = [d.device for d in devices if d.target == "any"]
+    unlabelled = [d.device for d in devices if d.target == ANY]
+    found = []
     if unlabelled:
-        some = ", ".join(unlabelled[:3]) + ("…" if len(unlabelled) > 3 else "")
-        return (f"{len(unlabelled)} devices have no target label ({some}): they take the plainest",)
-    return ()
+        count = len(unlabelled)
+        found.append(
+            f"{count} devices have no target label ({_some(unlabelled)}): they take the plainest"
+        )
+    warned: dict[str, list[str]] = {}
+    for device in devices:
+        for text in device.warnings:
+            warned.setdefault(text, []).append(device.device)
+    found += [f"{text} ({_some(names)})" for text, names in warned.items()]
+    return tuple(found)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + ("…" if len(names) > 3 else "")

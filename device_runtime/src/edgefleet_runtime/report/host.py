@@ -25,7 +25,15 @@ _BOARDS = (
     ("raspberry pi compute module 5", "raspberry-pi-5"),
     ("raspberry pi 4", "raspberry-pi-4"),
     ("raspberry pi compute module 4", "raspberry-pi-4"),
+    ("orin nano", "jetson-orin-nano"),
+    ("orin nx", "jetson-orin-nx"),
+    ("agx orin", "jetson-agx-orin"),
     ("orin", "jetson-orin"),
+    ("xavier nx", "jetson-xavier-nx"),
+    ("agx xavier", "jetson-agx-xavier"),
+    ("jetson nano", "jetson-nano"),
+    ("phanbell", "coral-dev-board"),
+    ("rb3gen2", "qualcomm-rb3-gen2"),
 )
 
 
@@ -65,6 +73,12 @@ def rss_bytes(root: Path = _ROOT) -> int | None:
         return int((root / "proc/self/statm").read_text().split()[1]) * _PAGE
     except (OSError, ValueError, IndexError):
         return None
+
+
+def peak_rss_bytes(root: Path = _ROOT) -> int | None:
+    """The most memory that this process ever held; None where the system doesn't tell."""
+    found = re.search(r"^VmHWM:\s*(\d+) kB", _read(root / "proc/self/status"), re.MULTILINE)
+    return int(found[1]) << 10 if found else None
 
 
 def disk_free_bytes(folder: Path) -> int | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     EngineFor = Callable[[str], Engine]
 
-FORMATS = {".onnx": "onnx", ".tflite": "tflite"}
+FORMATS = {".onnx": "onnx", ".tflite": "tflite", ".xml": "openvino"}
 """Formats by the endings of model files."""
 
 
