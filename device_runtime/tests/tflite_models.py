@@ -20,10 +20,11 @@ def _vector(builder: Any, items: Sequence[int], start: Any, *, offsets: bool) ->
     return builder.EndVector()
 
 
-def add(path: Path, addend: float, *, length: int = 4) -> Path:  # noqa: PLR0915 - one file, in its order
-    """``x`` FP32[1, length] to ``y`` = x + addend."""
+def add(path: Path, addend: float, *, length: int = 4, output: str = "y") -> Path:  # noqa: PLR0915 - one file, in its order
+    """``x`` FP32[1, length] to ``output`` = x + addend."""
     b = flatbuffers.Builder(1024)
-    text = {name: b.CreateString(name) for name in ("x", "y", "k", "serving_default", "main")}
+    text = {name: b.CreateString(name) for name in ("x", "k", "serving_default", "main")}
+    text["y"] = b.CreateString(output)
 
     data = b.CreateNumpyVector(np.array([addend], np.float32).view(np.uint8))
     tflite.BufferStart(b)
@@ -66,6 +67,21 @@ def add(path: Path, addend: float, *, length: int = 4) -> Path:  # noqa: PLR0915
     tflite.SubGraphAddName(b, text["main"])
     graph = tflite.SubGraphEnd(b)
 
+    maps = []
+    for name, place in (("x", 0), ("y", 2)):
+        tflite.TensorMapStart(b)
+        tflite.TensorMapAddName(b, text[name])
+        tflite.TensorMapAddTensorIndex(b, place)
+        maps.append(tflite.TensorMapEnd(b))
+    takes = _vector(b, maps[:1], tflite.SignatureDefStartInputsVector, offsets=True)
+    gives = _vector(b, maps[1:], tflite.SignatureDefStartOutputsVector, offsets=True)
+    tflite.SignatureDefStart(b)
+    tflite.SignatureDefAddInputs(b, takes)
+    tflite.SignatureDefAddOutputs(b, gives)
+    tflite.SignatureDefAddSignatureKey(b, text["serving_default"])
+    tflite.SignatureDefAddSubgraphIndex(b, 0)
+    signature = tflite.SignatureDefEnd(b)
+
     tflite.OperatorCodeStart(b)
     tflite.OperatorCodeAddDeprecatedBuiltinCode(b, tflite.BuiltinOperator.ADD)
     tflite.OperatorCodeAddBuiltinCode(b, tflite.BuiltinOperator.ADD)
@@ -75,11 +91,13 @@ def add(path: Path, addend: float, *, length: int = 4) -> Path:  # noqa: PLR0915
     codes = _vector(b, [code], tflite.ModelStartOperatorCodesVector, offsets=True)
     graphs = _vector(b, [graph], tflite.ModelStartSubgraphsVector, offsets=True)
     stored = _vector(b, buffers, tflite.ModelStartBuffersVector, offsets=True)
+    signatures = _vector(b, [signature], tflite.ModelStartSignatureDefsVector, offsets=True)
     tflite.ModelStart(b)
     tflite.ModelAddVersion(b, 3)
     tflite.ModelAddOperatorCodes(b, codes)
     tflite.ModelAddSubgraphs(b, graphs)
     tflite.ModelAddBuffers(b, stored)
+    tflite.ModelAddSignatureDefs(b, signatures)
     b.Finish(tflite.ModelEnd(b), file_identifier=b"TFL3")
     path.write_bytes(b.Output())
     return path

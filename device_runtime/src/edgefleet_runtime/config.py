@@ -56,7 +56,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         healthy_after_s: seconds of serving until a release counts as good.
         exit_with_parent: stop when standard input ends.
         trial_bytes: the device's own cap of what trials of further variants may fetch, beside the
-            release's; None for none of its own, 0 on a metered link.
+            release's, and what each trial may that an operator orders; None for none of its own, 0
+            on a metered link.
         engine_cache_max_bytes: cap of the engines that are built from models and kept.
         external: address of an inference server that runs the models, in place of an engine here.
         external_repository: folder that this server loads models from.

@@ -42,7 +42,7 @@ class Runtime:
     """Models by name, ready to run; may be used by several threads.
 
     Args:
-        models: name to a model file, which ends in .onnx or .tflite, or to the folder of a bundle.
+        models: name to a model file, which ends in .onnx, .tflite or .xml, or to a bundle's folder.
             Of a bundle the variant that fits this machine is verified and self-tested first.
         ensembles: graphs of those models, and of each other, by the names to run them under.
         providers: execution providers wanted, the best first; empty for the engine's own choice.

@@ -12,6 +12,8 @@ _PROVIDERS: dict[str, tuple[str, ...]] = {
     "cuda": ("CUDAExecutionProvider",),
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
     "openvino": ("OpenVINOExecutionProvider",),
+    "intel-gpu": ("OpenVINOGPUExecutionProvider",),
+    "intel-npu": ("OpenVINONPUExecutionProvider",),
     "qnn": ("QNNExecutionProvider",),
     "coreml": ("CoreMLExecutionProvider",),
     "edgetpu": ("EdgeTpuDelegate",),

@@ -27,9 +27,14 @@ _log = logging.getLogger(__name__)
 GROUP = "edgefleet_runtime.engines"
 _OURS = {
     "onnx": ("edgefleet_runtime.engines.onnxruntime", "OnnxRuntimeEngine"),
+    "openvino": ("edgefleet_runtime.engines.openvino", "OpenVinoEngine"),
     "tflite": ("edgefleet_runtime.engines.litert", "LiteRtEngine"),
 }
 """Our own engines by the format that they open, as their entry points name them too."""
+_CURES = {
+    "openvino": "pip install 'edgefleet-runtime[openvino]'",
+    "tflite": "pip install 'edgefleet-runtime[litert]'",
+}
 _CURE = "pip install 'edgefleet-runtime[cpu]', or [gpu] where there is an NVIDIA GPU"
 
 
@@ -81,7 +86,7 @@ def engine_for(model_format: str) -> Engine:
     if fitting:
         names = ", ".join(name for name, _ in fitting)
         msg = f"the library behind the engine for {model_format!r} files is missing: {names}"
-        raise MissingExtraError(msg, cure=_CURE)
+        raise MissingExtraError(msg, cure=_CURES.get(model_format, _CURE))
     if broken:
         name, reason = broken[0]
         msg = f"no engine opens {model_format!r} files; the engine {name} can't be used: {reason}"

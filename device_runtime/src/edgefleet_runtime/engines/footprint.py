@@ -28,10 +28,19 @@ def has_room(entry: Path) -> bool:
     """
     beside = entry.parent.glob(f"{entry.stem}*")
     needed = estimate(sum(path.stat().st_size for path in beside if path.is_file()))
+    spare = spare_bytes()
+    return spare is not None and needed <= spare
+
+
+def spare_bytes() -> int | None:
+    """Bytes of this machine's memory that something which serves nobody may take.
+
+    None where the system doesn't tell how much is free.
+    """
     try:
         with _MEMORY.open(encoding="ascii") as lines:
             told = dict(line.split(":", 1) for line in lines)
         free = int(told["MemAvailable"].split()[0]) << 10
     except (OSError, ValueError, KeyError, IndexError):
-        return False
-    return needed <= free * _SPARE
+        return None
+    return int(free * _SPARE)

@@ -51,7 +51,7 @@ MAX_FILES = 4096  # in one version's folder
 CONFIG_FILE = "config.pbtxt"
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
-_DEFAULT_FILES = ("model.onnx", "model.tflite")
+_DEFAULT_FILES = ("model.onnx", "model.tflite", "model.xml")
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
