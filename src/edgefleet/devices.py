@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from edgefleet.actor import current_actor
 from edgefleet.capabilities import require
 from edgefleet.errors import (
+    CancelledError,
     ConflictError,
     EdgeFleetError,
     InferenceError,
@@ -17,28 +21,52 @@ from edgefleet.errors import (
     NotFoundError,
     UnavailableError,
     UnsupportedError,
+    WaitTimeoutError,
 )
 from edgefleet.interfaces.abilities import CanInvoke, CanStreamLogs
+from edgefleet.interfaces.progress import Bytes, Status
 from edgefleet.protocol import inference, orders, tensors
 from edgefleet.protocol.documents import decode, encode
+from edgefleet.protocol.layout import BundleLayout
 from edgefleet.protocol.report import read_report
+from edgefleet.protocol.target import TARGET_LABEL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from edgefleet.interfaces.abilities import Reply
     from edgefleet.interfaces.deployer import Deployer
+    from edgefleet.interfaces.registry import Registry
     from edgefleet.interfaces.values import DeviceInfo
     from edgefleet.protocol.documents import Document
     from edgefleet.protocol.report import Report
 
 
-class Device:
-    """A device of a fleet, as it was when asked for; ask the fleet again for a newer look."""
+FIRST_LOOK_S = 0.25  # until the first look at how far a trial is; then twice that, …
+LONGEST_LOOK_S = 5.0
+ORDER_S = 30.0  # for an answer to one order
+CANCEL_S = 10.0  # for telling a device that nobody waits for its trial any more
 
-    def __init__(self, deployer: Deployer, info: DeviceInfo) -> None:
+
+class Device:
+    """A device of a fleet, as it was when asked for; ask the fleet again for a newer look.
+
+    Args:
+        deployer: reaches it.
+        info: what is known of it.
+        registry: gives the fleet's registry, for trials.
+    """
+
+    def __init__(
+        self,
+        deployer: Deployer,
+        info: DeviceInfo,
+        *,
+        registry: Callable[[], Registry] | None = None,
+    ) -> None:
+        self._registry = registry
         self.deployer = deployer
         self.info = info
         self.name = info.name
@@ -161,6 +189,131 @@ class Device:
         )
         return decode(orders.CaptureAnswer, self._ordered(orders.CAPTURE, asked, timeout_s))
 
+    @property
+    def target(self) -> str:
+        """The hardware target that its labels name; empty where they name none."""
+        return self.info.labels.get(TARGET_LABEL, "")
+
+    def trial(
+        self,
+        bundle: BundleLayout | Path | str,
+        *,
+        variants: Sequence[str] = (),
+        max_bytes: int | None = None,
+        calls: int = 200,
+        seconds: float = 2.0,
+        reason: str = "",
+        timeout_s: float = 1800.0,
+        progress: bool = True,
+        say: Callable[[str], object] | None = None,
+    ) -> orders.TrialAnswer:
+        """Have a bundle's variants tested and timed on this device, beside what serves there.
+
+        Its blobs are stored in the registry without a version; the device fetches them from there,
+        one variant after the other, and keeps none. Interrupted here, it ends there.
+
+        Args:
+            bundle: a bundle, or its folder.
+            variants: names of those to measure; empty for all.
+            max_bytes: most that the device may fetch for it, beside its own ``--trial-bytes``.
+            calls: most calls that are timed, a variant.
+            seconds: of running, after which five calls suffice.
+            reason: for people.
+            timeout_s: end it on the device after so many seconds.
+            progress: show how far it is, where a person looks.
+            say: told how far it is, in place of that.
+
+        Returns:
+            Figures a variant; one that doesn't work there, or that the device may not try, says
+            why.
+
+        Raises:
+            UnsupportedError: the deployer can't reach devices, the runtime there is too old, or
+                another server runs its models.
+            ConflictError: no pointer has come to the device yet, so it has no access to the
+                registry.
+            UnavailableError: another trial goes on there, it doesn't answer, it was restarted
+                meanwhile, or the trial failed as a whole, such as for lack of access.
+            WaitTimeoutError: it wasn't done in time.
+            CancelledError: somebody else cancelled it.
+        """
+        layout = bundle if isinstance(bundle, BundleLayout) else BundleLayout(Path(bundle))
+        order = orders.TrialOrder(
+            id=uuid.uuid4().hex,
+            bundle=layout.digest,
+            variants=tuple(variants),
+            max_bytes=max_bytes,
+            calls=calls,
+            seconds=seconds,
+            within_s=timeout_s,
+            by=_actor(),
+            reason=reason[: orders.MAX_REASON],
+        )
+        if self._registry is None:
+            msg = f"{self.name} was made without a registry to put the bundle into"
+            raise UnsupportedError(msg, cure="take it from a fleet: fleet.device(NAME)")
+        registry = self._registry()
+        total = sum(descriptor.size for descriptor in layout.blobs())
+        shown = progress and say is None
+        with Bytes(f"candidates for {self.name}", total, enabled=shown) as advance:
+            registry.put_bundle(layout, progress=advance)
+        with Status(f"trial on {self.name}", enabled=shown) as line:
+            return self._tried(order, timeout_s, say or line.update)
+
+    def _tried(
+        self, order: orders.TrialOrder, timeout_s: float, say: Callable[[str], object]
+    ) -> orders.TrialAnswer:
+        try:
+            answer = self._awaited(order, timeout_s, say)
+        except BaseException:
+            end = orders.TrialOrder(id=order.id, cancel=True, by=order.by)
+            with contextlib.suppress(EdgeFleetError):  # it may not have begun, or be over
+                self._ordered(orders.TRIAL, end, CANCEL_S)
+            raise
+        if answer.state == "done":
+            return answer
+        what = f"the trial on {self.name} {_ENDS[answer.state]}: {answer.reason}"
+        kind = CancelledError if answer.state == "cancelled" else UnavailableError
+        raise kind(what, cure="order it again", provider=self.deployer.provider)
+
+    def _awaited(
+        self, order: orders.TrialOrder, timeout_s: float, say: Callable[[str], object]
+    ) -> orders.TrialAnswer:
+        deadline, pause_s = time.monotonic() + timeout_s, FIRST_LOOK_S
+        answer = self._trial_told(order)
+        while not answer.over:
+            if time.monotonic() > deadline:
+                msg = f"the trial on {self.name} is not done after {timeout_s:g} s"
+                raise WaitTimeoutError(msg, cure="give it a longer timeout_s")
+            done = len(answer.figures)
+            say(f"trial on {self.name}: {answer.variant or answer.state}, {done} done")
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_LOOK_S)
+            answer = self._looked(order, answer)
+        return answer
+
+    def _trial_told(self, order: orders.TrialOrder) -> orders.TrialAnswer:
+        try:
+            told = self._ordered(orders.TRIAL, order, ORDER_S)
+        except NotFoundError as error:
+            if "no order" not in error.message:
+                raise
+            raise UnsupportedError(
+                f"the runtime on {self.name} takes no trials",
+                cure="update edgefleet-runtime there",
+                provider=self.deployer.provider,
+            ) from error
+        return decode(orders.TrialAnswer, told)
+
+    def _looked(self, order: orders.TrialOrder, before: orders.TrialAnswer) -> orders.TrialAnswer:
+        """How far a trial is; as before, where the device can't be reached for a while."""
+        try:
+            return self._trial_told(orders.TrialOrder(id=order.id, by=order.by))
+        except UnavailableError as error:
+            if not error.retryable:
+                raise
+            return before
+
     def _ordered(self, path: str, order: Document | None, timeout_s: float) -> bytes:
         backend = require(self.deployer, CanInvoke)
         body = None if order is None else encode(order)
@@ -188,6 +341,7 @@ class Device:
             404: NotFoundError,
             409: ConflictError,
             429: UnavailableError,
+            501: UnsupportedError,
             503: UnavailableError,
         }
         kind = kinds.get(reply.status, InferenceError)
@@ -197,6 +351,9 @@ class Device:
             provider=self.deployer.provider,
             operation=operation,
         )
+
+
+_ENDS = {"failed": "failed", "interrupted": "was interrupted", "cancelled": "was cancelled"}
 
 
 def _actor() -> str:

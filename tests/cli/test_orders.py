@@ -1,4 +1,4 @@
-"""`edgefleet device status`, `rollback` and `capture` on a real device of the local provider."""
+"""`edgefleet device status`, `rollback`, `capture`, `trial` on a real device."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import edgefleet
+from edgefleet.optimization.packaging import bundle_from_onnx
+from edgefleet.protocol.release import Budget, Release, ReleaseModel, RuntimeSettings
 from tests.cli.conftest import Run, RunJson
 
 
@@ -65,3 +68,36 @@ def test_a_capture_is_ordered_and_asked_after(run: Run, run_json: RunJson) -> No
     assert "ask with --order an-order-of-mine" in shown
     said = run("device", "capture", "cam-1", "faces", expect=3).stderr
     assert "served now: tiny:2" in said
+
+
+def test_a_bundle_is_tried_and_its_figures_are_told(
+    run: Run, run_json: RunJson, onnx_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    run("device", "enroll", "cam-1", "--group", "line")
+    run("model", "push", "tiny", str(onnx_file()))
+    with edgefleet.connect() as fleet:
+        model = fleet.registry.get("tiny")
+        release = Release(
+            models=(ReleaseModel(name="tiny", version="1", bundle=model.digest),),
+            settings=RuntimeSettings(budget=Budget(trial_s=0.1)),
+        )
+        fleet.deploy(release, to="line").wait(timeout_s=120, progress=False)
+    bundle_from_onnx(onnx_file(seed=7), tmp_path / "bundle", name="tiny")
+    told = run_json("device", "trial", "cam-1", "bundle", "--calls", "5")
+    assert (told["device"], told["state"]) == ("cam-1", "done")
+    assert (told["figures"][0]["outcome"], told["figures"][0]["calls"]) == ("measured", 5)
+    shown = run("device", "trial", "cam-1", "bundle", "--max-bytes", "1").stdout
+    assert "fp32" in shown
+    assert "bytes to fetch" in shown
+    with edgefleet.connect() as fleet:
+        assert [model.version for model in fleet.registry.versions("tiny")] == ["1"]
+
+
+def test_a_device_that_runs_nothing_yet_takes_no_trial(
+    run: Run, onnx_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    run("device", "enroll", "cam-1", "--group", "line")
+    bundle_from_onnx(onnx_file(), tmp_path / "bundle", name="tiny")
+    said = run("device", "trial", "cam-1", "bundle", expect=4).stderr
+    assert "no pointer has come to this device yet" in said
+    assert "cure: deploy something to its group first" in said

@@ -16,7 +16,6 @@ import msgspec
 
 from edgefleet.protocol import bundle as b
 from edgefleet.protocol import event as e
-from edgefleet.protocol import orders as o
 from edgefleet.protocol import report as r
 from edgefleet.protocol import steps as s
 from edgefleet.protocol.documents import encode
@@ -32,15 +31,15 @@ from edgefleet.protocol.release import (
 from edgefleet.protocol.segment import SegmentName
 from edgefleet.protocol.sketch import ClassSketch, NumberSketch
 from edgefleet.protocol.target import HardwareTarget
+from tests.contract import order_samples
+from tests.contract.order_samples import ORDERS, ROLLED_BACK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FLEET = "5f0c7a34-6a0e-4f53-9d0e-2f1f6b1f7f10"
+DAY, NIGHT, LATER = order_samples.DAY, order_samples.NIGHT, order_samples.LATER
 NOON = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
-LATER = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=UTC)
-DAY = "sha256:" + "1" * 64
-NIGHT = "sha256:" + "2" * 64
 BUNDLE = "sha256:" + "a" * 64
 BLOB = "sha256:" + "b" * 64
 
@@ -145,39 +144,12 @@ REPORT = r.Report(
     runtime="0.1.0",
 )
 
-ROLLED_BACK = r.RolledBack(release=NIGHT, by="ada", at=LATER, reason="it sees ghosts")
 REPORT_ROLLED_BACK = msgspec.structs.replace(
     REPORT,
     access=r.AccessReport(state="ok"),
     errors=(),
     models=REPORT.models[:1],
     rolled_back=ROLLED_BACK,
-)
-
-ROLLBACK_ORDER = o.RollbackOrder(by="ada", reason="it sees ghosts")
-ROLLBACK_ANSWER = o.RollbackAnswer(
-    changed=True,
-    epoch=1,
-    number=42,
-    wanted=NIGHT,
-    running=DAY,
-    rolled_back=ROLLED_BACK,
-    took_ms=2.5,
-    remembered=False,
-)
-CAPTURE_ORDER = o.CaptureOrder(
-    model="digits", id="order-0001", count=3, seconds=60.5, by="ada", reason="it sees ghosts"
-)
-CAPTURE_ANSWER = o.CaptureAnswer(
-    id="order-0001",
-    model="digits",
-    count=3,
-    until=LATER,
-    captured=1,
-    dropped=1,
-    ids=("order-0001.0",),
-    open=True,
-    inputs=True,
 )
 
 REPORT_SHADOW = msgspec.structs.replace(
@@ -451,10 +423,7 @@ DOCUMENTS: dict[str, msgspec.Struct] = {
     "report-variants.json": REPORT_VARIANTS,
     "release-samples.json": RELEASE_SAMPLES,
     "report-rolled-back.json": REPORT_ROLLED_BACK,
-    "order-rollback.json": ROLLBACK_ORDER,
-    "order-rollback-answer.json": ROLLBACK_ANSWER,
-    "order-capture.json": CAPTURE_ORDER,
-    "order-capture-answer.json": CAPTURE_ANSWER,
+    **ORDERS,
     "release.json": RELEASE,
     "pointer.json": POINTER,
     "report.json": REPORT,

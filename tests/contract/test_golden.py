@@ -47,6 +47,8 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "order-rollback-answer.json": partial(decode, orders.RollbackAnswer),
     "order-capture.json": partial(decode, orders.CaptureOrder),
     "order-capture-answer.json": partial(decode, orders.CaptureAnswer),
+    "order-trial.json": partial(decode, orders.TrialOrder),
+    "order-trial-answer.json": partial(decode, orders.TrialAnswer),
     **{f"event-{kind}.json": read_event for kind in samples.EVENTS},
     "event-prediction-traced.json": read_event,
 }

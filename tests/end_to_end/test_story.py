@@ -236,6 +236,7 @@ def train(fleet: Fleet, digits: Any, *, epochs: int) -> BundleLayout:
         evaluate=digits.accuracy,
         max_accuracy_drop=0.01,
         progress=False,
+        cache=False,
     )
 
 

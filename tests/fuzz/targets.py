@@ -26,7 +26,7 @@ from edgefleet.protocol.inference import (
     decode_response,
     encode_request,
 )
-from edgefleet.protocol.orders import CaptureOrder
+from edgefleet.protocol.orders import CaptureOrder, TrialOrder
 from edgefleet.protocol.pointer import read_pointer
 from edgefleet.protocol.release import read_release
 from edgefleet.protocol.report import read_report
@@ -213,6 +213,7 @@ TARGETS = {
     "segment": Target(_segment, _golden("segment.ndjson.zst")),
     "report": Target(read_report, _golden("report.json", "report-shadow.json")),
     "order": Target(partial(decode, CaptureOrder), _golden("order-capture.json")),
+    "trial-order": Target(partial(decode, TrialOrder), _golden("order-trial.json")),
     "bundle": Target(partial(read_bundle, GOLDEN / "bundle"), parts_of(GOLDEN / "bundle")),
     "config.pbtxt": Target(partial(read_model_config, name="m"), CONFIGS),
 }

@@ -18,6 +18,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import CancelledError
+from edgefleet.protocol.orders import TrialAnswer
+from edgefleet.protocol.target import TARGET_LABEL
+from edgefleet_runtime import __version__
 from edgefleet_runtime.channels.discovery import channel_named
 from edgefleet_runtime.channels.orders import Hear, ordering
 from edgefleet_runtime.channels.requests import asker
@@ -36,10 +39,13 @@ from edgefleet_runtime.reconciler.candidates import ranked
 from edgefleet_runtime.reconciler.driver import Driver
 from edgefleet_runtime.reconciler.improve import Improver
 from edgefleet_runtime.reconciler.memory import MemoryFile
+from edgefleet_runtime.reconciler.ordered_trial import Means, OrderedTrials
 from edgefleet_runtime.reconciler.rack import Rack
 from edgefleet_runtime.reconciler.slot import Workbench
 from edgefleet_runtime.reconciler.timings import TimingsFile, fingerprint
 from edgefleet_runtime.reconciler.trial import Trial
+from edgefleet_runtime.reconciler.trial_file import TrialFile
+from edgefleet_runtime.reconciler.tryout import Tryout
 from edgefleet_runtime.report import host
 from edgefleet_runtime.serve.edgemanager.extra import edge_manager_server_type
 from edgefleet_runtime.serve.grpc.extra import grpc_server_type
@@ -127,7 +133,8 @@ class Node:
             formats = set(external.formats)
         labels = {**host.labels(providers=providers), **config.labels}
         offered = tuple(sorted(providers)) if external is None else (f"at {config.external}",)
-        timings = TimingsFile(config.root, fingerprint(labels, providers=offered))
+        machine = fingerprint(labels, providers=offered)
+        timings = TimingsFile(config.root, machine)
         rank = partial(ranked, record_of=lambda c: timings.get(c.variant.manifest.digest))
         acquirer = Acquirer(store, fetcher, labels=labels, formats=formats, rank=rank)
         find_engine = engine_for if external is None else lambda _: external
@@ -173,12 +180,37 @@ class Node:
             pause=self._pause,
             clock=time.monotonic,
         )
+        trials = OrderedTrials(
+            Means(
+                store=store,
+                fetcher=fetcher,
+                acquirer=acquirer,
+                bench=bench,
+                engine_for=engine_for,
+                memory_left=lambda: rack.memory_left,
+                start=partial(Tryout, done=self._channel.wake),
+                max_bytes=config.trial_bytes,
+            ),
+            TrialFile(config.root),
+            about=TrialAnswer(
+                id="",
+                bundle="",
+                state="waiting",
+                machine=machine,
+                target=labels.get(TARGET_LABEL, ""),
+                runtime=__version__,
+            ),
+            clock=time.monotonic,
+            wake=self._channel.wake,
+            refusal="" if external is None else f"models here run at {config.external}",
+        )
         self._driver = Driver(
             device=config.device,
             fleet=config.fleet,
             channel=self._channel,
             rack=rack,
             improver=improver,
+            trials=trials,
             memory_file=MemoryFile(config.root),
             on_release=self._spool.follow,
             on_event=self._spool.tell,
@@ -238,6 +270,7 @@ class Node:
             lambda order: self._driver.roll_back(by=order.by, reason=order.reason),
             self._on_demand.take,
             lambda: self._worker.latest,
+            self._driver.try_out,
         )
         self._channel.serve(ordering(hear, asker(lambda: self._server.endpoint)))
         self._channel.delay_restarts(lambda: self._driver.busy)

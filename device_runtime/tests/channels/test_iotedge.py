@@ -322,7 +322,7 @@ class Asked:
         self._came.release()
 
 
-@pytest.mark.parametrize("name", ["status", "rollback", "capture"])
+@pytest.mark.parametrize("name", ["status", "rollback", "capture", "trial"])
 def test_an_order_is_a_method_of_its_own(name: str) -> None:
     def ask(request: Request) -> Reply:
         return Reply(409, {}, b'{"path":"%s","body":%s}' % (request.path.encode(), request.body))

@@ -15,10 +15,13 @@ from edgefleet.protocol.orders import (
     CAPTURE,
     ROLLBACK,
     STATUS,
+    TRIAL,
     CaptureAnswer,
     CaptureOrder,
     RollbackAnswer,
     RollbackOrder,
+    TrialAnswer,
+    TrialOrder,
 )
 from edgefleet_runtime.channels.orders import Hear, ordering
 from edgefleet_runtime.channels.requests import Reply, Request
@@ -33,7 +36,7 @@ class Hearing:
         self.rollback: Future[RollbackAnswer] = Future()
         self.ordered: list[object] = []
         self.report = b'{"state":"active"}'
-        hear = Hear(self._roll_back, self._capture, lambda: self.report)
+        hear = Hear(self._roll_back, self._capture, lambda: self.report, self._try_out)
         self._answer = ordering(hear, self._ask, patience_s=0.01)
 
     def __call__(self, path: str, body: bytes | None = None) -> Reply:
@@ -45,6 +48,12 @@ class Hearing:
     def _roll_back(self, order: RollbackOrder) -> Future[RollbackAnswer]:
         self.ordered.append(order)
         return self.rollback
+
+    def _try_out(self, order: TrialOrder) -> TrialAnswer:
+        self.ordered.append(order)
+        if order.bundle is None:
+            raise NotFoundError("no trial is remembered here", cure="order it again")
+        return TrialAnswer(id="12345678", bundle=order.bundle, state="waiting")
 
     def _capture(self, order: CaptureOrder) -> CaptureAnswer:
         self.ordered.append(order)
@@ -115,6 +124,9 @@ def test_a_capture_is_answered_at_once() -> None:
         (CAPTURE, b"garbage"),
         (CAPTURE, b'{"model":"digits","count":0,"version":1,"requires":[]}'),
         (CAPTURE, b'{"model":"digits","count":1001,"version":1,"requires":[]}'),
+        (TRIAL, b'{"bundle":"no digest"}'),
+        (TRIAL, b'{"bundle":"sha256:%s","calls":1001}' % (b"0" * 64)),
+        (TRIAL, b'{"variants":[%s]}' % b",".join([b'"a"'] * 33)),
         (ROLLBACK, b"[]"),
         (ROLLBACK, b'{"reason":"%s"}' % (b"x" * 5000)),
     ],
@@ -123,6 +135,18 @@ def test_an_order_that_makes_no_sense_is_refused(path: str, body: bytes) -> None
     hearing = Hearing()
     assert hearing(path, body).status in {400, 429}
     assert hearing.ordered == []
+
+
+def test_a_trial_is_answered_at_once() -> None:
+    hearing = Hearing()
+    order = TrialOrder(bundle=digest_of(b"bundle"), variants=("int8",))
+    reply = hearing(TRIAL, encode(order))
+    assert decode(TrialAnswer, reply.body).state == "waiting"
+    assert hearing.ordered == [order]
+    assert told(hearing(TRIAL)) == (
+        404,
+        {"error": "no trial is remembered here", "cure": "order it again"},
+    )
 
 
 def test_an_unknown_order_is_refused_with_those_there_are() -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from device_runtime.tests.support import Clock, FakeEngine, MemoryChannel, Repository, X
-from edgefleet.errors import CancelledError
+from edgefleet.errors import CancelledError, UnsupportedError
 from edgefleet.protocol.event import HealthEvent
+from edgefleet.protocol.orders import TrialAnswer, TrialFigures
 from edgefleet.protocol.pointer import Pointer
 from edgefleet.protocol.report import ModelReport
 from edgefleet_runtime.engines.base import Engine
@@ -23,10 +25,14 @@ from edgefleet_runtime.reconciler.driver import Driver
 from edgefleet_runtime.reconciler.improve import Improver
 from edgefleet_runtime.reconciler.machine import condition
 from edgefleet_runtime.reconciler.memory import MemoryFile
+from edgefleet_runtime.reconciler.ordered_trial import Means, OrderedTrials
 from edgefleet_runtime.reconciler.rack import Rack
 from edgefleet_runtime.reconciler.slot import Workbench
 from edgefleet_runtime.reconciler.timings import TimingsFile
 from edgefleet_runtime.reconciler.trial import Trial
+from edgefleet_runtime.reconciler.trial_file import TrialFile
+from edgefleet_runtime.reconciler.tryout import Request
+from edgefleet_runtime.reconciler.tryout_process import measured
 from edgefleet_runtime.serve.table import ModelTable
 from edgefleet_runtime.store.blobs import BlobStore
 from edgefleet_runtime.store.fetch import Fetcher
@@ -35,6 +41,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edgefleet_runtime.reconciler.improve import StartBuild
+
+
+class InProcess:
+    """A measurement that is done when the test says so."""
+
+    def __init__(self, request: Request, engine: Engine) -> None:
+        self.request = replace(request, share=1.0)
+        self.ready = self.stopped = False
+        self._engine = engine
+
+    def figures(self) -> TrialFigures | None:
+        return measured(self.request, engine=self._engine) if self.ready else None
+
+    def stop(self) -> None:
+        self.stopped = True
 
 
 class Rig:
@@ -95,17 +116,44 @@ class Rig:
             pause=lambda _: self.check(),
             clock=self.clock,
         )
+        self.tryouts: list[InProcess] = []
+        trials = OrderedTrials(
+            Means(
+                store=self.store,
+                fetcher=self.fetcher,
+                acquirer=acquirer,
+                bench=bench,
+                engine_for=self._engine_for,
+                memory_left=lambda: self.rack.memory_left,
+                start=self._start_tryout,
+                max_bytes=trial_max_bytes,
+            ),
+            TrialFile(self.root),
+            about=TrialAnswer(id="", bundle="", state="waiting", machine="this machine"),
+            clock=self.clock,
+            wake=self.channel.wake,
+        )
         self.driver = Driver(
             device="cam-07",
             fleet=fleet,
             channel=self.channel,
             rack=self.rack,
             improver=improver,
+            trials=trials,
             memory_file=MemoryFile(self.root),
             on_event=self.told.append,
             clock=self.clock,
         )
         self.driver.restore()
+
+    def _engine_for(self, model_format: str) -> Engine:
+        if model_format not in FakeEngine.formats:
+            raise UnsupportedError(f"no installed engine opens {model_format!r} files")
+        return self.engine
+
+    def _start_tryout(self, request: Request) -> InProcess:
+        self.tryouts.append(InProcess(request, self.engine))
+        return self.tryouts[-1]
 
     def _serves(self) -> None:
         for tell in self.on_serve:

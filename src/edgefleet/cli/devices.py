@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +20,7 @@ from edgefleet.cli.signals import stay
 
 if TYPE_CHECKING:
     from edgefleet.interfaces.values import DeviceInfo
+    from edgefleet.protocol.orders import TrialFigures
 
 
 @click.group(invoke_without_command=True)
@@ -236,3 +238,52 @@ def capture(*, name: str, model: str, as_json: bool, **options: Any) -> None:  #
         click.echo(
             f"it waits for more until {when(answer.until)} UTC; ask with --order {answer.id}"
         )
+
+
+@device.command()
+@click.argument("name")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--variant", "variants", multiple=True, help="Only this one; any number of times.")
+@click.option("--max-bytes", type=click.IntRange(0), metavar="N", help="Most that it may fetch.")
+@click.option(
+    "--calls", type=click.IntRange(5, 1000), default=200, show_default=True, help="A variant."
+)
+@click.option("--reason", default="", metavar="TEXT", help="Why, for people.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, max=6 * 3600, min_open=True),
+    default=1800.0,
+    show_default=True,
+    help="End it after so many seconds.",
+)
+@json_option
+@common
+def trial(*, name: str, bundle: Path, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - handed on
+    """Test and time a bundle's variants on a device, beside what serves there.
+
+    BUNDLE is its folder. No version of it is made, and the device keeps nothing of it. Ctrl-C ends
+    it there, too.
+    """
+    from edgefleet.interfaces.amounts import size_text
+    from edgefleet.protocol.documents import to_builtins
+
+    with open_fleet() as fleet:
+        answer = fleet.device(name).trial(bundle, **options)
+    if as_json:
+        print_json({"device": name, **to_builtins(answer)})
+        return
+
+    def cells(found: TrialFigures) -> tuple[str, ...]:
+        times = (found.p50_us, found.p99_us)
+        return (
+            found.variant,
+            found.outcome,
+            found.providers[0] if found.providers else "-",
+            *("-" if one is None else f"{one / 1e3:.3g} ms" for one in times),
+            size_text(found.memory_bytes),
+            found.reason,
+        )
+
+    columns = ("variant", "outcome", "provider", "p50", "p99", "memory", "why")
+    print_table(columns, [cells(found) for found in answer.figures], empty="no variants")

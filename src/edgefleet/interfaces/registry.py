@@ -78,8 +78,7 @@ class Registry(Service):
             if version in self.aliases(name):
                 msg = f"{name}:{version} is an alias"
                 raise InvalidInputError(msg, cure="choose another version name")
-        for descriptor in bundle.blobs():
-            self.blobs.put(descriptor, lambda d=descriptor: bundle.open(d), progress=progress)  # type: ignore[misc]
+        self.put_bundle(bundle, progress=progress)
         details = [bundle.details(variant.name) for variant in bundle.variants]
         for _ in range(MAX_TRIES):
             record = ModelVersion(
@@ -115,6 +114,18 @@ class Registry(Service):
                     return record
         msg = f"others kept taking the next version of {name!r}"
         raise ConflictError(msg, cure="repeat the call, or name a version")
+
+    @final
+    def put_bundle(self, bundle: BundleLayout, *, progress: Progress | None = None) -> None:
+        """Store a bundle's blobs without a version: whoever has its digest finds it, nobody else.
+
+        Resumable, and again it sends nothing. What is pushed later as a version skips these blobs.
+
+        Raises:
+            IntegrityError: a blob of the bundle is not what it should be.
+        """
+        for descriptor in bundle.blobs():
+            self.blobs.put(descriptor, lambda d=descriptor: bundle.open(d), progress=progress)  # type: ignore[misc]
 
     def _next_version(self, name: str, digest: str) -> str:
         there = {v.version: v for v in self.versions(name)}

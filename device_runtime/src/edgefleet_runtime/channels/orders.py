@@ -19,6 +19,7 @@ from edgefleet.errors import (
     LimitExceededError,
     NotFoundError,
     UnavailableError,
+    UnsupportedError,
 )
 from edgefleet.protocol.documents import VERSION, Document, decode, encode, parse
 from edgefleet.protocol.orders import (
@@ -27,8 +28,10 @@ from edgefleet.protocol.orders import (
     PREFIX,
     ROLLBACK,
     STATUS,
+    TRIAL,
     CaptureOrder,
     RollbackOrder,
+    TrialOrder,
 )
 from edgefleet_runtime.channels.requests import Reply
 
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from edgefleet.protocol.orders import CaptureAnswer, RollbackAnswer
+    from edgefleet.protocol.orders import CaptureAnswer, RollbackAnswer, TrialAnswer
     from edgefleet_runtime.channels.requests import Request
 
 T = TypeVar("T", bound=Document)
@@ -48,6 +51,7 @@ _STATUS: dict[type[EdgeFleetError], HTTPStatus] = {
     ConflictError: HTTPStatus.CONFLICT,
     LimitExceededError: HTTPStatus.TOO_MANY_REQUESTS,
     InvalidInputError: HTTPStatus.BAD_REQUEST,
+    UnsupportedError: HTTPStatus.NOT_IMPLEMENTED,
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
@@ -59,11 +63,13 @@ class Hear(NamedTuple):
         roll_back: as of `edgefleet_runtime.reconciler.driver.Driver`.
         capture: as of `edgefleet_runtime.spool.on_demand.OnDemand.take`.
         status: gives the newest report; empty before the first.
+        try_out: as of `edgefleet_runtime.reconciler.driver.Driver`.
     """
 
     roll_back: Callable[[RollbackOrder], Future[RollbackAnswer]]
     capture: Callable[[CaptureOrder], CaptureAnswer]
     status: Callable[[], bytes]
+    try_out: Callable[[TrialOrder], TrialAnswer]
 
 
 def ordering(
@@ -101,8 +107,11 @@ def _followed(hear: Hear, request: Request, patience_s: float) -> bytes:
         return encode(_rolled_back(hear, _read(RollbackOrder, request), patience_s))
     if request.path == CAPTURE:
         return encode(hear.capture(_read(CaptureOrder, request)))
+    if request.path == TRIAL:
+        return encode(hear.try_out(_read(TrialOrder, request)))
     raise NotFoundError(
-        f"no order {request.path[:60]!r}", cure=f"there are {ROLLBACK}, {CAPTURE} and {STATUS}"
+        f"no order {request.path[:60]!r}",
+        cure=f"there are {ROLLBACK}, {CAPTURE}, {TRIAL} and {STATUS}",
     )
 
 

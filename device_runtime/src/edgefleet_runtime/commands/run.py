@@ -36,7 +36,8 @@ def add(run: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="most bytes of further variants to fetch, to time them; a release's own limit counts "
-        "as well (default: that alone; give 0 on a metered link)",
+        "as well (default: that alone; give 0 on a metered link). Also the most that a trial may "
+        "fetch which an operator orders (default: what the order says)",
     )
     run.add_argument(
         "--engine-cache-max-bytes",

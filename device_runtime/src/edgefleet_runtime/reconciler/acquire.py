@@ -182,9 +182,25 @@ class Acquirer:
         parts = tuple(other if known.key == part.key else known for known in acquired.parts)
         return msgspec.structs.replace(acquired, parts=parts)
 
-    def _choices(self, model: r.ReleaseModel, sources: OpenSources) -> Sequence[Choice]:
+    def variants(self, model: r.ReleaseModel, sources: OpenSources) -> tuple[b.Variant, ...]:
+        """All variants of a bundle, whatever suits this device; pinning is the caller's."""
         document = self._document(model.bundle, _bundle(model), b.MAX_INDEX_BYTES, sources)
-        variants = b.variants_of(b.read_index(document))
+        return b.variants_of(b.read_index(document))
+
+    def part(self, model: r.ReleaseModel, choice: Choice, sources: OpenSources) -> Part:
+        """What documents say of a variant; pinning is the caller's."""
+        return self._part(model, (choice,), choice, sources)
+
+    def missing_bytes(self, part: Part) -> int:
+        """Bytes to fetch to have all files of a variant."""
+        return self._fetcher.plan(_wants_of(part)).bytes
+
+    def complete(self, part: Part, sources: OpenSources) -> None:
+        """Fetch what is missing of a variant; see `Fetcher.fetch` for the errors."""
+        self._fetch(_wants_of(part), sources)
+
+    def _choices(self, model: r.ReleaseModel, sources: OpenSources) -> Sequence[Choice]:
+        variants = self.variants(model, sources)
         return self._rank(rank_variants(variants, self._target, formats=self._formats))
 
     def _whole_part(self, model: r.ReleaseModel, choices: Sequence[Choice]) -> Part:

@@ -43,11 +43,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from edgefleet.protocol.orders import RollbackAnswer
+    from edgefleet.protocol.orders import RollbackAnswer, TrialAnswer, TrialOrder
     from edgefleet.protocol.release import Release
     from edgefleet.protocol.report import ModelReport
     from edgefleet_runtime.channels.base import Channel
     from edgefleet_runtime.reconciler.improve import Improver
+    from edgefleet_runtime.reconciler.ordered_trial import OrderedTrials
     from edgefleet_runtime.reconciler.rack import Rack
 
 _log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Driver:
         channel: where pointer and access come from.
         rack: the releases in memory.
         improver: looks for what makes them faster.
+        trials: follows orders to measure what no release names.
         memory_file: what outlives the process.
         on_release: called with each release that begins to answer requests.
         on_event: called with what a person may want to know at once.
@@ -79,6 +81,7 @@ class Driver:
         channel: Channel,
         rack: Rack,
         improver: Improver,
+        trials: OrderedTrials,
         memory_file: mem.MemoryFile,
         on_release: Callable[[Release], object] = lambda _: None,
         on_event: Callable[[HealthEvent], object] = lambda _: None,
@@ -88,6 +91,7 @@ class Driver:
         self.state = m.State(device=device, fleet=fleet)
         self.rack = rack
         self._improver = improver
+        self._trials = trials
         self.busy = False
         """Whether a release is being fetched, tested or swapped in; any thread may look."""
         self.outside = Outside(channel)
@@ -123,6 +127,7 @@ class Driver:
                 break
         self.rack.hold(self.memory.previous)
         self.rack.pin(good=self.memory.good)
+        self._trials.restore()
         self._ledger.tell(
             "started", f"the runtime started; start {self.memory.starts} on this device"
         )
@@ -142,6 +147,7 @@ class Driver:
         """Remember that this process ends in order."""
         self._ledger.remember(replace(self.memory, stopped=True))
         self._improver.drop()
+        self._trials.close()
         if self.rack.running is not None:
             self.rack.running.end_shadows()
 
@@ -154,6 +160,14 @@ class Driver:
             to withdraw an order that isn't followed yet.
         """
         return self._orders.put(by, reason)
+
+    def try_out(self, order: TrialOrder) -> TrialAnswer:
+        """Begin a trial, end one, or tell how far it is; any thread may ask.
+
+        Raises:
+            EdgeFleetError: as `OrderedTrials.take`.
+        """
+        return self._trials.take(order, enrolled=self.state.pointer is not None)
 
     # ---------------------------------------------------------------------------------------- turn
 
@@ -192,6 +206,7 @@ class Driver:
         if isinstance(action, m.Rest | m.Wait):
             return False
         self._improver.drop()
+        self._trials.suspend()
         self.busy = True
         try:
             events = self._hands.perform(action, self.state)
@@ -214,13 +229,27 @@ class Driver:
         return True
 
     def improve(self) -> bool:
-        """Do the next thing that makes a good release faster; False when there is none now."""
+        """Do the next thing that nothing waits for; False when there is none now.
+
+        That is what an operator ordered to be measured, else what makes a good release faster.
+        """
         memory, state = self.memory, self.state
+        if self._trials.open:
+            return self._try_out()
         good = state.running is not None and state.running == memory.good and memory.trial is None
         if not (good and isinstance(m.decide(state), m.Rest)):
             return False
         try:
             return self._improver.step(self._ledger, lambda: self.outside.sources(state.pointer))
+        except CancelledError:
+            return True  # something changed outside meanwhile: look again
+
+    def _try_out(self) -> bool:
+        if self.memory.trial is not None or not isinstance(m.decide(self.state), m.Rest):
+            return False
+        self._improver.drop()  # it would spoil the figures
+        try:
+            return self._trials.step(lambda: self.outside.sources(self.state.pointer))
         except CancelledError:
             return True  # something changed outside meanwhile: look again
 

@@ -224,6 +224,15 @@ class Rack:
         return slot if fits else None
 
     @property
+    def memory_left(self) -> int | None:
+        """Bytes that the caps leave beside what is loaded, by estimate; None where nothing caps."""
+        running = self.running
+        cap = self._memory_cap(running.acquired) if running else self._memory_max_bytes
+        if not cap:
+            return None
+        return cap - together((_footprint(running), _footprint(self.kept)))
+
+    @property
     def slots(self) -> tuple[Slot | None, ...]:
         """All slots here."""
         return (self.running, self.kept, self.candidate)

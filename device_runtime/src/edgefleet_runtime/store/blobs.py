@@ -29,7 +29,7 @@ from edgefleet_runtime.store import eviction
 from edgefleet_runtime.store.partial import Partial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from edgefleet.protocol.bundle import Descriptor, Manifest
 
@@ -68,6 +68,10 @@ class BlobStore:
     def have(self) -> frozenset[str]:
         """Digests of all blobs here."""
         return frozenset(f"sha256:{path.name}" for path in self._blobs.iterdir())
+
+    def begun(self) -> frozenset[str]:
+        """Digests of all blobs that are here in part."""
+        return frozenset(f"sha256:{path.name}" for path in self._partial.iterdir())
 
     def __contains__(self, digest: str) -> bool:
         return (self._blobs / hex_of(digest)).is_file()
@@ -130,6 +134,20 @@ class BlobStore:
     def discard(self, digest: str) -> None:
         """Remove a blob, if it is here."""
         (self._blobs / hex_of(digest)).unlink(missing_ok=True)
+
+    def clear(self, kept: Collection[str]) -> None:
+        """Remove all blobs, whole or in part, that nobody pinned and that are not among these.
+
+        The folders that they were laid out in go, too.
+
+        Args:
+            kept: digests.
+        """
+        stay = {hex_of(d) for pins in (*self._pins.values(), kept) for d in pins}
+        for folder in (self._materialized, self._partial, self._blobs):
+            for path in folder.iterdir():
+                if path.name not in stay:
+                    _remove(path)
 
     def materialize(self, digest: str, manifest: Manifest) -> Path:
         """The folder that holds a variant's files; laid out now if need be.

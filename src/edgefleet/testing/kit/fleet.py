@@ -59,6 +59,7 @@ class FleetConformance(PointerRules, EditRules, OrderRules):
             calibration=cal,
             evaluate=models.accuracy(),
             max_accuracy_drop=0.01,
+            cache=False,
         )
         model = fleet.push(bundle, "digits")
         plan = fleet.plan(model, to="line-3")

@@ -10,7 +10,15 @@ import pytest
 from edgefleet.errors import NotFoundError
 from edgefleet.fleet import Fleet
 from edgefleet.interfaces.abilities import CanInvoke
+from edgefleet.optimization.packaging import bundle_from_onnx
 from edgefleet.protocol.event import Sample
+from edgefleet.protocol.release import (
+    Budget,
+    Release,
+    ReleaseModel,
+    RuntimeSettings,
+    TelemetryPolicy,
+)
 from edgefleet.testing.kit import models
 from edgefleet.testing.kit.devices import AddDevice
 from edgefleet.testing.kit.fleet_fixtures import FleetFixtures, first_deployer
@@ -94,6 +102,42 @@ class OrderRules(FleetFixtures):
         assert sample.reason.endswith(": odd")
         assert list(sample.outputs) == ["scores"]
         assert not sample.inputs, "the policy doesn't allow inputs"
+
+    def test_a_candidate_is_measured_by_order(
+        self, fleet: Fleet, power_on: AddDevice, tmp_path: Path
+    ) -> None:
+        """If this fails, what a model costs on a real device can't be told before it is deployed,
+        or to tell it leaves something behind.
+        """
+        _require_orders(first_deployer(fleet))
+        power_on("cam-07", group="line-3")
+        pushed = fleet.push(models.write_model(tmp_path / "1.onnx", 1), "digits")
+        release = Release(
+            models=(ReleaseModel(name="digits", version=pushed.version, bundle=pushed.digest),),
+            settings=RuntimeSettings(budget=Budget(trial_s=0.1)),
+            telemetry=TelemetryPolicy(heartbeat_s=0.5),
+        )
+        fleet.deploy(release, to="line-3").wait(timeout_s=TIMEOUT_S, progress=False)
+        device = fleet.device("cam-07")
+        before = device.status(timeout_s=TIMEOUT_S).health.store_bytes
+        model = models.write_model(tmp_path / "2.onnx", 2)
+        bundle = bundle_from_onnx(model, tmp_path / "bundle", name="digits")
+        answer = device.trial(bundle, calls=5, timeout_s=TIMEOUT_S, progress=False)
+        (figures,) = answer.figures
+        assert (figures.outcome, figures.calls, figures.reason) == ("measured", 5, "")
+        assert figures.self_test is not None
+        assert figures.self_test.passed
+        assert figures.providers
+        assert [version.version for version in fleet.registry.versions("digits")] == ["1"]
+        told = device.status(timeout_s=TIMEOUT_S).sequence
+
+        def cleared() -> Report | None:
+            report = device.status(timeout_s=TIMEOUT_S)
+            newer = report.sequence > told
+            return report if newer and report.health.store_bytes == before else None
+
+        report = _until(cleared)
+        assert (report.state, report.health.starts) == ("active", 1)
 
 
 def _require_orders(deployer: Deployer) -> None:

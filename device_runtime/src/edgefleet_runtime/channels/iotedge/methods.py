@@ -1,8 +1,9 @@
 """Direct methods: what an operator may ask of the module through IoT Hub, and the answers.
 
 - ``invoke``: one request, as `edgefleet_runtime.channels.requests` has it on the wire.
-- ``status``, ``rollback``, ``capture``: the orders of `edgefleet.protocol.orders`, for whoever has
-  IoT Hub's own tools at hand. The payload is the order's document, the answer is its answer.
+- ``status``, ``rollback``, ``capture``, ``trial``: the orders of `edgefleet.protocol.orders`, for
+  whoever has IoT Hub's own tools at hand. The payload is the order's document, the answer is its
+  answer.
 
 An answer holds at most 128 KB:
 https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-direct-methods
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgefleet.errors import EdgeFleetError
-from edgefleet.protocol.orders import CAPTURE, ROLLBACK, STATUS
+from edgefleet.protocol.orders import CAPTURE, ROLLBACK, STATUS, TRIAL
 from edgefleet.protocol.typed import convert, decoder
 from edgefleet_runtime.channels.requests import Answer, Message, Request, Workers, answer_to
 
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 MAX_PAYLOAD = 128 << 10  # bytes
 OK, BAD_REQUEST, NOT_FOUND, BUSY, UNAVAILABLE = 200, 400, 404, 429, 503
-ORDERS = {"status": STATUS, "rollback": ROLLBACK, "capture": CAPTURE}
+ORDERS = {"status": STATUS, "rollback": ROLLBACK, "capture": CAPTURE, "trial": TRIAL}
 
 
 class Methods:
