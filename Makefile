@@ -19,8 +19,8 @@ OTHERS := $(patsubst %/,%,$(dir $(wildcard device_runtime/pyproject.toml provide
 SOURCES := $(wildcard src device_runtime/src providers/*/src examples/*/src)
 PROJECTS := pyproject.toml $(OTHERS:%=%/pyproject.toml)
 comma := ,
-EDITABLE := -e '.[analysis,cli,demo,local,onnx,optimize,testing]' \
-	$(foreach d,$(OTHERS),-e './$(d)$(if $(filter device_runtime,$(d)),[cpu$(comma)gcs$(comma)greengrass$(comma)grpc$(comma)iotedge$(comma)kubernetes$(comma)otlp],$(if $(filter providers/%,$(d)),[mock],))')
+EDITABLE := -e '.[analysis,classical,cli,demo,litert,local,onnx,openvino,optimize,testing]' \
+	$(foreach d,$(OTHERS),-e './$(d)$(if $(filter device_runtime,$(d)),[cpu$(comma)gcs$(comma)greengrass$(comma)grpc$(comma)iotedge$(comma)kubernetes$(comma)openvino$(comma)otlp],$(if $(filter providers/%,$(d)),[mock],))')
 # setuptools for what of others has no wheel: paho-mqtt before 2, which azure-iot-device wants.
 BUILD_TOOLS := 'pip>=25.1' hatchling editables 'setuptools>=70.1,<85'
 PIP_QUIET := -m pip --quiet --disable-pip-version-check
@@ -33,7 +33,7 @@ help:
 	@echo "make demo         the whole way of a model on this machine; writes demo-out/"
 	@echo "make test         tests, then make wheels"
 	@echo "make check        format, lint, types, import contracts, tree"
-	@echo "make bench        every benchmark, about 40 minutes; into benchmarks/out/"
+	@echo "make bench        every benchmark, more than an hour; into benchmarks/out/"
 	@echo "make docs         the documentation, into docs/_build/html"
 	@echo "make wheels       build each distribution, try each in an environment of its own; into dist/"
 	@echo "make constraints  renew the pins in constraints.txt"

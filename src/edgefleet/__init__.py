@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from edgefleet.interfaces.training import Resources
     from edgefleet.interfaces.values import DeviceInfo, Group, ModelVersion
     from edgefleet.optimization.bundle import Bundle
+    from edgefleet.optimization.classical import convert
+    from edgefleet.optimization.classifying import classification
+    from edgefleet.optimization.evaluation import Scores
+    from edgefleet.optimization.recipes import Recipe
     from edgefleet.optimization.run import optimize
     from edgefleet.protocol.release import Release, ReleaseModel
 
@@ -31,11 +35,15 @@ _HOMES = {
     "Gate": "edgefleet.interfaces.automation",
     "Group": "edgefleet.interfaces.values",
     "ModelVersion": "edgefleet.interfaces.values",
+    "Recipe": "edgefleet.optimization.recipes",
     "Release": "edgefleet.protocol.release",
     "ReleaseModel": "edgefleet.protocol.release",
     "Resources": "edgefleet.interfaces.training",
     "RolloutPolicy": "edgefleet.interfaces.policy",
+    "Scores": "edgefleet.optimization.evaluation",
+    "classification": "edgefleet.optimization.classifying",
     "connect": "edgefleet.fleet",
+    "convert": "edgefleet.optimization.classical",
     "optimize": "edgefleet.optimization.run",
 }
 
@@ -49,12 +57,16 @@ __all__ = [
     "Gate",
     "Group",
     "ModelVersion",
+    "Recipe",
     "Release",
     "ReleaseModel",
     "Resources",
     "RolloutPolicy",
+    "Scores",
     "__version__",
+    "classification",
     "connect",
+    "convert",
     "optimize",
 ]
 

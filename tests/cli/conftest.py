@@ -26,6 +26,7 @@ def _folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setenv("EDGEFLEET_ACTOR", "tester")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "nobody"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "nobody"))
     monkeypatch.chdir(tmp_path)
 
 

@@ -140,12 +140,6 @@ def test_there_is_nothing_to_install_on_the_local_provider(
     run("install", "--data", expect=2)
 
 
-def test_targets_are_listed(run: Run, run_json: RunJson) -> None:
-    names = [target["name"] for target in run_json("targets")["targets"]]
-    assert {"any", "x86-cpu", "jetson-orin"} <= set(names)
-    assert "jetson-orin" in run("targets").stdout
-
-
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_each_shell_gets_its_completion_script(run: Run, shell: str) -> None:
     assert "_EDGEFLEET_COMPLETE" in run("completion", shell).stdout

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from tests.optimization.models import save
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -35,8 +35,7 @@ class Digits:
         return float((predict(self.images)["label"] == self.labels).mean())
 
 
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
+def trained(folder: Path, layers: tuple[int, ...]) -> Digits:
     from skl2onnx import to_onnx
     from sklearn.datasets import load_digits
     from sklearn.exceptions import ConvergenceWarning
@@ -46,9 +45,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     images = (images / 16).astype(np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 20 epochs are enough to test with
-        network = MLPClassifier((96, 48), max_iter=20, random_state=0)
+        network = MLPClassifier(layers, max_iter=20, random_state=0)
         network.fit(images[:TRAINED_ON], labels[:TRAINED_ON])
-    folder = tmp_path_factory.mktemp("digits")
     paths = {}
     for zipmap in (False, True):
         model = to_onnx(network, images[:1], options={"zipmap": zipmap}, target_opset=OPSETS)
@@ -62,11 +60,15 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     )
 
 
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
+    return trained(tmp_path_factory.mktemp("digits"), (96, 48))
+
+
 OPSETS = {"": 17, "ai.onnx.ml": 3}
 
 
-@pytest.fixture(scope="session")
-def wide_range(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Digits:
+def widened(digits: Digits, path: Path) -> Digits:
     """The same function in float32, with one hidden unit 20,000 times as large as its neighbours.
 
     ReLU is positively homogeneous, so what one layer gains the next gives back. Eight bits
@@ -86,8 +88,40 @@ def wide_range(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Digi
     for tensor in model.graph.initializer:
         if tensor.name in changed:
             tensor.CopyFrom(numpy_helper.from_array(changed[tensor.name], tensor.name))
-    path = save(model, tmp_path_factory.mktemp("wide") / "wide.onnx")
-    return dataclasses.replace(digits, path=path)
+    return dataclasses.replace(digits, path=save(model, path))
+
+
+@pytest.fixture(scope="session")
+def wide_range(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Digits:
+    """Nearly all of its weights belong to the layers that int8 ruins."""
+    return widened(digits, tmp_path_factory.mktemp("wide") / "wide.onnx")
+
+
+@pytest.fixture(scope="session")
+def wide_in_part(tmp_path_factory: pytest.TempPathFactory) -> Digits:
+    """Most of its weights belong to layers that int8 suits."""
+    folder = tmp_path_factory.mktemp("part")
+    return widened(trained(folder, (24, 192, 96)), folder / "wide.onnx")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_cache_of_anybody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Also for the fixtures of a whole session, which are made before those of a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("session-cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def kept(
+    _no_cache_of_anybody: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """The cache of this test alone."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder / "edgefleet" / "optimize"
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ from edgefleet.errors import (
 )
 from edgefleet.optimization import optimize
 from edgefleet.protocol.layout import BundleLayout
+from edgefleet.protocol.target import HardwareTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,6 +179,14 @@ def test_importing_the_package_imports_no_heavy_library() -> None:
         [sys.executable, "-c", script], check=True, capture_output=True, text=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_target_that_nothing_can_serve_is_refused_with_the_reason(digits: Digits) -> None:
+    dead = HardwareTarget(
+        name="dead", about="", arch="any", precisions=("fp32",), status="impossible", why="no Linux"
+    )
+    with pytest.raises(InvalidInputError, match="nothing can serve target dead: no Linux"):
+        optimize(digits.path, targets=["any", dead])
 
 
 def test_a_missing_library_names_the_extra(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:

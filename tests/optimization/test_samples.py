@@ -8,7 +8,7 @@ import pytest
 from edgefleet.errors import InvalidInputError
 from edgefleet.optimization.onnx_file import inspect
 from edgefleet.optimization.samples import arrange, calibration_samples
-from edgefleet.optimization.session import Session
+from edgefleet.optimization.session import OnnxSession
 from edgefleet.protocol.bundle import Datatype, Interface, TensorSpec
 from tests.optimization import models
 
@@ -148,10 +148,10 @@ def test_the_digest_tells_names_shapes_dtypes_and_values_apart() -> None:
 def test_predict_gives_an_array_for_one_output_and_a_mapping_for_several(tmp_path: Path) -> None:
     x = models.inputs_for(5)
     path = models.save(models.linear(), tmp_path / "one.onnx")
-    output = Session(path, inspect(path).interface).predict(x)
+    output = OnnxSession(path, inspect(path).interface).predict(x)
     assert output.shape == (5, 8)
     path = models.save(models.two_inputs(), tmp_path / "two.onnx")
-    outputs = Session(path, inspect(path).interface).predict({"a": x, "b": x[:, :4]})
+    outputs = OnnxSession(path, inspect(path).interface).predict({"a": x, "b": x[:, :4]})
     assert list(outputs) == ["total", "difference"]
     np.testing.assert_allclose(outputs["total"] - outputs["difference"], 2 * x[:, :4], rtol=1e-4)
 
@@ -163,12 +163,12 @@ def test_predict_takes_any_number_of_samples_whatever_the_models_batch(
     feed = {"a": models.inputs_for(10), "b": models.inputs_for(10, width=4)}
     free = models.save(models.two_inputs(), tmp_path / "free.onnx")
     fixed = models.save(models.two_inputs(batch), tmp_path / "fixed.onnx")
-    due = Session(free, inspect(free).interface).predict(feed)
-    seen = Session(fixed, inspect(fixed).interface).predict(feed)
+    due = OnnxSession(free, inspect(free).interface).predict(feed)
+    seen = OnnxSession(fixed, inspect(fixed).interface).predict(feed)
     np.testing.assert_allclose(seen["total"], due["total"], rtol=1e-5)
 
 
 def test_predict_names_what_is_wrong_with_its_input(tmp_path: Path) -> None:
     path = models.save(models.linear(), tmp_path / "m.onnx")
     with pytest.raises(InvalidInputError, match=r"predict\['x'\] has shape"):
-        Session(path, inspect(path).interface).predict(np.zeros((3, 7)))
+        OnnxSession(path, inspect(path).interface).predict(np.zeros((3, 7)))

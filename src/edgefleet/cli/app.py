@@ -35,7 +35,7 @@ SECTIONS = {
         "runs": Entry(_HOME + "train:runs", "List training runs, or show one of them."),
         "optimize": Entry(_HOME + "optimize:optimize", "Make a bundle for hardware targets."),
         "model": Entry(_HOME + "models:model", "Push, list, pull, approve models."),
-        "targets": Entry(_HOME + "targets:targets", "List the hardware targets known here."),
+        "targets": Entry(_HOME + "targets:targets", "List hardware targets, or show one of them."),
     },
     "Devices": {
         "devices": Entry(_HOME + "devices:devices", "List devices, or run the local ones."),

@@ -33,6 +33,7 @@ RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 _EXTRAS = {
     "onnx": ("numpy", "onnx"),
     "optimize": ("numpy", "onnx", "onnxruntime"),
+    "classical": ("onnxmltools", "skl2onnx", "sklearn"),
     "analysis": ("datasketches", "pandas", "pyarrow"),
     "demo": ("matplotlib", "sklearn", "skl2onnx"),
 }

@@ -12,13 +12,13 @@ from edgefleet.cli.options import common
 @common
 @click.pass_context
 def completion(ctx: click.Context, *, shell: str) -> None:
-    r"""Print a shell's completion script.
+    """Print a shell's completion script.
 
     \b
     bash:  eval "$(edgefleet completion bash)"
     zsh:   eval "$(edgefleet completion zsh)"
     fish:  edgefleet completion fish | source
-    """
+    """  # noqa: D301 - click looks for the backspace itself
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)

@@ -60,7 +60,7 @@ def mock(
     state: Path | None,
     log: bool,
 ) -> None:
-    r"""Run a command against mock clouds.
+    """Run a command against mock clouds.
 
     \b
     edgefleet mock local --devices 2 --group line-3 -- python my_script.py
@@ -68,7 +68,7 @@ def mock(
     COMMAND finds a profile whose roles all lie on the mocks (EDGEFLEET_CONFIG, EDGEFLEET_PROFILE),
     and what the vendor's own tools need to find them. Its exit code is given back. Without COMMAND
     the mocks stay up until Ctrl-C, and the variables are printed as lines for another terminal.
-    """
+    """  # noqa: D301 - click looks for the backspace itself
     from edgefleet.testing.mock import mock as run_mocks
 
     names = [name for name in clouds.split(",") if name]

@@ -75,24 +75,25 @@ class _Bar(ABC):
     def __enter__(self) -> Self:
         if self._enabled:
             from rich.console import Console  # noqa: PLC0415 - only where it is shown
-            from rich.progress import (  # noqa: PLC0415
-                BarColumn,
-                Progress,
-                TextColumn,
-                TimeRemainingColumn,
-            )
+            from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
 
             self._progress = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 *self._columns(),
-                TimeRemainingColumn(),
                 console=Console(stderr=True),
                 transient=True,
             )
             self._progress.start()
             self._progress.add_task(self._text, total=self._total)
         return self
+
+    def update(self, text: str) -> None:
+        """Show another text."""
+        if self._progress is not None:
+            self._progress.update(
+                self._progress.task_ids[0], description=text.replace("[", "\\["), refresh=True
+            )
 
     def _advance(self, count: int) -> None:
         if self._progress is not None:
@@ -112,9 +113,13 @@ class Bytes(_Bar):
     """A bar over a known number of bytes; call it with the bytes of each step."""
 
     def _columns(self) -> tuple[ProgressColumn, ...]:
-        from rich.progress import DownloadColumn, TransferSpeedColumn  # noqa: PLC0415
+        from rich.progress import (  # noqa: PLC0415
+            DownloadColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
 
-        return (DownloadColumn(), TransferSpeedColumn())
+        return (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
 
     def __call__(self, count: int) -> None:
         """Advance by so many bytes."""
@@ -122,12 +127,12 @@ class Bytes(_Bar):
 
 
 class Steps(_Bar):
-    """A bar over a known number of steps; call it after each."""
+    """A bar over a known number of steps, with the time since the first; call it after each."""
 
     def _columns(self) -> tuple[ProgressColumn, ...]:
-        from rich.progress import MofNCompleteColumn  # noqa: PLC0415
+        from rich.progress import MofNCompleteColumn, TimeElapsedColumn  # noqa: PLC0415
 
-        return (MofNCompleteColumn(),)
+        return (MofNCompleteColumn(), TimeElapsedColumn())
 
     def __call__(self) -> None:
         """Advance by one step."""

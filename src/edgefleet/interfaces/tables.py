@@ -6,17 +6,36 @@ import html
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 def html_table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str = ""
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    caption: str = "",
+    shades: Mapping[str, str] | None = None,
 ) -> str:
-    """A plain HTML table; every text is escaped."""
+    """A plain HTML table; every text is escaped.
+
+    Args:
+        columns: their heads.
+        rows: their cells.
+        caption: above it.
+        shades: CSS colour behind each cell that reads just so.
+    """
     left = "style='text-align:left'"
     head = "".join(f"<th {left}>{html.escape(column)}</th>" for column in columns)
+    styles = {
+        text: f"style='text-align:left;color:#222222;background:{shade}'"
+        for text, shade in (shades or {}).items()
+    }
     body = "".join(
-        "<tr>" + "".join(f"<td {left}>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
+        "<tr>"
+        + "".join(
+            f"<td {styles.get(text, left)}>{html.escape(text)}</td>" for text in map(str, row)
+        )
+        + "</tr>"
         for row in rows
     )
     title = f"<caption {left}>{html.escape(caption)}</caption>" if caption else ""

@@ -1,19 +1,34 @@
 """From a trained model to a bundle that suits its devices, with proof of what that cost.
 
-`optimize` makes candidates (fp32, int8), judges each on the caller's own data and packs what
+`optimize` makes candidates by `recipes`, judges each on the caller's own data and packs what
 passed; `bundle_from_onnx` packs one file as it is. The libraries that do the work (numpy, onnx,
 onnxruntime) are imported when a function needs them, never with this package.
 
 Modules, from what others build on: ``libraries``, ``external_data``, ``onnx_file`` (what a file
-says of itself), ``samples`` (the caller's arrays), ``session`` (running a model here),
-``self_test``, ``reference`` (sketches), ``packaging``, ``quantize``, ``gate`` and ``choice``
-(pure), ``trials``, ``report``, ``bundle``, ``run``.
+says of itself), ``samples`` (the caller's arrays), ``artifact`` (a candidate's files), ``session``
+and ``sessions`` (running one here), ``self_test``, ``reference`` (sketches), ``packaging``;
+``recipes`` (what can be made, as data), ``makers`` (who makes it) and a module a tool
+(``quantize``, ``sensitivity``, ``float16``, ``graph``, ``pruning``, ``openvino``, ``litert``);
+``elsewhere``, ``checking`` and ``adding`` (what vendors' tools made);
+``evaluation``, ``classifying``, ``fingerprint`` with ``content`` and ``reach`` (what a function
+computes with), ``closeness``, ``cache`` and ``results`` (what earlier calls found), ``footprint``,
+``gate`` and ``choice`` (pure), ``trials``, ``report``, ``plot``, ``summary``, ``shipping``,
+``bundle``, ``run``.
 """
 
 from edgefleet.optimization.bundle import Bundle
+from edgefleet.optimization.classifying import classification
+from edgefleet.optimization.evaluation import Scores
 from edgefleet.optimization.onnx_file import OnnxFile
 from edgefleet.optimization.packaging import bundle_from_onnx
-from edgefleet.optimization.report import CandidateRow, OptimizationReport, TargetRow
+from edgefleet.optimization.recipes import Recipe
+from edgefleet.optimization.report import (
+    CandidateRow,
+    OptimizationReport,
+    TargetRow,
+    load_report,
+    report_of,
+)
 from edgefleet.optimization.run import optimize
 
 __all__ = [
@@ -21,7 +36,12 @@ __all__ = [
     "CandidateRow",
     "OnnxFile",
     "OptimizationReport",
+    "Recipe",
+    "Scores",
     "TargetRow",
     "bundle_from_onnx",
+    "classification",
+    "load_report",
     "optimize",
+    "report_of",
 ]

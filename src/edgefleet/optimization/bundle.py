@@ -13,6 +13,9 @@ from edgefleet.interfaces.tables import html_table
 from edgefleet.protocol.layout import BundleLayout
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgefleet.optimization.evaluation import Evaluate
     from edgefleet.optimization.report import OptimizationReport
 
 _COLUMNS = ("variant", "format", "size", "targets")
@@ -38,35 +41,44 @@ class Bundle(BundleLayout):
 
     def add_variant(
         self,
-        file: Path | str,
+        file: Path | str | Sequence[Path | str],
         *,
         target: str,
-        model_format: str,
+        model_format: str | None = None,
         precision: str = "fp32",
         name: str | None = None,
+        evaluate: Evaluate | None = None,
+        max_accuracy_drop: float | None = None,
+        check: bool = True,
     ) -> Bundle:
         """A new bundle with a file that was made elsewhere as one more variant; this one stays.
 
-        See `edgefleet.optimization.adding.add_variant`.
+        See `edgefleet.optimization.adding.add_variant`. ``max_accuracy_drop`` is the report's
+        unless given.
         """
         from edgefleet.optimization.adding import add_variant
 
+        allowed = self.report.max_accuracy_drop if max_accuracy_drop is None else max_accuracy_drop
+        files = Path(file) if isinstance(file, str | Path) else tuple(Path(part) for part in file)
         folder = Path(tempfile.mkdtemp(prefix="edgefleet-bundle-"))
         try:
             made = add_variant(
                 self,
-                Path(file),
+                files,
                 folder / "bundle",
                 model=self.report.model,
                 target=target,
                 model_format=model_format,
                 precision=precision,
                 name=name,
+                evaluate=evaluate,
+                max_accuracy_drop=allowed,
+                check=check,
             )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return Bundle(made.root, report=self.report, temporary=folder)
+        return Bundle(made.root, report=self.report.with_row(made.row), temporary=folder)
 
     def __repr__(self) -> str:
         about = "; ".join(

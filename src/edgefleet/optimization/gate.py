@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edgefleet.optimization.evaluation import Scores
     from edgefleet.optimization.session import Latency
 
 SLOWER_RATIO = 1.1
@@ -31,24 +33,49 @@ class Verdict:
     drop: float
 
 
-def judge_accuracy(baseline: float, candidate: float, max_drop: float) -> Verdict:
+def judge(
+    baseline: Scores,
+    candidate: Scores,
+    *,
+    max_drop: float,
+    min_class: float | Mapping[str, float] | None = None,
+) -> Verdict:
     """Hold a candidate's accuracy against the model as given.
 
     Args:
-        baseline: accuracy of the model as given; higher is better.
-        candidate: accuracy of the candidate on the same data.
+        baseline: scores of the model as given; higher is better.
+        candidate: scores of the candidate on the same data.
         max_drop: the largest difference allowed, in the same unit.
+        min_class: floor for every class, or for the classes named. A class that the model as given
+            leaves below its floor may not get worse.
     """
-    drop = baseline - candidate
+    drop = baseline.accuracy - candidate.accuracy
     if math.isnan(drop):
         return Verdict(passed=False, reason="its accuracy is not a number", drop=drop)
     if drop > max_drop + _ROUNDING:
         reason = (
-            f"accuracy {candidate:.4g} is {drop:.4g} below {baseline:.4g}, {max_drop:.4g} allowed"
+            f"accuracy {candidate.accuracy:.4g} is {drop:.4g} below {baseline.accuracy:.4g}, "
+            f"{max_drop:.4g} allowed"
         )
         return Verdict(passed=False, reason=reason, drop=drop)
+    for name, floor in sorted(floors(baseline, min_class).items()):
+        found = candidate.by_class.get(name, -math.inf)
+        if found < floor - _ROUNDING:
+            reason = f"accuracy {found:.4g} of class {name} is below its floor {floor:.4g}"
+            return Verdict(passed=False, reason=reason, drop=drop)
     lost = f"loses {drop:.4g}" if drop > 0 else "loses nothing"
-    return Verdict(passed=True, reason=f"{lost} of accuracy {baseline:.4g}", drop=drop)
+    return Verdict(passed=True, reason=f"{lost} of accuracy {baseline.accuracy:.4g}", drop=drop)
+
+
+def floors(baseline: Scores, min_class: float | Mapping[str, float] | None) -> dict[str, float]:
+    """What each class must keep, never more than the model as given has."""
+    if min_class is None:
+        return {}
+    if not isinstance(min_class, Mapping):
+        min_class = dict.fromkeys(baseline.by_class, min_class)
+    return {
+        name: min(floor, baseline.by_class.get(name, floor)) for name, floor in min_class.items()
+    }
 
 
 def is_slower(candidate: Latency, baseline: Latency) -> bool:

@@ -7,11 +7,13 @@ import importlib.metadata
 
 from edgefleet.errors import MissingExtraError
 
-CURE = "install it with: pip install 'edgefleet[optimize]'"
 
-
-def require(*names: str) -> None:
+def require(*names: str, extra: str = "optimize") -> None:
     """Import the named libraries, so that code behind this call may rely on them.
+
+    Args:
+        names: of modules.
+        extra: what brings them.
 
     Raises:
         MissingExtraError: one isn't installed; the message names it and the extra that brings it.
@@ -21,7 +23,8 @@ def require(*names: str) -> None:
             importlib.import_module(name)
         except ImportError as error:
             msg = f"this needs the {name} library, which cannot be imported: {error}"
-            raise MissingExtraError(msg, cure=CURE) from error
+            cure = f"install it with: pip install 'edgefleet[{extra}]'"
+            raise MissingExtraError(msg, cure=cure) from error
 
 
 def available(name: str) -> bool:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from edgefleet.errors import InvalidModelError
 from edgefleet.optimization import self_test
+from edgefleet.optimization.artifact import of_onnx
+from edgefleet.optimization.classical_graph import is_classical
 from edgefleet.optimization.libraries import available, require
 from edgefleet.optimization.onnx_file import inspect
 from edgefleet.optimization.samples import arrange
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping, Sequence
 
+    from edgefleet.optimization.artifact import Artifact
     from edgefleet.optimization.onnx_file import OnnxFile
     from edgefleet.optimization.self_test import SelfTest
     from edgefleet.protocol.bundle import Descriptor
@@ -28,9 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = "onnx"
-ENTRY = "model.onnx"
-"""Every variant's entry, whatever the file was called: a bundle's digest is of content alone."""
 CHOSEN_PRECISIONS = ("fp32", "fp16", "int8")
 """Precisions that targets ask for; `choose_variant` would never choose another."""
 
@@ -84,7 +84,8 @@ def bundle_from_onnx(
     check_name("model", name)
     file = inspect(path)
     chosen = precision or servable_precision(file)
-    test = _self_test(file, self_test_inputs)
+    artifact = of_onnx(file, precision=chosen)
+    test = _self_test(artifact, self_test_inputs)
     notes = dict(lineage or {})
     if test.note:
         log.info("%s: self-test vectors %s", file.path, test.note)
@@ -92,7 +93,7 @@ def bundle_from_onnx(
     with BundleWriter(Path(to)) as writer:
         details = Details(
             variant=chosen,
-            entry=entry_of(file),
+            entry=artifact.entry,
             interface=file.interface,
             labels=tuple(labels),
             preprocessing=plain_steps(preprocessing),
@@ -103,68 +104,57 @@ def bundle_from_onnx(
             metrics={key: float(value) for key, value in (metrics or {}).items()},
             lineage=notes,
         )
-        add_onnx(
-            writer,
-            file,
-            details,
-            name=name,
-            precision=chosen,
-            targets=tuple(targets),
-            progress=progress,
+        add_artifact(
+            writer, artifact, details, name=name, targets=tuple(targets), progress=progress
         )
         return writer.finish()
 
 
-def add_onnx(
+def add_artifact(
     writer: BundleWriter,
-    file: OnnxFile,
+    artifact: Artifact,
     details: Details,
     *,
     name: str,
-    precision: str,
     targets: tuple[str, ...],
     progress: Callable[[int], object] | None = None,
 ) -> Descriptor:
-    """Add an ONNX file, with its external data, as a variant; ``details.entry`` names the file."""
-    files: dict[str, Path] = {part.location: part.path for part in file.external}
-    files[details.entry] = file.path
+    """Add a candidate's files as a variant; ``details.entry`` is the artifact's."""
     return writer.add_variant(
         details,
-        files,
+        artifact.files,
         model_name=name,
-        model_format=FORMAT,
-        precision=precision,
+        model_format=artifact.format,
+        precision=artifact.precision,
         targets=targets,
-        opset=file.opset,
+        opset=artifact.opset,
         progress=progress,
     )
 
 
-def entry_of(file: OnnxFile) -> str:
-    """Where a device finds the file: `ENTRY`, or its own name where its data is called that."""
-    taken = {part.location.split("/", 1)[0].casefold() for part in file.external}
-    return file.path.name if ENTRY.casefold() in taken else ENTRY
-
-
 def servable_precision(file: OnnxFile) -> str:
     """The file's precision, if any hardware target asks for it.
+
+    A classical model with scalers in float64 runs wherever one in float32 does: on the CPU.
 
     Raises:
         InvalidModelError: none does.
     """
     if file.precision in CHOSEN_PRECISIONS:
         return file.precision
+    if file.precision == "fp64" and is_classical(file.path):
+        return "fp32"
     raise InvalidModelError(
         f"most weights of {file.path} are {file.precision}, which no hardware target asks for",
         cure="export it in float32, or pass precision='fp32' to ship it as it is",
     )
 
 
-def _self_test(file: OnnxFile, inputs: object) -> SelfTest:
+def _self_test(artifact: Artifact, inputs: object) -> SelfTest:
     if inputs is not None:
         require("numpy", "onnxruntime")
-        samples = arrange(inputs, file.interface, what="self_test_inputs")
-        return self_test.record(file, samples, seed=0)
+        samples = arrange(inputs, artifact.interface, what="self_test_inputs")
+        return self_test.record(artifact, samples, seed=0)
     if not available("onnxruntime"):
         return self_test.skipped("onnxruntime is not installed where the bundle was made")
-    return self_test.record_unasked(file)
+    return self_test.record_unasked(artifact)

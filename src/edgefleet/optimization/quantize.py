@@ -1,89 +1,184 @@
-"""Static int8 by onnxruntime's own quantizer: options that suit every CPU, and what needs mending.
+"""int8 by onnxruntime's own quantizer: options that suit every CPU, and what needs mending.
 
 Weights are quantized to 7 bits (``reduce_range``) and activations are unsigned. CPUs with AVX2 but
 without VNNI add pairs of products in 16 bits, which overflow with 8-bit weights: the accuracy
 measured on one CPU would not be the accuracy on the other. With 7 bits every CPU computes the same
 sums (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html, "When and why
-do I need to try U8U8").
+do I need to try U8U8"). Signed activations are for ARM and TensorRT, and get weights of 8 bits.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 from typing import TYPE_CHECKING
 
+from edgefleet.optimization.artifact import made_onnx
 from edgefleet.optimization.external_data import nodes_of
+from edgefleet.optimization.makers import NotMade, told
+from edgefleet.optimization.ranges import NOTHING, calibrate, calibration_method
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     import onnx
 
+    from edgefleet.optimization.artifact import Artifact
+    from edgefleet.optimization.makers import Say, Source
     from edgefleet.optimization.onnx_file import OnnxFile
-    from edgefleet.optimization.samples import Feed, Samples
+    from edgefleet.optimization.ranges import Ranges
+    from edgefleet.optimization.recipes import Recipe
 
 log = logging.getLogger(__name__)
 
 MIN_OPSET = 13  # DequantizeLinear takes an axis from here on; older models are converted first
+PREPARED = "prepared.onnx"
 MAX_BYTES = 1_800_000_000  # the quantizer works on one protobuf, which ends at 2 GiB
-MAX_REASON = 300  # characters of a quantizer's error in a report
-
-RECIPE = "static, QDQ, uint8 activations, 7-bit weights per channel, MinMax"
-"""What lineage says of an int8 variant."""
 
 
-def refusal(file: OnnxFile, samples: Samples | None) -> str | None:
-    """Why the quantizer cannot take this model; None when it can."""
-    if samples is None:
-        return "needs calibration data: give calibration="
-    if file.precision != "fp32":
-        return f"the model given is {file.precision}: give the fp32 one"
-    if file.size_bytes > MAX_BYTES:
-        return f"{file.size_bytes} bytes are more than the quantizer takes ({MAX_BYTES})"
-    if file.custom_domains:
-        return f"operators of {', '.join(file.custom_domains)} can't be run here"
-    return None
+def make_static(recipe: Recipe, source: Source, to: Path, say: Say) -> Artifact:
+    """An int8 model whose ranges are set by calibration data.
 
-
-def quantize(
-    file: OnnxFile,
-    samples: Samples,
-    to: Path,
-    *,
-    progress: Callable[[int], object] | None = None,
-) -> str | None:
-    """Write an int8 model to ``to``, or return why this model can't be quantized.
-
-    The same model and samples give the same bytes. ``to`` lies in a folder that the caller
-    removes: the quantizer leaves files beside it.
-
-    Args:
-        file: a model for which `refusal` gives None.
-        samples: calibration data.
-        to: the file to write.
-        progress: called with the number of samples of each calibration step.
+    Raises:
+        NotMade: this model can't be quantized.
     """
+    check(source.file)
+    say("preparing")
+    prepared = prepare(source.file, to)
+    ranges = calibrated(prepared, recipe, source, to, say)
+    return quantized(prepared, ranges, recipe, source, to)
+
+
+def make_dynamic(recipe: Recipe, source: Source, to: Path, say: Say) -> Artifact:
+    """A model with weights of int8 that finds the ranges of its activations at every run.
+
+    It needs no calibration data. Weights are unsigned: onnxruntime's integer convolution took no
+    others for long, and a device's may be old.
+
+    Raises:
+        NotMade: this model can't be quantized.
+    """
+    check(source.file)
+    say("preparing")
+    prepared, made = prepare(source.file, to), to / "int8.onnx"
+    with _quantizer():
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        excluded = excluded_nodes(prepared, source.exclude)
+        quantize_dynamic(
+            str(prepared),
+            str(made),
+            weight_type=QuantType.QUInt8,
+            per_channel=True,
+            reduce_range=True,
+            extra_options={"EnableSubgraph": True},
+            # It first writes each Gemm as a MatMul of that name.
+            nodes_to_exclude=[*excluded, *(f"{name}_MatMul" for name in excluded)],
+        )
+    return _finished(made, recipe, source)
+
+
+def prepare(file: OnnxFile, to: Path) -> Path:
+    """The model as the quantizer takes it, in a file of the folder ``to``.
+
+    Raises:
+        NotMade: onnxruntime can't prepare it.
+    """
+    prepared = to / PREPARED
+    with _quantizer():
+        prepared_model(file, prepared)
+    return prepared
+
+
+def prepared_beside(quantized: Artifact, file: OnnxFile) -> Path:
+    """The prepared model that a candidate was quantized from: made anew where it is gone.
+
+    Raises:
+        NotMade: onnxruntime can't prepare it.
+    """
+    found = quantized.path.with_name(PREPARED)
+    return found if found.is_file() else prepare(file, found.parent)
+
+
+def calibrated(prepared: Path, recipe: Recipe, source: Source, to: Path, say: Say) -> Ranges:
+    """Ranges of a prepared model's activations, in a file of the folder ``to``.
+
+    Raises:
+        NotMade: there is no calibration data, or the model can't be calibrated.
+    """
+    samples = source.samples
+    if samples is None:
+        msg = "needs calibration data"
+        raise NotMade(msg)
+    seen = 0
+
+    def progress(count: int) -> None:
+        nonlocal seen
+        seen += count
+        say(f"calibrating, {seen} of {samples.count} samples")
+
+    with _quantizer():
+        return calibrate(prepared, recipe, samples, to, progress)
+
+
+def quantized(prepared: Path, ranges: Ranges, recipe: Recipe, source: Source, to: Path) -> Artifact:
+    """An int8 model made of one that is prepared and calibrated, in the folder ``to``.
+
+    Raises:
+        NotMade: this model can't be quantized.
+    """
+    made = to / "int8.onnx"
+    with _quantizer():
+        _quantize(prepared, ranges, made, recipe, source.exclude)
+    return _finished(made, recipe, source, ranges.some)
+
+
+@contextlib.contextmanager
+def _quantizer() -> Iterator[None]:
+    """Turn what the quantizer raises, which may be anything, into a reason: others still ship."""
+    try:
+        with quiet():
+            yield
+    except NotMade:
+        raise
+    except Exception as error:
+        log.info("onnxruntime's quantizer failed", exc_info=True)
+        raise NotMade(told("onnxruntime's quantizer", error)) from error
+
+
+def check(file: OnnxFile) -> None:
+    """Refuse models that the quantizer cannot take.
+
+    Raises:
+        NotMade: it can't, and why.
+    """
+    reason = ""
+    if file.precision != "fp32":
+        reason = f"the model given is {file.precision}: give the fp32 one"
+    elif file.size_bytes > MAX_BYTES:
+        reason = f"{file.size_bytes} bytes are more than the quantizer takes ({MAX_BYTES})"
+    elif file.custom_domains:
+        reason = f"operators of {', '.join(file.custom_domains)} can't be run here"
+    if reason:
+        raise NotMade(reason)
+
+
+def _finished(made: Path, recipe: Recipe, source: Source, more: str = "") -> Artifact:
     import onnx
 
-    prepared = to.with_name("prepared.onnx")
-    try:
-        with _handled_root_logger():
-            _prepare(file, prepared)
-            _quantize(prepared, samples, to, progress)
-    except Exception as error:  # the quantizer raises anything, and fp32 still ships
-        log.info("int8 of %s failed", file.path, exc_info=True)
-        return f"onnxruntime's quantizer failed: {type(error).__name__}: {error}"[:MAX_REASON]
-    model = onnx.ModelProto.FromString(to.read_bytes())
-    if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
-        return "it has no operator that gains from int8"
+    model = onnx.ModelProto.FromString(made.read_bytes())
+    if not any("quantizel" in node.op_type.lower() for node in nodes_of(model)):
+        raise NotMade(NOTHING)
     _clean(model)
-    to.write_bytes(model.SerializeToString(deterministic=True))
-    return None
+    made.write_bytes(model.SerializeToString(deterministic=True))
+    notes = {"quantization": recipe.about + more}
+    return made_onnx(made, source.file.interface, precision="int8", notes=notes)
 
 
-def _prepare(file: OnnxFile, to: Path) -> None:
+def prepared_model(file: OnnxFile, to: Path) -> None:
+    """Write the model as the quantizer takes it: every node named, shapes told, biases flat."""
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -98,44 +193,51 @@ def _prepare(file: OnnxFile, to: Path) -> None:
     quant_pre_process(str(source), str(to), skip_symbolic_shape=True)
     model = onnx.ModelProto.FromString(to.read_bytes())
     _flatten_biases(model)
+    _forget_shapes(model)
+    name_nodes(model)
     to.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def _quantize(
-    prepared: Path,
-    samples: Samples,
-    to: Path,
-    progress: Callable[[int], object] | None,
+    prepared: Path, ranges: Ranges, to: Path, recipe: Recipe, exclude: tuple[str, ...]
 ) -> None:
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime ships no types
-        def __init__(self) -> None:
-            self._feeds: Iterator[Feed] = samples.feeds()
-
-        def get_next(self) -> Feed | None:
-            feed = next(self._feeds, None)
-            if feed is not None and progress is not None:
-                progress(len(next(iter(feed.values()))) if not samples.bare else 1)
-            return feed
-
+    signed = recipe.activations == "signed"
     quantize_static(
         str(prepared),
         str(to),
-        Reader(),
+        calibration_cache_path=ranges.path,
         quant_format=QuantFormat.QDQ,
-        activation_type=QuantType.QUInt8,
+        activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         per_channel=True,
-        reduce_range=True,
-        calibrate_method=CalibrationMethod.MinMax,
+        reduce_range=not signed,
+        calibrate_method=calibration_method(ranges.method),
+        nodes_to_exclude=excluded_nodes(prepared, exclude),
+        extra_options={"ActivationSymmetric": signed, "WeightSymmetric": True},
     )
+
+
+def excluded_nodes(path: Path, exclude: tuple[str, ...]) -> list[str]:
+    """Names of the nodes that stay in floats: those named, and of ``op:TYPE`` all of that type.
+
+    Raises:
+        NotMade: the model has no such node.
+    """
+    import onnx
+
+    if not exclude:
+        return []
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    found: list[str] = []
+    for name in exclude:
+        matching = [n.name for n in nodes if name in {n.name, f"op:{n.op_type}"}]
+        if not matching:
+            msg = f"it has no node {name!r} to leave in floats"
+            raise NotMade(msg)
+        found += matching
+    return found
 
 
 def _keep_constants(model: onnx.ModelProto) -> None:
@@ -174,6 +276,26 @@ def _flatten_biases(model: onnx.ModelProto) -> None:
             tensor.dims.append(length)
 
 
+def _forget_shapes(model: onnx.ModelProto) -> None:
+    """Drop what is noted of constants that were folded: their own shape says it.
+
+    The quantizer turns a Gemm's weights and not the note, and then fails on the difference.
+    """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    kept = [value for value in model.graph.value_info if value.name not in constants]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(kept)
+
+
+def name_nodes(model: onnx.ModelProto) -> None:
+    """Give every node a name that no other has, by which it can be left out."""
+    seen: set[str] = set()
+    for place, node in enumerate(nodes_of(model)):
+        if not node.name or node.name in seen:
+            node.name = f"{node.name or node.op_type}_{place}"
+        seen.add(node.name)
+
+
 def _clean(model: onnx.ModelProto) -> None:
     """Drop what the tools left and other engines may stumble over: unused domains, notes."""
     used = {node.domain for node in nodes_of(model)} | {"", "ai.onnx"}
@@ -184,11 +306,12 @@ def _clean(model: onnx.ModelProto) -> None:
 
 
 @contextlib.contextmanager
-def _handled_root_logger() -> Iterator[None]:
-    """Keep ``logging.warning()`` of the quantizer from configuring the caller's root logger."""
+def quiet() -> Iterator[None]:
+    """Keep the quantizer from printing, and from configuring the caller's root logger."""
     root, guard = logging.getLogger(), logging.NullHandler()
     root.addHandler(guard)
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
     finally:
         root.removeHandler(guard)

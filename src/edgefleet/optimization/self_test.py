@@ -21,17 +21,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import InvalidInputError
+from edgefleet.optimization.artifact import ONNX
 from edgefleet.optimization.samples import Samples
-from edgefleet.optimization.session import Session
+from edgefleet.optimization.session import OnnxSession
+from edgefleet.optimization.sessions import open_session
 from edgefleet.protocol.bundle import Interface, Tensor, Tolerance, Vector
 from edgefleet.protocol.tensors import datatype_of, dtype_of, to_bytes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
-    from edgefleet.optimization.onnx_file import OnnxFile
+    from edgefleet.optimization.artifact import Artifact
     from edgefleet.optimization.samples import Feed
 
 MAX_VECTORS = 4
@@ -64,18 +64,18 @@ def skipped(note: str) -> SelfTest:
 
 
 def record(
-    file: OnnxFile, samples: Samples, *, seed: int, reference: Path | None = None
+    artifact: Artifact, samples: Samples, *, seed: int, reference: Artifact | None = None
 ) -> SelfTest:
     """Run a model on samples and keep a few small, reproducible ones as vectors.
 
     Args:
-        file: the model.
+        artifact: the model.
         samples: at least one call's worth.
         seed: decides which samples are tried, so that a run can be repeated.
         reference: the model that this one was made from: labels must agree with it too.
 
     Raises:
-        InvalidModelError: onnxruntime cannot load the model.
+        InvalidModelError: its engine cannot load the model.
         InvalidInputError: it fails on a sample.
     """
     import numpy as np
@@ -83,11 +83,11 @@ def record(
     starts = list(samples.starts())
     chosen = sorted(np.random.default_rng(seed).permutation(len(starts))[:MAX_TRIED].tolist())
     feeds = [samples.smallest(starts[index]) for index in chosen]
-    seen = _run_all(file.path, file.interface, feeds)
-    others = [_run_all(file.path, file.interface, feeds, literal=True)]
-    tolerance = _tolerance(seen, others[0], int8=file.precision == "int8")
+    seen = _run_all(artifact, feeds)
+    others = [_run_all(artifact, feeds, literal=True)] if artifact.format == ONNX else []
+    tolerance = _tolerance(seen, others, precision=artifact.precision)
     if reference is not None:
-        others.append(_run_all(reference, file.interface, feeds))
+        others.append(_run_all(reference, feeds))
     good = [
         index
         for index, outputs in enumerate(seen)
@@ -132,49 +132,53 @@ def made_up_samples(interface: Interface, *, seed: int) -> Samples | str:
     return Samples(arrays=arrays, count=MAX_VECTORS, step=1, bare=frozenset(arrays))
 
 
-def record_unasked(file: OnnxFile, *, seed: int = 0) -> SelfTest:
+def record_unasked(artifact: Artifact, *, seed: int = 0) -> SelfTest:
     """Vectors of made-up inputs where the model allows it, otherwise why there are none.
 
     Raises:
-        InvalidModelError: onnxruntime cannot load the model, which no missing library explains.
+        InvalidModelError: its engine cannot load the model, which no missing library explains.
     """
-    if file.custom_domains:
-        return skipped(f"operators of {', '.join(file.custom_domains)} are not installed here")
-    if file.size_bytes > MAX_UNASKED_BYTES:
-        return skipped(f"the model has {file.size_bytes} bytes: give self-test inputs")
-    samples = made_up_samples(file.interface, seed=seed)
+    if artifact.custom_domains:
+        names = ", ".join(artifact.custom_domains)
+        return skipped(f"operators of {names} are not installed here")
+    if artifact.size_bytes > MAX_UNASKED_BYTES:
+        return skipped(f"the model has {artifact.size_bytes} bytes: give self-test inputs")
+    samples = made_up_samples(artifact.interface, seed=seed)
     if isinstance(samples, str):
         return skipped(samples)
     try:
-        return record(file, samples, seed=seed)
+        return record(artifact, samples, seed=seed)
     except InvalidInputError as error:
         if type(error) is not InvalidInputError:  # the model's own fault, not the input's
             raise
         return skipped(f"made-up inputs don't suit the model: {error.message}")
 
 
-def _run_all(
-    path: Path, interface: Interface, feeds: list[Feed], *, literal: bool = False
-) -> list[Feed]:
-    session = Session(
-        path, interface, literal=literal
-    )  # one at a time: two would double the memory
+def _run_all(artifact: Artifact, feeds: list[Feed], *, literal: bool = False) -> list[Feed]:
+    session = (  # one at a time: two would double the memory
+        OnnxSession(artifact.path, artifact.interface, literal=True)
+        if literal
+        else open_session(artifact)
+    )
     return [session.run(feed) for feed in feeds]
 
 
-def _tolerance(seen: list[Feed], literal: list[Feed], *, int8: bool) -> Tolerance:
+def _tolerance(seen: list[Feed], others: list[list[Feed]], *, precision: str) -> Tolerance:
     import numpy as np
 
     largest = apart = 0.0
-    for ours, others in zip(seen, literal, strict=True):
+    for index, ours in enumerate(seen):
         for name, output in ours.items():
             if output.dtype.kind != "f" or not output.size:
                 continue
-            one, other = output.astype(np.float64), others[name].astype(np.float64)
-            if np.isfinite(one).all() and np.isfinite(other).all():
-                largest = max(largest, float(np.abs(one).max()))
-                apart = max(apart, float(np.abs(one - other).max()))
-    share = INT8_SHARE if int8 else FLOAT_SHARE
+            one = output.astype(np.float64)
+            if not np.isfinite(one).all():
+                continue
+            largest = max(largest, float(np.abs(one).max()))
+            for other in (feeds[index][name].astype(np.float64) for feeds in others):
+                if np.isfinite(other).all():
+                    apart = max(apart, float(np.abs(one - other).max()))
+    share = INT8_SHARE if precision == "int8" else FLOAT_SHARE
     absolute = max(share * largest, KERNEL_FACTOR * apart, SMALLEST)
     return Tolerance(absolute=float(f"{absolute:.3g}"), relative=RELATIVE)
 

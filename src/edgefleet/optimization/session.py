@@ -1,8 +1,9 @@
-"""Running a model here: one ONNX Runtime session on the CPU, its errors in our words."""
+"""Running a model here: what every engine's session has, and the one of ONNX Runtime."""
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from edgefleet.errors import InvalidInputError, InvalidModelError
 from edgefleet.optimization.samples import arrange
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -31,52 +32,35 @@ class Latency:
     calls: int
 
 
-class Session:
+class Session(ABC):
     """A model ready to run on this machine's CPU.
 
     Args:
-        path: an ONNX file that `onnx_file.inspect` accepts.
-        interface: what `inspect` said.
-        literal: run the graph node by node as it is written, without the fusions that replace
-            quantize/dequantize pairs by integer kernels: another legitimate way to compute it.
-
-    Raises:
-        InvalidModelError: onnxruntime can't load it.
+        interface: inputs and outputs as callers see them.
     """
 
-    def __init__(self, path: Path, interface: Interface, *, literal: bool = False) -> None:
-        import onnxruntime
-
+    def __init__(self, interface: Interface) -> None:
         self.interface = interface
-        self._outputs = [spec.name for spec in interface.outputs]
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = _FATAL_ONLY
-        if literal:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # its errors share no base class but Exception
-            raise InvalidModelError(
-                f"onnxruntime {onnxruntime.__version__} cannot load {path}: {_first_line(error)}",
-                cure="export it again with operators and an opset that onnxruntime knows",
-            ) from error
+        self.outputs = [spec.name for spec in interface.outputs]
+
+    @abstractmethod
+    def _run(self, feed: Feed) -> Sequence[NDArray[Any]]:
+        """The outputs of one call, in the interface's order; any exception is the input's fault."""
 
     def run(self, feed: Feed) -> Feed:
         """The outputs of one call, by name.
 
         Raises:
-            InvalidInputError: onnxruntime refuses the input, or fails on it.
+            InvalidInputError: the engine refuses the input, or fails on it.
         """
         try:
-            outputs = self._session.run(self._outputs, feed)
-        except Exception as error:  # as above
+            outputs = self._run(feed)
+        except Exception as error:  # engines' errors share no base class but Exception
             raise InvalidInputError(
                 f"the model fails on this input: {_first_line(error)}",
                 cure="check values and shapes against what the model was trained on",
             ) from error
-        return dict(zip(self._outputs, outputs, strict=True))
+        return dict(zip(self.outputs, outputs, strict=True))
 
     def predict(self, values: object) -> Any:  # noqa: ANN401 - an array or a mapping, by the model
         """The outputs for any number of samples; what `optimize` hands to ``evaluate``.
@@ -94,14 +78,14 @@ class Session:
             InvalidInputError: the values don't suit the model.
         """
         outputs = self._all(arrange(values, self.interface, what="predict"))
-        return outputs[self._outputs[0]] if len(self._outputs) == 1 else outputs
+        return outputs[self.outputs[0]] if len(self.outputs) == 1 else outputs
 
     def _all(self, samples: Samples) -> Feed:
         import numpy as np
 
         if samples.step is None:
             return self.run(samples.feed(0, samples.count))
-        parts: dict[str, list[NDArray[Any]]] = {name: [] for name in self._outputs}
+        parts: dict[str, list[NDArray[Any]]] = {name: [] for name in self.outputs}
         for start in range(0, samples.count, samples.step):
             due = min(samples.step, samples.count - start)
             feed = samples.feed(start, start + samples.step)
@@ -117,6 +101,42 @@ class Session:
         start = time.perf_counter()
         self.run(feed)
         return time.perf_counter() - start
+
+
+class OnnxSession(Session):
+    """An ONNX model in ONNX Runtime.
+
+    Args:
+        path: an ONNX file that `onnx_file.inspect` accepts.
+        interface: what `inspect` said.
+        literal: run the graph node by node as it is written, without the fusions that replace
+            quantize/dequantize pairs by integer kernels: another legitimate way to compute it.
+
+    Raises:
+        InvalidModelError: onnxruntime can't load it.
+    """
+
+    def __init__(self, path: Path, interface: Interface, *, literal: bool = False) -> None:
+        import onnxruntime
+
+        super().__init__(interface)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _FATAL_ONLY
+        if literal:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its errors share no base class but Exception
+            raise InvalidModelError(
+                f"onnxruntime {onnxruntime.__version__} cannot load {path}: {_first_line(error)}",
+                cure="export it again with operators and an opset that onnxruntime knows",
+            ) from error
+
+    def _run(self, feed: Feed) -> list[NDArray[Any]]:
+        outputs: list[NDArray[Any]] = self._session.run(self.outputs, feed)
+        return outputs
 
 
 def compare_latency(

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from edgefleet.optimization import self_test
-from edgefleet.optimization.choice import QUANTIZED
 from edgefleet.optimization.libraries import versions
-from edgefleet.optimization.packaging import add_onnx, entry_of
-from edgefleet.optimization.quantize import RECIPE
+from edgefleet.optimization.packaging import add_artifact
 from edgefleet.optimization.reference import reference_sketches
+from edgefleet.optimization.report import LINEAGE
 from edgefleet.protocol.bundle import Details
-from edgefleet.protocol.digest import digest_of_file
 from edgefleet.protocol.layout import BundleWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from edgefleet.optimization.onnx_file import OnnxFile
+    from edgefleet.optimization.artifact import Artifact
     from edgefleet.optimization.report import OptimizationReport
     from edgefleet.optimization.samples import Samples
     from edgefleet.optimization.trials import Trial
@@ -37,7 +37,7 @@ def details_of(
     metrics: Mapping[str, float],
     seed: int,
 ) -> dict[str, Details]:
-    """What the bundle says of each variant that is shipped, by its precision.
+    """What the bundle says of each variant that is shipped, by its name.
 
     Args:
         trials: the model as given first; its interface is every variant's.
@@ -50,44 +50,56 @@ def details_of(
     Raises:
         InvalidInputError: the model fails on a calibration sample.
     """
-    given = trials[0].file
+    given = trials[0].artifact
     if given is None:
         return {}
-    shipped = {row.precision for row in report.rows if row.outcome == "shipped"}
+    shipped = {row.variant for row in report.rows if row.outcome == "shipped"}
     lineage = {
-        "source": source_digest(given),
+        "source": given.digest(),
         "seed": str(seed),
+        LINEAGE: json.dumps(report.lasting(), separators=(",", ":")),
         **({} if samples is None else {"calibration": samples.digest()}),
         **versions(*TOOLS),
     }
     sketches = {} if samples is None else reference_sketches(samples, seed=seed)
     found: dict[str, Details] = {}
     for trial in trials:
-        if trial.file is None or trial.precision not in shipped:
+        if trial.artifact is None or trial.name not in shipped:
             continue
-        made = trial.file is not given
-        test = (
-            self_test.record_unasked(trial.file, seed=seed)
-            if samples is None
-            else self_test.record(
-                trial.file, samples, seed=seed, reference=given.path if made else None
-            )
-        )
-        notes = {**lineage, **({"self_test": test.note} if test.note else {})}
-        if made and trial.precision == QUANTIZED:
-            notes["quantization"] = RECIPE
-        found[trial.precision] = Details(
-            variant=trial.precision,
-            entry=entry_of(trial.file),
-            interface=given.interface,
+        plain = tested(trial.name, trial.artifact, given, samples, seed=seed)
+        scores = trial.scores
+        found[trial.name] = replace(
+            plain,
             labels=labels,
-            self_test=test.vectors,
-            tolerance=test.tolerance,
             sketches=sketches,
-            metrics={**metrics, **({} if trial.accuracy is None else {"accuracy": trial.accuracy})},
-            lineage=notes,
+            metrics={**metrics, **({} if scores is None else {"accuracy": scores.accuracy})},
+            lineage={**lineage, **trial.artifact.notes, **plain.lineage},
         )
     return found
+
+
+def tested(
+    name: str, artifact: Artifact, given: Artifact, samples: Samples | None, *, seed: int
+) -> Details:
+    """What a device needs to know of a variant to run it and test it."""
+    test = _self_test(artifact, given, samples, seed=seed)
+    return Details(
+        variant=name,
+        entry=artifact.entry,
+        interface=given.interface,
+        self_test=test.vectors,
+        tolerance=test.tolerance,
+        lineage={"self_test": test.note} if test.note else {},
+    )
+
+
+def _self_test(
+    artifact: Artifact, given: Artifact, samples: Samples | None, *, seed: int
+) -> self_test.SelfTest:
+    if samples is None:
+        return self_test.record_unasked(artifact, seed=seed)
+    reference = given if artifact is not given else None
+    return self_test.record(artifact, samples, seed=seed, reference=reference)
 
 
 def write(
@@ -99,27 +111,16 @@ def write(
     progress: Callable[[int], object],
 ) -> None:
     """Write the bundle's folder; it appears whole or not at all."""
-    targets = {row.precision: row.targets for row in report.rows}
+    targets = {row.variant: row.targets for row in report.rows}
     with BundleWriter(to) as writer:
         for trial in trials:
-            if trial.file is not None and trial.precision in details:
-                add_onnx(
+            if trial.artifact is not None and trial.name in details:
+                add_artifact(
                     writer,
-                    trial.file,
-                    details[trial.precision],
+                    trial.artifact,
+                    details[trial.name],
                     name=report.model,
-                    precision=trial.precision,
-                    targets=targets[trial.precision],
+                    targets=targets[trial.name],
                     progress=progress,
                 )
         writer.finish()
-
-
-def source_digest(file: OnnxFile) -> str:
-    """Digest of a model: of its file, or, with external data, of a list of its files' digests."""
-    digest, _ = digest_of_file(file.path)
-    if not file.external:
-        return digest
-    lines = [f"{digest} model\n"]
-    lines += [f"{digest_of_file(part.path)[0]} {part.location}\n" for part in file.external]
-    return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
