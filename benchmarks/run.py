@@ -21,6 +21,7 @@ ROOT = FOLDER.parent
 # Those that write what they measured, and how they are told where.
 WRITES = {
     "serving": ("--json", "serving.json", "--markdown", "serving.md"),
+    "optimization": ("--json", "optimization.json", "--markdown", "optimization.md"),
     "soak": ("--json", "soak.json"),
     "aws_scale": ("--json", "aws_scale.json"),
     "azure_scale": ("--json", "azure_scale.json"),
