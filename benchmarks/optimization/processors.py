@@ -96,6 +96,7 @@ def environment(processor: Processor, library: Path | None) -> dict[str, str]:
     found = dict(os.environ)
     if processor.without:
         assert library is not None
+        found.pop("PYTHONFAULTHANDLER", None)  # it would take the signals that stand for CPUID
         found |= {"LD_PRELOAD": str(library), "WITHOUT": processor.without}
     return found
 

@@ -21,8 +21,13 @@ pytest.importorskip("matplotlib")
 
 
 def test_the_demo_keeps_what_it_promises(
-    run_json: RunJson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_json: RunJson,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    cache = tmp_path_factory.mktemp("cache")  # where matplotlib keeps what it knows of fonts
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     facts = run_json("demo", "--output", "out")
     assert [version["reference"] for version in facts["versions"]] == ["digits:1", "digits:2"]
@@ -45,6 +50,7 @@ def test_the_demo_keeps_what_it_promises(
     assert facts == json.loads((tmp_path / "out" / "demo.json").read_bytes())
     assert (tmp_path / "out" / "demo.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not (cache / "edgefleet").exists()
 
 
 def test_an_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:

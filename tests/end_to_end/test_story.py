@@ -128,7 +128,7 @@ def devices_run_what_was_planned(fleet: Fleet, model: ModelVersion) -> None:
         assert plan.problems == ()
         planned |= {device.device: device.variants["digits"] for device in plan.devices}
     assert planned.keys() == DEVICES.keys()
-    assert planned["cam-3"] == "fp32"
+    assert planned["cam-3"] == "fp16"
     for group in (LINE, YARD):
         status = fleet.deploy(model, to=group).wait(timeout_s=TIMEOUT_S, progress=False)
         assert (status.models, status.failed) == (("digits:1",), 0)

@@ -237,7 +237,7 @@ def test_a_person_sees_the_candidate_in_hand(
     with redirect_stderr(shown):
         made(digits, Judge(digits), name="digits")
     text = shown.getvalue()
-    for part in ("digits: 1/4 int8: calibrating, ", "digits: 2/4 fp16: evaluating", "5/5"):
+    for part in ("digits: 1/4 int8: calibrating, ", "digits: 3/4 fp16: evaluating", "5/5"):
         assert part in text
 
 

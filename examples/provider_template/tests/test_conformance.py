@@ -128,6 +128,7 @@ class TestFleet(Devices, FleetConformance):
         (
             "test_a_device_is_rolled_back_by_order_until_a_newer_pointer",
             "test_a_request_is_captured_by_order",
+            "test_a_candidate_is_measured_by_order",
         ),
         never("devices are asked at their own endpoint, which hears no orders"),
     )

@@ -111,7 +111,13 @@ def test_an_app_asks_the_runtime_of_its_own_node_by_its_service_with_the_token(r
         host = rig.cloud.stage.nodes.kubelet(node).resolve("edgefleet")
         return f"http://{host('edgefleet-runtime-line-3.edgefleet')}:8080/v2/models/stats"
 
-    eventually(lambda: fetched(url("cam-1"), token)[0] == 200, "an answer of the own node's")
+    def answered() -> bool:
+        try:
+            return fetched(url("cam-1"), token)[0] == 200
+        except OSError:  # a Service has no pod behind it until that one is ready
+            return False
+
+    eventually(answered, "an answer of the own node's")
     assert fetched(url("cam-1"))[0] == 401
     with pytest.raises(OSError):
         fetched(url("no-device"), token)

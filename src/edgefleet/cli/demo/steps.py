@@ -85,6 +85,7 @@ class Story:
             max_accuracy_drop=0.01,
             name=MODEL,
             labels=[str(digit) for digit in range(10)],
+            cache=False,
         )
         for row in bundle.report.rows:
             kept = "" if row.accuracy is None else f", accuracy {row.accuracy:.1%}"
