@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from contextlib import redirect_stderr
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,8 @@ def test_it_is_silent_when_it_is_told_to_be(
     assert terminal.getvalue() == ""
 
 
-def test_it_is_silent_where_nobody_looks() -> None:
+def test_it_is_silent_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # another test's notebook
     pipe = io.StringIO()
     with redirect_stderr(pipe), Steps("digits", 1) as step:
         step.update("digits: 1/1 int8")
