@@ -17,3 +17,11 @@ def watch_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
             pass
     with contextlib.suppress(RuntimeError):  # the loop has ended already
         loop.call_soon_threadsafe(stop.set)
+
+
+def end_with_parent() -> None:
+    """End this process at once when standard input ends; for a thread of a process that is ours."""
+    with contextlib.suppress(OSError, ValueError):
+        while os.read(0, 4096):
+            pass
+    os._exit(1)

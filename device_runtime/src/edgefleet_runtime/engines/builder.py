@@ -6,7 +6,6 @@ prints goes to standard error.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import threading
@@ -19,6 +18,7 @@ from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.engines.build import Request
 from edgefleet_runtime.engines.building import CanBuild
 from edgefleet_runtime.engines.discovery import engine_for
+from edgefleet_runtime.parent import end_with_parent
 
 
 def main() -> int:
@@ -26,7 +26,7 @@ def main() -> int:
     with os.fdopen(os.dup(1), "w", buffering=1) as own:
         os.dup2(2, 1)
         line = sys.stdin.buffer.readline()
-        threading.Thread(target=_end_with_runtime, daemon=True).start()
+        threading.Thread(target=end_with_parent, daemon=True).start()
         try:
             _build(decoder(Request).decode(line), own)
         except Exception as error:  # noqa: BLE001 - engines raise anything
@@ -44,13 +44,6 @@ def _build(request: Request, own: TextIO) -> None:
         providers=request.providers, threads=request.threads, engine_cache=Path(request.cache)
     )
     engine.build(Path(request.entry), options, lambda share: own.write(f"progress {share}\n"))
-
-
-def _end_with_runtime() -> None:
-    with contextlib.suppress(OSError, ValueError):
-        while os.read(0, 4096):
-            pass
-    os._exit(1)
 
 
 if __name__ == "__main__":

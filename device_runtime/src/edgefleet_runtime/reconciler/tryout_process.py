@@ -25,6 +25,7 @@ from edgefleet.protocol.typed import decoder
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.engines.discovery import engine_for
 from edgefleet_runtime.engines.samples import sample_inputs
+from edgefleet_runtime.parent import end_with_parent
 from edgefleet_runtime.reconciler.duel import MIN_PAIRS, percentile
 from edgefleet_runtime.reconciler.selftest import recorded_inputs, self_test
 from edgefleet_runtime.reconciler.tryout import Request
@@ -46,7 +47,7 @@ def main() -> int:
     with os.fdopen(os.dup(1), "wb", buffering=0) as own:
         os.dup2(2, 1)
         line = sys.stdin.buffer.readline()
-        threading.Thread(target=_end_with_runtime, daemon=True).start()
+        threading.Thread(target=end_with_parent, daemon=True).start()
         _yield_to_others()
         request = decoder(Request).decode(line)
         own.write(msgspec.json.encode(measured(request)))
@@ -141,13 +142,6 @@ def _yield_to_others() -> None:
         os.nice(NICE)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-
-
-def _end_with_runtime() -> None:
-    with contextlib.suppress(OSError, ValueError):
-        while os.read(0, 4096):
-            pass
-    os._exit(1)
 
 
 if __name__ == "__main__":
