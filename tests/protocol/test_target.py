@@ -62,7 +62,7 @@ def test_rule_decides_where_those_before_it_tie(
         ({"targets": ("jetson-orin", "x86-cpu")}, "made for jetson-orin, x86-cpu"),
         ({"format": "openvino"}, "format openvino is not opened there"),
         ({"precision": "fp16"}, "precision fp16 does not suit it"),
-        ({"opset": 22}, "opset 22 is newer than 21"),
+        ({"opset": 22}, "opset 22 is newer than the 21 that its engine loads"),
         ({"requires": ("holograms",)}, "requires features unknown here: holograms"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -33,7 +33,7 @@ def only(problems: tuple[Problem, ...]) -> tuple[str, str]:
 @pytest.mark.parametrize(
     "change, text, cure",
     [
-        ({"opset": 22}, "opset 22 is newer than 21", "convert_version(model, 21)"),
+        ({"opset": 22}, "opset 22 is newer than the 21", "convert_version(model, 21)"),
         ({"format": "openvino"}, "format openvino is not opened there", "open tflite, onnx"),
         ({"precision": "fp16"}, "precision fp16 does not suit it", "int8, fp32"),
         ({"bytes": 4 * GIB + 1}, "no board has more than 4 GiB", "make it smaller"),

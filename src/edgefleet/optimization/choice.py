@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from edgefleet.optimization.artifact import ONNX
 from edgefleet.optimization.elsewhere import EDGE_TPU, tools_for
 from edgefleet.optimization.gate import SLOWER_RATIO
+from edgefleet.protocol.target import opset_mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -155,7 +156,5 @@ def _refusal(target: HardwareTarget, offer: Offer, *, timed: bool) -> str:
         return offer.refused
     if offer.slower and timed:
         return offer.slower
-    ceiling = target.opset_ceiling
-    if ceiling is not None and offer.opset is not None and offer.opset > ceiling:
-        return f"opset {offer.opset} is newer than the {ceiling} that its engine loads"
-    return ""
+    too_new = opset_mismatch(offer.opset, target)
+    return "" if too_new is None else too_new.reason

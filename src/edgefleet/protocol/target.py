@@ -34,6 +34,7 @@ __all__ = [
     "choose_variant",
     "find_target",
     "mismatches",
+    "opset_mismatch",
     "rank_variants",
     "target_of",
 ]
@@ -155,13 +156,21 @@ def mismatches(variant: Variant, target: HardwareTarget) -> Iterator[Mismatch]:
             f"precision {variant.precision} does not suit it",
             f"its precisions are {', '.join(target.precisions)}",
         )
+    too_new = opset_mismatch(variant.opset, target)
+    if too_new is not None:
+        yield too_new
+
+
+def opset_mismatch(opset: int | None, target: HardwareTarget) -> Mismatch | None:
+    """Why a target's engine can't load a file of that opset; None where it can, or has none."""
     ceiling = target.opset_ceiling
-    if ceiling is not None and variant.opset is not None and variant.opset > ceiling:
-        yield Mismatch(
-            f"opset {variant.opset} is newer than {ceiling}",
-            f"export it with opset {ceiling} or lower, or convert it with "
-            f"onnx.version_converter.convert_version(model, {ceiling})",
-        )
+    if ceiling is None or opset is None or opset <= ceiling:
+        return None
+    return Mismatch(
+        f"opset {opset} is newer than the {ceiling} that its engine loads",
+        f"export it with opset {ceiling} or lower, or convert it with "
+        f"onnx.version_converter.convert_version(model, {ceiling})",
+    )
 
 
 def _names(target: HardwareTarget) -> tuple[str, ...]:
