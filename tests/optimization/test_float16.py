@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +9,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgefleet.optimization import float16
 from edgefleet.optimization.artifact import of_onnx
 from edgefleet.optimization.makers import NotMade
 from tests.optimization import models
@@ -153,13 +151,6 @@ def test_external_data_is_converted_too(tmp_path: Path) -> None:
     due = outputs(of_onnx(source.file), data)
     assert [*made.files] == ["model.onnx"]
     assert np.abs(outputs(made, data) - due).max() < 0.01 * np.abs(due).max()
-
-
-def test_a_model_beyond_what_one_protobuf_holds_says_so(tmp_path: Path) -> None:
-    source = source_of(chain(1), tmp_path)
-    large = dataclasses.replace(source.file, size_bytes=float16.MAX_BYTES + 1)
-    with pytest.raises(NotMade, match="1800000001 bytes are more than the converter takes"):
-        make("fp16", dataclasses.replace(source, file=large), tmp_path)
 
 
 def test_a_model_given_in_16_bits_is_not_converted_again(tmp_path: Path) -> None:

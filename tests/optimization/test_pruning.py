@@ -411,15 +411,14 @@ def test_pruned_candidates_are_tried_when_asked_judged_and_told_of(tmp_path: Pat
         targets=["raspberry-pi-5"],  # nothing is measured here for it
         calibration=images[:50],
         evaluate=lambda p: float((p(images[1200:]).argmax(1) == labels[1200:]).mean()),
-        max_accuracy_drop=0.02,
+        max_accuracy_drop=1.0,  # what it costs is the gate's to judge, not this test's
         candidates=["channels-25", "weights-50"],
     )
     channels, weights = bundle.report.row("channels-25"), bundle.report.row("weights-50")
     assert channels.accuracy_drop is not None
     assert weights.accuracy_drop is not None
-    assert "channels of conv0, conv1 removed; left whole: gemm" in channels.why or (
-        channels.outcome == "rejected"
-    )
-    assert weights.outcome != "passed" or "no faster on a dense engine" in weights.why
+    assert (channels.outcome, weights.outcome) == ("shipped", "passed")
+    assert "channels of conv0, conv1 removed; left whole: gemm" in channels.why
+    assert "no faster on a dense engine" in weights.why
     assert channels.size_bytes is not None
     assert channels.size_bytes < 0.8 * path.stat().st_size

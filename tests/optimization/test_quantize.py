@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from edgefleet.optimization import quantize, ranges
+from edgefleet.optimization import ranges
 from edgefleet.optimization.artifact import of_onnx
 from edgefleet.optimization.makers import NotMade
 from tests.optimization import models
@@ -182,14 +181,6 @@ def test_dynamic_takes_convolutions(tmp_path: Path) -> None:
 def test_dynamic_leaves_out_what_is_excluded(op: str, tmp_path: Path) -> None:
     source = source_of(two_layers(op), tmp_path, exclude=("second",))
     assert operators(make("int8-dynamic", source, tmp_path)).count("MatMulInteger") == 1
-
-
-@pytest.mark.parametrize("name", ["int8", "int8-dynamic"])
-def test_a_model_too_large_for_the_quantizer_says_so(name: str, tmp_path: Path) -> None:
-    source = source_of(two_layers(), tmp_path, models.inputs_for(width=WIDTH))
-    large = dataclasses.replace(source.file, size_bytes=quantize.MAX_BYTES + 1)
-    with pytest.raises(NotMade, match="1800000001 bytes are more than the quantizer takes"):
-        make(name, dataclasses.replace(source, file=large), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["int8", "int8-dynamic"])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgefleet.optimization.artifact import made_onnx
 from edgefleet.optimization.external_data import nodes_of, tensors_of
-from edgefleet.optimization.makers import FLOATS, NotMade, listed, told
+from edgefleet.optimization.makers import FLOATS, NotMade, check, listed, told
 from edgefleet.optimization.quantize import name_nodes, quiet
 from edgefleet.optimization.ranges import activations, some_feeds
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LARGEST = 65504.0  # of IEEE 754's binary16
-MAX_BYTES = 1_800_000_000  # the converter works on one protobuf, which ends at 2 GiB
 
 
 def make_fp16(recipe: Recipe, source: Source, to: Path, say: Say) -> Artifact:
@@ -41,12 +40,7 @@ def make_fp16(recipe: Recipe, source: Source, to: Path, say: Say) -> Artifact:
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    if source.file.precision != "fp32":
-        msg = f"the model given is {source.file.precision}: give the fp32 one"
-        raise NotMade(msg)
-    if source.file.size_bytes > MAX_BYTES:
-        msg = f"{source.file.size_bytes} bytes are more than the converter takes ({MAX_BYTES})"
-        raise NotMade(msg)
+    check(source.file)
     say("converting")
     model = onnx.load(source.file.path)
     name_nodes(model)

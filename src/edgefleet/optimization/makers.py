@@ -33,6 +33,7 @@ FLOATS = "floats"
 REMARK = "remark"
 """Key of an artifact's note that says what its maker left as it was; the report tells it too."""
 
+MAX_BYTES = 1_800_000_000  # tools work on one protobuf, which ends at 2 GiB
 MAX_REASON = 300  # characters of a tool's error in a report
 MAX_NOTED = 20  # nodes that a note names
 
@@ -96,6 +97,20 @@ def maker_of(recipe: Recipe) -> Maker:
     module, _, name = MAKERS[recipe.kind].partition(":")
     found: Maker = getattr(import_module(module), name)
     return found
+
+
+def check(file: OnnxFile) -> None:
+    """Refuse models that tools for fp32 models can't start from.
+
+    Raises:
+        NotMade: it is in another precision, or larger than one protobuf.
+    """
+    if file.precision != "fp32":
+        msg = f"the model given is {file.precision}: give the fp32 one"
+        raise NotMade(msg)
+    if file.size_bytes > MAX_BYTES:
+        msg = f"{file.size_bytes} bytes are more than one protobuf holds ({MAX_BYTES})"
+        raise NotMade(msg)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from edgefleet.optimization.artifact import made_onnx
 from edgefleet.optimization.external_data import nodes_of, tensors_of
-from edgefleet.optimization.makers import REMARK, NotMade, listed
-from edgefleet.optimization.quantize import MAX_BYTES, prepare
+from edgefleet.optimization.makers import REMARK, NotMade, check, listed
+from edgefleet.optimization.quantize import prepare
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -42,12 +42,12 @@ def make_weights(recipe: Recipe, source: Source, to: Path, say: Say) -> Artifact
     """The model with the smallest share of each weight tensor set to zero.
 
     Raises:
-        NotMade: it has no weights, or more than one file holds.
+        NotMade: it has no weights, or is no model to start from.
     """
     import onnx
     from onnx import numpy_helper
 
-    _check(source)
+    check(source.file)
     say("setting weights to zero")
     model = onnx.load(source.file.path)
     names = {
@@ -81,13 +81,13 @@ def make_channels(recipe: Recipe, source: Source, to: Path, say: Say) -> Artifac
     """The model without the share of each layer's output channels that has the smallest norm.
 
     Raises:
-        NotMade: it has no layer whose channels can be followed, or more than one file holds.
+        NotMade: it has no layer whose channels can be followed, or is no model to start from.
     """
     import onnx
 
     from edgefleet.optimization.channels import Graph, Layer
 
-    _check(source)
+    check(source.file)
     say("following channels")
     model = onnx.load(prepare(source.file, to))
     _unshare(model)
@@ -113,15 +113,6 @@ def make_channels(recipe: Recipe, source: Source, to: Path, say: Say) -> Artifac
     remark = f"{removed} of {count} channels of {names} removed"
     remark += f"; left whole: {listed(whole)}" if whole else ""
     return _written(model.SerializeToString(deterministic=True), recipe, source, to, remark)
-
-
-def _check(source: Source) -> None:
-    if source.file.precision != "fp32":
-        msg = f"the model given is {source.file.precision}: give the fp32 one"
-        raise NotMade(msg)
-    if source.file.size_bytes > MAX_BYTES:
-        msg = f"{source.file.size_bytes} bytes are more than one file holds ({MAX_BYTES})"
-        raise NotMade(msg)
 
 
 def _share(recipe: Recipe) -> float:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from edgefleet.optimization.artifact import made_onnx
 from edgefleet.optimization.external_data import nodes_of
-from edgefleet.optimization.makers import NotMade, told
+from edgefleet.optimization.makers import NotMade, check, told
 from edgefleet.optimization.ranges import NOTHING, calibrate, calibration_method
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 MIN_OPSET = 13  # DequantizeLinear takes an axis from here on; older models are converted first
 PREPARED = "prepared.onnx"
-MAX_BYTES = 1_800_000_000  # the quantizer works on one protobuf, which ends at 2 GiB
 
 
 def make_static(recipe: Recipe, source: Source, to: Path, say: Say) -> Artifact:
@@ -44,7 +43,7 @@ def make_static(recipe: Recipe, source: Source, to: Path, say: Say) -> Artifact:
     Raises:
         NotMade: this model can't be quantized.
     """
-    check(source.file)
+    _check(source.file)
     say("preparing")
     prepared = prepare(source.file, to)
     ranges = calibrated(prepared, recipe, source, to, say)
@@ -60,7 +59,7 @@ def make_dynamic(recipe: Recipe, source: Source, to: Path, say: Say) -> Artifact
     Raises:
         NotMade: this model can't be quantized.
     """
-    check(source.file)
+    _check(source.file)
     say("preparing")
     prepared, made = prepare(source.file, to), to / "int8.onnx"
     with _quantizer():
@@ -148,21 +147,11 @@ def _quantizer() -> Iterator[None]:
         raise NotMade(told("onnxruntime's quantizer", error)) from error
 
 
-def check(file: OnnxFile) -> None:
-    """Refuse models that the quantizer cannot take.
-
-    Raises:
-        NotMade: it can't, and why.
-    """
-    reason = ""
-    if file.precision != "fp32":
-        reason = f"the model given is {file.precision}: give the fp32 one"
-    elif file.size_bytes > MAX_BYTES:
-        reason = f"{file.size_bytes} bytes are more than the quantizer takes ({MAX_BYTES})"
-    elif file.custom_domains:
-        reason = f"operators of {', '.join(file.custom_domains)} can't be run here"
-    if reason:
-        raise NotMade(reason)
+def _check(file: OnnxFile) -> None:
+    check(file)
+    if file.custom_domains:
+        msg = f"operators of {', '.join(file.custom_domains)} can't be run here"
+        raise NotMade(msg)
 
 
 def _finished(made: Path, recipe: Recipe, source: Source, more: str = "") -> Artifact:
