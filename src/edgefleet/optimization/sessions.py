@@ -22,6 +22,13 @@ SESSIONS: dict[str, str] = {
 }
 """Format -> module and class."""
 
+LIBRARIES: dict[str, str] = {
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "tflite": "ai_edge_litert.interpreter",
+}
+"""Format -> module of the library that its session runs on, which is imported when one opens."""
+
 
 def open_session(artifact: Artifact) -> Session:
     """The candidate, ready to run on this machine's CPU.
@@ -33,7 +40,7 @@ def open_session(artifact: Artifact) -> Session:
 
 
 def session_of(model_format: str) -> Callable[[Path, Interface], Session]:
-    """The class that opens a format, its engine's library imported.
+    """The class that opens a format.
 
     Raises:
         InvalidModelError: no engine here opens it.
