@@ -16,7 +16,9 @@ from typing import NamedTuple
 
 SOURCE = Path(__file__).with_name("without_vnni.c")
 LONG = 64  # products in the sum
-DUE = LONG * 255 * 127
+LARGEST = 127  # weight of 8 bits
+LARGEST_OF_7 = 63
+DUE = LONG * 255 * LARGEST
 
 
 class Processor(NamedTuple):
@@ -101,8 +103,8 @@ def environment(processor: Processor, library: Path | None) -> dict[str, str]:
     return found
 
 
-def saturated_sum() -> int:
-    """What onnxruntime makes of 64 products 255 x 127 here: `DUE`, or less where it overflows."""
+def saturated_sum(weight: int = LARGEST) -> int:
+    """What onnxruntime makes of 64 products 255 x weight here: less than due where it overflows."""
     import numpy as np
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
@@ -112,7 +114,7 @@ def saturated_sum() -> int:
         "sum",
         [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, LONG])],
         [helper.make_tensor_value_info("y", TensorProto.INT32, [1, 16])],
-        [numpy_helper.from_array(np.full((LONG, 16), 127, np.int8), "w")],
+        [numpy_helper.from_array(np.full((LONG, 16), weight, np.int8), "w")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
     providers = ["CPUExecutionProvider"]

@@ -13,6 +13,8 @@ from benchmarks.optimization.processors import (
     AS_IT_IS,
     AVX2,
     DUE,
+    LARGEST_OF_7,
+    LONG,
     SSE,
     NotHereError,
     Processor,
@@ -91,6 +93,12 @@ def test_onnxruntime_takes_the_kernels_of_the_processor_that_it_sees(library: Pa
     # AVX2 without VNNI adds pairs of products in 16 bits, and theirs overflow.
     assert int(run(SUM, AVX2, library)) < DUE
     assert int(run(SUM, SSE, library)) == DUE
+
+
+@pytest.mark.parametrize("processor", [AS_IT_IS, AVX2, SSE], ids=lambda p: p.name)
+def test_weights_of_7_bits_overflow_on_none(processor: Processor, library: Path) -> None:
+    code = SUM.replace("saturated_sum()", f"saturated_sum({LARGEST_OF_7})")
+    assert int(run(code, processor, library)) == LONG * 255 * LARGEST_OF_7
 
 
 def test_threads_see_the_same_processor(library: Path) -> None:
