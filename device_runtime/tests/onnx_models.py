@@ -61,13 +61,13 @@ def mlp(path: Path, *, external: bool = False, opset: int = OPSET) -> Path:
     )
 
 
-def plus(path: Path, addend: float) -> Path:
+def plus(path: Path, addend: float, shape: Sequence[int | str] = ("n",)) -> Path:
     """``x`` FP32[n] to ``y`` = x + addend, so that its answers tell which model gave them."""
     return save(
         path,
         [helper.make_node("Add", ["x", "a"], ["y"])],
-        [tensor("x", TensorProto.FLOAT, ["n"])],
-        [tensor("y", TensorProto.FLOAT, ["n"])],
+        [tensor("x", TensorProto.FLOAT, shape)],
+        [tensor("y", TensorProto.FLOAT, shape)],
         {"a": np.array([addend], np.float32)},
     )
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
+from device_runtime.tests.engines.rules import ONES, EngineRules
 from edgefleet.errors import (
-    InferenceError,
-    InvalidInputError,
     InvalidModelError,
     UnsupportedError,
 )
@@ -28,13 +25,15 @@ tflite_models = pytest.importorskip(
 if TYPE_CHECKING:
     from pathlib import Path
 
-ONES = {"x": np.ones((1, 4), np.float32)}
-
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     made: Path = tflite_models.add(tmp_path / "m.tflite", 2.0)
     return made
+
+
+class TestRules(EngineRules):
+    engine = LiteRtEngine
 
 
 def test_a_model_tells_its_interface_and_answers(path: Path) -> None:
@@ -46,54 +45,6 @@ def test_a_model_tells_its_interface_and_answers(path: Path) -> None:
     assert model.engine.startswith("litert ")
     assert model.providers == (CPU,)
     assert model.nodes == {CPU: 1}
-
-
-def test_answers_are_not_overwritten_by_later_runs(path: Path) -> None:
-    model = LiteRtEngine().load(path, EngineOptions())
-    first = model.infer(ONES)["y"]
-    model.infer({"x": ONES["x"] * 9})
-    assert first.tolist() == [[3.0] * 4]
-
-
-def test_threads_take_turns(path: Path) -> None:
-    model = LiteRtEngine().load(path, EngineOptions())
-    wrong: list[float] = []
-
-    def work(value: float) -> None:
-        for _ in range(200):
-            answer = model.infer({"x": ONES["x"] * np.float32(value)})["y"]
-            if not (answer == value + 2).all():
-                wrong.append(value)
-
-    threads = [threading.Thread(target=work, args=(float(number),)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
-
-
-@pytest.mark.parametrize(
-    "inputs,said",
-    [
-        ({}, "missing"),
-        ({"x": np.ones((1, 5), np.float32)}, "shape"),
-        ({"x": np.ones((1, 4), np.float64)}, "FP32"),
-        ({**ONES, "z": ONES["x"]}, "no input 'z'"),
-    ],
-)
-def test_wrong_inputs_are_the_callers_fault(path: Path, inputs: Any, said: str) -> None:
-    model = LiteRtEngine().load(path, EngineOptions())
-    with pytest.raises(InvalidInputError, match=said):
-        model.infer(inputs)
-
-
-def test_a_closed_model_says_so(path: Path) -> None:
-    model = LiteRtEngine().load(path, EngineOptions())
-    model.close()
-    model.close()
-    with pytest.raises(InferenceError, match="closed"):
-        model.infer(ONES)
 
 
 def test_a_broken_file_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 from onnx import TensorProto
 
 from device_runtime.tests import onnx_models
+from device_runtime.tests.engines.rules import EngineRules
 from edgefleet.errors import (
     InferenceError,
     InvalidInputError,
@@ -38,6 +38,14 @@ def load(path: Path, **options: Any) -> LoadedModel:
 
 def f32(*values: float) -> Any:
     return np.array(values, np.float32)
+
+
+class TestRules(EngineRules):
+    engine = OnnxRuntimeEngine
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        return onnx_models.plus(tmp_path / "m.onnx", 2, shape=("n", 4))
 
 
 def test_a_model_tells_its_interface_and_where_it_runs(tmp_path: Path) -> None:
@@ -153,24 +161,6 @@ def test_an_output_larger_than_memory_is_an_inference_error(tmp_path: Path) -> N
     model = load(onnx_models.expand(tmp_path / "m.onnx"))
     with pytest.raises(InferenceError):
         model.infer({"x": f32(1), "shape": np.array([1 << 20, 1 << 30], np.int64)})
-
-
-def test_a_closed_model_says_so_and_closes_twice(tmp_path: Path) -> None:
-    model = load(onnx_models.mlp(tmp_path / "m.onnx"))
-    model.close()
-    model.close()
-    with pytest.raises(InferenceError, match="closed"):
-        model.infer({"x": np.zeros((1, 4), np.float32)})
-
-
-def test_threads_may_share_a_model(tmp_path: Path) -> None:
-    model = load(onnx_models.plus(tmp_path / "m.onnx", 1))
-
-    def ask(number: int) -> object:
-        return model.infer({"x": f32(number)})["y"].tolist()
-
-    with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(ask, range(400))) == [[number + 1] for number in range(400)]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x09", b"\0" * 4096])

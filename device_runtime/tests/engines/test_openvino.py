@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from device_runtime.tests.engines.rules import ONES, EngineRules
 from edgefleet.errors import (
-    InferenceError,
-    InvalidInputError,
     InvalidModelError,
     MissingExtraError,
     UnsupportedError,
@@ -35,8 +33,6 @@ openvino = pytest.importorskip("openvino", reason="the extra 'openvino' is not i
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ONES = {"x": np.ones((1, 4), np.float32)}
-
 
 def affine(path: Path, addend: float = 2.0, *, kind: Any = np.float32) -> Path:
     """``x`` [-1, 4] to ``y`` = x + addend and ``z`` = -x, with the weights in a file beside it."""
@@ -55,6 +51,10 @@ def affine(path: Path, addend: float = 2.0, *, kind: Any = np.float32) -> Path:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return affine(tmp_path / "model.xml")
+
+
+class TestRules(EngineRules):
+    engine = OpenVinoEngine
 
 
 def test_a_model_tells_its_interface_and_answers(path: Path) -> None:
@@ -85,13 +85,6 @@ def test_whole_numbers_keep_their_type(tmp_path: Path) -> None:
     assert model.infer({"x": np.ones((1, 4), np.int64)})["y"].dtype == np.int64
 
 
-def test_answers_are_not_overwritten_by_later_runs(path: Path) -> None:
-    model = OpenVinoEngine().load(path, EngineOptions())
-    first = model.infer(ONES)["y"]
-    model.infer({"x": ONES["x"] * 9})
-    assert first.tolist() == [[3.0] * 4]
-
-
 def test_inputs_that_only_may_be_read_or_lie_scattered_are_taken(path: Path) -> None:
     model = OpenVinoEngine().load(path, EngineOptions())
     fixed = np.frombuffer(ONES["x"].tobytes(), np.float32).reshape(1, 4)
@@ -99,48 +92,6 @@ def test_inputs_that_only_may_be_read_or_lie_scattered_are_taken(path: Path) -> 
     assert model.infer({"x": fixed})["y"].tolist() == [[3.0] * 4]
     scattered = np.arange(16, dtype=np.float32).reshape(4, 4).T
     assert model.infer({"x": scattered})["y"].tolist() == (scattered + 2).tolist()
-
-
-def test_threads_run_at_the_same_time_and_get_their_own_answers(path: Path) -> None:
-    model = OpenVinoEngine().load(path, EngineOptions(threads=1))
-    wrong: list[float] = []
-
-    def work(value: float) -> None:
-        for _ in range(100):
-            answer = model.infer({"x": ONES["x"] * np.float32(value)})
-            if not ((answer["y"] == value + 2).all() and (answer["z"] == -value).all()):
-                wrong.append(value)
-
-    threads = [threading.Thread(target=work, args=(float(number),)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
-
-
-@pytest.mark.parametrize(
-    "inputs,said",
-    [
-        ({}, "missing"),
-        ({"x": np.ones((1, 5), np.float32)}, "shape"),
-        ({"x": np.ones((1, 4), np.float64)}, "FP32"),
-        ({**ONES, "w": ONES["x"]}, "no input 'w'"),
-    ],
-)
-def test_wrong_inputs_are_the_callers_fault(path: Path, inputs: Any, said: str) -> None:
-    model = OpenVinoEngine().load(path, EngineOptions())
-    with pytest.raises(InvalidInputError, match=said):
-        model.infer(inputs)
-
-
-def test_a_closed_model_says_so(path: Path) -> None:
-    model = OpenVinoEngine().load(path, EngineOptions())
-    model.infer(ONES)
-    model.close()
-    model.close()
-    with pytest.raises(InferenceError, match="closed"):
-        model.infer(ONES)
 
 
 @pytest.mark.parametrize("gone", ["model.xml", "model.bin"])
