@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import edgefleet as ef
 from edgefleet.errors import ConflictError, UnavailableError, UnsupportedError
-from edgefleet.optimization.choice import architecture
+from edgefleet.protocol.hardware_target import architecture
 from edgefleet.protocol.release import (
     Budget,
     Release,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 120.0
 WIDE = 256
-TARGET = {"x86_64": "x86-cpu", "aarch64": "raspberry-pi-5"}[architecture()]
+TARGET = {"x86_64": "x86-cpu", "aarch64": "raspberry-pi-5"}[architecture(platform.machine())]
 
 
 @pytest.fixture

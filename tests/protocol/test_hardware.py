@@ -9,7 +9,7 @@ import pytest
 
 from edgefleet.protocol.documents import decode, encode
 from edgefleet.protocol.hardware import BUILTIN
-from edgefleet.protocol.hardware_target import ANY, HardwareTarget
+from edgefleet.protocol.hardware_target import ANY, HardwareTarget, architecture
 from edgefleet.protocol.target import choose_variant, find_target
 from tests.protocol.test_target import variant
 
@@ -26,6 +26,14 @@ def test_targets_have_names_of_their_own_and_any_comes_first() -> None:
     names = [target.name for target in BUILTIN]
     assert names[0] == ANY
     assert sorted(names) == sorted({ANY, *NEEDED})
+
+
+@pytest.mark.parametrize(
+    "machine, due",
+    [("x86_64", "x86_64"), ("AMD64", "x86_64"), ("arm64", "aarch64"), ("riscv64", "riscv64")],
+)
+def test_every_system_has_its_own_name_for_an_architecture(machine: str, due: str) -> None:
+    assert architecture(machine) == due
 
 
 @EACH

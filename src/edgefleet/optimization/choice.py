@@ -7,7 +7,6 @@ to any device, so that hardware which nobody thought of finds something that run
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
     from edgefleet.optimization.recipes import Activations
     from edgefleet.protocol.target import HardwareTarget
-
-_ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +56,6 @@ class Assignment:
     target: str
     variant: str | None
     why: str
-
-
-def architecture() -> str:
-    """This machine's, as targets name it."""
-    machine = platform.machine().lower()
-    return _ARCHITECTURES.get(machine, machine)
 
 
 def runs_here(target: HardwareTarget, arch: str) -> bool:

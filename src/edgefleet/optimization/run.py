@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from edgefleet.optimization.results import Results
 from edgefleet.optimization.samples import calibration_samples
 from edgefleet.optimization.summary import summarize
 from edgefleet.optimization.trials import Bench, measure, one_call, try_all
+from edgefleet.protocol.hardware_target import architecture
 from edgefleet.protocol.names import check_name
 from edgefleet.protocol.target import HardwareTarget, find_target
 from edgefleet.protocol.target_problems import check_targets
@@ -220,7 +222,7 @@ def _given(model: object, calibration: object, labels: tuple[str, ...], work: Pa
 def _try(
     request: _Request, work: Path
 ) -> tuple[list[Trial], OptimizationReport, dict[str, Details]]:
-    arch = choice.architecture()
+    arch = architecture(platform.machine())
     total = len(request.recipes) + 1
     with Steps(f"{request.name}: reading", total, enabled=request.progress) as line:
 

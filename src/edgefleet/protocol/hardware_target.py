@@ -14,6 +14,14 @@ ANY = "any"
 TargetName = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9](?:[a-z0-9.\-]{0,61}[a-z0-9])?\Z")]
 
 
+_ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
+
+
+def architecture(machine: str) -> str:
+    """What targets call an architecture, from any system's name for it."""
+    return _ARCHITECTURES.get(machine.lower(), machine.lower())
+
+
 class HardwareTarget(Document, frozen=True, kw_only=True):
     """A kind of hardware.
 

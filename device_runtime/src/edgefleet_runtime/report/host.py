@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgefleet.protocol.hardware_target import architecture
 from edgefleet.protocol.target import TARGET_LABEL
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 MAX_LABEL = 63  # characters; a Kubernetes label value holds as many
 _ROOT = Path("/")
 _PAGE = 4096 if not hasattr(os, "sysconf") else os.sysconf("SC_PAGE_SIZE")
-_ARCHES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
 # Words in a board's device tree and the target they mean, the most special first.
 # https://github.com/raspberrypi/linux and NVIDIA's L4T put the product's name there.
@@ -44,7 +44,7 @@ def labels(*, providers: Collection[str] = (), root: Path = _ROOT) -> dict[str, 
         providers: execution providers that the engines here list: whether a GPU is of use.
         root: where ``/proc`` and ``/etc`` lie.
     """
-    arch = _arch()
+    arch = architecture(platform.machine())
     board = _board(root)
     found = {
         "arch": arch,
@@ -88,11 +88,6 @@ def disk_free_bytes(folder: Path) -> int | None:
     except OSError:
         return None
     return info.f_bavail * info.f_frsize
-
-
-def _arch() -> str:
-    machine = platform.machine().lower()
-    return _ARCHES.get(machine, machine)
 
 
 def _board(root: Path) -> str:
