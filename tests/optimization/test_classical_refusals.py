@@ -17,7 +17,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 import edgefleet
@@ -70,6 +70,12 @@ def test_a_step_of_ones_own_is_named_with_the_libraries_that_were_tried(tmp_path
     said = refused(estimator, ROWS, tmp_path)
     assert "Doubling" in said
     assert "skl2onnx" in said
+
+
+def test_a_function_as_a_step_is_named(tmp_path: Path) -> None:
+    estimator = make_pipeline(FunctionTransformer(np.sqrt), DecisionTreeClassifier())
+    said = refused(estimator.fit(ROWS, LABELS), ROWS, tmp_path)
+    assert "FunctionTransformer" in said
 
 
 def test_what_only_transforms_is_refused(tmp_path: Path) -> None:
@@ -137,6 +143,24 @@ def test_neighbours_weighted_by_distance_are_refused_while_their_converter_is_of
     said = refused(estimator, ROWS[1::2], tmp_path)
     assert "of 75 labels differ" in said
     assert "also in float64" in said
+
+
+def test_a_share_of_other_labels_is_allowed(tmp_path: Path) -> None:
+    rows = np.tile([[1.0], [1.0 + 1e-9]], (20, 1))  # the same number in float32
+    labels = np.tile([0, 1], 20)
+    estimator = make_pipeline(StandardScaler(), DecisionTreeClassifier()).fit(rows, labels)
+    assert "20 of 40 labels differ" in refused(estimator, rows, tmp_path, precision="float32")
+
+    made = edgefleet.convert(
+        estimator,
+        rows,
+        tmp_path / "model.onnx",
+        precision="float32",
+        max_labels=0.5,
+        max_scores=1.0,
+    )
+
+    assert made.on_samples.labels == 20
 
 
 def test_a_share_that_may_lie_apart_is_allowed(tmp_path: Path) -> None:
