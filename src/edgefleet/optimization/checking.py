@@ -17,7 +17,7 @@ from edgefleet.optimization.gate import judge
 from edgefleet.optimization.libraries import available
 from edgefleet.optimization.litert_session import COMPILED
 from edgefleet.optimization.samples import Samples
-from edgefleet.optimization.sessions import SESSIONS, open_session
+from edgefleet.optimization.sessions import LIBRARIES, open_session
 from edgefleet.protocol.bundle import Details, Interface, Tolerance
 from edgefleet.protocol.tensors import from_bytes
 
@@ -26,13 +26,6 @@ if TYPE_CHECKING:
     from edgefleet.optimization.evaluation import Evaluate, Scores
     from edgefleet.optimization.self_test import SelfTest
     from edgefleet.protocol.layout import BundleLayout
-
-LIBRARIES = {
-    "onnx": "onnxruntime",
-    "openvino": "openvino",
-    "tflite": "ai_edge_litert.interpreter",
-}
-"""Format -> what opens it here."""
 
 MIN_SNR_DB = 6.0
 """Below, the difference is more than half as large as the output: another model, or another order
@@ -70,7 +63,7 @@ class Checked:
 def why_not(artifact: Artifact) -> str:
     """Why a file can't be opened here; empty where it can."""
     library = LIBRARIES.get(artifact.format)
-    if artifact.format not in SESSIONS or library is None:
+    if library is None:
         return f"nothing here runs {artifact.format} files"
     if not available(library):
         return f"{library.split('.', 1)[0]} is not installed"

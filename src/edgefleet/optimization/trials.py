@@ -56,7 +56,7 @@ class Trial:
         tried: whether it was to be made at all.
         refused: why it isn't shipped to anybody; empty when it passed.
         why: what speaks for it.
-        slower: set when it is slower here than the model as given, with the figures.
+        slower: says so where it is slower here than the model as given.
         scores: what ``evaluate`` gave.
         drop: accuracy lost against the model as given.
         closeness: distance of each output from the model as given.
