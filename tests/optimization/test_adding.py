@@ -215,6 +215,21 @@ def test_openvinos_weights_are_found_beside_it(plain: BundleLayout, tmp_path: Pa
         add(plain, path, tmp_path / "none", target="gateway")
 
 
+def test_outputs_of_another_shape_are_refused_though_their_values_are_the_same(
+    plain: BundleLayout, tmp_path: Path
+) -> None:
+    openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    flat = plus(2.0, output="sum")
+    flat.graph.node.append(helper.make_node("Reshape", ["sum", "any"], ["y"]))
+    flat.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "any"))
+    flat.graph.output[0].CopyFrom(models.floats("y", "N"))
+    path = tmp_path / "net.xml"
+    model = openvino.Core().read_model(models.save(flat, tmp_path / "m.onnx"))
+    openvino.save_model(model, path, compress_to_fp16=False)
+    with pytest.raises(InvalidModelError, match=r"'y' has shape \[4\], .* \[1, 4\]"):
+        add(plain, path, tmp_path / "more", target="gateway")
+
+
 def test_a_folder_and_several_files_travel_whole(plain: BundleLayout, tmp_path: Path) -> None:
     folder = tmp_path / "neo"
     (folder / "parts").mkdir(parents=True)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgefleet.errors import InvalidModelError
 from edgefleet.optimization.sessions import open_session
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def compare(
         seed: decides which samples.
 
     Raises:
-        InvalidModelError: an engine can't load one.
+        InvalidModelError: an engine can't load one, or an output has another shape.
         InvalidInputError: one fails on a sample.
     """
     import numpy as np
@@ -58,6 +59,12 @@ def compare(
         feed = samples.smallest(starts[index])
         there = other.run(feed)
         for name, value in one.run(feed).items():
+            if value.shape != there[name].shape:
+                raise InvalidModelError(
+                    f"its output {name!r} has shape {list(there[name].shape)}, "
+                    f"the original's {list(value.shape)}",
+                    cure="callers know one model: make it with outputs of the same shapes",
+                )
             if value.dtype.kind != "f" or not value.size:
                 continue
             due, seen = value.astype(np.float64), there[name].astype(np.float64)

@@ -262,6 +262,7 @@ def _weighed(bench: Bench, trial: Trial, made: Artifact, given: Trial, title: st
     bench.say(f"{title}: evaluating")
     try:
         scores = bench.scores(made, f"the {trial.name} candidate")
+        closeness = _close(bench, given, made)
     except InvalidModelError as error:
         return replace(trial, refused=UNUSABLE + error.message)
     if scores is None or given.scores is None:
@@ -273,7 +274,7 @@ def _weighed(bench: Bench, trial: Trial, made: Artifact, given: Trial, title: st
         drop=verdict.drop,
         why="; ".join(filter(None, (verdict.reason, *_said(made)))),
         refused="" if verdict.passed else verdict.reason,
-        closeness=_close(bench, given, made),
+        closeness=closeness,
         layers=() if verdict.passed else _guilty(bench, trial, made),
     )
 
