@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import http.client
 import threading
+import urllib.error
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +20,7 @@ from edgefleet.errors import (
 from edgefleet.protocol.digest import blob_path, digest_of
 from edgefleet_runtime.store.addresses import sources_for
 from edgefleet_runtime.store.folder import FolderSource
-from edgefleet_runtime.store.http import HttpSource
+from edgefleet_runtime.store.http import HttpSource, cause_of
 from edgefleet_runtime.store.sources import Source
 
 DATA = b"0123456789" * 10
@@ -203,3 +205,19 @@ def test_a_channel_may_bring_its_own_sources() -> None:
 def test_sources_that_nobody_can_read_are_named_by_scheme() -> None:
     with pytest.raises(UnsupportedError, match="schemes: az, s3"):
         sources_for(["s3://bucket/fleet", "az://bucket/fleet"])
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (urllib.error.URLError(ConnectionRefusedError(111, "refused")), "[Errno 111] refused"),
+        (urllib.error.URLError("no host given"), "no host given"),
+        (urllib.error.URLError(TimeoutError()), "TimeoutError"),
+        (TimeoutError(), "TimeoutError"),
+        (http.client.RemoteDisconnected("hung up"), "hung up"),
+    ],
+)
+def test_a_request_without_an_answer_always_says_why(
+    error: OSError | http.client.HTTPException, said: str
+) -> None:
+    assert cause_of(error) == said

@@ -14,7 +14,7 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import UnavailableError
-from edgefleet_runtime.store.http import TIMEOUT_S
+from edgefleet_runtime.store.http import TIMEOUT_S, cause_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,8 +81,8 @@ class Posts:
                 if error.code not in self._malformed:
                     raise self._refused(error, where) from error
         except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-            raise UnavailableError(f"events can't be sent to {where}: {reason}") from error
+            said = f"events can't be sent to {where}: {cause_of(error)}"
+            raise UnavailableError(said) from error
         if len(batch) == 1:
             _log.warning("a hot event of %d bytes is dropped: %s refuses it", len(batch[0]), where)
             return

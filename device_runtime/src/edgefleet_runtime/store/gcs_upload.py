@@ -23,7 +23,7 @@ from edgefleet.errors import UnavailableError
 from edgefleet.protocol.names import check_name, check_path
 from edgefleet_runtime.store.gcs import object_url
 from edgefleet_runtime.store.google import GoogleTokens
-from edgefleet_runtime.store.http import TIMEOUT_S
+from edgefleet_runtime.store.http import TIMEOUT_S, cause_of
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -81,8 +81,7 @@ class GcsUploads:
                     return
                 raise refused from error
             except (OSError, http.client.HTTPException) as error:
-                reason = getattr(error, "reason", None) or type(error).__name__
-                raise UnavailableError(f"{where}: {reason}") from error
+                raise UnavailableError(f"{where}: {cause_of(error)}") from error
 
 
 def _md5(stream: BufferedReader) -> str:

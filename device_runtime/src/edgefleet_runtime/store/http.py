@@ -98,8 +98,7 @@ class HttpSource(Source):
         except (OSError, http.client.HTTPException) as error:
             # A certificate that isn't valid yet is here too: a device without a battery has the
             # wrong time after a power cut, until the network corrects it.
-            reason = getattr(error, "reason", error)
-            raise UnavailableError(f"{where}: {reason}") from error
+            raise UnavailableError(f"{where}: {cause_of(error)}") from error
         start = 0
         if reply.status == 206:
             start = offset
@@ -158,6 +157,12 @@ class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
         if found is not None and (found.type, found.host) == (req.type, req.host):
             found.unredirected_hdrs.update(req.unredirected_hdrs)
         return found
+
+
+def cause_of(error: OSError | http.client.HTTPException) -> str:
+    """Why a request got no answer, in the words of whatever failed first."""
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    return str(cause) or type(cause).__name__
 
 
 def _refusal(error: urllib.error.HTTPError, where: str) -> EdgeFleetError:

@@ -44,7 +44,7 @@ from edgefleet.protocol.oci import (
     read_repository,
     read_token,
 )
-from edgefleet_runtime.store.http import TIMEOUT_S, HttpSource, refusal_of
+from edgefleet_runtime.store.http import TIMEOUT_S, HttpSource, cause_of, refusal_of
 
 if TYPE_CHECKING:
     import ssl
@@ -267,4 +267,4 @@ class RegistryAccess:
         except EdgeFleetError:
             raise
         except (OSError, http.client.HTTPException) as error:
-            raise UnavailableError(f"{said}: {getattr(error, 'reason', error)}") from error
+            raise UnavailableError(f"{said}: {cause_of(error)}") from error

@@ -31,7 +31,7 @@ from edgefleet.errors import (
     UnavailableError,
 )
 from edgefleet.protocol.typed import decoder
-from edgefleet_runtime.store.http import refusal_of
+from edgefleet_runtime.store.http import cause_of, refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -192,7 +192,7 @@ class ApiServer:
         except EdgeFleetError:
             raise
         except (OSError, http.client.HTTPException) as error:
-            raise UnavailableError(f"the API server doesn't answer: {_why(error)}") from error
+            raise UnavailableError(f"the API server doesn't answer: {cause_of(error)}") from error
         finally:
             connection.close()
 
@@ -266,7 +266,3 @@ def _message(data: bytes) -> str:
         return str(decoder(dict).decode(data).get("message", ""))[:MAX_SAID]
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return data[:MAX_SAID].decode(errors="replace")
-
-
-def _why(error: Exception) -> str:
-    return str(error) or type(error).__name__

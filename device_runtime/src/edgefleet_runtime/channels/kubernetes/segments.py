@@ -13,7 +13,6 @@ Rules kept here:
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import urllib.error
 import urllib.request
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
 from edgefleet.errors import AccessDeniedError, ConfigurationError, EdgeFleetError, UnavailableError
-from edgefleet.protocol.digest import CHUNK_BYTES
+from edgefleet.protocol.digest import digest_of_file
 from edgefleet.protocol.oci import Repository, read_repository
 from edgefleet.protocol.tags import (
     EMPTY_DATA,
@@ -32,7 +31,7 @@ from edgefleet.protocol.tags import (
     manifest_of,
     tag_of,
 )
-from edgefleet_runtime.store.http import TIMEOUT_S, NoRedirects, refusal_of
+from edgefleet_runtime.store.http import TIMEOUT_S, NoRedirects, cause_of, refusal_of
 from edgefleet_runtime.store.oci import RegistryAccess
 
 if TYPE_CHECKING:
@@ -74,8 +73,7 @@ class OciUploads:
 
     def put(self, name: str, path: Path) -> None:
         """Write a file; see `uploads.Uploads`."""
-        with path.open("rb") as stream:
-            digest, size = _digest(stream)
+        digest, size = digest_of_file(path)
         self._blob(EMPTY_DIGEST, len(EMPTY_DATA), lambda: BytesIO(EMPTY_DATA))
         self._blob(digest, size, lambda: path.open("rb"))
         manifest = manifest_of(name, digest, size)
@@ -125,8 +123,7 @@ class OciUploads:
                             continue
                     raise _refusal(error, where) from None
             except (OSError, http.client.HTTPException) as error:
-                reason = getattr(error, "reason", None) or repr(error)
-                raise UnavailableError(f"{where}: {reason}") from error
+                raise UnavailableError(f"{where}: {cause_of(error)}") from error
 
     def _once(
         self,
@@ -146,14 +143,6 @@ class OciUploads:
         finally:
             if body is not None:
                 body.close()
-
-
-def _digest(stream: BinaryIO) -> tuple[str, int]:
-    sha, size = hashlib.sha256(), 0
-    while chunk := stream.read(CHUNK_BYTES):
-        sha.update(chunk)
-        size += len(chunk)
-    return f"sha256:{sha.hexdigest()}", size
 
 
 def _refusal(error: urllib.error.HTTPError, where: str) -> EdgeFleetError:
