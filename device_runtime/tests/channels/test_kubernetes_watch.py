@@ -251,6 +251,18 @@ def test_a_pod_without_its_volume_is_told_what_to_mount(api: FakeApiServer, name
         api.client().apply(PLACE, {"data": {}}, manager="m")
 
 
+@pytest.mark.parametrize("content", ["", "sécret", "se\ncret", "s" * (17 << 10)])
+def test_a_token_that_is_none_is_named_by_its_file_and_not_repeated(
+    api: FakeApiServer, content: str
+) -> None:
+    (api.folder / "token").write_text(content, encoding="utf-8")
+    with pytest.raises(AccessDeniedError, match="no token for the API server in") as caught:
+        api.client().apply(PLACE, {"data": {}}, manager="m")
+    assert "cret" not in str(caught.value)
+    assert "sss" not in str(caught.value)
+    assert api.requests == []
+
+
 def test_without_a_kubelet_there_is_no_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

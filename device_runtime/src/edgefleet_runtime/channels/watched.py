@@ -7,10 +7,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from edgefleet.errors import UnavailableError
+from edgefleet.errors import AccessDeniedError, UnavailableError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+MAX_SECRET_BYTES = 16 << 10
 
 
 class WatchedFiles:
@@ -83,6 +85,30 @@ def read_small(path: Path | str, max_bytes: int, *, folder: int | None = None) -
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK, dir_fd=folder)
     with os.fdopen(handle, "rb") as stream:
         return stream.read(max_bytes + 1)
+
+
+def read_secret(path: Path, what: str, *, cure: str) -> str:
+    """What a file with a credential says, read anew because it may have been replaced.
+
+    Args:
+        path: of the file.
+        what: it should hold, for errors; nothing of its content is in them.
+        cure: of its absence.
+
+    Raises:
+        AccessDeniedError: it isn't there, or is no credential.
+    """
+    try:
+        data = read_small(path, MAX_SECRET_BYTES)
+    except OSError as error:
+        raise AccessDeniedError(f"no {what} at {path}", cure=cure) from error
+    text = data.decode("ascii", "replace").strip()
+    whole = text.isascii() and text.isprintable() and len(data) <= MAX_SECRET_BYTES
+    if not text or not whole:
+        raise AccessDeniedError(
+            f"no {what} in {path}", cure="write it again: one line of printable characters is one"
+        )
+    return text
 
 
 def _signature(path: Path) -> object:

@@ -31,6 +31,7 @@ from edgefleet.errors import (
     UnavailableError,
 )
 from edgefleet.protocol.typed import decoder
+from edgefleet_runtime.channels.watched import read_secret
 from edgefleet_runtime.store.http import cause_of, refusal_of
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ HOST_VARIABLE, PORT_VARIABLE = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PO
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
 TOKEN_FILE, CA_FILE = "token", "ca.crt"
 TIMEOUT_S = 30.0
-MAX_TOKEN_BYTES = 16 << 10
 MAX_ANSWER_BYTES = 4 << 20  # a ConfigMap holds 1 MiB, and its managed fields
 MAX_SAID = 300  # characters of a server's message
 KEEPALIVE_S = (30, 10, 3)  # quiet seconds before the first question, between them, how many
@@ -197,13 +197,9 @@ class ApiServer:
             connection.close()
 
     def _bearer(self) -> str:
-        try:
-            data = self._token.read_bytes()[:MAX_TOKEN_BYTES]
-            return data.decode("ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise AccessDeniedError(
-                f"no token for the API server at {self._token}", cure=f"mount one there; {_RENEW}"
-            ) from error
+        return read_secret(
+            self._token, "token for the API server", cure=f"mount one there; {_RENEW}"
+        )
 
     def _context(self) -> ssl.SSLContext:
         try:

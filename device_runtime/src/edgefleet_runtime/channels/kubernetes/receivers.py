@@ -5,34 +5,22 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
-from edgefleet.errors import AccessDeniedError, ConfigurationError
+from edgefleet.errors import ConfigurationError
+from edgefleet_runtime.channels.watched import read_secret
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edgefleet_runtime.channels.kubernetes.settings import Settings
 
-MAX_TOKEN_BYTES = 16 << 10
-
 
 def secret(path: Path) -> str:
-    """What a file with a credential says, read anew because it may have been replaced.
+    """The credential that a receiver is shown.
 
     Raises:
         AccessDeniedError: it isn't there, or is none.
     """
-    try:
-        text = path.read_bytes()[:MAX_TOKEN_BYTES].decode("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise AccessDeniedError(
-            f"no credential for events at {path}", cure="mount the Secret there"
-        ) from error
-    if not text.isprintable() or not text:
-        raise AccessDeniedError(
-            f"{path} holds no credential: one line of printable characters is one",
-            cure="write the Secret again",
-        )
-    return text
+    return read_secret(path, "credential for events", cure="mount the Secret there")
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
