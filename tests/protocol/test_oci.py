@@ -125,6 +125,8 @@ def test_a_helper_is_named_by_host_or_for_all() -> None:
     "config",
     [b"", b"[]", b"secret", b'{"auths": {"registry.plant:5000": {"auth": "secret!"}}}',
      b'{"auths": {"registry.plant:5000": "secret"}}',
+     b'{"auths": {"registry.plant:5000": {"registrytoken": "a\\nsecret"}}}',
+     b'{"auths": {"registry.plant:5000": {"registrytoken": "s\\u00e9cret, secret"}}}',
      b'{"credHelpers": {"registry.plant:5000": "../secret"}}'],
 )  # fmt: skip
 def test_a_broken_file_is_told_and_nothing_of_it(config: bytes) -> None:

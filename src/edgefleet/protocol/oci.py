@@ -186,7 +186,7 @@ def _score(key: str, repository: Repository) -> int:
 
 def _entry(entry: dict[str, str]) -> Credentials | None:
     if entry.get("registrytoken"):
-        return Credentials("", entry["registrytoken"], "bearer")
+        return Credentials("", _shown(entry["registrytoken"]), "bearer")
     if entry.get("identitytoken"):
         return Credentials("", entry["identitytoken"], "identity")
     user, secret = entry.get("username", ""), entry.get("password", "")
@@ -371,10 +371,15 @@ def read_token(answer: bytes) -> Token:
     """
     try:
         told: dict[str, Any] = json.loads(answer)
-        shown = re.fullmatch(r"[\x21-\x7e]+", told.get("token") or told["access_token"])
+        shown = _shown(told.get("token") or told["access_token"])
         lifetime = float(told.get("expires_in") or DEFAULT_LIFETIME_S)
     except (ValueError, TypeError, KeyError, AttributeError):
-        shown, lifetime = None, 0.0
-    if shown is None:
-        raise UnavailableError("the registry's token service answered without a token")
-    return Token(shown[0], max(1.0, lifetime))
+        raise UnavailableError("the registry's token service answered without a token") from None
+    return Token(shown, max(1.0, lifetime))
+
+
+def _shown(token: str) -> str:
+    """A token that can stand in a header; http.client's error of another repeats it."""
+    if not re.fullmatch(r"[\x21-\x7e]+", token):
+        raise ValueError("no token")
+    return token
