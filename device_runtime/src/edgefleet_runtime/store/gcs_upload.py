@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from edgefleet.errors import UnavailableError
 from edgefleet.protocol.names import check_name, check_path
 from edgefleet_runtime.store.gcs import object_url
-from edgefleet_runtime.store.google import GoogleTokens
+from edgefleet_runtime.store.google import GoogleTokens, LackingError
 from edgefleet_runtime.store.http import TIMEOUT_S, cause_of
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class GcsUploads:
                     if error.code == 412:
                         return
                     refused = self._tokens.refused(error, where)
-                if _REPLACING in (refused.cure or ""):
+                if isinstance(refused, LackingError) and refused.permission == _REPLACING:
                     return
                 raise refused from error
             except (OSError, http.client.HTTPException) as error:

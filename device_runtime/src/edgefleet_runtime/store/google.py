@@ -42,6 +42,20 @@ _CURE = (
 _NAMED = re.compile(r"\b((?:storage|pubsub)\.[a-zA-Z]+\.[a-zA-Z]+)\b")
 
 
+class LackingError(AccessDeniedError):
+    """Who this device is may not do what it asked for.
+
+    Attributes:
+        permission: that it lacks, as Google names it; None where the refusal names none.
+    """
+
+    def __init__(self, where: str, permission: str | None) -> None:
+        self.permission = permission
+        wanted = permission or "the permission"
+        cure = f"give the device's account a role with {wanted} there"
+        super().__init__(f"{where}: access is denied", cure=cure)
+
+
 class GoogleTokens:
     """Tokens of whoever this device is. Safe to share between threads."""
 
@@ -73,9 +87,7 @@ class GoogleTokens:
             return AccessExpiredError(f"{where}: the token is not taken", cure=_CURE)
         if error.code == 403:
             named = _NAMED.search(said)
-            wanted = named[1] if named else "the permission"
-            cure = f"give the device's account a role with {wanted} there"
-            return AccessDeniedError(f"{where}: access is denied", cure=cure)
+            return LackingError(where, named[1] if named else None)
         return refusal_of(error.code, error.headers, where)
 
     def _token(self) -> str:
