@@ -75,17 +75,21 @@ class Template:
         trial = MemoryFile(device.data).load().trial
         return trial is not None and trial.crashes >= MAX_CRASHES - 2
 
-    def check(self, device: Device) -> None:
-        """What a killed process left starts as old or new, without any source, and converges."""
+    def restarted(self, device: Device) -> Rig:
+        """What a killed process left, started again: as the old release or the new one."""
         check_blobs(device)
         work = device.root / "after"
         copy(device.data, work / "device")
         rig = Rig(work, repository=self.repository, engine=OnnxRuntimeEngine())
-        served = (rig.factor("a"), rig.factor("b"))
-        assert (rig.driver.state.running, served) in {
-            (self.old, (2.0, 2.5)),
-            (self.new, (3.0, 3.5)),
-        }
+        assert rig.driver.state.running in {self.old, self.new}
+        assert rig.factor("b") == {self.old: 2.5, self.new: 3.5}[rig.driver.state.running]
+        return rig
+
+    def check(self, device: Device) -> None:
+        """What a killed process left starts as old or new, without any source, and converges."""
+        rig = self.restarted(device)
+        running, a = rig.driver.state.running, rig.factor("a")
+        assert (running, a) in {(self.old, 2.0), (self.new, 3.0)}
         assert rig.driver.errors == ()
         rig.channel.offer(self.pointer)
         rig.settle()
@@ -136,12 +140,7 @@ class GoingBack(Template):
 
     def check(self, device: Device) -> None:
         """What a killed process left starts as old or new, and ends as old."""
-        check_blobs(device)
-        work = device.root / "after"
-        copy(device.data, work / "device")
-        rig = Rig(work, repository=self.repository, engine=OnnxRuntimeEngine())
-        assert rig.driver.state.running in {self.old, self.new}
-        assert rig.factor("b") == {self.old: 2.5, self.new: 3.5}[rig.driver.state.running]
+        rig = self.restarted(device)
         rig.channel.offer(self.pointer)
         rig.settle()
         self._check_end(rig)
@@ -162,13 +161,8 @@ class Ordering(Template):
 
     def check(self, device: Device) -> None:
         """What a killed process left starts as old or new; who was answered was told the truth."""
-        check_blobs(device)
         answered = any((device.outbox / "replies").glob("*.json"))
-        work = device.root / "after"
-        copy(device.data, work / "device")
-        rig = Rig(work, repository=self.repository, engine=OnnxRuntimeEngine())
-        assert rig.driver.state.running in {self.old, self.new}
-        assert rig.factor("b") == {self.old: 2.5, self.new: 3.5}[rig.driver.state.running]
+        rig = self.restarted(device)
         rig.channel.offer(self.pointer)
         rig.settle()
         if answered:
