@@ -213,9 +213,9 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def ask(self, path: str) -> int:
-        """The status of a GET."""
-        self._connection.request("GET", path)
+    def ask(self, path: str, body: str | None = None) -> int:
+        """The status of a GET, or of a POST where there is a body."""
+        self._connection.request("GET" if body is None else "POST", path, body)
         with self._connection.getresponse() as reply:
             reply.read()
             return reply.status

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from device_runtime.tests.node.cuts import order
 from device_runtime.tests.node.device import RECORD, Device, publish
 from device_runtime.tests.support import OTHER_FLEET, Repository, details, eventually
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.event import read_event
+from edgefleet.protocol.orders import CAPTURE, ROLLBACK, STATUS, TRIAL
 from edgefleet.protocol.report import AccessReport
 
 
@@ -112,6 +114,26 @@ def test_a_device_has_settled_without_a_pointer_and_again_when_it_serves(
         repository.point(release)
         device.active(release)
         assert client.ask("/v2/health/settled") == 200
+
+
+def test_an_order_is_followed_from_the_channel_and_not_from_the_endpoint(
+    device: Device, repository: Repository
+) -> None:
+    first, second = (
+        repository.release({"digits": publish(repository, factor)}) for factor in (2, 3)
+    )
+    repository.point(first)
+    device.start().active(first)
+    repository.point(second)
+    device.active(second)
+    with device.client() as client:
+        assert client.ask(STATUS) == 404
+        for path in (ROLLBACK, CAPTURE, TRIAL):
+            assert client.ask(path, '{"model":"digits"}') == 404
+        assert client.factor() == 3
+        order(device)
+        assert device.reported(running=first).rolled_back is not None
+        assert client.factor() == 2
 
 
 def test_a_restart_without_network_or_channel_serves_at_once(
