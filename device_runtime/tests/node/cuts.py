@@ -16,6 +16,7 @@ from device_runtime.tests.node.device import Device, publish
 from device_runtime.tests.reconciler.rig import Rig
 from device_runtime.tests.support import Repository, eventually
 from edgefleet.protocol.digest import digest_of
+from edgefleet.protocol.orders import ROLLBACK
 from edgefleet.protocol.release import Budget, RuntimeSettings
 from edgefleet_runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgefleet_runtime.reconciler.memory import MAX_CRASHES, MemoryFile
@@ -156,7 +157,7 @@ class Ordering(Template):
         if report is None:
             return False
         if report.running == self.new:
-            order(device)
+            device.order(ROLLBACK)
         return report.rolled_back is not None
 
     def check(self, device: Device) -> None:
@@ -170,15 +171,6 @@ class Ordering(Template):
         due = self.new if rig.driver.state.order is None else self.old
         assert rig.driver.state.running == due
         assert rig.factor("a") == {self.old: 2.0, self.new: 3.0}[due]
-
-
-def order(device: Device) -> None:
-    """Order a rollback, unless an order waits already."""
-    folder = device.outbox / "requests"
-    folder.mkdir(exist_ok=True)
-    partial = folder / ".order.partial"
-    partial.write_bytes(b'{"path":"/edgefleet/rollback","body":"e30="}')
-    partial.rename(folder / "order.json")
 
 
 def check_blobs(device: Device) -> None:

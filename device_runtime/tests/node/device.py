@@ -14,16 +14,20 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import msgspec
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from device_runtime.tests.onnx_models import IR_VERSION, OPSET
 from device_runtime.tests.support import Repository, details, eventually
+from edgefleet.protocol.files import write_whole
 from edgefleet.protocol.layout import BundleLayout
 from edgefleet.protocol.release import TelemetryPolicy
 from edgefleet.protocol.report import Report, read_report
 from edgefleet.protocol.segment import read_segment
+from edgefleet_runtime.channels.file_requests import REPLIES, REQUESTS
+from edgefleet_runtime.channels.requests import Message
 from edgefleet_runtime.faults import VARIABLE
 
 RECORD = TelemetryPolicy(segment_max_age_s=3600)
@@ -192,6 +196,17 @@ class Device:
             for path in self.outbox.rglob("*.ndjson.zst")
             for event in read_segment(io.BytesIO(path.read_bytes()))
         )
+
+    def order(self, path: str, body: bytes = b"{}", *, name: str = "order") -> Path:
+        """Give an order over the channel, in place of one of that name that waits.
+
+        Returns:
+            The file that its answer will be in.
+        """
+        folder = self.outbox / REQUESTS
+        folder.mkdir(exist_ok=True)
+        write_whole(folder / f"{name}.json", msgspec.json.encode(Message(path=path, body=body)))
+        return self.outbox / REPLIES / f"{name}.json"
 
     def client(self) -> Client:
         report = self.reported()

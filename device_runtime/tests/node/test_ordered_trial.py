@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,7 +13,7 @@ from device_runtime.tests.node.device import Device, publish, times, times_with_
 from device_runtime.tests.support import Repository, details, eventually
 from edgefleet.protocol.documents import decode, encode
 from edgefleet.protocol.orders import TRIAL, TrialAnswer, TrialOrder
-from edgefleet_runtime.channels.requests import Answer, Message
+from edgefleet_runtime.channels.requests import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,14 +55,7 @@ def candidates(repository: Repository) -> BundleLayout:
 
 def asked(device: Device, order: TrialOrder) -> Answer:
     """The device's answer to an order, over the file channel."""
-    requests, replies = device.outbox / "requests", device.outbox / "replies"
-    requests.mkdir(exist_ok=True)
-    number = len(list(device.root.glob("asked-*")))
-    (device.root / f"asked-{number}").touch()
-    partial = requests / ".partial"
-    partial.write_bytes(msgspec.json.encode(Message(path=TRIAL, body=encode(order))))
-    partial.rename(requests / f"{number}.json")
-    reply = replies / f"{number}.json"
+    reply = device.order(TRIAL, encode(order), name=uuid.uuid4().hex)
     eventually(reply.exists, what=device.log)
     answer: Answer = msgspec.json.decode(reply.read_bytes(), type=Answer)
     return answer
@@ -136,11 +130,7 @@ def test_a_power_cut_leaves_nothing_but_that_it_was_interrupted(
     device.start(fault=cut).reported(state="active")
     process = device.process
     assert process is not None
-    order = Message(path=TRIAL, body=encode(TrialOrder(id=ORDER, bundle=bundle.digest, calls=5)))
-    requests = device.outbox / "requests"
-    requests.mkdir(exist_ok=True)
-    (requests / ".cut").write_bytes(msgspec.json.encode(order))
-    (requests / ".cut").rename(requests / "cut.json")
+    device.order(TRIAL, encode(TrialOrder(id=ORDER, bundle=bundle.digest, calls=5)))
     eventually(lambda: process.poll() is not None, what=device.log)
     device.ended()
     device.start().reported(state="active")

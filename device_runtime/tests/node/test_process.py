@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from device_runtime.tests.node.cuts import order
 from device_runtime.tests.node.device import RECORD, Device, publish
 from device_runtime.tests.support import OTHER_FLEET, Repository, details, eventually
 from edgefleet.protocol.documents import encode
@@ -131,7 +130,7 @@ def test_an_order_is_followed_from_the_channel_and_not_from_the_endpoint(
         for path in (ROLLBACK, CAPTURE, TRIAL):
             assert client.ask(path, '{"model":"digits"}') == 404
         assert client.factor() == 3
-        order(device)
+        device.order(ROLLBACK)
         assert device.reported(running=first).rolled_back is not None
         assert client.factor() == 2
 
