@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -36,6 +39,14 @@ def request_for(folder: Path, *, due: float = 2, vectors: int = 1) -> Request:
     )
 
 
+def endless_request_for(folder: Path) -> Request:
+    """A request that a process waits in for ever: nobody writes the details."""
+    request = request_for(folder)
+    (folder / "details.json").unlink()
+    os.mkfifo(folder / "details.json")
+    return request
+
+
 def figures_of(tryout: Tryout) -> TrialFigures:
     found: TrialFigures = eventually(tryout.figures)
     return found
@@ -64,13 +75,21 @@ def test_a_file_that_is_no_model_fails_with_what_the_engine_says(tmp_path: Path)
 
 
 def test_a_process_that_is_stopped_gives_no_figures(tmp_path: Path) -> None:
-    request = request_for(tmp_path)
-    (tmp_path / "details.json").unlink()
-    os.mkfifo(tmp_path / "details.json")  # which nobody writes: it waits for ever
-    tryout = Tryout(request)
+    tryout = Tryout(endless_request_for(tmp_path))
     assert tryout.figures() is None
     tryout.stop()
     assert "was killed" in figures_of(tryout).reason
+
+
+def test_a_process_ends_with_the_runtime(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "edgefleet_runtime.reconciler.tryout_process"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        try:
+            # It closes standard input, as the runtime's end would.
+            process.communicate(msgspec.json.encode(endless_request_for(tmp_path)) + b"\n", 90)
+        finally:
+            process.kill()
+    assert process.returncode == 1
 
 
 @pytest.mark.parametrize(
