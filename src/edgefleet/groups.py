@@ -1,9 +1,8 @@
 """Editing a group: read its record, decide, write it by compare-and-swap, publish the pointer.
 
 Killed anywhere, the old or the new holds: the record is written before the pointer is published,
-so a
-record that is ahead of its channel tells the next caller to publish again. Two operators at once:
-the loser of the compare-and-swap reads again and decides anew, so that neither edit is lost.
+so a record that is ahead of its channel tells the next caller to publish again. Two operators at
+once: the loser of the compare-and-swap reads again and decides anew, so that neither edit is lost.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from edgefleet.errors import ConflictError
+from edgefleet.errors import ConflictError, UnavailableError
 from edgefleet.identity import Reserve, fleet_id, group_key, take_pair, take_pairs
 from edgefleet.protocol.release import EMPTY, Release
 from edgefleet.rollout.records import (
@@ -165,10 +164,9 @@ class GroupEditor:
         actor: str,
         reserve: Reserve | None,
     ) -> Stamp:
-        on_channel = deployer.pointer(group)
         floor = max(
             (0, 0) if held.pointer is None else held.pointer.pair,
-            (0, 0) if on_channel is None else on_channel.pair,
+            self._on_channel(deployer, group),
         )
         pair = None if reserve is None else reserve.take(floor)
         if pair is None:
@@ -181,6 +179,14 @@ class GroupEditor:
             actor=actor,
             sources=self._services.registry.blobs.sources,
         )
+
+    def _on_channel(self, deployer: Deployer, group: str) -> Pair:
+        """What a new pair has to be above; publishing itself refuses where it can't be read now."""
+        try:
+            pointer = deployer.pointer(group)
+        except UnavailableError:
+            return 0, 0
+        return (0, 0) if pointer is None else pointer.pair
 
     def _fleets_seen(self) -> Iterable[str]:
         return (pointer_fleet for pointer_fleet, _ in self._seen())

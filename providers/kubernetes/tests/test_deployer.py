@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 import yaml
 
+from device_runtime.tests.node.device import times
 from edgefleet.errors import (
     ConfigurationError,
     ConflictError,
     NotFoundError,
     UnavailableError,
 )
+from edgefleet.fleet import Fleet
 from edgefleet.interfaces.state import StateStore
 from edgefleet.interfaces.wanted import Wanted
+from edgefleet.profile import Profile
 from edgefleet.protocol.documents import encode
 from edgefleet.testing.kit import samples
 from edgefleet_kubernetes.cloud.api_writes import Write
@@ -26,6 +29,7 @@ from edgefleet_kubernetes.names import pointer_name
 from providers.kubernetes.tests.deployer_rig import Rig
 
 State = Callable[[], StateStore]
+PROFILED = ("runtime_image", "kubeconfig", "contexts", "max_attempts")
 
 
 @pytest.fixture
@@ -198,15 +202,79 @@ def test_every_cluster_with_the_group_gets_the_pointer(two_sites: Rig) -> None:
     assert two_sites.store("site-1").find("ConfigMap", other, "edgefleet") is None
 
 
-def test_a_cluster_that_is_away_is_told_and_gets_the_pointer_by_repeating(two_sites: Rig) -> None:
+def carried(rig: Rig) -> dict[str, int]:
+    """Number of the pointer in each of two clusters."""
+    held = {context: config_map(rig, context) for context in ("site-1", "site-2")}
+    return {
+        context: json.loads(one["data"]["pointer.json"])["number"]
+        for context, one in held.items()
+        if one is not None
+    }
+
+
+@pytest.mark.parametrize("away, other", [("site-1", "site-2"), ("site-2", "site-1")])
+def test_a_cluster_that_is_away_is_told_and_keeps_no_other_from_the_pointer(
+    two_sites: Rig, away: str, other: str
+) -> None:
     two_sites.deployer.publish("line-3", samples.pointer(1))
-    site = two_sites.cloud.cluster("site-2")
-    with site.away(), pytest.raises(UnavailableError):
+    with (
+        two_sites.cloud.cluster(away).away(),
+        pytest.raises(UnavailableError, match=f"isn't everywhere: {away}"),
+    ):
         two_sites.deployer.publish("line-3", samples.pointer(2))
+    assert carried(two_sites) == {away: 1, other: 2}
     two_sites.deployer.publish("line-3", samples.pointer(2))
-    held = [config_map(two_sites, context) for context in ("site-1", "site-2")]
-    told = [json.loads(one["data"]["pointer.json"])["number"] for one in held if one is not None]
-    assert told == [2, 2]
+    assert carried(two_sites) == {away: 2, other: 2}
+
+
+def test_a_group_that_no_cluster_in_reach_has_is_not_called_missing(two_sites: Rig) -> None:
+    with two_sites.cloud.cluster("site-1").away(), pytest.raises(UnavailableError):
+        two_sites.deployer.group("elsewhere")
+
+
+@pytest.fixture
+def fleet(two_sites: Rig, tmp_path: Path) -> Iterator[Fleet]:
+    """A fleet of two sites, with models in a folder."""
+    settings = two_sites.settings.model_dump(mode="json", include=set(PROFILED))
+    profile = Profile(
+        name="plants",
+        base=tmp_path,
+        provider="local",
+        deployers=("kubernetes",),
+        settings={"kubernetes": settings},
+    )
+    with Fleet(profile) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("away, other", [("site-1", "site-2"), ("site-2", "site-1")])
+def test_a_deployment_goes_on_where_clusters_answer_and_to_the_rest_by_repeating(
+    two_sites: Rig, fleet: Fleet, tmp_path: Path, away: str, other: str
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(times(2.0))
+    first, second = (fleet.push(tmp_path / "model.onnx", name) for name in ("first", "second"))
+    fleet.deploy(first, to="line-3")
+    before = carried(two_sites)
+    with (
+        two_sites.cloud.cluster(away).away(),
+        pytest.raises(UnavailableError, match=f"isn't everywhere: {away}"),
+    ):
+        fleet.deploy(second, to="line-3")
+    assert carried(two_sites)[away] == before[away]
+    newest = carried(two_sites)[other]
+    assert newest > before[other]
+    fleet.deploy(second, to="line-3")
+    assert carried(two_sites) == {away: newest, other: newest}
+
+
+def test_the_first_deployment_of_a_group_waits_for_every_cluster(
+    two_sites: Rig, fleet: Fleet, tmp_path: Path
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(times(2.0))
+    model = fleet.push(tmp_path / "model.onnx", "first")
+    with two_sites.cloud.cluster("site-2").away(), pytest.raises(UnavailableError):
+        fleet.deploy(model, to="line-3")
+    assert carried(two_sites) == {}
 
 
 def test_what_several_clusters_carry_is_the_lowest_of_it(two_sites: Rig) -> None:

@@ -168,7 +168,7 @@ class Deployer(Service):
         pacer = None if policy is None else self.honouring(policy)
         self._check_limits(group)
         with self._boundary("publish"):
-            there = self._pointer(group)
+            there = self._held(group)
             if there is not None and there.pair > pointer.pair:
                 msg = f"{group} holds pointer {there.pair}, which is above {pointer.pair}"
                 raise ConflictError(msg, cure="read the group again and repeat")
@@ -227,6 +227,14 @@ class Deployer(Service):
 
     @abstractmethod
     def _pointer(self, group: str) -> Pointer | None: ...
+
+    def _held(self, group: str) -> Pointer | None:
+        """The pointer that a new one is held against before anything is sent.
+
+        Backends that carry a group's pointer in several places, and hold it against each of them
+        themselves, give None where they can't read all: one that is away stops no other.
+        """
+        return self._pointer(group)
 
     @abstractmethod
     def _render(self, group: str, pointer: Pointer) -> Iterator[Rendered]: ...

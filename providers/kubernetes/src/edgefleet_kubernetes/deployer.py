@@ -23,7 +23,7 @@ from edgefleet.interfaces.values import DeviceInfo, Group
 from edgefleet.protocol import orders
 from edgefleet_kubernetes.cluster import address
 from edgefleet_kubernetes.clusters import Clusters
-from edgefleet_kubernetes.errors import reason_of, translate
+from edgefleet_kubernetes.errors import problem_of, reason_of, translate
 from edgefleet_kubernetes.groups import DeviceGroups
 from edgefleet_kubernetes.install import InstallsKubernetes
 from edgefleet_kubernetes.names import serving_secret
@@ -112,6 +112,9 @@ class KubernetesDeployer(CanEnroll, CanInvoke, CanStreamLogs, InstallsKubernetes
     def _pointer(self, group: str) -> Pointer | None:
         return self._pointers.read(group)
 
+    def _held(self, group: str) -> Pointer | None:
+        return self._pointers.held(group)
+
     def _render(self, group: str, pointer: Pointer) -> Iterator[Rendered]:
         return self._pointers.render(group, pointer)
 
@@ -148,7 +151,7 @@ class KubernetesDeployer(CanEnroll, CanInvoke, CanStreamLogs, InstallsKubernetes
         try:
             self._installation().install_group(cluster, group)
         except Exception as error:
-            mapped = error if isinstance(error, EdgeFleetError) else translate(error)
+            mapped = problem_of(error)
             if isinstance(mapped, AccessDeniedError):
                 raise AccessDeniedError(
                     f"group {group} has no DaemonSet in {cluster.context}, and you may make none: "

@@ -113,6 +113,11 @@ def status_of(error: Exception) -> Status | None:
     return error.status if isinstance(error, ApiError) else None
 
 
+def problem_of(error: Exception) -> EdgeFleetError | None:
+    """An error of ours as it is, one of lightkube's as `translate` maps it; None for others."""
+    return error if isinstance(error, EdgeFleetError) else translate(error)
+
+
 def translate(error: Exception) -> EdgeFleetError | None:
     """Map an error of lightkube and what it speaks through to ours; None for others."""
     status = status_of(error)

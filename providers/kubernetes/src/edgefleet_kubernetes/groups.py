@@ -15,6 +15,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import ConfigurationError, ConflictError, NotFoundError
+from edgefleet_kubernetes.errors import problem_of
 from edgefleet_kubernetes.names import (
     FLEET,
     GROUP,
@@ -62,8 +63,19 @@ class DeviceGroups:
         return found
 
     def has(self, group: str) -> bool:
-        """Whether there is such a group."""
-        return any(self.is_in(cluster, group) for cluster in self._clusters)
+        """Whether there is such a group; a cluster that is away hides none that another has."""
+        away: Exception | None = None
+        for cluster in self._clusters:
+            try:
+                if self.is_in(cluster, group):
+                    return True
+            except Exception as error:
+                if problem_of(error) is None:
+                    raise
+                away = away or error
+        if away is not None:
+            raise away
+        return False
 
     def is_in(self, cluster: Cluster, group: str) -> bool:
         """Whether a cluster has the group: its DaemonSet, or a node that names it."""

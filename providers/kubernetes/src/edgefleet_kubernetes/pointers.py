@@ -27,7 +27,7 @@ from edgefleet.interfaces.wanted import WantedPointers
 from edgefleet.protocol.pointer import read_pointer
 from edgefleet_kubernetes import yaml_files
 from edgefleet_kubernetes.cluster import is_ours
-from edgefleet_kubernetes.errors import translate
+from edgefleet_kubernetes.errors import problem_of
 from edgefleet_kubernetes.manifests import (
     IMAGES_SINCE,
     daemon_set,
@@ -82,6 +82,15 @@ class GroupPointers:
         there = [one for one in found if one is not None]
         return min(there, key=lambda one: one.pair) if there and len(there) == len(found) else None
 
+    def held(self, group: str) -> Pointer | None:
+        """The pointer in place; None also where a cluster can't be read, which `publish` tells."""
+        try:
+            return self.read(group)
+        except Exception as error:
+            if problem_of(error) is None:
+                raise
+            return None
+
     def render(self, group: str, pointer: Pointer) -> Iterator[Rendered]:
         """What publishing would apply; the same documents in every cluster.
 
@@ -125,7 +134,7 @@ class GroupPointers:
                 if self._groups.is_in(cluster, group):
                     self._bring(cluster, group)
             except Exception as error:
-                problem = _problem(error)
+                problem = problem_of(error)
                 if problem is None or len(self._clusters.names) == 1:
                     raise
                 problems[cluster.context] = problem
@@ -192,7 +201,7 @@ class GroupPointers:
             except UnsupportedError:
                 raise
             except Exception as error:
-                if _problem(error) is None:
+                if problem_of(error) is None:
                     raise
 
     def _mount_images(self, cluster: Cluster, group: str, pointer: Pointer) -> None:
@@ -233,10 +242,6 @@ class GroupPointers:
                 retryable=False,
             )
         return found
-
-
-def _problem(error: Exception) -> EdgeFleetError | None:
-    return error if isinstance(error, EdgeFleetError) else translate(error)
 
 
 def check_images(cluster: Cluster) -> None:
