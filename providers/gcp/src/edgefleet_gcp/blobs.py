@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from edgefleet.interfaces.object_blobs import ObjectBlobStore
-from edgefleet.protocol.digest import blob_path, hex_of
+from edgefleet.protocol.digest import blob_path
 from edgefleet_gcp.answers import status_of
 from edgefleet_gcp.errors import is_no_object, translate
 from edgefleet_gcp.reading import ObjectStream
-from edgefleet_gcp.uploads import Remembered, send
+from edgefleet_gcp.uploads import send
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,5 +94,5 @@ class GcsBlobStore(ObjectBlobStore):
             descriptor,
             told,
             chunk_bytes=self._chunk_bytes,
-            remembered=Remembered(self._uploads, hex_of(descriptor.digest)),
+            folder=self._uploads,
         )

@@ -3,31 +3,28 @@
 https://cloud.google.com/storage/docs/performing-resumable-uploads. Rules kept here:
 
 - A session is made to create only (generation 0), so that nobody's blob is overwritten.
-- Cloud Storage lists no sessions, so each is remembered on this machine until it is done, in a file
-  for its owner only: whoever has a session's address may write its object. It is good for a week.
+- Cloud Storage lists no sessions, so each is remembered on this machine until it is done
+  (`upload_memory`). It is good for a week.
 - How much has arrived the session says, never we. Chunks are multiples of 256 KiB but the last.
 - The last chunk carries the CRC32C of the whole, and is sent only when the whole has hashed to its
   digest: what an interrupted upload of other bytes left there makes no blob.
-- Two that push at once: one has the remembered session, the other one of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from edgefleet.errors import IntegrityError, UnavailableError
 from edgefleet.interfaces.sending import in_parts
+from edgefleet.interfaces.upload_memory import upload_memory
+from edgefleet.protocol.digest import hex_of
 from edgefleet_gcp.answers import said_by, status_of
 from edgefleet_gcp.checksums import Crc32c
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
     from typing import BinaryIO
 
@@ -47,52 +44,6 @@ class UploadEnded(Exception):  # noqa: N818 - it is begun anew
 
 class BlobThere(Exception):  # noqa: N818 - no failure
     """Somebody else has stored the blob meanwhile."""
-
-
-class Remembered:
-    """Where a blob's session is remembered, while one process has it.
-
-    Args:
-        folder: for all of them; made for its owner only.
-        name: of the blob.
-    """
-
-    def __init__(self, folder: Path, name: str) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path = folder / f"{name}.json"
-        self._lock = FileLock(folder / f"{name}.lock", mode=0o600)
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[Remembered | None]:
-        """Itself; None where another process or thread has it."""
-        try:
-            self._lock.acquire(blocking=False)
-        except Timeout:
-            yield None
-            return
-        try:
-            yield self
-        finally:
-            self._lock.release()
-
-    def address(self) -> str | None:
-        """Of the session; None where none is remembered."""
-        try:
-            found = json.loads(self._path.read_bytes())["session"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None
-        return found if isinstance(found, str) else None
-
-    def remember(self, address: str) -> None:
-        """Remember a session."""
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
-        with os.fdopen(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as to:
-            json.dump({"session": address}, to)
-
-    def forget(self) -> None:
-        """Remember none."""
-        self._path.unlink(missing_ok=True)
 
 
 class Session:
@@ -231,40 +182,43 @@ def send(
     told: Told,
     *,
     chunk_bytes: int,
-    remembered: Remembered,
+    folder: Path,
 ) -> bool:
     """Upload a blob, or what is missing of it; False where its session ended meanwhile.
+
+    Args:
+        clients: to reach Cloud Storage with.
+        blob: to be made.
+        opening: opens the blob's bytes from their start.
+        descriptor: of the blob.
+        told: progress.
+        chunk_bytes: about the size of a chunk.
+        folder: where sessions are remembered.
 
     Raises:
         IntegrityError: the source holds other bytes; the upload is given up.
     """
-    with remembered.held() as memory:
-        address = memory.address() if memory is not None else None
+    with upload_memory(folder, hex_of(descriptor.digest)) as memory:
+        address = memory.address()
         session = None
         try:
             if address is None:
                 session, address = Session.begin(clients, blob, descriptor.size)
-                if memory is not None:
-                    memory.remember(address)
+                memory.keep(address)
             else:
                 session = Session(clients, address, descriptor.size, known=False)
             session.in_chunks_of(chunk_bytes).send(opening, descriptor, told)
         except UploadEnded:
-            _drop(memory)
+            memory.forget()
             return False
         except IntegrityError:
             if session is not None:
                 session.cancel()
-            _drop(memory)
+            memory.forget()
             raise
         except BlobThere:
             if session is not None:
                 session.cancel()
-        _drop(memory)
+        memory.forget()
     told.up_to(descriptor.size)
     return True
-
-
-def _drop(memory: Remembered | None) -> None:
-    if memory is not None:
-        memory.forget()

@@ -7,8 +7,8 @@ Rules kept here:
 - A blob of one chunk goes in one request. A larger one goes in chunks, in order; where the
   connection is lost, the registry is asked how far it came. Where it takes no chunks, or keeps
   only the first of them, the blob goes in one request, too.
-- The address of an upload under way is kept in a file, so that a push that was killed goes on.
-  Whoever holds its lock uses it; others begin uploads of their own.
+- The address of an upload under way is kept (`upload_memory`), so that a push that was killed goes
+  on.
 - An upload that the registry has forgotten, or whose bytes turn out to be others, is begun anew.
   distribution/distribution forgets one whose connection broke in the middle of a chunk. The last
   try sends the blob whole.
@@ -19,10 +19,9 @@ Rules kept here:
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -30,12 +29,13 @@ import httpx2
 
 from edgefleet.errors import UnavailableError
 from edgefleet.interfaces.sending import Told, in_parts
-from edgefleet.protocol.files import write_whole
+from edgefleet.interfaces.upload_memory import UploadMemory, upload_memory
 from edgefleet.protocol.layout import checked_bytes, checked_chunks
 from edgefleet_kubernetes.oci_errors import RegistryRefusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from edgefleet.protocol.bundle import Descriptor
@@ -159,30 +159,15 @@ class Uploads:
 
     # Uploads that are kept between two pushes
 
-    @contextmanager
-    def _kept(self, descriptor: Descriptor) -> Iterator[_Kept]:
-        from filelock import FileLock, Timeout  # noqa: PLC0415 - only where something is sent
-
+    def _kept(self, descriptor: Descriptor) -> AbstractContextManager[UploadMemory]:
         if descriptor.size <= self._chunk_bytes:
-            yield _Kept(None)
-            return
+            return nullcontext(UploadMemory())
         place = f"{self._client.url} {descriptor.digest}"
-        name = hashlib.sha256(place.encode()).hexdigest()[:32]
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FileLock(self._folder / f"{name}.lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            yield _Kept(None)
-            return
-        try:  # the lock's file stays: two could hold it, one by the old file and one by a new
-            yield _Kept(self._folder / f"{name}.json")
-        finally:
-            lock.release()
+        return upload_memory(self._folder, hashlib.sha256(place.encode()).hexdigest()[:32])
 
-    def _begun(self, kept: _Kept) -> _Upload | None:
+    def _begun(self, kept: UploadMemory) -> _Upload | None:
         """The upload that an earlier push left, if the registry still knows it."""
-        url = kept.url()
+        url = kept.address()
         if url is None or not self._takes_chunks:
             return None
         try:
@@ -228,7 +213,7 @@ class Uploads:
         descriptor: Descriptor,
         stream: BinaryIO,
         told: Told,
-        kept: _Kept | None,
+        kept: UploadMemory | None,
     ) -> None:
         """Send what an upload lacks; whole where nothing of it is to be kept."""
         if descriptor.size <= self._chunk_bytes:
@@ -249,7 +234,7 @@ class Uploads:
                 at = end
             self._close(upload, descriptor, b"")
 
-    def _send(self, upload: _Upload, data: bytes, kept: _Kept, *, first: bool) -> _Upload:
+    def _send(self, upload: _Upload, data: bytes, kept: UploadMemory, *, first: bool) -> _Upload:
         """Send a chunk, and tell how far the registry came, which may be less."""
         sent = upload.sent
         headers = {"Content-Type": _BYTES, "Content-Range": f"{sent}-{sent + len(data) - 1}"}
@@ -302,36 +287,6 @@ class Uploads:
             if forgotten or streamed_with_an_old_token:  # beginning anew gets a token, too
                 raise _Forgotten(str(refusal)) from refusal
             raise
-
-
-class _Kept:
-    """The file that names an upload under way.
-
-    Args:
-        path: of it; None to keep none.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-
-    def url(self) -> str | None:
-        """Address of the upload; None where none is known."""
-        if self._path is None:
-            return None
-        try:
-            return str(json.loads(self._path.read_bytes())["url"])
-        except (OSError, ValueError, LookupError, TypeError):
-            return None
-
-    def keep(self, url: str) -> None:
-        """Remember where the upload goes on."""
-        if self._path is not None:
-            write_whole(self._path, json.dumps({"url": url}).encode())
-
-    def forget(self) -> None:
-        """Remember nothing."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
 
 
 def _telling(chunks: Iterator[bytes | memoryview], told: Told) -> Iterator[bytes]:
