@@ -94,13 +94,20 @@ class Session:
             self._arrived = self._take(self._call, asked, b"")
         return self._arrived
 
-    def send(self, opening: Callable[[], BinaryIO], descriptor: Descriptor, told: Told) -> None:
+    def send(
+        self,
+        opening: Callable[[], BinaryIO],
+        descriptor: Descriptor,
+        told: Told,
+        chunk_bytes: int,
+    ) -> None:
         """Send what is missing.
 
         Args:
             opening: opens the blob's bytes from their start.
             descriptor: of the blob.
             told: progress.
+            chunk_bytes: about the size of a chunk.
 
         Raises:
             IntegrityError: the source holds other bytes; nothing is shown.
@@ -108,7 +115,7 @@ class Session:
             BlobThere: somebody else has stored the blob meanwhile.
         """
         self._clients.retries(self.arrived)()
-        chunk = max(QUANTUM, self._chunk_bytes)
+        chunk = max(QUANTUM, chunk_bytes // QUANTUM * QUANTUM)
         checksum, start = Crc32c(), 0
         with opening() as stream:
             for data in in_parts(stream, descriptor, chunk):
@@ -119,13 +126,6 @@ class Session:
                 self._send_chunk(start, data, digest)
                 told.up_to(end)
                 start = end
-
-    _chunk_bytes = QUANTUM
-
-    def in_chunks_of(self, chunk_bytes: int) -> Session:
-        """The same, sending chunks of about that size."""
-        self._chunk_bytes = chunk_bytes // QUANTUM * QUANTUM
-        return self
 
     def cancel(self) -> None:
         """Give the session up; no error where it is gone."""
@@ -207,7 +207,7 @@ def send(
                 memory.keep(address)
             else:
                 session = Session(clients, address, descriptor.size, known=False)
-            session.in_chunks_of(chunk_bytes).send(opening, descriptor, told)
+            session.send(opening, descriptor, told, chunk_bytes)
         except UploadEnded:
             memory.forget()
             return False

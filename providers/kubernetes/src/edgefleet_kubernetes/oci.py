@@ -89,6 +89,20 @@ class Manifest(NamedTuple):
     size: int
 
 
+class _Call(NamedTuple):
+    """What is sent; each try the same."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    content: bytes | Iterable[bytes] | None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether its content is still there after it was sent."""
+        return isinstance(self.content, bytes | None)
+
+
 class RegistryClient:
     """Speaks with a registry about one repository.
 
@@ -177,11 +191,11 @@ class RegistryClient:
     ) -> httpx2.Response:
         """The same, whose body is for the caller to read and to close."""
         where = f"{method} {self.where(what)}"
-        url = urljoin(f"{self.url}/", url)
+        call = _Call(method, urljoin(f"{self.url}/", url), headers or {}, content)
         for tries in range(1, self._attempts + 1):
             last = tries == self._attempts
             try:
-                reply = self._authorized(method, url, headers or {}, content)
+                reply = self._authorized(call)
             except httpx2.TransportError:
                 if last or not again:
                     raise
@@ -193,27 +207,19 @@ class RegistryClient:
             asked = retry_after_s(refusal.headers.get("Retry-After"))
             undone = refusal.status == 429 or asked is not None
             mended = refusal.status in REPEATED and (again or undone)
-            sendable = isinstance(content, bytes | None)
-            if last or not mended or not sendable or (asked or 0) > LONGEST_WAIT_S:
+            if last or not mended or not call.repeatable or (asked or 0) > LONGEST_WAIT_S:
                 raise refusal
             self._pause(backoff_s(tries) if asked is None else asked)
         raise AssertionError("a call is tried at least once")
 
-    def _authorized(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        content: bytes | Iterable[bytes] | None,
-    ) -> httpx2.Response:
+    def _authorized(self, call: _Call) -> httpx2.Response:
         renewed = resolved = False
-        sendable = isinstance(content, bytes | None)
         while True:
             shown = self.access.shown
-            reply, crossed = self._redirected(method, url, headers, content)
-            if crossed and reply.status_code in _CROSSED and sendable and not resolved:
+            reply, crossed = self._redirected(call)
+            if crossed and reply.status_code in _CROSSED and call.repeatable and not resolved:
                 resolved = True
-            elif reply.status_code == 401 and not crossed and sendable:
+            elif reply.status_code == 401 and not crossed and call.repeatable:
                 if renewed:
                     reply.close()
                     raise self._refused(shown)
@@ -232,24 +238,18 @@ class RegistryClient:
             cure="let the credentials pull from and push to the repository",
         )
 
-    def _redirected(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        content: bytes | Iterable[bytes] | None,
-    ) -> tuple[httpx2.Response, bool]:
+    def _redirected(self, call: _Call) -> tuple[httpx2.Response, bool]:
         """The answer after all redirects, and whether another host than the registry gave it."""
-        home = _place(self.url)
+        home, url = _place(self.url), call.url
         for _ in range(MAX_REDIRECTS + 1):
             own = _place(url) == home
             shown = {"Authorization": self.access.shown} if own and self.access.shown else {}
             request = self._http.build_request(
-                method, url, headers={**headers, **shown}, content=content
+                call.method, url, headers={**call.headers, **shown}, content=call.content
             )
             reply = self._http.send(request, stream=True)
             to = reply.headers.get("Location")
-            followed = method in {"GET", "HEAD"} and reply.status_code in _MOVED
+            followed = call.method in {"GET", "HEAD"} and reply.status_code in _MOVED
             if not followed or to is None:
                 return reply, not own
             reply.close()
