@@ -17,13 +17,19 @@ import pytest
 import edgefleet as ef
 from device_runtime.tests.node.device import times
 from device_runtime.tests.support import eventually
-from edgefleet.errors import EdgeFleetError, InvalidInputError, UnsupportedError
+from edgefleet.errors import (
+    EdgeFleetError,
+    InvalidInputError,
+    LimitExceededError,
+    UnsupportedError,
+)
 from edgefleet.interfaces.abilities import CanInstall, CanStreamLogs
 from edgefleet.interfaces.deployer import Deployer
 from edgefleet.interfaces.state import StateStore
+from edgefleet.protocol import bundle as b
 from edgefleet.protocol.digest import blob_path, digest_of
 from edgefleet.protocol.pointer import Cohort, Next
-from edgefleet.protocol.release import Release
+from edgefleet.protocol.release import Release, ReleaseModel
 from edgefleet.testing.cloud.oci_tokens import Access, User
 from edgefleet.testing.kit import samples
 from edgefleet_kubernetes.clients import Clients
@@ -34,6 +40,7 @@ from edgefleet_kubernetes.images import ImageArchive, planned_release, write_ima
 from edgefleet_kubernetes.manifests import fleet_documents
 from edgefleet_kubernetes.mock import KubernetesMock
 from edgefleet_kubernetes.settings import KubernetesSettings
+from edgefleet_local.registry import DirectoryBlobStore
 from providers.kubernetes.tests.deployer_rig import Rig
 
 NODE, GROUP = "edge-7", "line-3"
@@ -189,6 +196,28 @@ def test_an_image_holds_the_blobs_of_every_variant(
 def test_a_release_without_models_has_no_image(fleet: ef.Fleet, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="without models"):
         write_image(Release(), fleet.registry.blobs, tmp_path, repository=REPOSITORY)
+
+
+def test_a_release_of_more_than_64_gib_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    blobs = DirectoryBlobStore(tmp_path / "registry")
+    layout = samples.bundle(tmp_path)
+    variant, manifest = layout.variant("fp32"), layout.manifest("fp32")
+    layers = [
+        msgspec.structs.replace(one, size=64 << 30)
+        if one.media_type == b.WEIGHT_MEDIA_TYPE
+        else one
+        for one in manifest.layers
+    ]
+    huge = msgspec.structs.replace(manifest, layers=tuple(layers))
+    listed = blobs.put_bytes(msgspec.json.encode(huge), b.MANIFEST_MEDIA_TYPE)
+    entry = msgspec.structs.replace(variant.manifest, digest=listed.digest, size=listed.size)
+    index = blobs.put_bytes(msgspec.json.encode(b.Index(manifests=(entry,))), b.INDEX_MEDIA_TYPE)
+    release = Release(models=(ReleaseModel(name="huge", version="1", bundle=index.digest),))
+    with pytest.raises(LimitExceededError, match=r"an image holds 68\.7 GB"):
+        write_image(release, blobs, tmp_path / "images", repository=REPOSITORY)
+    assert not (tmp_path / "images").exists()
 
 
 def test_kubernetes_before_1_31_is_refused(tmp_path: Path, state: Callable[[], StateStore]) -> None:

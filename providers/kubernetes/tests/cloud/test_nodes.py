@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from edgefleet.errors import NotFoundError, WaitTimeoutError
+from edgefleet_kubernetes.cloud.api_kinds import Kind
 from edgefleet_kubernetes.cloud.api_status import Refused
+from edgefleet_kubernetes.cloud.api_writes import Write
 from edgefleet_kubernetes.cloud.node_disruption import check_eviction, room
 from edgefleet_kubernetes.cloud.node_lifecycle import leaves_after_s, taints_of
 from providers.kubernetes.tests.cloud.node_bench import (
@@ -53,6 +57,25 @@ def is_unknown(bench: Bench) -> bool:
 
 
 # ---------------------------------------------------------------------------- power and network
+
+
+def test_nodes_join_while_the_cluster_looks_at_those_there_are(bench: Bench) -> None:
+    joined: list[str] = []
+
+    def join(kind: Kind, before: Object | None, after: Object | None) -> None:
+        del before, after
+        if kind.kind == "Node" and threading.current_thread().name == "mock-cluster":
+            joined.append(f"late-{len(joined)}")
+            bench.cluster.add_node(joined[-1], on=False)
+
+    unready = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+    as_node = Write(subresource="status")
+    bench.store.on_write.append(join)
+    bench.store.patch("Node", "n-1", unready, how=as_node)
+    until(lambda: joined and is_ready(bench.node("n-1")))
+    bench.store.on_write.remove(join)
+    bench.store.patch("Node", "n-1", unready, how=as_node)
+    until(lambda: is_ready(bench.node("n-1")), what="a node that says again how it is")
 
 
 def test_a_node_says_what_it_has_and_how_it_is(bench: Bench) -> None:
