@@ -78,6 +78,17 @@ def clients(make_clients: Callable[[GcpSettings], Clients], settings: GcpSetting
 
 
 @pytest.fixture
+def become(cloud: GcpMock, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Makes this process act for an account of the mock cloud."""
+
+    def act(name: str) -> None:
+        for variable, value in cloud.environment_of(name).items():
+            monkeypatch.setenv(variable, value)
+
+    return act
+
+
+@pytest.fixture
 def device_tokens(
     cloud: GcpMock, settings: GcpSettings, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], GoogleTokens]:

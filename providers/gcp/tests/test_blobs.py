@@ -292,12 +292,11 @@ def test_who_may_only_read_is_told_the_permission_that_is_missing(
     blobs: GcsBlobStore,
     make_clients: Callable[[GcpSettings], Clients],
     settings: GcpSettings,
-    monkeypatch: pytest.MonkeyPatch,
+    become: Callable[[str], None],
 ) -> None:
     blobs.put(DESCRIPTOR, _source)
     cloud.add_account("ada", {"bucket": ["storage.objects.get"]})
-    for name, value in cloud.environment_of("ada").items():
-        monkeypatch.setenv(name, value)
+    become("ada")
     reader = GcsBlobStore(make_clients(settings), settings)
     assert _read(reader) == Content.of(DATA)
     with pytest.raises(AccessDeniedError, match=r"role with storage\.objects\.create") as raised:

@@ -97,13 +97,12 @@ def test_a_condition_on_a_folder_reaches_no_other_folder(
     clients: Clients,
     settings: GcpSettings,
     make_clients: Callable[[GcpSettings], Clients],
-    monkeypatch: pytest.MonkeyPatch,
+    become: Callable[[str], None],
 ) -> None:
     for name in ("a/doc", "ab/doc"):
         clients.bucket.blob(name).upload_from_string(b"1")
     cloud.add_account("folder-a", {"bucket": ["storage.objects.get"]}, folder="a")
-    for name, value in cloud.environment_of("folder-a").items():
-        monkeypatch.setenv(name, value)
+    become("folder-a")
     bucket = make_clients(settings).bucket
     assert bucket.blob("a/doc").download_as_bytes() == b"1"
     with pytest.raises(GoogleAPICallError, match=r"storage\.objects\.get access"):
@@ -114,11 +113,10 @@ def test_whoever_may_create_only_replaces_nothing(
     cloud: GcpMock,
     settings: GcpSettings,
     make_clients: Callable[[GcpSettings], Clients],
-    monkeypatch: pytest.MonkeyPatch,
+    become: Callable[[str], None],
 ) -> None:
     cloud.add_account("creator", {"bucket": ["storage.objects.create"]})
-    for name, value in cloud.environment_of("creator").items():
-        monkeypatch.setenv(name, value)
+    become("creator")
     blob = make_clients(settings).bucket.blob(f"{settings.prefix}/new")
     blob.upload_from_string(b"1")
     with pytest.raises(GoogleAPICallError, match=r"storage\.objects\.delete access"):

@@ -40,15 +40,14 @@ def settings(make_settings: Callable[..., GcpSettings]) -> GcpSettings:
 
 @pytest.fixture
 def acting(
-    cloud: GcpMock, settings: GcpSettings, monkeypatch: pytest.MonkeyPatch
+    cloud: GcpMock, settings: GcpSettings, become: Callable[[str], None]
 ) -> Callable[[str], Account]:
     """Makes this process somebody who does one part, and may nothing else."""
 
     def act(part: str) -> Account:
         name = f"{settings.prefix}-{part}"
         cloud.add_account(name, OPERATOR[part], subscription=settings.subscription or "")
-        for variable, value in cloud.environment_of(name).items():
-            monkeypatch.setenv(variable, value)
+        become(name)
         account = cloud.stage.identities.get(name)
         assert account is not None
         return account
@@ -146,11 +145,10 @@ def test_doctor_names_each_permission_that_lacks(
     cloud: GcpMock,
     settings: GcpSettings,
     make_clients: Callable[[GcpSettings], Clients],
-    monkeypatch: pytest.MonkeyPatch,
+    become: Callable[[str], None],
 ) -> None:
     cloud.add_account("lacking", {"bucket": ["storage.objects.get"]})
-    for variable, value in cloud.environment_of("lacking").items():
-        monkeypatch.setenv(variable, value)
+    become("lacking")
     proofs = GcsTelemetry(make_clients(settings), settings).proofs()
     lacking = {proof.action: proof.problem for proof in proofs if proof.problem}
     assert set(lacking) == _needed("telemetry") - {"storage.objects.get"}

@@ -256,10 +256,9 @@ def test_who_may_not_take_from_the_subscription_is_told_the_permission(
     cloud: GcpMock,
     trusting: GcpSettings,
     make_clients: Callable[[GcpSettings], Clients],
-    monkeypatch: pytest.MonkeyPatch,
+    become: Callable[[str], None],
 ) -> None:
     cloud.add_account("onlooker", {"bucket": ["storage.objects.list", "storage.objects.get"]})
-    for name, value in cloud.environment_of("onlooker").items():
-        monkeypatch.setenv(name, value)
+    become("onlooker")
     with pytest.raises(AccessDeniedError, match=r"pubsub\.subscriptions\.consume"):
         _alarms(GcsTelemetry(make_clients(trusting), trusting))
