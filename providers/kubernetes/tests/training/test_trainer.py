@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from device_runtime.tests.support import eventually
 from edgefleet.errors import (
     CancelledError,
     InvalidInputError,
@@ -29,15 +30,7 @@ TIMEOUT_S = 120.0
 NAMESPACE = "edgefleet-training"
 ENDLESS = "import time; print('up', flush=True); time.sleep(3600)"
 Trainers = Callable[..., KubernetesTrainer]
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """The first true value of a condition that the cluster brings about."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return value
+until = partial(eventually, timeout_s=TIMEOUT_S)
 
 
 @pytest.fixture
