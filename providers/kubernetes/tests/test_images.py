@@ -50,7 +50,6 @@ REPOSITORY = "registry.plant.example/edgefleet/releases"
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesMock]:
     """A cluster whose registry knows the operator, and no device."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     made = KubernetesMock(tmp_path / "mock")
     made.start()
     for name, value in made.environment.items():

@@ -35,9 +35,8 @@ REAL = pytest.param(
 
 
 @pytest.fixture(autouse=True)
-def _of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine's own logins and choices are nobody's business here."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+def _no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which registry this machine chose is nobody's business here."""
     monkeypatch.delenv(REGISTRY_VARIABLE, raising=False)
 
 

@@ -11,14 +11,6 @@ from edgefleet.testing.cloud.oci import OciRegistry
 from providers.kubernetes.tests.oci.rig import Operator
 
 
-@pytest.fixture(autouse=True)
-def _of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine's own logins are nobody's business here."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture
 def operator(tmp_path: Path) -> Iterator[Operator]:
     made = Operator(tmp_path / "operator")

@@ -101,8 +101,7 @@ class Plant:
 
 
 @pytest.fixture
-def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+def plant(tmp_path: Path) -> Iterator[Plant]:
     (tmp_path / "plant").mkdir()
     made = Plant(tmp_path / "plant")
     yield made

@@ -20,7 +20,6 @@ GROUP = "line-3"
 
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesMock]:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     made = KubernetesMock(tmp_path / "mock")
     made.start()
     for name, value in made.environment.items():

@@ -18,14 +18,6 @@ from edgefleet_kubernetes.settings import KubernetesSettings
 from edgefleet_kubernetes.trainer import KubernetesTrainer
 
 
-@pytest.fixture(autouse=True)
-def _of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine's own logins are nobody's business here."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[OciRegistry]:
     with OciRegistry(tmp_path / "registry") as found:
