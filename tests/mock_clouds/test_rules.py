@@ -66,3 +66,8 @@ def test_an_answer_is_cut_where_the_rule_says() -> None:
     assert (next(parts), next(parts)) == (b"one", b"t")
     with pytest.raises(ConnectionResetError):
         next(parts)
+
+
+def test_an_answer_without_a_body_is_lost_as_well() -> None:
+    with pytest.raises(ConnectionResetError):
+        list(Rule("shop.Buy", cut_answer_at=0).answer({}, start, lambda _, __: []))

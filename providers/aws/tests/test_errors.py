@@ -9,6 +9,7 @@ from edgefleet.errors import (
     AccessDeniedError,
     AccessExpiredError,
     ConfigurationError,
+    ConflictError,
     EdgeFleetError,
     NotFoundError,
     ThrottledError,
@@ -120,3 +121,24 @@ def test_a_missing_profile_of_credentials_is_told(
     settings = make_settings(credentials_profile="nobody")
     with pytest.raises(ConfigurationError, match="credentials_profile"):
         S3StateStore(make_clients(settings), settings).read("doc")
+
+
+def test_a_deletion_whose_answer_was_lost_finds_itself_done(
+    cloud: AwsMock, state: S3StateStore
+) -> None:
+    tag = state.write("doc", b"1", expect=None)
+    cloud.rules.add(Rule("s3.DeleteObject", cut_answer_at=0))
+    state.delete("doc", expect=tag)
+    assert state.read("doc") is None
+
+
+def test_a_deletion_that_was_only_throttled_tells_what_is_gone_as_gone(
+    cloud: AwsMock, state: S3StateStore
+) -> None:
+    tag = state.write("doc", b"1", expect=None)
+    slowly = Fault("SlowDown", "reduce your rate", 503)
+    gone = Fault("NoSuchKey", "The specified key does not exist.", 404)
+    cloud.rules.add(Rule("s3.DeleteObject", fault=slowly))
+    cloud.rules.add(Rule("s3.DeleteObject", fault=gone))
+    with pytest.raises(ConflictError, match="is gone"):
+        state.delete("doc", expect=tag)

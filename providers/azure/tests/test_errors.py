@@ -104,6 +104,25 @@ def test_a_write_whose_answer_was_lost_conflicts_not_with_itself(
     assert state.write("doc", b"2", expect=tag) != tag
 
 
+def test_a_deletion_whose_answer_was_lost_finds_itself_done(
+    cloud: AzureMock, state: BlobStateStore
+) -> None:
+    tag = state.write("doc", b"1", expect=None)
+    cloud.rules.add(Rule("blob.DeleteBlob", cut_answer_at=0))
+    state.delete("doc", expect=tag)
+    assert state.read("doc") is None
+
+
+def test_a_deletion_that_was_only_throttled_tells_what_is_gone_as_gone(
+    cloud: AzureMock, state: BlobStateStore
+) -> None:
+    tag = state.write("doc", b"1", expect=None)
+    state.delete("doc", expect=tag)
+    cloud.rules.add(Rule("blob.DeleteBlob", fault=throttled(0)))
+    with pytest.raises(ConflictError, match="is gone"):
+        state.delete("doc", expect=tag)
+
+
 def test_a_write_of_the_same_bytes_is_still_somebody_elses(
     cloud: AzureMock, state: BlobStateStore
 ) -> None:

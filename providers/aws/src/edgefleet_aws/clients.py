@@ -20,6 +20,8 @@ import botocore.session
 from botocore.config import Config
 from botocore.loaders import create_loader
 
+from edgefleet_aws.repeats import note_tries
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -232,6 +234,8 @@ class Clients:
                 user_agent_extra="edgefleet",
             ),
         )
+        if service == "s3":
+            note_tries(client, "DeleteObject")
         if self._prepare is not None:
             self._prepare(client)
         return client

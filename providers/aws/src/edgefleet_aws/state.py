@@ -7,7 +7,8 @@ Rules kept here:
 - The tag of a document is its ETag. The same bytes written again may have the same tag, so a
   document that changed and changed back counts as unchanged.
 - A write whose answer was lost and that was repeated by boto3 may report a conflict with itself:
-  whoever reads again and repeats loses nothing.
+  whoever reads again and repeats loses nothing. A deletion doesn't: what is gone at a repeated try
+  was deleted at the one whose answer was lost.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from edgefleet.interfaces.state import StateStore, Stored
 from edgefleet_aws.errors import code_of
+from edgefleet_aws.repeats import maybe_done_before
 from edgefleet_aws.service import AwsService
 
 if TYPE_CHECKING:
@@ -74,6 +76,8 @@ class S3StateStore(AwsService, StateStore):
                 Bucket=self._bucket, Key=self._root + key, IfMatch=expect
             )
         except Exception as error:
+            if code_of(error) in _MISSING and maybe_done_before(error):
+                return
             self._raise_conflict(key, error)
             raise
 

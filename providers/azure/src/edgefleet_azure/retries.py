@@ -5,7 +5,7 @@ Rules kept here:
 - Waits grow, with full jitter, so that operators who were refused together don't come together.
 - ``Retry-After`` is honoured up to `LONGEST_WAIT_S`; who is told to wait longer is told so.
 - A call that may not be done twice (POST, PATCH) is repeated only when it was refused undone: 429,
-  or an answer with ``Retry-After``.
+  or an answer with ``Retry-After``. Who deletes a blob by its tag looks whether it was done.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
+from azure.core.exceptions import ServiceRequestError
 from azure.core.pipeline.policies import RetryPolicy
 from azure.storage.blob import LocationMode
 from urllib3.util import Retry
 
 if TYPE_CHECKING:
     from azure.core.pipeline import PipelineRequest, PipelineResponse
+    from azure.core.pipeline.policies import RequestHistory
 
 FIRST_WAIT_S = 0.5
 MOST_BACKOFF_S = 20.0
 LONGEST_WAIT_S = 120.0
 REPEATED = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that another try may mend."""
+_MAYBE_DONE = "edgefleet_maybe_done"
 
 
 def backoff_s(tries: int) -> float:
@@ -68,7 +71,21 @@ class BlobRetries(Retries):
             request.context.options.pop(option, None)
         response = super().send(request)
         response.http_response.location_mode = LocationMode.PRIMARY
+        if any(_maybe_done(tried) for tried in response.context.get("history", ())):
+            setattr(response.http_response, _MAYBE_DONE, True)
         return response
+
+
+def maybe_done_before(error: Exception) -> bool:
+    """Whether a call to storage was repeated that may have been done at an earlier try."""
+    return hasattr(getattr(error, "response", None), _MAYBE_DONE)
+
+
+def _maybe_done(tried: RequestHistory[Any, Any]) -> bool:
+    if tried.http_response is None:
+        return not isinstance(tried.error, ServiceRequestError)  # whose connection never stood
+    answer = tried.http_response
+    return answer.status_code != 429 and "Retry-After" not in answer.headers
 
 
 class HubRetries(Retry):

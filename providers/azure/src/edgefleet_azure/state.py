@@ -6,7 +6,8 @@ Rules kept here:
   (https://learn.microsoft.com/rest/api/storageservices/specifying-conditional-headers-for-blob-service-operations).
 - The tag of a document is its ETag, which every write changes, also one of the same bytes.
 - A write whose answer was lost and that was repeated finds itself done. Each write leaves a mark of
-  its own beside the document, so that nobody conflicts with himself.
+  its own beside the document, so that nobody conflicts with himself. Nor does who deletes: what
+  is gone at a repeated try was deleted at the one whose answer was lost.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from azure.storage.blob import ContentSettings
 
 from edgefleet.interfaces.state import StateStore, Stored
 from edgefleet_azure.errors import code_of, status_of
+from edgefleet_azure.retries import maybe_done_before
 from edgefleet_azure.service import AzureService
 
 if TYPE_CHECKING:
@@ -92,6 +94,8 @@ class BlobStateStore(AzureService, StateStore):
         except Exception as error:
             if status_of(error) not in {404, 412} or code_of(error) == "ContainerNotFound":
                 raise
+            if status_of(error) == 404 and maybe_done_before(error):
+                return
             raise self._conflict(key, _became(error)) from error
 
     def _keys(self, prefix: str) -> Iterator[str]:

@@ -147,4 +147,6 @@ def _cut(answer: Iterable[bytes], left: int) -> Iterator[bytes]:
             yield data[:left]
         left -= len(data)
         if left <= 0:
-            raise ConnectionResetError("cut by a rule")
+            break
+    if left <= 0:  # also where the answer has no body
+        raise ConnectionResetError("cut by a rule")
