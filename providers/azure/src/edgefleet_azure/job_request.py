@@ -15,6 +15,7 @@ from edgefleet.interfaces.machines import Machine, Machines
 from edgefleet.training import PARAMS_VARIABLE
 from edgefleet_azure.datasets import CONTAINER, make_container
 from edgefleet_azure.ml_library import load_library
+from edgefleet_azure.registration import RUN_FILE, TRAINED_BY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 MAX_PARAMS_BYTES = 16 << 10  # a job's document carries them; what a service takes isn't published
 DEFAULT_SIZE = "Standard_DS3_v2"  # of serverless compute, for runs that ask for nothing
 LISTED = "https://learn.microsoft.com/azure/virtual-machines/sizes/overview"
-KEPT, CHECKPOINTS, METRICS = "kept", "checkpoints", "metrics"  # outputs of a job
+KEPT, CHECKPOINTS, METRICS, RUN = "kept", "checkpoints", "metrics", "run"  # outputs of a job
 SERVERLESS = "serverless"
 
 
@@ -113,10 +114,12 @@ class Asked(NamedTuple):
     Attributes:
         name: shown to people.
         inputs: name -> address, ``code`` among them; ``training`` and ``trained`` where it has
-            data, and where it gets what a training script left.
+            data, and where it gets what a training script left; `RUN` where it is told which run
+            that was.
         output: address of what is kept.
         params: as `job_parts.params_text` gives them.
         metrics: address of a folder for the newest metrics; None for none.
+        run: address of a folder for the run's own id; None for none.
         checkpoints: address of what is there again after an interruption; None for none.
         variables: more of the environment.
     """
@@ -126,6 +129,7 @@ class Asked(NamedTuple):
     output: str
     params: str
     metrics: str | None = None
+    run: str | None = None
     checkpoints: str | None = None
     variables: Mapping[str, str] = {}
 
@@ -145,6 +149,8 @@ def command_of(asked: Asked, on: Where, settings: AzureSettings) -> Command:
     outputs = {KEPT: Output(type="uri_folder", path=asked.output, mode="upload")}
     if asked.metrics is not None:
         outputs[METRICS] = Output(type="uri_folder", path=asked.metrics, mode="upload")
+    if asked.run is not None:
+        outputs[RUN] = Output(type="uri_folder", path=asked.run, mode="upload")
     if asked.checkpoints is not None:
         outputs[CHECKPOINTS] = Output(type="uri_folder", path=asked.checkpoints, mode="rw_mount")
     several = {"type": "PyTorch", "process_count_per_instance": on.processes}
@@ -183,8 +189,12 @@ def _words(asked: Asked) -> str:
         words.append('--data "${{inputs.training}}"')
     if "trained" in asked.inputs:
         words.append('--trained "${{inputs.trained}}"')
+    if RUN in asked.inputs:
+        words.append(f'--set "{TRAINED_BY}=${{{{inputs.{RUN}}}}}"')
     if asked.metrics is not None:
         words.append(f'--metrics "${{{{outputs.{METRICS}}}}}"')
     if asked.checkpoints is not None:
         words.append(f'--checkpoints "${{{{outputs.{CHECKPOINTS}}}}}"')
+    if asked.run is not None:  # Azure ML chooses the ids of a pipeline's steps, and tells them so
+        words.append(f'&& printf %s "$AZUREML_RUN_ID" > "${{{{outputs.{RUN}}}}}/{RUN_FILE}"')
     return " ".join(words)

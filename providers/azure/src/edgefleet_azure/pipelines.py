@@ -5,7 +5,8 @@ Rules kept here (docs/adr/0016):
 - Every step is a command job with our entry script, so its log, metrics and outputs are read like
   any run's. Where each step's outputs lie is fixed before the pipeline is submitted.
 - Azure ML has no condition between steps: the last step compares the metric that the evaluating
-  step kept, and registers with our own registry, or doesn't. It tells what the gate said.
+  step kept, and registers with our own registry, or doesn't. What the gate says is read here from
+  the same metric and the gate that the pipeline job is tagged with.
 - The last step may run under an identity of its own (`pipeline_identity`), so that no user's script
   needs the right to register.
 - An execution's id is the pipeline job's name, which ends with the fleet's mark.
@@ -15,20 +16,22 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgefleet.interfaces import job_parts, script_archive
 from edgefleet.interfaces.automation import (
     VERSION_FILE,
     AutomationStatus,
+    Gate,
     StepStatus,
     registered_in,
     told_to_register,
 )
 from edgefleet.interfaces.training import Resources, RunState
+from edgefleet.interfaces.training_entry import METRICS
 from edgefleet_azure import datasets, job_request
 from edgefleet_azure.errors import code_of
-from edgefleet_azure.registration import GATE_FILE, SCRIPT, reach
+from edgefleet_azure.registration import SCRIPT, reach
 
 if TYPE_CHECKING:
     from azure.ai.ml.entities import Command, PipelineJob
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from edgefleet_azure.workspace import Workspace
 
 STEPS = ("train", "evaluate", "register")
+_GATE = "edgefleet.gate"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,254}")
 _STATES = {
     "NotStarted": RunState.PENDING,
@@ -51,6 +55,13 @@ _STATES = {
     "Failed": RunState.FAILED,
     "Canceled": RunState.CANCELLED,
 }
+
+
+class _Judged(NamedTuple):
+    """The gate as a step, and whether it lets the model go on; None where it can't tell."""
+
+    step: StepStatus
+    passed: bool | None
 
 
 class Pipelines:
@@ -99,17 +110,21 @@ class Pipelines:
                 self._clients, self._workspace, place, archives[step], orders[step]
             )
             trained = {} if step == "train" else {"trained": self._at(name, "train", "output")}
-            judged = {"training": self._at(name, "evaluate", "metrics")}
+            judged = {
+                "training": self._at(name, "evaluate", "metrics"),
+                job_request.RUN: self._at(name, "train", "run"),
+            }
             asked[step] = job_request.Asked(
                 name=step,
                 inputs={"code": code, **(judged if step == "register" else given), **trained},
                 output=self._at(name, step, "output"),
                 params=params,
                 metrics=self._at(name, step, "metrics") if step == "evaluate" else None,
+                run=self._at(name, step, "run") if step == "train" else None,
             )
         asked["register"] = asked["register"]._replace(
             params=job_parts.params_text(
-                self._registering(automation, data, name), max_bytes=job_request.MAX_PARAMS_BYTES
+                self._registering(automation, data), max_bytes=job_request.MAX_PARAMS_BYTES
             )
         )
         steps = {
@@ -119,20 +134,22 @@ class Pipelines:
         pipeline = _joined(steps, settings)
         pipeline.name, pipeline.display_name = name, automation.name
         pipeline.experiment_name = f"edgefleet-{settings.prefix}"
-        pipeline.tags = {"edgefleet.prefix": settings.prefix, "edgefleet.model": automation.model}
+        pipeline.tags = {
+            "edgefleet.prefix": settings.prefix,
+            "edgefleet.model": automation.model,
+            _GATE: automation.gate.model_dump_json(),
+        }
         self._clients.ml().jobs.create_or_update(pipeline)
         return name
 
     def _at(self, name: str, step: str, what: str) -> str:
         return self._workspace.address(datasets.CONTAINER, f"runs/{name}/{step}/{what}")
 
-    def _registering(
-        self, automation: Automation, data: Channel | None, name: str
-    ) -> dict[str, str]:
+    def _registering(self, automation: Automation, data: Channel | None) -> dict[str, str]:
         told = told_to_register(
             automation, reach=reach(self._settings), data=None if data is None else data.digest
         )
-        return {**told, "gate": automation.gate.model_dump_json(), "run": name}
+        return {**told, "gate": automation.gate.model_dump_json()}
 
     def _job(self, execution_id: str) -> dict[str, Any] | None:
         """The pipeline job; None for one that can't be this fleet's."""
@@ -149,20 +166,36 @@ class Pipelines:
         told = self._workspace.run(execution_id, "children") or {}
         runs = {str(run.get("displayName")): run for run in told.get("value", ())}
         shown = [_step_of(name, runs[name]) for name in STEPS if name in runs]
-        said = self._left(execution_id, GATE_FILE)
-        passed = None if said is None else bool(json.loads(said)["passed"])
-        if passed is not None:
-            shown.insert(2, StepStatus(name="gate", state=RunState.SUCCEEDED))
-        if passed is False:
-            shown = shown[:3]  # the last step had nothing to register
+        judged = self._judged(execution_id, job)
+        if judged is not None:
+            shown.insert(2, judged.step)
+            if not judged.passed:
+                shown = shown[:3]  # the last step had nothing to register
         state = _STATES.get(job["properties"]["status"], RunState.RUNNING)
         reason = None
         if state is RunState.FAILED:
             whys = [f"{s.name}: {s.reason}" for s in shown if s.state is RunState.FAILED]
             reason = "; ".join(whys) or self._why(execution_id)
         return AutomationStatus(
-            id=execution_id, state=state, passed=passed, steps=tuple(shown), reason=reason
+            id=execution_id,
+            state=state,
+            passed=None if judged is None else judged.passed,
+            steps=tuple(shown),
+            reason=reason,
         )
+
+    def _judged(self, execution_id: str, job: dict[str, Any]) -> _Judged | None:
+        """What the gate says; None before there is something to judge."""
+        told = (job["properties"].get("tags") or {}).get(_GATE)
+        metrics = self._left(f"{execution_id}/evaluate/metrics/{METRICS}")
+        if told is None or metrics is None:
+            return None
+        gate = Gate.model_validate_json(told)
+        value = json.loads(metrics).get(gate.metric)
+        if value is None:
+            reason = f"the evaluating script logged no metric {gate.metric!r}"
+            return _Judged(StepStatus(name="gate", state=RunState.FAILED, reason=reason), None)
+        return _Judged(StepStatus(name="gate", state=RunState.SUCCEEDED), gate.passes(value))
 
     def _why(self, execution_id: str) -> str | None:
         """Why an execution failed none of whose steps has."""
@@ -171,14 +204,15 @@ class Pipelines:
 
     def registered(self, execution_id: str) -> str | None:
         """``name:version`` that an execution registered; None where it registered none."""
-        told = self._left(execution_id, VERSION_FILE) if self._job(execution_id) else None
+        left = f"{execution_id}/register/output/{VERSION_FILE}"
+        told = self._left(left) if self._job(execution_id) else None
         return None if told is None else registered_in(told)
 
-    def _left(self, execution_id: str, file: str) -> bytes | None:
-        """What the last step left in a file; None before it did."""
+    def _left(self, path: str) -> bytes | None:
+        """What a step left in a file; None before it did."""
         container = self._clients.container(datasets.CONTAINER)
         try:
-            found = container.download_blob(f"runs/{execution_id}/register/output/{file}")
+            found = container.download_blob(f"runs/{path}")
             return found.readall()
         except Exception as error:
             if code_of(error) in {"BlobNotFound", "ContainerNotFound"}:
@@ -231,7 +265,12 @@ def _joined(steps: dict[str, Command], settings: AzureSettings) -> PipelineJob:
     def pipeline() -> None:
         train = bound("train")
         evaluate = bound("evaluate", trained=train.outputs.kept)
-        register = bound("register", trained=train.outputs.kept, training=evaluate.outputs.metrics)
+        register = bound(
+            "register",
+            trained=train.outputs.kept,
+            run=train.outputs.run,
+            training=evaluate.outputs.metrics,
+        )
         if settings.pipeline_identity is not None:
             register.identity = ManagedIdentityConfiguration(client_id=settings.pipeline_identity)
 

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from edgefleet_azure.settings import AzureSettings
 
 SCRIPT = Path(__file__).with_name("register_entry.py")
-GATE_FILE = "gate.json"
+TRAINED_BY = "EDGEFLEET_TRAINED_BY"
+"""Variable with the folder in which `RUN_FILE` holds the id of the run that trained."""
+RUN_FILE = "id"
 _REACHED = (
     "storage_url",
     "prefix",
