@@ -130,6 +130,19 @@ def test_only_the_first_of_several_processes_leaves_outputs(place: Path, tmp_pat
     assert [path.name for path in (place / "kept").iterdir()] == ["0"]
 
 
+def test_only_the_first_of_several_processes_tells_metrics(place: Path, tmp_path: Path) -> None:
+    script = (
+        "import os; from edgefleet import training\n"
+        "training.log_metric('loss', float(os.environ['RANK']))"
+    )
+    packed = _packed(tmp_path / "code", script)
+    for rank in ("0", "1"):
+        words = ("--rank", "RANK", "--metrics", str(tmp_path))
+        done = _run(place, packed, *words, environment={"RANK": rank})
+        assert done.stdout.count("edgefleet-metric") == 1
+    assert json.loads((tmp_path / training_entry.METRICS).read_text()) == {"loss": 0.0}
+
+
 def test_a_value_for_the_script_may_hold_an_equals_sign(place: Path, tmp_path: Path) -> None:
     packed = _packed(tmp_path / "code", "import os; print(os.environ['SM_X'])")
     assert _run(place, packed, "--set", "SM_X=a=b").stdout == "a=b\n"

@@ -45,7 +45,8 @@ def main(words: list[str]) -> int:
         lacking = [wanted[name] for name in wanted if importlib.util.find_spec(name) is None]
         _install([*order["requirements"], *lacking])
         command = [sys.executable, "-u", order["script"]]
-        status = _run(command, code / "source", _environment(told, order, code), told.metrics)
+        metrics = told.metrics if _counts(told) else None
+        status = _run(command, code / "source", _environment(told, order, code), metrics)
         reason = f"the script ended with status {status}" if status else None
     except (_RefusedError, OSError, ValueError, KeyError) as error:
         status, reason = 1, f"{type(error).__name__}: {error}"
@@ -101,10 +102,15 @@ def _install(requirements: list[str]) -> None:
         importlib.invalidate_caches()
 
 
+def _counts(told: argparse.Namespace) -> bool:
+    """Whether what this process leaves and logs counts: of several, the first one's does."""
+    return not told.rank or os.environ.get(told.rank, "0") == "0"
+
+
 def _environment(told: argparse.Namespace, order: dict[str, Any], code: Path) -> dict[str, str]:
     """The environment of the script: ours, and the names that the vendor's own tools give."""
     output = Path(told.output)
-    if told.rank and os.environ.get(told.rank, "0") != "0":  # what only the first one leaves counts
+    if not _counts(told):
         output = Path(told.work) / "not-kept"
     output.mkdir(parents=True, exist_ok=True)
     given = {**os.environ, **dict(one.split("=", 1) for one in told.set)}
