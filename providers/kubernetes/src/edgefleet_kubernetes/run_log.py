@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from edgefleet_kubernetes.errors import reason_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -80,10 +82,18 @@ class RunLog:
                 continue
             phase = (pod.get("status") or {}).get("phase", "Pending")
             if phase != "Pending":
-                self._add(name, str(pod["spec"]["containers"][0]["name"]))
+                self._add_if_there(name, str(pod["spec"]["containers"][0]["name"]))
             if phase not in {"Succeeded", "Failed"}:
                 return  # what comes after it waits for its end
             self._done.add(name)
+
+    def _add_if_there(self, pod: str, container: str) -> None:
+        """Read a pod's lines; of one that was taken away since it was listed, nothing is left."""
+        try:
+            self._add(pod, container)
+        except Exception as error:
+            if reason_of(error) != "NotFound":
+                raise
 
     def _add(self, pod: str, container: str) -> None:
         """Read a pod's lines from some while before the last on.

@@ -7,7 +7,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import httpx2
 import pytest
+from lightkube import ApiError
 
 from edgefleet_kubernetes.run_log import RunLog
 
@@ -22,13 +24,24 @@ POD = {
 
 
 class Printing:
-    """A cluster with one pod, which has printed some lines."""
+    """A cluster with one pod, which has printed some lines.
+
+    Attributes:
+        refusal: what the API server answers instead, with the reason of Kubernetes.
+    """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.refusal: tuple[int, str] | None = None
 
     def log(self, *_: str, since_s: int | None = None) -> Iterator[str]:
         """All of them: less would be within the rules, too."""
+        if self.refusal is not None:
+            code, reason = self.refusal
+            request = httpx2.Request("GET", "https://cluster/log")
+            status = {"kind": "Status", "code": code, "reason": reason, "message": reason}
+            answer = httpx2.Response(code, json=status, request=request)
+            raise ApiError(request=request, response=answer)
         yield from self.lines
 
     def prints(self, second: float, text: str) -> None:
@@ -90,3 +103,18 @@ def test_what_was_rotated_away_is_not_read_again(printing: Printing, log: RunLog
     printing.lines.clear()
     printing.prints(3, "three")
     assert read_all(log) == b"one\ntwo\nthree\n"
+
+
+def test_a_pod_taken_away_since_it_was_listed_leaves_what_was_read(
+    printing: Printing, log: RunLog
+) -> None:
+    printing.prints(1, "one")
+    assert read_all(log) == b"one\n"
+    printing.refusal = (404, "NotFound")
+    assert read_all(log) == b"one\n"
+
+
+def test_an_output_that_may_not_be_read_is_an_error(printing: Printing, log: RunLog) -> None:
+    printing.refusal = (403, "Forbidden")
+    with pytest.raises(ApiError):
+        read_all(log)
