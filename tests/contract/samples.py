@@ -6,7 +6,6 @@ file. `make_golden.py` writes them; `test_golden.py` holds the files against the
 
 from __future__ import annotations
 
-import base64
 import tempfile
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -15,10 +14,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgefleet.protocol import bundle as b
-from edgefleet.protocol import event as e
+from edgefleet.protocol import policy as p
 from edgefleet.protocol import report as r
 from edgefleet.protocol import steps as s
-from edgefleet.protocol.documents import encode
 from edgefleet.protocol.layout import BundleLayout, BundleWriter
 from edgefleet.protocol.pointer import Cohort, Next, Pointer
 from edgefleet.protocol.release import (
@@ -26,22 +24,21 @@ from edgefleet.protocol.release import (
     Release,
     ReleaseModel,
     RuntimeSettings,
-    TelemetryPolicy,
 )
 from edgefleet.protocol.segment import SegmentName
-from edgefleet.protocol.sketch import ClassSketch, NumberSketch
 from edgefleet.protocol.target import HardwareTarget
-from tests.contract import order_samples
+from tests.contract import event_samples, order_samples
 from tests.contract.order_samples import ORDERS, ROLLED_BACK
+from tests.contract.policy_samples import POLICY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FLEET = "5f0c7a34-6a0e-4f53-9d0e-2f1f6b1f7f10"
 DAY, NIGHT, LATER = order_samples.DAY, order_samples.NIGHT, order_samples.LATER
-NOON = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
-BUNDLE = "sha256:" + "a" * 64
-BLOB = "sha256:" + "b" * 64
+NOON, BUNDLE, BLOB = event_samples.NOON, event_samples.BUNDLE, event_samples.BLOB
+KLL, NUMBERS, CLASSES = event_samples.KLL, event_samples.NUMBERS, event_samples.CLASSES
+EVENTS, TRACED = event_samples.EVENTS, event_samples.TRACED
 
 EMPTY = Release()
 
@@ -53,7 +50,7 @@ RELEASE = Release(
     settings=RuntimeSettings(
         strict=True, keep_previous=False, store_max_bytes=2_000_000_000, spool_max_bytes=50_000_000
     ),
-    telemetry=TelemetryPolicy(
+    telemetry=p.TelemetryPolicy(
         prediction_fraction=0.25,
         output_values=10,
         segment_max_bytes=1_048_576,
@@ -79,7 +76,9 @@ RELEASE_SHADOW = Release(
 
 RELEASE_TRIALS = Release(models=RELEASE.models[:1], settings=RuntimeSettings(trial_bytes=5_000_000))
 
-RELEASE_SAMPLES = Release(models=RELEASE.models[:1], telemetry=TelemetryPolicy(sample_inputs=True))
+RELEASE_SAMPLES = Release(models=RELEASE.models[:1], telemetry=p.TelemetryPolicy(inputs=("*/*",)))
+
+RELEASE_POLICY = Release(models=RELEASE.models[:1], telemetry=POLICY)
 
 POINTER = Pointer(
     fleet=FLEET,
@@ -152,6 +151,14 @@ REPORT_ROLLED_BACK = msgspec.structs.replace(
     rolled_back=ROLLED_BACK,
 )
 
+REPORT_WAITING = msgspec.structs.replace(
+    REPORT,
+    access=r.AccessReport(state="ok"),
+    errors=(),
+    models=REPORT.models[:1],
+    health=msgspec.structs.replace(REPORT.health, sync="metered", synced=LATER),
+)
+
 REPORT_SHADOW = msgspec.structs.replace(
     REPORT,
     state="active",
@@ -199,11 +206,6 @@ REPORT_VARIANTS = msgspec.structs.replace(
     ),
 )
 
-# 1.0 to 5.0 once each and one NaN, by datasketches 5.2.
-KLL = base64.b64decode("BQEPAJABCAAFAAAAAAAAAJABAQCLAQAAAACAPwAAoEAAAKBAAACAQAAAQEAAAABAAACAPw==")
-NUMBERS = NumberSketch(count=5, missing=1, kll=KLL)
-CLASSES = ClassSketch(counts={"0": 12, "7": 3, "10": 1})
-
 TARGET = HardwareTarget(
     name="jetson-orin",
     about="NVIDIA Jetson Orin: TensorRT or CUDA",
@@ -217,93 +219,6 @@ TARGET = HardwareTarget(
     source="https://developer.nvidia.com/embedded/jetson-modules",
 )
 
-
-def _event(identity: str, kind: str, data: e.EventData, subject: str | None) -> e.Event:
-    return e.Event(
-        id=identity,
-        source="/devices/cam-07",
-        type=e.PREFIX + kind,
-        time=LATER,
-        subject=subject,
-        data=msgspec.Raw(encode(data)),
-    )
-
-
-EVENTS: dict[str, e.Event] = {
-    "prediction": _event(
-        "0001",
-        "prediction",
-        e.Prediction(
-            model="digits",
-            model_version="3",
-            bundle=BUNDLE,
-            variant="int8",
-            outputs=(
-                e.OutputSummary(
-                    name="probabilities",
-                    shape=(1, 3),
-                    values=(0.125, None, 0.75),
-                    top=(2,),
-                    score=(0.75,),
-                ),
-            ),
-            latency_us=311.25,
-            request="req-9",
-        ),
-        "digits",
-    ),
-    "metric": _event(
-        "0002",
-        "metric",
-        e.Metric(name="queue", value=3.0, unit="requests", model="digits", labels={"line": "3"}),
-        "digits",
-    ),
-    "sketch": _event(
-        "0003",
-        "sketch",
-        e.SketchWindow(
-            model="digits", start=NOON, end=LATER, features={"brightness": NUMBERS, "top": CLASSES}
-        ),
-        "digits",
-    ),
-    "sample": _event(
-        "0004",
-        "sample",
-        e.Sample(
-            model="digits",
-            model_version="3",
-            reason="score below 0.5",
-            inputs={"x": BLOB},
-            outputs={"probabilities": BUNDLE},
-        ),
-        "digits",
-    ),
-    "alarm": _event(
-        "0005",
-        "alarm",
-        e.Alarm(rule="scratch", message="3 in a row", severity="critical", model="digits"),
-        "digits",
-    ),
-    "health": _event(
-        "0006", "health", e.HealthEvent(what="started", message="runtime 0.1.0"), None
-    ),
-}
-
-TRACED = _event(
-    "0007",
-    "prediction",
-    e.Prediction(
-        model="digits",
-        model_version="3",
-        bundle=BUNDLE,
-        variant="int8",
-        outputs=(),
-        latency_us=311.25,
-        trace="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-    ),
-    "digits",
-)
-"""Came after the segment's golden file was promised, so it lies in none."""
 
 SEGMENT = SegmentName(day=date(2026, 11, 21), device="cam-07", model="digits", id="0001-a1b2")
 
@@ -422,13 +337,17 @@ DOCUMENTS: dict[str, msgspec.Struct] = {
     "report-shadow.json": REPORT_SHADOW,
     "report-variants.json": REPORT_VARIANTS,
     "release-samples.json": RELEASE_SAMPLES,
+    "release-policy.json": RELEASE_POLICY,
     "report-rolled-back.json": REPORT_ROLLED_BACK,
+    "report-waiting.json": REPORT_WAITING,
     **ORDERS,
     "release.json": RELEASE,
     "pointer.json": POINTER,
     "report.json": REPORT,
     **{f"event-{kind}.json": event for kind, event in EVENTS.items()},
     "event-prediction-traced.json": TRACED,
+    "event-alarm-ended.json": event_samples.WARMING,
+    "event-window-predictions.json": event_samples.WINDOW_OF_PREDICTIONS,
     "sketch-numbers.json": NUMBERS,
     "sketch-classes.json": CLASSES,
     "target.json": TARGET,

@@ -12,9 +12,11 @@ import pytest
 
 from edgefleet.protocol import (
     bundle,
+    drift,
     event,
     orders,
     pointer,
+    policy,
     release,
     report,
     sketch,
@@ -30,7 +32,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "protocol.md").read_t
 GOLDEN = Path(__file__).parent / "golden"
 KINDS = {
     name: kind
-    for module in (bundle, event, orders, pointer, release, report, sketch, target)
+    for module in (bundle, drift, event, orders, pointer, policy, release, report, sketch, target)
     for name, kind in vars(module).items()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 }

@@ -42,7 +42,9 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "report-variants.json": future.READERS["report.json"],
     "release-empty.json": future.READERS["release.json"],
     "release-samples.json": future.READERS["release.json"],
+    "release-policy.json": future.READERS["release.json"],
     "report-rolled-back.json": future.READERS["report.json"],
+    "report-waiting.json": future.READERS["report.json"],
     "order-rollback.json": partial(decode, orders.RollbackOrder),
     "order-rollback-answer.json": partial(decode, orders.RollbackAnswer),
     "order-capture.json": partial(decode, orders.CaptureOrder),
@@ -51,6 +53,8 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "order-trial-answer.json": partial(decode, orders.TrialAnswer),
     **{f"event-{kind}.json": read_event for kind in samples.EVENTS},
     "event-prediction-traced.json": read_event,
+    "event-alarm-ended.json": read_event,
+    "event-window-predictions.json": read_event,
 }
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 
 from edgefleet.protocol import bundle as b
+from edgefleet.protocol import drift as d
 from edgefleet.protocol import event as e
+from edgefleet.protocol import policy as p
 from edgefleet.protocol import report as r
 from edgefleet.protocol.names import DEVICE_PATTERN, MAX_MODEL_CHARACTERS, MODEL_PATTERN
 from edgefleet.protocol.pointer import SCHEMES, Cohort, Next, Pointer
-from edgefleet.protocol.release import Release, ReleaseModel, RuntimeSettings, TelemetryPolicy
+from edgefleet.protocol.release import Release, ReleaseModel, RuntimeSettings
 from edgefleet.protocol.sketch import ClassSketch
 from edgefleet.protocol.target import HardwareTarget
 
@@ -65,6 +67,94 @@ release_models = st.builds(
     role=st.sampled_from(["active", "shadow"]),
 )
 sizes = st.none() | st.integers(1, 2**50)
+
+rules = st.from_regex(r"\A[a-z0-9][a-z0-9._\-]{0,20}\Z")
+conditions = st.text(max_size=20)
+fractions = st.floats(0.0, 1.0)
+spans_s = st.floats(0.001, 1e6)
+clocks = st.times().map(lambda time: f"{time:%H:%M}")
+patterns = st.from_regex(r"\A[A-Za-z0-9._\-*]{1,9}/[A-Za-z0-9*]{1,9}\Z")
+policies = st.builds(
+    p.TelemetryPolicy,
+    prediction_fraction=fractions,
+    output_values=st.integers(0, 1024),
+    segment_max_bytes=st.integers(1, 2**40),
+    segment_max_age_s=spans_s,
+    heartbeat_s=spans_s,
+    filters=st.lists(
+        st.builds(
+            p.Filter,
+            name=rules,
+            model=st.none() | models,
+            stream=st.none() | rules,
+            when=conditions,
+            fraction=fractions,
+        ),
+        max_size=2,
+    ).map(tuple),
+    windows=st.lists(
+        st.builds(
+            p.WindowRule,
+            name=rules,
+            stream=st.none() | rules,
+            model=st.none() | models,
+            when=conditions,
+            size_s=spans_s,
+            values=texts,
+            quantiles=st.lists(fractions, max_size=3).map(tuple),
+            edges=st.lists(numbers, max_size=3).map(tuple),
+            keep=st.booleans(),
+        ),
+        max_size=2,
+    ).map(tuple),
+    alarms=st.lists(
+        st.builds(
+            p.AlarmRule,
+            name=rules,
+            when=st.text(min_size=1, max_size=20),
+            model=st.none() | models,
+            stream=st.none() | rules,
+            needs=st.integers(1, 1000),
+            within=st.integers(1, 1000),
+            over_s=st.none() | spans_s,
+            clear=conditions,
+            clear_after=st.integers(1, 1000),
+            every_s=spans_s,
+            severity=st.sampled_from(["info", "warning", "critical"]),
+            message=text,
+            actions=st.lists(
+                st.builds(
+                    p.Action,
+                    kind=st.sampled_from(["webhook", "mqtt", "file", "run"]),
+                    target=st.text(min_size=1, max_size=12),
+                ),
+                max_size=2,
+            ).map(tuple),
+        ),
+        max_size=2,
+    ).map(tuple),
+    captures=st.lists(
+        st.builds(
+            p.CaptureRule,
+            name=rules,
+            when=conditions,
+            alarm=st.none() | rules,
+            before=st.integers(0, 64),
+            inputs=st.booleans(),
+        ),
+        max_size=2,
+    ).map(tuple),
+    drift=st.none() | st.builds(p.DriftPolicy, window_s=spans_s, fraction=fractions),
+    sync=st.builds(
+        p.SyncPolicy,
+        max_bytes_per_s=sizes,
+        spans=st.lists(st.builds(p.Span, start=clocks, end=clocks), max_size=2).map(tuple),
+        metered=st.sampled_from(["all", "lean", "alarms"]),
+    ),
+    worth=st.builds(p.WorthPolicy, hard_below=fractions, rare_below=fractions),
+    inputs=st.lists(patterns, max_size=2).map(tuple),
+    redact=st.dictionaries(patterns, texts, max_size=2),
+)
 releases = st.builds(
     Release,
     models=st.lists(release_models, max_size=4, unique_by=lambda m: (m.name, m.role)).map(tuple),
@@ -75,14 +165,7 @@ releases = st.builds(
         store_max_bytes=sizes,
         spool_max_bytes=sizes,
     ),
-    telemetry=st.builds(
-        TelemetryPolicy,
-        prediction_fraction=st.floats(0.0, 1.0),
-        output_values=st.integers(0, 1024),
-        segment_max_bytes=st.integers(1, 2**40),
-        segment_max_age_s=st.floats(0.001, 1e6),
-        heartbeat_s=st.floats(0.001, 1e6),
-    ),
+    telemetry=policies,
 )
 
 model_reports = st.builds(
@@ -127,6 +210,7 @@ reports = st.builds(
 )
 
 shapes = st.lists(st.integers(0, 9), max_size=3).map(tuple)
+verdicts = st.sampled_from(["stable", "watch", "moved", "unknown"])
 payloads: dict[str, st.SearchStrategy[e.EventData]] = {
     "prediction": st.builds(
         e.Prediction,
@@ -152,9 +236,55 @@ payloads: dict[str, st.SearchStrategy[e.EventData]] = {
     "metric": st.builds(
         e.Metric, name=text, value=measured, unit=text, model=st.none() | text, labels=maps
     ),
-    "sketch": st.builds(e.SketchWindow, model=text, start=moments, end=moments, features=maps),
+    "reading": st.builds(
+        e.Reading, stream=text, key=text, values=st.dictionaries(text, measured, max_size=3)
+    ),
+    "window": st.builds(
+        e.Window,
+        rule=text,
+        start=moments,
+        end=moments,
+        count=counts,
+        values=st.dictionaries(
+            text,
+            st.builds(
+                e.Aggregate,
+                count=counts,
+                missing=counts,
+                mean=measured,
+                least=measured,
+                most=measured,
+                quantiles=st.dictionaries(text, measured, max_size=2),
+                histogram=shapes,
+            ),
+            max_size=2,
+        ),
+        key=text,
+        stream=st.none() | text,
+        model=st.none() | text,
+    ),
+    "sketch": st.builds(
+        e.SketchWindow,
+        model=text,
+        start=moments,
+        end=moments,
+        features=maps,
+        requests=counts,
+        drift=st.dictionaries(
+            text,
+            st.builds(d.Drift, verdict=verdicts, why=text, count=counts, psi=measured, js=measured),
+            max_size=2,
+        ),
+        verdict=verdicts,
+    ),
     "sample": st.builds(
-        e.Sample, model=text, model_version=text, reason=text, inputs=maps, outputs=maps
+        e.Sample,
+        model=text,
+        model_version=text,
+        reason=text,
+        inputs=maps,
+        outputs=maps,
+        redacted=st.dictionaries(text, texts, max_size=2),
     ),
     "alarm": st.builds(
         e.Alarm,
@@ -162,6 +292,28 @@ payloads: dict[str, st.SearchStrategy[e.EventData]] = {
         message=text,
         severity=st.sampled_from(["info", "warning", "critical"]),
         model=st.none() | text,
+        stream=st.none() | text,
+        key=text,
+        ended=st.booleans(),
+        values=st.dictionaries(text, measured, max_size=2),
+    ),
+    "account": st.builds(
+        e.Account,
+        spool=text,
+        day=st.dates().map(str),
+        number=st.integers(1, 2**53),
+        tallies=st.lists(
+            st.builds(
+                e.Tally,
+                kind=text,
+                seen=counts,
+                model=text,
+                top=st.none() | counts,
+                band=st.none() | st.integers(0, 9),
+                dropped=counts,
+            ),
+            max_size=2,
+        ).map(tuple),
     ),
     "health": st.builds(e.HealthEvent, what=text, message=text, model=st.none() | text),
 }

@@ -18,7 +18,8 @@ from edgefleet.protocol.bundle import Details, Interface, Tolerance
 from edgefleet.protocol.documents import VERSION, Document, decode, encode, to_builtins
 from edgefleet.protocol.event import Metric
 from edgefleet.protocol.pointer import Pointer
-from edgefleet.protocol.release import Release, RuntimeSettings, TelemetryPolicy, read_release
+from edgefleet.protocol.policy import TelemetryPolicy
+from edgefleet.protocol.release import Release, RuntimeSettings, read_release
 from edgefleet.protocol.report import Report, SelfTest
 from edgefleet.protocol.target import HardwareTarget
 from tests.contract import samples

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgefleet.errors import InvalidInputError
-from edgefleet.protocol.documents import decode, encode
+from edgefleet.protocol.documents import encode, parse
 from edgefleet.protocol.drift import RANK_ERROR, Drift, Limits, compare, worst
 from edgefleet.protocol.sketch import (
     ClassSketch,
@@ -137,7 +137,7 @@ def test_the_worst_feature_decides_for_several() -> None:
 
 def test_a_drift_is_a_document() -> None:
     found = compare(sketch_numbers(drawn(1)), sketch_numbers(drawn(2)))
-    assert decode(Drift, encode(found)) == found
+    assert parse(Drift, encode(found), "drift") == found
 
 
 @pytest.mark.parametrize(

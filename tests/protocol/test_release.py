@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from edgefleet.errors import DocumentError, InvalidInputError, LimitExceededError, UnsupportedError
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.documents import decode, encode
+from edgefleet.protocol.policy import TelemetryPolicy
 from edgefleet.protocol.release import (
     EMPTY,
     MAX_BYTES,
     Release,
     ReleaseModel,
     RuntimeSettings,
-    TelemetryPolicy,
     read_release,
 )
 from tests.contract import samples

@@ -14,6 +14,7 @@ import msgspec
 
 from edgefleet.errors import DocumentError
 from edgefleet.protocol.documents import Document, decode, encode, parse
+from edgefleet.protocol.drift import Drift, Verdict
 
 MAX_BYTES = 1 << 20  # bytes of one encoded event
 PREFIX = "dev.edgefleet."
@@ -69,32 +70,178 @@ class Metric(Document, frozen=True, kw_only=True):
     labels: dict[str, str] = {}  # noqa: RUF012 - msgspec copies it
 
 
+class Reading(Document, frozen=True, kw_only=True):
+    """Numbers that a sensor or an application gave at a time.
+
+    Attributes:
+        stream: what they belong to, such as ``reefer``.
+        key: which of its kind, such as the container's number; windows and alarms go by it.
+        values: by name.
+    """
+
+    stream: str
+    values: Annotated[dict[str, Number], msgspec.Meta(max_length=64)]
+    key: Annotated[str, msgspec.Meta(max_length=128)] = ""
+
+
+class Aggregate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a window tells of one value. None where nothing finite was seen.
+
+    Attributes:
+        count: numbers seen.
+        missing: readings in which it was null or absent.
+        mean: of the numbers.
+        least: the smallest.
+        most: the largest.
+        quantiles: value by rank, as asked for.
+        histogram: how many lay below the first edge, between each two, and from the last one on.
+    """
+
+    count: int
+    missing: int = 0
+    mean: Number = None
+    least: Number = None
+    most: Number = None
+    quantiles: dict[str, Number] = {}
+    histogram: tuple[int, ...] = ()
+
+
+class Window(Document, frozen=True, kw_only=True):
+    """Readings or predictions of a span, reduced by the rule of a policy.
+
+    Attributes:
+        rule: its name.
+        key: as of the readings.
+        start: first moment of the span.
+        end: first moment after it; what came late is in a window of its own.
+        count: how many were reduced.
+        values: by name.
+        stream: whose readings, or else
+        model: whose predictions.
+    """
+
+    rule: str
+    start: Timestamp
+    end: Timestamp
+    count: int
+    values: dict[str, Aggregate]
+    key: str = ""
+    stream: str | None = None
+    model: str | None = None
+
+
 class SketchWindow(Document, frozen=True, kw_only=True):
-    """Sketches of one window; ``features`` as `edgefleet.protocol.sketch` writes them."""
+    """Sketches of what a model saw and answered in one window.
+
+    Attributes:
+        model: its name.
+        start: first moment of the window.
+        end: first moment after it.
+        features: as `edgefleet.protocol.sketch` writes them: inputs as in the bundle's reference,
+            ``score`` and ``top`` of each output that holds scores as ``OUTPUT:score`` and
+            ``OUTPUT:top``.
+        model_version: the registry's version.
+        bundle: its digest.
+        requests: how many were looked at.
+        drift: each feature held against the bundle's reference, on the device.
+        verdict: that of the worst.
+    """
 
     model: str
     start: Timestamp
     end: Timestamp
     features: dict[str, Any]
+    model_version: str = ""
+    bundle: str = ""
+    requests: int = 0
+    drift: dict[str, Drift] = {}  # noqa: RUF012 - msgspec copies it
+    verdict: Verdict = "unknown"
 
 
 class Sample(Document, frozen=True, kw_only=True):
-    """Captured inputs and outputs: tensor name -> digest of the blob that holds it."""
+    """Captured inputs and outputs: tensor name -> digest of the blob that holds it, as ``.npy``.
+
+    Attributes:
+        model: its name.
+        model_version: the registry's version.
+        reason: the rule, or who ordered it.
+        inputs: what the policy lets be kept.
+        outputs: likewise by name.
+        bundle: digest of the model's bundle.
+        answers: what a prediction event would tell of the outputs.
+        redacted: hooks that changed an input before it was stored, by its name.
+    """
 
     model: str
     model_version: str
     reason: str
     inputs: dict[str, str]
     outputs: dict[str, str] = {}  # noqa: RUF012
+    bundle: str = ""
+    answers: tuple[OutputSummary, ...] = ()
+    redacted: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
 
 
 class Alarm(Document, frozen=True, kw_only=True):
-    """Something a person should know at once."""
+    """Something a person should know at once.
+
+    Attributes:
+        rule: what raised it.
+        message: what people read.
+        severity: as they should take it.
+        model: the model concerned.
+        stream: or the stream,
+        key: and which of its kind.
+        ended: the alarm is over; one that began has the same rule, model, stream and key.
+        values: the numbers that decided.
+    """
 
     rule: str
     message: str
     severity: Literal["info", "warning", "critical"] = "warning"
     model: str | None = None
+    stream: str | None = None
+    key: str = ""
+    ended: bool = False
+    values: dict[str, Number] = {}  # noqa: RUF012
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How many events of one kind there were, and how many of them had to go.
+
+    Attributes:
+        kind: of event.
+        model: concerned, or the stream; empty where none is.
+        top: class of the first output that holds scores; None where there is none.
+        band: tenths of its score: 7 is 0.7 to below 0.8, 9 holds 1.0; None likewise.
+        seen: all of them.
+        dropped: those that no segment will hold.
+    """
+
+    kind: str
+    model: str = ""
+    top: int | None = None
+    band: Annotated[int, msgspec.Meta(ge=0, le=9)] | None = None
+    seen: Annotated[int, msgspec.Meta(ge=0)]
+    dropped: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class Account(Document, frozen=True, kw_only=True):
+    """What a device kept and what it had to drop, of the events of one day by its clock.
+
+    Counts only grow: of several with one spool and day, the one with the highest ``number`` holds.
+
+    Attributes:
+        spool: which one; another begins where a device's disk was lost.
+        day: as ``2026-11-21``.
+        number: of this account of the day.
+        tallies: by kind, model, class and score.
+    """
+
+    spool: str
+    day: Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")]
+    number: Annotated[int, msgspec.Meta(ge=1)]
+    tallies: tuple[Tally, ...]
 
 
 class HealthEvent(Document, frozen=True, kw_only=True):
@@ -105,15 +252,20 @@ class HealthEvent(Document, frozen=True, kw_only=True):
     model: str | None = None
 
 
-EventData = Prediction | Metric | SketchWindow | Sample | Alarm | HealthEvent
+EventData = (
+    Prediction | Metric | Reading | Window | SketchWindow | Sample | Alarm | HealthEvent | Account
+)
 
 KINDS: dict[str, type[EventData]] = {
     "prediction": Prediction,
     "metric": Metric,
+    "reading": Reading,
+    "window": Window,
     "sketch": SketchWindow,
     "sample": Sample,
     "alarm": Alarm,
     "health": HealthEvent,
+    "account": Account,
 }
 HOT = frozenset({"alarm", "health"})
 """Kinds that travel at once over the provider's messaging; the rest goes in segments."""

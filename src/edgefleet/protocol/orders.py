@@ -113,7 +113,7 @@ class CaptureAnswer(Document, frozen=True, kw_only=True):
         ids: of the samples' events.
         open: whether more are waited for.
         until: when it ends at the latest, by the device's clock.
-        inputs: whether samples hold inputs; the policy's ``sample_inputs`` allows them.
+        inputs: whether samples hold inputs; the policy's ``inputs`` names those that may.
     """
 
     id: OrderId

@@ -13,13 +13,11 @@ from edgefleet.errors import InvalidInputError, UnsupportedError
 from edgefleet.protocol.digest import Digest, digest_of
 from edgefleet.protocol.documents import VERSION, Document, decode, encode
 from edgefleet.protocol.names import ModelName
+from edgefleet.protocol.policy import Fraction, PositiveFloat, PositiveInt, TelemetryPolicy
 
 MAX_BYTES = 256 << 10  # bytes of an encoded release
 
 Role = Literal["active", "shadow"]
-Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
-PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
-PositiveFloat = Annotated[float, msgspec.Meta(gt=0.0)]
 
 
 class ReleaseModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -95,27 +93,6 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     trial_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
-class TelemetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What devices record.
-
-    Attributes:
-        prediction_fraction: share of predictions recorded as events, 0 to 1.
-        output_values: most numbers of each output kept in a prediction event.
-        segment_max_bytes: a segment is closed when it holds this many bytes before compression.
-        segment_max_age_s: and when its first event is this old, in seconds.
-        heartbeat_s: a report is sent on change and once in this many seconds.
-        sample_inputs: whether samples that an operator asks for hold inputs, too; they may show
-            people. Those that an application hands over hold what it hands over.
-    """
-
-    prediction_fraction: Fraction = 1.0
-    output_values: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 16
-    segment_max_bytes: PositiveInt = 4 << 20
-    segment_max_age_s: PositiveFloat = 60.0
-    heartbeat_s: PositiveFloat = 86_400.0
-    sample_inputs: bool = False
-
-
 class Release(Document, frozen=True, kw_only=True):
     """What a group should run: each model at most once in a role; written by name and role."""
 
@@ -161,6 +138,11 @@ class Release(Document, frozen=True, kw_only=True):
         out = (name, "shadow", bundle)
         models = tuple(m for m in self.models if (m.name, m.role, m.bundle) != out)
         return msgspec.structs.replace(self, models=models)
+
+    def with_telemetry(self, policy: TelemetryPolicy) -> Release:
+        """This release with another telemetry policy; see `without_model`."""
+        self._refuse_loss()
+        return msgspec.structs.replace(self, telemetry=policy)
 
     def without_model(self, name: str) -> Release:
         """This release without any role of the model ``name``.

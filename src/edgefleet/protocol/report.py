@@ -165,6 +165,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         events_dropped: events given up for lack of room, ever.
         pointer_lag_s: seconds from when the last pointer was issued until the device saw it, by
             the clocks of both sides; None where none came while the process ran.
+        sync: what telemetry waits for: a span of the policy, a link that isn't metered, access that
+            somebody renews, or the other side; None while it goes.
+        synced: when telemetry was last taken while the process ran, by the device's clock.
     """
 
     pid: int
@@ -177,6 +180,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     bytes_fetched: int = 0
     events_dropped: int = 0
     pointer_lag_s: float | None = None
+    sync: Literal["span", "metered", "access", "link"] | None = None
+    synced: Timestamp | None = None
 
 
 class RolledBack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

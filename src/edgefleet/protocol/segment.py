@@ -1,8 +1,8 @@
 """Segment: many events in one file, zstd over newline-delimited JSON, readable in place.
 
 A segment's path carries what a query prunes by, in Hive style:
-``devices/<device>/segments/date=2026-11-21/model=digits/<id>.ndjson.zst``. DuckDB, Athena,
-BigQuery, Trino and Spark read such folders as they are.
+``devices/<device>/segments/date=2026-11-21/model=digits/<id>.ndjson.zst``. DuckDB reads such
+folders as they are, by their documentation Athena, Trino and Spark too; BigQuery doesn't read zstd.
 """
 
 from __future__ import annotations

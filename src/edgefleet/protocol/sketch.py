@@ -9,6 +9,7 @@ imported when a sketch is made or compared, never with this module.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -64,18 +65,47 @@ def read_sketch(plain: dict[str, Any]) -> NumberSketch | ClassSketch:
     raise DocumentError(msg[:300])
 
 
+class NumberSketcher:
+    """A sketch of numbers that grows.
+
+    Args:
+        begun: goes on with this one.
+
+    Attributes:
+        count: as of `NumberSketch`.
+        missing: likewise.
+
+    Raises:
+        InvalidInputError: the given one is damaged.
+        MissingExtraError: the datasketches library isn't installed.
+    """
+
+    def __init__(self, begun: NumberSketch | None = None) -> None:
+        self._numpy, datasketches = _libraries()
+        self._kll = datasketches.kll_floats_sketch(K) if begun is None else _kll(begun)
+        self.count = 0 if begun is None else begun.count
+        self.missing = 0 if begun is None else begun.missing
+
+    def update(self, values: NDArray[Any] | Sequence[float]) -> None:
+        """Add an array of any shape, as float32 (beyond its range: infinite); NaN is missing."""
+        with self._numpy.errstate(over="ignore"):
+            flat = self._numpy.asarray(values, dtype=self._numpy.float32).ravel()
+        present = flat[~self._numpy.isnan(flat)]
+        if present.size:
+            self._kll.update(present)
+        self.count += int(present.size)
+        self.missing += int(flat.size - present.size)
+
+    def sketch(self) -> NumberSketch:
+        """All that was seen so far."""
+        return NumberSketch(count=self.count, missing=self.missing, kll=self._kll.serialize())
+
+
 def sketch_numbers(values: NDArray[Any] | Sequence[float]) -> NumberSketch:
     """Sketch an array of any shape, as float32 (beyond its range: infinite); NaN is missing."""
-    numpy, datasketches = _libraries()
-    with numpy.errstate(over="ignore"):
-        flat = numpy.asarray(values, dtype=numpy.float32).ravel()
-    present = flat[~numpy.isnan(flat)]
-    kll = datasketches.kll_floats_sketch(K)
-    if present.size:
-        kll.update(present)
-    return NumberSketch(
-        count=int(present.size), missing=int(flat.size - present.size), kll=kll.serialize()
-    )
+    sketcher = NumberSketcher()
+    sketcher.update(values)
+    return sketcher.sketch()
 
 
 def sketch_classes(classes: Iterable[int]) -> ClassSketch:
@@ -97,13 +127,43 @@ def merge_numbers(sketches: Iterable[NumberSketch]) -> NumberSketch:
     Raises:
         InvalidInputError: one of them is damaged.
     """
-    _, datasketches = _libraries()
-    merged, count, missing = datasketches.kll_floats_sketch(K), 0, 0
+    merged = NumberMerger()
     for sketch in sketches:
-        merged.merge(_kll(sketch))
-        count += sketch.count
-        missing += sketch.missing
-    return NumberSketch(count=count, missing=missing, kll=merged.serialize())
+        merged.add(sketch)
+    return merged.sketch()
+
+
+class NumberMerger:
+    """One sketch of everything that others saw, for more of them than memory holds.
+
+    Raises:
+        MissingExtraError: the datasketches library isn't installed.
+    """
+
+    def __init__(self) -> None:
+        _, datasketches = _libraries()
+        self._kll = datasketches.kll_floats_sketch(K)
+        self._count, self._missing = 0, 0
+
+    def add(self, sketch: NumberSketch) -> None:
+        """Take in what a sketch saw.
+
+        Raises:
+            InvalidInputError: it is damaged; nothing of it was taken in.
+        """
+        self._kll.merge(_kll(sketch))
+        self._count += sketch.count
+        self._missing += sketch.missing
+
+    def absorb(self, other: NumberMerger) -> None:
+        """Take in what another one took in."""
+        self._kll.merge(other._kll)
+        self._count += other._count
+        self._missing += other._missing
+
+    def sketch(self) -> NumberSketch:
+        """All of it so far."""
+        return NumberSketch(count=self._count, missing=self._missing, kll=self._kll.serialize())
 
 
 def merge_classes(sketches: Iterable[ClassSketch]) -> ClassSketch:
@@ -216,10 +276,13 @@ def _nothing_to_compare() -> InvalidInputError:
 
 def _kll(sketch: NumberSketch) -> Any:  # noqa: ANN401 - datasketches ships no types
     _, datasketches = _libraries()
-    if check_kll(sketch.kll) != sketch.count:
+    if _numbers_in(sketch.kll) != sketch.count:
         msg = f"the sketch does not hold the {sketch.count} numbers that it says"
         raise InvalidInputError(msg, cure="leave this sketch out; its writer is broken")
     return datasketches.kll_floats_sketch.deserialize(sketch.kll)
+
+
+_numbers_in = lru_cache(maxsize=8)(check_kll)  # comparing two looks at each a dozen times
 
 
 def _libraries() -> tuple[Any, Any]:
