@@ -11,14 +11,24 @@ from hypothesis import strategies as st
 
 from device_runtime.tests.support import Clock, FakeModel, MemoryChannel, eventually
 from edgefleet.errors import UnavailableError
-from edgefleet.protocol.event import Alarm, HealthEvent, Prediction, new_event
-from edgefleet.protocol.release import Release, RuntimeSettings, TelemetryPolicy
+from edgefleet.protocol.event import (
+    Account,
+    Alarm,
+    EventData,
+    HealthEvent,
+    Metric,
+    Prediction,
+    new_event,
+)
+from edgefleet.protocol.policy import TelemetryPolicy
+from edgefleet.protocol.release import Release, RuntimeSettings
 from edgefleet.protocol.segment import read_segment
+from edgefleet_runtime.serve.summary import summarize
 from edgefleet_runtime.serve.table import ServedModel
-from edgefleet_runtime.spool.hot import HotQueue
+from edgefleet_runtime.spool.budget import MIN_CAP
 from edgefleet_runtime.spool.intake import Intake
+from edgefleet_runtime.spool.room import folder_bytes
 from edgefleet_runtime.spool.spool import Spool
-from edgefleet_runtime.spool.summary import summarize
 
 BUNDLE = "sha256:" + "0" * 64
 
@@ -46,6 +56,8 @@ class Rig:
         self.spool = self.started()
 
     def started(self) -> Spool:
+        if hasattr(self, "spool"):
+            self.spool.close()
         self.spool = Spool(
             self.root, self.channel, device="cam-07", max_bytes=self.max_bytes, clock=self.clock
         )
@@ -60,15 +72,15 @@ class Rig:
         self.clock.now += after_s
         self.spool.turn()
 
+    def payloads(self) -> list[EventData]:
+        return [
+            event.payload()
+            for _, data in sorted(self.channel.segments.items())
+            for event in read_segment(io.BytesIO(data))
+        ]
+
     def predictions(self) -> list[Prediction]:
-        found: list[Prediction] = []
-        for name in sorted(self.channel.segments):
-            data = io.BytesIO(self.channel.segments[name])
-            for event in read_segment(data):
-                payload = event.payload()
-                assert isinstance(payload, Prediction)
-                found.append(payload)
-        return found
+        return [one for one in self.payloads() if isinstance(one, Prediction)]
 
 
 @pytest.fixture
@@ -88,7 +100,7 @@ def test_answers_become_predictions_in_a_segment(rig: Rig) -> None:
     assert (found[0].model_version, found[0].variant, found[0].latency_us) == ("7", "int8", 12.5)
     (output,) = found[0].outputs
     assert (output.values, output.top, output.score) == ((0.25, 0.75), (1,), (0.75,))
-    assert rig.spool.used_bytes == 0
+    assert not list((rig.root / "outgoing").iterdir())
 
 
 @pytest.mark.parametrize("share,kept", [(0.0, 0), (0.1, 10), (0.5, 50), (1.0, 100)])
@@ -160,29 +172,31 @@ def test_what_was_kept_survives_a_crash(rig: Rig) -> None:
     assert len(rig.predictions()) == 5
 
 
-def test_over_the_cap_the_oldest_go_are_counted_and_told(tmp_path: Path) -> None:
-    rig = Rig(tmp_path / "spool", max_bytes=4000)
+def test_over_the_cap_events_go_are_counted_and_told(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "spool", max_bytes=MIN_CAP)
+    rig.follow(output_values=1024)
     rig.channel.fails = UnavailableError("offline")
     for _ in range(20):
-        answer(rig.spool.intake, 10)
+        answer(rig.spool.intake, 200)
         rig.turn(after_s=61)
-    assert rig.spool.used_bytes <= 4000
+        assert folder_bytes(rig.root) <= MIN_CAP
     dropped = rig.spool.dropped
     assert dropped > 0
     rig.channel.fails = None
     rig.turn(after_s=300)
-    rig.turn(after_s=61)
-    assert len(rig.predictions()) + rig.spool.dropped == 200
+    rig.spool.finish()
+    assert len(rig.predictions()) + rig.spool.dropped == 4000
     told = [event.payload() for event in rig.channel.hot]
     assert {one.what for one in told if isinstance(one, HealthEvent)} == {"events-dropped"}
     assert rig.started().dropped == rig.spool.dropped >= dropped
 
 
-def test_a_release_may_ask_for_a_smaller_spool_but_not_a_larger(rig: Rig) -> None:
+def test_a_release_may_ask_for_a_smaller_spool_but_not_a_larger(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "spool", max_bytes=4 * MIN_CAP)
     rig.follow(spool_max_bytes=1 << 40)
-    assert rig.spool._files.max_bytes == rig.max_bytes
+    assert rig.spool.store.budget.cap == 4 * MIN_CAP
     rig.follow(spool_max_bytes=1000)
-    assert rig.spool._files.max_bytes == 1000
+    assert rig.spool.store.budget.cap == MIN_CAP
 
 
 def test_hot_events_go_at_once(rig: Rig) -> None:
@@ -199,28 +213,71 @@ def test_hot_events_survive_a_crash_and_an_absent_channel(rig: Rig) -> None:
     rig.channel.fails = None
     rig.started()
     rig.turn()
-    assert [event.payload().message for event in rig.channel.hot] == ["0", "1", "2"]  # type: ignore[union-attr]
+    assert [event.payload().message for event in rig.channel.hot] == ["2", "1", "0"]  # type: ignore[union-attr]
     rig.started()
     rig.turn()
     assert len(rig.channel.hot) == 3
 
 
-def test_a_torn_hot_event_is_dropped_and_the_queue_goes_on(tmp_path: Path) -> None:
-    path = tmp_path / "hot.ndjson"
-    HotQueue(path).put(new_event(Alarm(rule="a", message="one")))
-    path.write_bytes(path.read_bytes() + b'{"torn')
-    queue = HotQueue(path)
-    assert (len(queue.waiting()), queue.dropped) == (1, 1)
-    queue.put(new_event(Alarm(rule="a", message="two")))
-    assert len(HotQueue(path).waiting()) == 2
+def told(rig: Rig, what: str) -> list[str]:
+    """Messages of the health events of that name that the channel took."""
+    found = [event.payload() for event in rig.channel.hot]
+    return [one.message for one in found if isinstance(one, HealthEvent) and one.what == what]
 
 
-def test_too_many_hot_events_drop_the_oldest(tmp_path: Path) -> None:
-    queue = HotQueue(tmp_path / "hot.ndjson", max_events=2)
-    for number in range(5):
-        queue.put(new_event(Alarm(rule="a", message=str(number))))
-    assert queue.dropped == 3
-    assert len(HotQueue(tmp_path / "hot.ndjson").waiting()) == 2
+def test_events_beyond_what_the_inbox_holds_are_counted_and_told(rig: Rig) -> None:
+    rig.spool._cold._max_items = 10
+    assert rig.spool.put([new_event(Metric(name="load", value=1.0)) for _ in range(25)]) == 15
+    rig.turn()
+    assert rig.spool.dropped == 15
+    assert told(rig, "events-dropped") == ["15 events lost for lack of room"]
+    rig.spool.finish()
+    [account] = [one for one in rig.payloads() if isinstance(one, Account)]
+    counts = [(tally.seen, tally.dropped) for tally in account.tallies if tally.kind == "metric"]
+    assert counts == [(25, 15)]
+
+
+def test_a_damaged_file_is_told_with_what_was_saved_and_what_was_lost(rig: Rig) -> None:
+    rig.channel.fails = UnavailableError("offline")
+    answer(rig.spool.intake, 200)
+    rig.turn()
+    held = sum(rig.spool.waiting.values())
+    database = rig.spool.store.database
+    assert database is not None
+    part = next(iter(rig.spool.store.parts))
+    [root] = database.read.execute(
+        "SELECT rootpage FROM sqlite_master WHERE name=?", (part.table,)
+    ).fetchone()
+    page = database.page
+    rig.spool.close()
+    with (rig.root / "spool.db").open("r+b") as file:
+        file.seek((root - 1) * page)
+        file.write(b"\x5a" * page)
+    rig.channel.fails = None
+    rig.started()
+    rig.turn()
+    [message] = told(rig, "spool-damaged")
+    on_the_way = 200 - held  # in a segment when the file was damaged
+    saved = sum(rig.spool.waiting.values()) + len(rig.predictions()) - on_the_way
+    assert 0 < saved < held
+    lost = held - saved
+    assert message == f"the spool was damaged on the disk: {saved} events saved, {lost} lost"
+
+
+def test_samples_that_a_smaller_cap_costs_are_counted_and_told(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "spool", max_bytes=4 * MIN_CAP)
+    rig.channel.fails = UnavailableError("offline")
+    for number in range(10):
+        rig.spool.samples.put(bytes([number]) * (MIN_CAP // 8))
+    rig.follow(spool_max_bytes=MIN_CAP)
+    rig.turn()
+    left = len(rig.spool.samples.waiting())
+    assert 0 < left <= 4
+    rig.channel.fails = None
+    rig.turn(after_s=300)
+    assert told(rig, "samples-dropped") == [f"{10 - left} files of samples lost to a smaller cap"]
+    rig.turn(after_s=300)
+    assert len(told(rig, "samples-dropped")) == 1
 
 
 def test_the_thread_records_uploads_and_leaves_nothing_open(tmp_path: Path) -> None:
@@ -232,8 +289,11 @@ def test_the_thread_records_uploads_and_leaves_nothing_open(tmp_path: Path) -> N
     eventually(lambda: channel.hot)
     answer(spool.intake, 5)
     assert spool.stop(20)
-    assert len(channel.segments) == 1
-    assert list((tmp_path / "spool" / "open").rglob("*.ndjson")) == []
+    assert sorted(name.split("/")[2] for name in channel.segments) == [
+        "model=_none",
+        "model=digits",
+    ]
+    assert not spool.pending
 
 
 # --------------------------------------------------------------------------------------- summaries
@@ -267,5 +327,5 @@ def test_the_share_recorded_is_never_off_by_more_than_one(share: float, count: i
     for _ in range(count):
         intake.observe(model, {}, 1.0, None)
     taken, dropped = intake.take()
-    assert dropped == 0
+    assert not dropped
     assert abs(len(taken) - share * count) < 1

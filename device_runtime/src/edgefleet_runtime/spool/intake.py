@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgefleet.protocol.release import TelemetryPolicy
+from edgefleet.protocol.policy import TelemetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,7 @@ class Intake:
         self._answers: deque[Answer] = deque()
         self._bytes = 0
         self._seen = 0
-        self._dropped = 0
+        self._dropped: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._urgent = threading.Event()
 
@@ -80,7 +80,7 @@ class Intake:
             if int(self._seen * policy.prediction_fraction) == before:
                 return
             if len(self._answers) >= self._max_items or self._bytes + size > self._max_bytes:
-                self._dropped += 1
+                self._dropped[served.name] += 1
                 return
             self._bytes += size
             self._answers.append(
@@ -103,11 +103,11 @@ class Intake:
         if crowded:
             self._urgent.set()
 
-    def take(self) -> tuple[list[Answer], int]:
-        """All that waits, and how many were let go since the last call."""
+    def take(self) -> tuple[list[Answer], Counter[str]]:
+        """All that waits, and how many were let go since the last call, by model."""
         with self._lock:
             taken, self._answers = self._answers, deque()
-            dropped, self._dropped, self._bytes = self._dropped, 0, 0
+            dropped, self._dropped, self._bytes = self._dropped, Counter(), 0
         return list(taken), dropped
 
     def wait(self, timeout_s: float) -> None:

@@ -5,7 +5,7 @@ Rules kept here:
 - A file is named by its digest and is whole when it has its name. It is kept before the event that
   names it, and offered to the channel before.
 - What doesn't fit under the cap is refused. Nothing kept earlier goes for it: a sample is kept
-  because somebody asked for this very one.
+  because somebody asked for this very one. Only where the cap itself shrinks, the oldest go.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ _ALGORITHM = "sha256"
 class SampleFiles:
     """Files below a folder; any thread may call it.
 
+    Attributes:
+        used_bytes: length of all files.
+        gone: files that went because the cap shrank; who tells that sets it back.
+
     Args:
         root: the folder; made when the first file comes.
         max_bytes: cap of all files together.
@@ -35,6 +39,7 @@ class SampleFiles:
 
     def __init__(self, root: Path, max_bytes: int) -> None:
         self.max_bytes = max_bytes
+        self.gone = 0
         self._folder = root / FOLDER / _ALGORITHM
         self._lock = threading.Lock()
         for torn in self._folder.glob(".*.partial"):
@@ -63,6 +68,20 @@ class SampleFiles:
             write_durably(path, data)
             self.used_bytes += len(data)
         return digest
+
+    def allow(self, max_bytes: int) -> int:
+        """Change the cap; returns the one that holds, for what is kept stays."""
+        with self._lock:
+            self.max_bytes = max(self.used_bytes, max_bytes)
+            return self.max_bytes
+
+    def shrink(self, max_bytes: int) -> None:
+        """Give the oldest files up until the rest fits; `gone` counts them."""
+        for path in self.waiting() if self.used_bytes > max_bytes else ():
+            if self.used_bytes <= max_bytes:
+                break
+            self.remove(path)
+            self.gone += 1
 
     def waiting(self) -> list[Path]:
         """All files, the oldest first."""

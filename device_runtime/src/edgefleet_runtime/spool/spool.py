@@ -9,49 +9,65 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from edgefleet.errors import EdgeFleetError
-from edgefleet.protocol.event import HealthEvent, Prediction, new_event
-from edgefleet_runtime.faults import point
-from edgefleet_runtime.retry import RetryTimer
-from edgefleet_runtime.spool.hot import HotQueue
+from edgefleet.protocol.event import Event, HealthEvent, Prediction, new_event
+from edgefleet.protocol.policy import TelemetryPolicy
+from edgefleet_runtime.rules.filters import Filters
+from edgefleet_runtime.serve.summary import summarize
+from edgefleet_runtime.spool.departures import Departures
+from edgefleet_runtime.spool.inbox import Handed, Inbox
 from edgefleet_runtime.spool.intake import Intake
 from edgefleet_runtime.spool.samples import SampleFiles
-from edgefleet_runtime.spool.segments import SegmentFiles
-from edgefleet_runtime.spool.summary import summarize
-from edgefleet_runtime.store.durable import write_durably
+from edgefleet_runtime.spool.store import Store
+from edgefleet_runtime.sync.sync import Sync
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from edgefleet.protocol.event import Event, EventData
+    from edgefleet.protocol.event import EventData
     from edgefleet.protocol.release import Release
     from edgefleet_runtime.channels.base import Channel
     from edgefleet_runtime.spool.intake import Answer
+    from edgefleet_runtime.spool.rating import Entry
+    from edgefleet_runtime.sync.outgoing import Outgoing
+
+    Syncing = Callable[[Channel, Outgoing, SampleFiles, Callable[[], float]], Sync]
 
 _log = logging.getLogger(__name__)
 
-INTERVAL_S = 0.5  # between two turns, when there is no hurry
-SLICE = 32  # answers that are recorded in one go, in about half a millisecond
+INTERVAL_S = 0.5  # between two turns, when there is no hurry: what a power cut may cost
+SLICE = 32  # answers that are made events in one go, in about half a millisecond
 PAUSE_S = 0.001  # between two slices
-MAX_LEISURELY = 4096  # answers; more of them are recorded without a pause, or some would be dropped
+MAX_LEISURELY = 4096  # answers; more of them are taken without a pause, or some would be dropped
 TELL_LOSS_S = 60.0  # between two health events about lost events
-COUNT_FILE = "dropped"
+SENDING = 0.8  # share of the time to stop in that may be spent on sending
+MAX_HOT = 1024  # alarms and health events on their way into the store
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 class Spool:
     """Telemetry of one device.
 
+    Attributes:
+        used_bytes: length of all files in the folder, as of the last turn.
+        waiting: events on the disk by shelf, likewise.
+        dropped: events that had to go, ever, likewise.
+        dropped_by_shelf: the same by the shelf that had no room for them.
+
     Args:
         root: folder for what must survive.
         channel: takes hot events and segments.
         device: the device's name.
-        max_bytes: cap of segments and samples on this disk; a release may ask for less.
+        max_bytes: cap of everything in the folder; a release may ask for less.
         clock: monotonic seconds.
+        now: the time by the device's clock.
+        syncing: makes what decides when to send.
     """
 
     def __init__(
@@ -62,76 +78,101 @@ class Spool:
         device: str,
         max_bytes: int,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = _utc_now,
+        syncing: Syncing = Sync,
     ) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.intake = Intake()
         self.used_bytes = 0
-        self._channel = channel
-        self._clock = clock
-        self._max_bytes = max_bytes
-        self._files = SegmentFiles(root, device=device, max_bytes=max_bytes, clock=clock)
+        self.waiting: dict[str, int] = {}
+        self.dropped = 0
+        self.dropped_by_shelf: dict[str, int] = {}
         self.samples = SampleFiles(root, max_bytes // 2)
-        self._cap = max_bytes
-        self._kept: deque[tuple[Event, Callable[[bool], None]]] = deque()
-        self._hot = HotQueue(root / "hot.ndjson")
-        self._count_path = root / COUNT_FILE
-        self.dropped = self._dropped_before()
+        self.store = Store(root, self.samples, max_bytes=max_bytes, clock=clock)
+        self.outgoing = Departures(self.store, device=device, now=now, clock=clock)
+        self.sync = syncing(channel, self.outgoing, self.samples, clock)
+        self.sync.wake = self.intake.wake
+        self._clock, self._now = clock, now
+        self._max_bytes = max_bytes
+        self._filters = Filters(TelemetryPolicy(), self.tell)
+        self._hot = Inbox(max_items=MAX_HOT)
+        self._cold = Inbox()
         self._told_at: float | None = None
-        self._told = self.dropped
-        self._hot_retry, self._cold_retry = RetryTimer(clock), RetryTimer(clock)
-        self._sample_retry = RetryTimer(clock)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
+        self._measure()
+        self._told = self.dropped
 
     # ------------------------------------------------------------------------- from other threads
 
     def follow(self, release: Release) -> None:
         """Record from now on what a release's policy asks for."""
         self.intake.policy = release.telemetry
-        self._cap = min(release.settings.spool_max_bytes or self._max_bytes, self._max_bytes)
-        self.samples.max_bytes = self._cap // 2
-        self._share()
+        self._filters = Filters(release.telemetry, self.tell)
+        cap = min(release.settings.spool_max_bytes or self._max_bytes, self._max_bytes)
+        self.store.follow(release.telemetry, cap)
+        self.sync.follow(release.telemetry)
 
-    def tell(self, data: EventData) -> None:
-        """Send a hot event soon; it survives a crash until the channel has taken it."""
-        self._hot.put(new_event(data))
+    def tell(self, data: EventData | Event) -> None:
+        """Send a hot event soon; it survives a crash as soon as the spool's thread has woken."""
+        event = data if isinstance(data, Event) else new_event(data, time=self._now())
+        self._hot.put([Handed(event)])
         self.intake.wake()
 
+    def put(self, events: Iterable[Event]) -> int:
+        """Record events, whatever the policy says; they are kept by worth.
+
+        Returns:
+            How many there was no room for on the way, which are counted as dropped.
+        """
+        return self._cold.put([Handed(event) for event in events])
+
     def keep(self, event: Event, done: Callable[[bool], None]) -> None:
-        """Record an event that somebody asked for, whatever the policy says.
+        """Record an event that somebody asked for, and tell when it is safe.
 
         Args:
             event: not a hot one.
             done: called once, in the spool's thread: True when it outlives the process.
         """
-        self._kept.append((event, done))
+        self._cold.put([Handed(event, done)])
         self.intake.wake()
+
+    @property
+    def max_bytes(self) -> int:
+        """Cap of everything in the folder."""
+        return self.store.budget.cap
 
     @property
     def pending(self) -> bool:
         """Whether something waits for the channel to take it."""
-        return bool(self._hot.waiting() or self._files.closed() or self.samples.waiting())
+        return bool(self.outgoing.pending or self.samples.waiting())
 
     def start(self) -> None:
         """Begin to work in a thread of its own."""
         self._thread.start()
 
     def stop(self, timeout_s: float) -> bool:
-        """Keep, close and try to upload what there is; False when that takes longer."""
+        """Keep and try to send what there is; False when that takes longer."""
         self._stopping.set()
+        self.sync.stop_within(timeout_s * SENDING)
         self.intake.wake()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def close(self) -> None:
+        """Let another open the folder. The thread must have ended."""
+        self.store.close()
+
     # ------------------------------------------------------------------------------ in the thread
 
     def _run(self) -> None:
-        self.recover()
+        self._guarded(self.recover)
         while not self._stopping.is_set():
             self.intake.wait(INTERVAL_S)
             self._guarded(self.turn)
         self._guarded(self.finish)
+        self._guarded(self.close)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -141,159 +182,106 @@ class Spool:
 
     def recover(self) -> None:
         """Take over what an earlier process left."""
-        try:
-            self._lose(self._files.recover())
-        except OSError as error:
-            _log.warning("spool: open segments can't be closed yet: %s", error)
+        self.store.recover()
+        self.outgoing.recover()
 
     def turn(self) -> None:
-        """Work through what has gathered: record, close, make room, send."""
-        self._record()
-        try:
-            self._files.sync_due()
-            self._lose(self._files.close_due(self.intake.policy))
-        except OSError as error:
-            _log.warning("spool: %s", error)
-        self._share()
-        self._lose(self._files.trim())
-        self._tell_loss()
-        self._measure()
-        self._send_hot()
-        self._upload_samples()
-        self._upload()
+        """Work through what has gathered: record, make room, send."""
+        self._work(finish=False)
 
     def finish(self) -> None:
-        """The last turn of a process: nothing stays open."""
+        """The last turn of a process: everything is to be sent that can be."""
+        self._work(finish=True)
+
+    def _work(self, *, finish: bool) -> None:
+        self._take(self._hot)
         self._record()
-        try:
-            self._lose(self._files.close_all())
-        except OSError as error:
-            _log.warning("spool: %s", error)
-        self._share()
-        self._lose(self._files.trim())
-        for timer in (self._hot_retry, self._sample_retry, self._cold_retry):
-            timer.reset()
-        self._send_hot()
-        self._upload_samples()
-        self._upload()
+        self._take(self._cold)
+        self.store.turn(self._now().toordinal(), finish=finish)
+        self._tell_damage()
+        self._tell_loss()
+        self._tell_samples()
+        self._take(self._hot)
+        self.sync.turn(finish)
+        if finish:
+            self.store.turn(self._now().toordinal(), finish=True)
+        self._measure()
 
     def _record(self) -> None:
         answers, dropped = self.intake.take()
-        self._lose(dropped)
-        kept = [self._kept.popleft() for _ in range(len(self._kept))]
+        today = self._now().toordinal()
+        for model, count in dropped.items():
+            self.store.lose("prediction", model, today, count)
         # Working off a second's answers without a pause would be felt by those who ask meanwhile.
         pause_s = PAUSE_S if len(answers) <= MAX_LEISURELY else 0.0
+        entries: list[Entry] = []
         for start in range(0, len(answers), SLICE):
             if start and pause_s:
                 self._stopping.wait(pause_s)
-            if not self._append([_event(answer) for answer in answers[start : start + SLICE]]):
-                self._lose(len(answers[start + SLICE :]))
-                break
-        if kept:
-            recorded = self._append([event for event, _ in kept])
-            for _, done in kept:
-                done(recorded)
+            found = map(self._entry, answers[start : start + SLICE])
+            entries += [entry for entry in found if entry is not None]
+        self.store.put(entries)
 
-    def _append(self, events: list[Event]) -> bool:
-        """Record events; False when they are lost, which is counted."""
-        try:
-            self._lose(self._files.append(events))
-        except OSError as error:
-            _log.warning("spool: %d events lost: %s", len(events), error)
-            self._lose(len(events))
-            return False
-        return True
+    def _take(self, inbox: Inbox) -> None:
+        taken = inbox.take()
+        for (kind, model, day), count in taken.refused.items():
+            self.store.lose(kind, model, day, count)
+        for done in taken.waiting:
+            done(False)
+        kept = self.store.put([self.store.rater.entry(item.event) for item in taken.items])
+        for item, safe in zip(taken.items, kept, strict=True):
+            if item.done is not None:
+                item.done(safe)
 
-    def _share(self) -> None:
-        """Let segments have what samples leave of the cap."""
-        self._files.max_bytes = max(self._cap - self.samples.used_bytes, self._cap // 2)
+    def _entry(self, answer: Answer) -> Entry | None:
+        """What is recorded of an answer; None where the policy's rules let none of it pass."""
+        outputs = summarize(answer.outputs, answer.values)
+        prediction = Prediction(
+            model=answer.model,
+            model_version=answer.version,
+            bundle=answer.bundle,
+            variant=answer.variant,
+            outputs=outputs,
+            latency_us=answer.latency_us,
+            request=answer.request,
+            trace=answer.trace,
+        )
+        if not self._filters.passes(prediction):
+            return None
+        event = new_event(prediction, time=datetime.fromtimestamp(answer.time, UTC))
+        return self.store.rater.entry(event, outputs)
 
     def _measure(self) -> None:
-        self.used_bytes = self._files.used_bytes() + self.samples.used_bytes
-
-    def _send_hot(self) -> None:
-        waiting = self._hot.waiting()
-        if not waiting or self._hot_retry.due_in_s():
-            return
-        try:
-            self._channel.send_hot(waiting)
-        except EdgeFleetError as error:
-            _log.info("%d hot events wait: %s", len(waiting), error.message)
-            self._hot_retry.wait()
-        else:
-            self._hot.sent(len(waiting))
-            self._hot_retry.reset()
-
-    def _upload_samples(self) -> None:
-        """Deliver the files of samples: ahead of the segments, whose events name them."""
-        if self._sample_retry.due_in_s():
-            return
-        for path in self.samples.waiting():
-            try:
-                self._channel.upload(self.samples.name_of(path), path)
-            except EdgeFleetError as error:
-                _log.info("samples wait: %s", error.message)
-                self._sample_retry.wait()
-                return
-            self.samples.remove(path)
-            self._sample_retry.reset()
-
-    def _upload(self) -> None:
-        if self._cold_retry.due_in_s():
-            return
-        for segment in self._files.closed():
-            try:
-                self._channel.upload(segment.name, segment.path)
-            except EdgeFleetError as error:
-                _log.info("segments wait: %s", error.message)
-                self._cold_retry.wait()
-                return
-            point("spool.uploaded")
-            self._files.remove(segment)
-            self._cold_retry.reset()
-        self._measure()
+        self.used_bytes = self.store.used_bytes
+        self.waiting = self.store.waiting
+        self.dropped_by_shelf = self.store.dropped
+        self.dropped = sum(self.dropped_by_shelf.values())
 
     # --------------------------------------------------------------------------------- accounting
 
-    def _lose(self, count: int) -> None:
-        count += self._hot.dropped
-        self._hot.dropped = 0
-        if not count:
-            return
-        self.dropped += count
-        try:
-            write_durably(self._count_path, str(self.dropped).encode())
-        except OSError as error:
-            _log.warning("spool: %s", error)
-
     def _tell_loss(self) -> None:
+        self._measure()
         now = self._clock()
         recently = self._told_at is not None and now - self._told_at < TELL_LOSS_S
         if self.dropped == self._told or recently:
             return
         lost, self._told, self._told_at = self.dropped - self._told, self.dropped, now
-        self.tell(
-            HealthEvent(what="events-dropped", message=f"{lost} events lost for lack of room")
-        )
+        message = f"{lost} events lost for lack of room"
+        if self.store.too_large:
+            message += f", {self.store.too_large} of them too large to be kept at all"
+            self.store.too_large = 0
+        self.tell(HealthEvent(what="events-dropped", message=message))
 
-    def _dropped_before(self) -> int:
-        try:
-            return int(self._count_path.read_bytes())
-        except (FileNotFoundError, ValueError):
-            return 0
+    def _tell_samples(self) -> None:
+        gone, self.samples.gone = self.samples.gone, 0
+        if gone:
+            message = f"{gone} files of samples lost to a smaller cap"
+            self.tell(HealthEvent(what="samples-dropped", message=message))
 
-
-def _event(answer: Answer) -> Event:
-    return new_event(
-        Prediction(
-            model=answer.model,
-            model_version=answer.version,
-            bundle=answer.bundle,
-            variant=answer.variant,
-            outputs=summarize(answer.outputs, answer.values),
-            latency_us=answer.latency_us,
-            request=answer.request,
-            trace=answer.trace,
-        ),
-        time=datetime.fromtimestamp(answer.time, UTC),
-    )
+    def _tell_damage(self) -> None:
+        repairs, self.store.repairs = self.store.repairs, []
+        for repair in repairs:
+            lost = "what was lost can't be told" if repair.lost is None else f"{repair.lost} lost"
+            message = f"the spool was damaged on the disk: {repair.saved} events saved, {lost}"
+            self.tell(HealthEvent(what="spool-damaged", message=message))
+            self.outgoing.recover()

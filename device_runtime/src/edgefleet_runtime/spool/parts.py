@@ -1,0 +1,264 @@
+"""Where events wait: a table for each shelf and level, so that a whole level goes at one stroke.
+
+Rules kept here:
+
+- Rows are appended; ids come from one sequence of the spool's own, whatever the clock says.
+- Dropping a level is ``DROP TABLE``: SQLite gives its pages back unread or unwritten, apart from
+  lists of page numbers. On flash that is what keeps a full spool from wearing the disk out.
+- Every row carries a checksum of what it says; what doesn't match is damage, never data.
+- How much waits is written down now and then (`save`); what came since is counted at the start.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
+
+from edgefleet.errors import IntegrityError
+from edgefleet_runtime.spool.budget import ROW_BYTES
+from edgefleet_runtime.spool.worth import BY_AGE, LEVELS, Shelf
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator
+
+WORD = 0xFFFFFFFF  # what a checksum may begin with
+_CHUNK = 4096  # rows that are counted at once
+
+
+Stored = tuple[int, int, int, bytes]
+"""A row as its table holds it: `Row.stored`."""
+
+
+class Row(NamedTuple):
+    """One event as it waits: its number, its tally's id, its JSON."""
+
+    id: int
+    tally: int
+    event: bytes
+
+    @property
+    def stored(self) -> Stored:
+        """The row with its checksum: CRC-32 of the event and of which tally counts it."""
+        return self.id, self.tally, crc32(self.event, self.tally & WORD), self.event
+
+
+def checked(identity: int, tally: int, check: int, event: bytes) -> Row:
+    """A row as it was read.
+
+    Raises:
+        IntegrityError: it isn't what was written.
+    """
+    if type(event) is bytes and type(tally) is int and type(check) is int:
+        row = Row(identity, tally, event)
+        if row.stored[2] == check:
+            return row
+    msg = f"event {identity} of the spool is damaged"
+    raise IntegrityError(msg, cure="what can be read is saved by itself")
+
+
+class Part:
+    """A table of that name. ``events`` and ``size`` (bytes of events) are what waits in it."""
+
+    __slots__ = ("events", "level", "shelf", "size", "table", "unsaved")
+
+    def __init__(self, shelf: Shelf, level: int, events: int = 0, size: int = 0) -> None:
+        self.shelf = shelf
+        self.level = level
+        self.events = events
+        self.size = size
+        self.unsaved = True
+        self.table = table_of(shelf, level)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """What orders parts: the lowest goes first."""
+        return self.shelf, self.level
+
+    def pages(self, page: int) -> int:
+        """About how many pages it takes."""
+        return 1 + (self.size + self.events * ROW_BYTES) * 5 // (page * 4)
+
+
+def table_of(shelf: Shelf, level: int) -> str:
+    """The name of a part's table."""
+    return f"at_{shelf.label}_{level}"
+
+
+class Parts:
+    """All tables of events."""
+
+    def __init__(self) -> None:
+        self._all: dict[tuple[int, int], Part] = {}
+        self.next_id = 1
+
+    def __iter__(self) -> Iterator[Part]:
+        """Those that hold something, the least worth first."""
+        return iter(sorted((p for p in self._all.values() if p.events), key=lambda p: p.place))
+
+    def of(self, shelf: Shelf) -> list[Part]:
+        """A shelf's parts that hold something, the least worth first."""
+        return [part for part in self if part.shelf is shelf]
+
+    def events(self, shelves: Iterable[Shelf]) -> int:
+        """How many events wait on these shelves."""
+        wanted = set(shelves)
+        return sum(part.events for part in self._all.values() if part.shelf in wanted)
+
+    def size(self, shelves: Iterable[Shelf]) -> int:
+        """Bytes of events that wait on these shelves."""
+        wanted = set(shelves)
+        return sum(part.size for part in self._all.values() if part.shelf in wanted)
+
+    def lowest(self) -> Part | None:
+        """The part that would go first. An account is never dropped: what it says is elsewhere."""
+        return next((part for part in self if part.shelf is not Shelf.ACCOUNTS), None)
+
+    def has(self, shelf: int, level: int) -> bool:
+        """Whether there is a table already."""
+        return (shelf, level) in self._all
+
+    # ------------------------------------------------------------------------ within a transaction
+
+    def load(self, sql: sqlite3.Connection) -> None:
+        """Take over what the database says, and count what came since it was last written down."""
+        there = {
+            name for (name,) in sql.execute("SELECT name FROM sqlite_master WHERE type='table'")
+        }
+        self._all.clear()
+        found = sql.execute("SELECT value FROM meta WHERE key='next'").fetchone()
+        self.next_id = found[0] if found else 1
+        saved = {
+            (shelf, level): counts
+            for shelf, level, *counts in sql.execute(
+                "SELECT shelf, level, events, bytes, upto FROM part"
+            )
+        }
+        for shelf in Shelf:
+            for level in range(1 if shelf in BY_AGE else LEVELS):
+                if table_of(shelf, level) not in there:
+                    continue
+                events, size, upto = saved.get((shelf, level), (0, 0, 0))
+                table = table_of(shelf, level)
+                more, length, last = sql.execute(
+                    f"SELECT count(*), total(length(event)), max(id) FROM {table} WHERE id > ?",  # noqa: S608
+                    (upto,),
+                ).fetchone()
+                self._all[shelf, level] = Part(shelf, level, events + more, size + int(length))
+                self.next_id = max(self.next_id, upto + 1, (last or 0) + 1)
+
+    def save(self, sql: sqlite3.Connection) -> None:
+        """Write down how much waits."""
+        sql.executemany(
+            "REPLACE INTO part VALUES (?, ?, ?, ?, ?)",
+            [
+                (part.shelf, part.level, part.events, part.size, self.next_id - 1)
+                for part in self._all.values()
+                if part.unsaved
+            ],
+        )
+        sql.execute("REPLACE INTO meta VALUES ('next', ?)", (self.next_id,))
+
+    def saved(self) -> None:
+        """The transaction of `save` is done."""
+        for part in self._all.values():
+            part.unsaved = False
+
+    def add(self, sql: sqlite3.Connection, shelf: Shelf, level: int, rows: list[Stored]) -> None:
+        """Append rows, whose ids are the next ones."""
+        part = self._all.get((shelf, level))
+        if part is None:
+            part = self._all[shelf, level] = Part(shelf, level)
+            sql.execute(
+                f"CREATE TABLE {part.table}(id INTEGER PRIMARY KEY, tally INTEGER NOT NULL,"
+                " crc INTEGER NOT NULL, event BLOB NOT NULL)"
+            )
+        sql.executemany(
+            f"INSERT INTO {part.table} VALUES (?, ?, ?, ?)",  # noqa: S608 - ours
+            rows,
+        )
+        part.events += len(rows)
+        part.size += sum([len(event) for _, _, _, event in rows])
+        part.unsaved = True
+
+    def rows(self, sql: sqlite3.Connection, part: Part, *, newest: bool = False) -> Iterator[Row]:
+        """A part's rows, read one by one.
+
+        Raises:
+            IntegrityError: one is damaged.
+        """
+        order = "DESC" if newest else "ASC"
+        for found in sql.execute(
+            f"SELECT id, tally, crc, event FROM {part.table} ORDER BY id {order}"  # noqa: S608
+        ):
+            yield checked(*found)
+
+    def drop(self, sql: sqlite3.Connection, part: Part) -> Counter[int]:
+        """Remove a part as a whole; returns how many events of each tally it held."""
+        counts = self._count(sql, part, None)
+        sql.execute(f"DROP TABLE {part.table}")
+        sql.execute("DELETE FROM part WHERE shelf=? AND level=?", part.place)
+        del self._all[part.place]
+        return counts
+
+    def drop_oldest(self, sql: sqlite3.Connection, part: Part, events: int) -> Counter[int]:
+        """Remove so many of a part's oldest events; returns how many of each tally."""
+        found = sql.execute(
+            f"SELECT id FROM {part.table} ORDER BY id LIMIT 1 OFFSET ?",  # noqa: S608 - ours
+            (events - 1,),
+        ).fetchone()
+        if found is None:
+            return self.drop(sql, part)
+        counts = self._count(sql, part, found[0])
+        self.take(sql, part, found[0])
+        return counts
+
+    def take(self, sql: sqlite3.Connection, part: Part, last: int) -> None:
+        """Remove a part's events up to the one with this id."""
+        events, size = sql.execute(
+            f"SELECT count(*), total(length(event)) FROM {part.table} WHERE id <= ?",  # noqa: S608
+            (last,),
+        ).fetchone()
+        whole = events == part.events  # one list of pages instead of every page
+        sql.execute(f"DELETE FROM {part.table}" + ("" if whole else f" WHERE id <= {last}"))  # noqa: S608
+        part.events -= events
+        part.size -= int(size)
+        part.unsaved = True
+
+    def remove(self, sql: sqlite3.Connection, part: Part, ids: Iterable[int]) -> Counter[int]:
+        """Remove single events; returns how many of each tally."""
+        counts: Counter[int] = Counter()
+        for identity in ids:
+            found = sql.execute(
+                f"DELETE FROM {part.table} WHERE id=? RETURNING tally, length(event)",  # noqa: S608
+                (identity,),
+            ).fetchall()
+            for tally, size in found:
+                counts[tally] += 1
+                part.events -= 1
+                part.size -= size
+                part.unsaved = True
+        return counts
+
+    @staticmethod
+    def _count(sql: sqlite3.Connection, part: Part, last: int | None) -> Counter[int]:
+        """How many events of each tally there are, up to an id."""
+        counts: Counter[int] = Counter()
+        after = 0
+        while True:
+            found = sql.execute(
+                f"SELECT max(id) FROM (SELECT id FROM {part.table} WHERE id > ?"  # noqa: S608
+                f" ORDER BY id LIMIT {_CHUNK})",
+                (after,),
+            ).fetchone()[0]
+            upto = found if last is None or found is None else min(found, last)
+            if upto is None or upto <= after:
+                return counts
+            for tally, number in sql.execute(
+                f"SELECT tally, count(*) FROM {part.table} WHERE id > ? AND id <= ?"  # noqa: S608
+                " GROUP BY tally",
+                (after, upto),
+            ):
+                counts[tally] += number
+            after = upto
