@@ -13,6 +13,7 @@ from device_runtime.tests.serving import FakeModel, served, table_of
 from edgefleet_runtime.figures import device_families
 from edgefleet_runtime.reconciler.machine import State
 from edgefleet_runtime.serve.metrics import model_families, process_families
+from edgefleet_runtime.sync.sync import SyncState
 
 if TYPE_CHECKING:
     from typing import Any
@@ -26,7 +27,11 @@ ASKED = re.compile(r"<!-- ask -->\n```text\n(.*?)```", re.DOTALL)
 def told() -> dict[str, tuple[str, set[str]]]:
     """Name -> kind and labels of every family that a device tells."""
     store: Any = SimpleNamespace(used_bytes=lambda: 1, max_bytes=2)
-    spool: Any = SimpleNamespace(used_bytes=1, dropped=0)
+    shelves = {"alarms": 1}
+    sync = SimpleNamespace(state=SyncState(why="link", delivered=1.0))
+    spool: Any = SimpleNamespace(
+        used_bytes=1, max_bytes=2, dropped=0, waiting=shelves, dropped_by_shelf=shelves, sync=sync
+    )
     fetcher: Any = SimpleNamespace(bytes_fetched=1)
     state = State(device="cam-07", fleet=None)
     families = (

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 FIRST_S, LONGEST_S = 2.0, 300.0
+LONGEST_ASKED_S = 900.0  # of a Retry-After that is honoured; a device asks a few times an hour
 
 
 def pauses(
@@ -38,9 +39,9 @@ class RetryTimer:
         self._at: float | None = None
         self.reset()
 
-    def wait(self) -> None:
-        """Become due after the next delay."""
-        self._at = self._clock() + next(self._pauses)
+    def wait(self, *, at_least_s: float = 0.0) -> None:
+        """Become due after the next delay, or a longer one that the other side asked for."""
+        self._at = self._clock() + max(at_least_s, next(self._pauses))
 
     def due_in_s(self) -> float | None:
         """Seconds until it is due, not below 0; None when nothing waits."""

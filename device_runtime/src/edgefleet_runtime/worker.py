@@ -167,6 +167,7 @@ class Worker:
         """The device as it is now, without a number."""
         driver = self._driver
         state, pointer = driver.state, driver.state.pointer
+        sync = self._spool.sync.state
         return Report(
             sequence=0,
             time=datetime.now(UTC),
@@ -183,6 +184,10 @@ class Worker:
                 bytes_fetched=self._fetcher.bytes_fetched,
                 events_dropped=self._spool.dropped,
                 pointer_lag_s=driver.outside.lag_s,
+                sync=sync.why,
+                synced=None
+                if sync.delivered is None
+                else datetime.fromtimestamp(sync.delivered, UTC),
             ),
             fleet=pointer.fleet if pointer else state.fleet,
             epoch=pointer.epoch if pointer else 0,

@@ -24,6 +24,7 @@ from edgefleet.protocol.tags import content_of, path_of, tag_of
 from edgefleet.testing.cloud.oci import Kind, OciRegistry, throttled
 from edgefleet.testing.cloud.oci_tokens import PULL, PUSH, User
 from edgefleet.testing.cloud.rules import Rule
+from edgefleet_runtime.channels.kubernetes import channel as kubernetes_channel
 from edgefleet_runtime.channels.kubernetes.channel import KubernetesChannel
 from edgefleet_runtime.channels.kubernetes.segments import OciUploads
 from edgefleet_runtime.channels.kubernetes.settings import Place, Settings
@@ -222,16 +223,26 @@ def test_events_whose_address_is_away_are_kept_once_and_sent_again(
     assert sorted(hot(registry)) == ["m0", "m1"]
 
 
-def test_only_what_still_waits_is_remembered_as_kept(
+def test_events_that_newer_ones_push_aside_are_kept_once_too(
     api: FakeApiServer, registry: OciRegistry, tmp_path: Path
 ) -> None:
     channel = KubernetesChannel(NODE, away(api, registry, tmp_path), api.client())
     events = [new_event(HealthEvent(what="hot", message=f"m{n}")) for n in range(4)]
-    for start in range(3):  # the oldest is dropped for want of room each time
+    for start in (0, 1, 2, 1, 0):
         with pytest.raises(UnavailableError):
             channel.send_hot(events[start : start + 2])
-    assert channel._kept == {event.id for event in events[2:]}
     assert sorted(hot(registry)) == ["m0", "m1", "m2", "m3"]
+
+
+def test_what_is_remembered_as_kept_is_bounded(
+    api: FakeApiServer, registry: OciRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubernetes_channel, "MAX_REMEMBERED", 3)
+    channel = KubernetesChannel(NODE, away(api, registry, tmp_path), api.client())
+    for number in range(8):  # dropped for want of room, each of them
+        with pytest.raises(UnavailableError):
+            channel.send_hot([new_event(HealthEvent(what="hot", message=f"m{number}"))])
+    assert len(channel._kept) <= 4
 
 
 def test_without_a_folder_for_it_events_wait_and_the_cure_is_told(

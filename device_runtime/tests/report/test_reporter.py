@@ -28,6 +28,11 @@ def model(name: str = "digits", **more: object) -> ModelReport:
     return ModelReport(name=name, version="1", bundle=DIGEST, **more)  # type: ignore[arg-type]
 
 
+def waiting(why: str | None) -> Health:
+    now = datetime.now(UTC)
+    return Health(pid=1, started=now, sync=why)  # type: ignore[arg-type]
+
+
 @dataclass
 class Rig:
     now: Report = field(default_factory=report)
@@ -147,3 +152,12 @@ def test_too_many_models_are_cut_to_what_a_report_holds(rig: Rig) -> None:
     (sent,) = rig.channel.reports
     assert 0 < len(sent.models) < 200
     assert len(sent.encoded()) <= MAX_BYTES
+
+
+def test_telemetry_that_waits_for_somebody_is_told_at_once_and_a_link_with_the_heartbeat(
+    rig: Rig,
+) -> None:
+    rig.turn()
+    for why, told in (("link", 0), ("span", 0), ("access", 1), ("access", 0), (None, 1)):
+        rig.now = report(health=waiting(why))
+        assert rig.turn(after_s=1) == told

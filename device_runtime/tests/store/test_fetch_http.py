@@ -16,9 +16,10 @@ from device_runtime.tests.store.loopback import serving_blobs
 from device_runtime.tests.support import Clock
 from edgefleet.errors import CancelledError, IntegrityError, NotFoundError, UnavailableError
 from edgefleet.protocol.digest import digest_of
+from edgefleet_runtime.retry import LONGEST_ASKED_S
 from edgefleet_runtime.store.bandwidth import Bandwidth
 from edgefleet_runtime.store.blobs import BlobStore
-from edgefleet_runtime.store.fetch import LONGEST_ASKED_S, Fetcher, Want
+from edgefleet_runtime.store.fetch import Fetcher, Want
 from edgefleet_runtime.store.http import HttpSource
 
 DATA = random.Random(7).randbytes(300_000)

@@ -2,8 +2,10 @@
 
 Rules for those who write one:
 
-- Methods are called from two threads, the reconciler's and the spool's, and may block for as long
-  as a call to the vendor takes. `wake` and `close` may come from any thread.
+- Methods are called from three threads: the reconciler's, one that sends hot events and one that
+  uploads. They may block for as long as a call to the vendor takes; none waits for another. `wake`
+  and `close` may come from any thread.
+- `upload` reads its file through `opened`, so that it takes no more of the link than it may.
 - A channel carries bytes. It decides nothing: whether a pointer is acted upon is the reconciler's.
 - The device's name is known to the other side from the channel's own authentication.
 - Errors are those of `edgefleet.errors`. `UnavailableError` means later, `AccessDeniedError` means
@@ -13,7 +15,9 @@ Rules for those who write one:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, BinaryIO, ClassVar, Self
+
+from edgefleet_runtime.store.bandwidth import open_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +34,19 @@ class Channel(ABC):
 
     options: ClassVar[Mapping[str, str]] = {}
     """Options it understands, each with a line for people."""
+
+    hot_max_bytes: int = 240 << 10
+    """Most bytes of one message of hot events, as the vendor counts them."""
+
+    hot_unit_bytes: int = 1
+    """Bytes that the vendor bills as one, of a message of hot events."""
+
+    hot_overhead_bytes: int = 256
+    """Bytes of such a message that are no events: topic, properties, what stands around them."""
+
+    opened: Callable[[Path], BinaryIO] = staticmethod(open_plain)
+    """Opens a file to upload. The runtime sets it: each `read` comes when the fleet's policy allows
+    it, and raises `CancelledError` when the upload may not go on."""
 
     @classmethod
     @abstractmethod

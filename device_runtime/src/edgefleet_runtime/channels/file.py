@@ -134,11 +134,12 @@ class FileChannel(Channel):
         with self._writing(), translate_full(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                shutil.copyfile(path, partial)
-                with partial.open("rb") as stream:
+                with self.opened(path) as source, partial.open("wb") as stream:
+                    shutil.copyfileobj(source, stream)
+                    stream.flush()
                     os.fsync(stream.fileno())
                 partial.replace(target)
-            except OSError:
+            except (OSError, EdgeFleetError):
                 partial.unlink(missing_ok=True)
                 raise
             sync_folder(target.parent)

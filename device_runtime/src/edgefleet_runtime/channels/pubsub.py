@@ -31,6 +31,7 @@ STRUCTURED = "application/cloudevents+json; charset=utf-8"
 # https://cloud.google.com/pubsub/quotas#resource_limits, with room for what is around messages
 MAX_MESSAGES = 1000
 MAX_BYTES = 9_000_000
+UNIT_BYTES = 1000  # a request is billed as 1 KB at least: https://cloud.google.com/pubsub/pricing
 _MALFORMED = frozenset({400, 413})  # refused for what it is: the same again won't help
 
 
@@ -45,6 +46,9 @@ class PubSubSender:
     Raises:
         ConfigurationError: the address names no topic.
     """
+
+    max_bytes = MAX_BYTES * 3 // 4  # Base64 makes four bytes of three
+    unit_bytes = UNIT_BYTES
 
     def __init__(self, address: str, device: str, tokens: GoogleTokens | None = None) -> None:
         parts = urlsplit(address)

@@ -32,7 +32,7 @@ from edgefleet.errors import (
 )
 from edgefleet.protocol.digest import CHUNK_BYTES
 from edgefleet_runtime.faults import point
-from edgefleet_runtime.retry import pauses
+from edgefleet_runtime.retry import LONGEST_ASKED_S, pauses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_S = 30.0
-LONGEST_ASKED_S = 900.0  # of a Retry-After that is honoured; a device asks a few times an hour
 WORKERS = 4  # blobs at once: enough to fill a link over the pauses of single connections
 SLICE_S = 0.5  # after which a pause sees that another blob failed
 TRIES = 6  # rounds over the sources, about half a minute, before the caller is told

@@ -16,16 +16,18 @@ import hashlib
 import http.client
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
 from edgefleet.errors import UnavailableError
 from edgefleet.protocol.names import check_name, check_path
+from edgefleet_runtime.store.bandwidth import open_plain
 from edgefleet_runtime.store.gcs import object_url
 from edgefleet_runtime.store.google import GoogleTokens, LackingError
 from edgefleet_runtime.store.http import TIMEOUT_S, cause_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from io import BufferedReader
     from pathlib import Path
 
@@ -49,8 +51,13 @@ class GcsUploads:
         self._tokens = tokens or GoogleTokens()
         object_url(*self._base)
 
-    def put(self, name: str, path: Path) -> None:
+    def put(self, name: str, path: Path, opened: Callable[[Path], BinaryIO] = open_plain) -> None:
         """Write a file under a name; no error where it is there.
+
+        Args:
+            name: below the device's folder.
+            path: the file.
+            opened: opens it for reading.
 
         Raises:
             AccessDeniedError: this device may not write there.
@@ -60,11 +67,13 @@ class GcsUploads:
         below = check_path(name, what="name below the device's folder")
         url = object_url(*self._base, below)
         where = f"{urlsplit(url).netloc}, {below}"
-        with path.open("rb") as stream:
+        with path.open("rb") as whole:
+            digest = _md5(whole)
+        with opened(path) as stream:
             headers = {
                 **self._tokens.headers(),
                 "Content-Length": str(path.stat().st_size),
-                "Content-MD5": _md5(stream),
+                "Content-MD5": digest,
                 "Content-Type": "application/octet-stream",
                 "x-goog-if-generation-match": "0",
             }
@@ -86,5 +95,4 @@ class GcsUploads:
 
 def _md5(stream: BufferedReader) -> str:
     digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).digest()
-    stream.seek(0)
     return base64.b64encode(digest).decode("ascii")

@@ -96,7 +96,7 @@ def test_what_a_device_spooled_offline_is_uploaded_when_the_network_is_back(benc
     bench.site.cut_network(CAM)
     (address,) = ADDRESS.findall(bench.log(CAM))
     assert answers(address)
-    until(lambda: "segments wait" in bench.log(CAM))
+    until(lambda: "cold: telemetry waits" in bench.log(CAM))
     assert bench.storage.uploads == {}
     bench.site.restore_network(CAM)
     until(lambda: bench.storage.uploads)
@@ -135,7 +135,7 @@ def test_a_device_offline_for_many_releases_catches_up_and_uploads_what_it_spool
     assert answers(address)
     skipped = [bench.publish(float(number)) for number in range(3, 6)]
     newest = bench.publish(9.0)
-    until(lambda: "segments wait" in bench.log(CAM))
+    until(lambda: "cold: telemetry waits" in bench.log(CAM))
     assert bench.storage.uploads == {}
     bench.site.restore_network(CAM)
     bench.serves(CAM, newest)

@@ -22,7 +22,7 @@ import logging
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -52,6 +52,7 @@ from edgefleet_runtime.channels.greengrass.settings import (
     read_settings,
 )
 from edgefleet_runtime.channels.messages import packed
+from edgefleet_runtime.store.bandwidth import open_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -66,6 +67,8 @@ READ_AGAIN_S = 60.0
 ARTIFACTS = "artifacts"  # the only option
 THING_VARIABLE = "AWS_IOT_THING_NAME"
 MAX_MESSAGE = 128 << 10  # bytes of an MQTT message that IoT Core takes
+# https://aws.amazon.com/iot-core/pricing/additional-details/: payload and topic, by 5 KB
+UNIT_BYTES = 5 << 10
 
 
 class GreengrassChannel(Channel):
@@ -81,6 +84,9 @@ class GreengrassChannel(Channel):
     options = {  # noqa: RUF012 - a ClassVar in the base
         ARTIFACTS: "folder of this version's artifacts, which tells when a newer one comes"
     }
+    hot_max_bytes = MAX_MESSAGE
+    hot_unit_bytes = UNIT_BYTES
+    hot_overhead_bytes = 512  # a topic has up to 256 bytes
 
     def __init__(
         self,
@@ -225,7 +231,7 @@ class GreengrassChannel(Channel):
             _log.info("the nucleus didn't hear when it may update: %s", error.message)
 
     def serve(self, ask: Callable[[Request], Reply]) -> None:
-        self._invoker = Invoker(ask, self.upload)
+        self._invoker = Invoker(ask, self._put)  # an operator waits for the answer
         self._again.wake()
 
     # -- going
@@ -242,9 +248,13 @@ class GreengrassChannel(Channel):
             self._nucleus.publish(topic, payload)
 
     def upload(self, name: str, path: Path) -> None:
+        self._put(name, path, self.opened)
+
+    def _put(self, name: str, path: Path, opened: Callable[[Path], BinaryIO] = open_plain) -> None:
         below = check_path(name, what="segment name")
         settings = self._known()
-        self._bucket(settings).put(f"{settings.prefix}/devices/{self._device}/{below}", path)
+        key = f"{settings.prefix}/devices/{self._device}/{below}"
+        self._bucket(settings).put(key, path, opened)
 
     def source(self, address: str) -> Source | None:
         parts = urlsplit(address)

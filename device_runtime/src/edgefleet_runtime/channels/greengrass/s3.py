@@ -10,7 +10,7 @@ import http.client
 import re
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, urlsplit
 
 from edgefleet.errors import (
@@ -20,10 +20,11 @@ from edgefleet.errors import (
     InvalidInputError,
     UnavailableError,
 )
+from edgefleet_runtime.store.bandwidth import open_plain
 from edgefleet_runtime.store.http import TIMEOUT_S, HttpSource, refusal_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from edgefleet_runtime.channels.greengrass.credentials import TokenExchange
@@ -77,8 +78,13 @@ class Bucket:
         found.address = address
         return found
 
-    def put(self, key: str, path: Path) -> None:
+    def put(self, key: str, path: Path, opened: Callable[[Path], BinaryIO] = open_plain) -> None:
         """Write a file under a key; the same again changes nothing.
+
+        Args:
+            key: in the bucket.
+            path: the file.
+            opened: opens it for reading.
 
         Raises:
             AccessDeniedError: the role may not write there.
@@ -92,7 +98,7 @@ class Bucket:
             "Content-Type": "application/octet-stream",
         }
         where = f"{urlsplit(url).netloc}, {key}"
-        with path.open("rb") as stream:
+        with opened(path) as stream:
             request = urllib.request.Request(url, stream, headers, method="PUT")  # noqa: S310 - checked above
             try:
                 with urllib.request.urlopen(request, timeout=TIMEOUT_S):  # noqa: S310

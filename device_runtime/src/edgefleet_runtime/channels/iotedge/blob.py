@@ -20,7 +20,7 @@ import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, urlsplit
 
 from edgefleet.errors import (
@@ -29,6 +29,7 @@ from edgefleet.errors import (
     EdgeFleetError,
     UnavailableError,
 )
+from edgefleet_runtime.store.bandwidth import open_plain
 from edgefleet_runtime.store.http import TIMEOUT_S, HttpSource, refusal_of
 
 if TYPE_CHECKING:
@@ -117,8 +118,21 @@ def source(address: str, query: Callable[[], str], ended: Ended) -> HttpSource:
     return HttpSource(address, query=asked, refusal=refusal)
 
 
-def put(access: UploadAccess, name: str, path: Path, ended: Ended) -> None:
+def put(
+    access: UploadAccess,
+    name: str,
+    path: Path,
+    ended: Ended,
+    opened: Callable[[Path], BinaryIO] = open_plain,
+) -> None:
     """Write a file as a new blob below the device's prefix; no error where it is there.
+
+    Args:
+        access: to write there.
+        name: below the prefix.
+        path: the file.
+        ended: which signatures are taken no more.
+        opened: opens it for reading.
 
     Raises:
         AccessDeniedError: the signature doesn't allow it.
@@ -133,7 +147,7 @@ def put(access: UploadAccess, name: str, path: Path, ended: Ended) -> None:
         "x-ms-blob-type": "BlockBlob",
     }
     where = f"{urlsplit(url).netloc}, {name}"
-    with path.open("rb") as stream:
+    with opened(path) as stream:
         request = urllib.request.Request(  # noqa: S310 - checked when it was read
             f"{url}?{access.write}", stream, headers, method="PUT"
         )

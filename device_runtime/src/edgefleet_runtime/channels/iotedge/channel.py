@@ -60,9 +60,9 @@ _log = logging.getLogger(__name__)
 
 OUTPUT = "hot"
 READ_AGAIN_S = 600.0
-# IoT Hub bills messages by 4 KB, properties included; ours have some 100 bytes.
-MESSAGE_BYTES = 4096 - 256
-MAX_MESSAGE = 255 << 10  # bytes; 256 KB with its properties
+# https://learn.microsoft.com/azure/iot-hub/iot-hub-devguide-pricing: by 4 KB, properties included
+UNIT_BYTES = 4 << 10
+MAX_MESSAGE = 255 << 10  # bytes; 256 KB with its properties, of which ours have some 100
 
 
 class IotEdgeChannel(Channel):
@@ -74,6 +74,8 @@ class IotEdgeChannel(Channel):
     """
 
     options = {}  # noqa: RUF012 - a ClassVar in the base
+    hot_max_bytes = 256 << 10
+    hot_unit_bytes = UNIT_BYTES
 
     def __init__(self, device: str, *, read_again_s: float = READ_AGAIN_S) -> None:
         self._device = check_name("device", device)
@@ -173,7 +175,7 @@ class IotEdgeChannel(Channel):
             self._told = after
 
     def send_hot(self, events: Sequence[Event]) -> None:
-        for payload in packed(events, MESSAGE_BYTES):
+        for payload in packed(events, MAX_MESSAGE):
             if len(payload) > MAX_MESSAGE:  # it would be refused for ever, and all after it wait
                 _log.warning("a hot event of %d bytes is dropped: too long", len(payload))
                 continue
@@ -182,7 +184,7 @@ class IotEdgeChannel(Channel):
     def upload(self, name: str, path: Path) -> None:
         below = check_path(name, what="segment name")
         access = self._upload_access()
-        blob.put(access, below, path, self._ended)
+        blob.put(access, below, path, self._ended, self.opened)
 
     def _upload_access(self) -> UploadAccess:
         wanted = self._wanted

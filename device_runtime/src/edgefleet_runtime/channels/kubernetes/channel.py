@@ -25,7 +25,7 @@ import uuid
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 from urllib.parse import urlsplit
 
 from edgefleet.errors import (
@@ -54,6 +54,7 @@ from edgefleet_runtime.channels.kubernetes.uploads import uploads_for
 from edgefleet_runtime.channels.kubernetes.watch import Watch
 from edgefleet_runtime.channels.messages import packed
 from edgefleet_runtime.channels.watched import WatchedFiles
+from edgefleet_runtime.store.bandwidth import open_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,6 +70,7 @@ MANAGER = "edgefleet-runtime"
 """The field manager of reports."""
 INTERVAL_S = 0.25  # between two looks at the files; the kubelet takes a minute
 MAX_KEPT = 240 << 10  # bytes of a file of hot events
+MAX_REMEMBERED = 8192  # events that are kept beside the segments and not sent yet
 
 
 class KubernetesChannel(Channel):
@@ -99,6 +101,9 @@ class KubernetesChannel(Channel):
         self._files = WatchedFiles(*watched, interval_s=interval_s)
         self._mounted = MountedPointer(settings.pointer)
         self._sender = sender_for(settings, device)
+        if self._sender is not None:
+            self.hot_max_bytes = self._sender.max_bytes
+            self.hot_unit_bytes = self._sender.unit_bytes
         self._uploads = uploads_for(settings, device)
         self._refusals: dict[str, str] = {}
         self._kept: set[str] = set()
@@ -153,7 +158,7 @@ class KubernetesChannel(Channel):
             self._files.mark(path)
             if not os.access(path, os.R_OK):
                 return AccessReport(state="denied", detail=f"no registry credentials at {path}")
-        return AccessReport(state="ok", detail="; ".join(self._refusals.values()) or None)
+        return AccessReport(state="ok", detail="; ".join(tuple(self._refusals.values())) or None)
 
     def wait(self, timeout_s: float) -> bool:
         return self._files.wait(timeout_s)
@@ -183,12 +188,12 @@ class KubernetesChannel(Channel):
             )
         with self._noting("events"):
             if self._uploads is not None:
-                # What waits no more was dropped for want of room: nobody sends it again.
-                self._kept &= {event.id for event in events}
+                if len(self._kept) > MAX_REMEMBERED:  # what was dropped since is in it for ever
+                    self._kept.clear()
                 self._keep([event for event in events if event.id not in self._kept])
             if self._sender is not None:
                 self._sender.send(events)
-        self._kept.clear()
+        self._kept.difference_update(event.id for event in events)
 
     def _keep(self, events: Sequence[Event]) -> None:
         """Put events beside the segments; they may come again while the address is away."""
@@ -210,14 +215,14 @@ class KubernetesChannel(Channel):
     def upload(self, name: str, path: Path) -> None:
         below = check_path(name, what="segment name")
         with self._noting("segments"):
-            self._put(below, path)
+            self._put(below, path, self.opened)
 
-    def _put(self, name: str, path: Path) -> None:
+    def _put(self, name: str, path: Path, opened: Callable[[Path], BinaryIO] = open_plain) -> None:
         if self._uploads is None:
             raise UnavailableError(
                 "no address for segments: they wait", cure="give the option segments"
             )
-        self._uploads.put(name, path)
+        self._uploads.put(name, path, opened)
 
     @contextmanager
     def _noting(self, what: str) -> Iterator[None]:

@@ -32,7 +32,15 @@ _MALFORMED = frozenset({400, 413, 415, 422})  # refused for what it is: the same
 
 
 class Sender(Protocol):
-    """Takes hot events."""
+    """Takes hot events.
+
+    Attributes:
+        max_bytes: most that it takes at once.
+        unit_bytes: bytes that are billed as one.
+    """
+
+    max_bytes: int
+    unit_bytes: int
 
     def send(self, events: Sequence[Event]) -> None:
         """Deliver events; all of them or, with an error, maybe some.
@@ -74,6 +82,9 @@ class HttpSender:
     Raises:
         ConfigurationError: a certificate can't be used.
     """
+
+    max_bytes = MAX_BATCH_BYTES
+    unit_bytes = 1
 
     def __init__(self, settings: Settings, device: str) -> None:
         if settings.events is None:

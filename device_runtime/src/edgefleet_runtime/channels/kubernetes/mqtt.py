@@ -51,6 +51,9 @@ class MqttSender:
         ConfigurationError: a certificate can't be used.
     """
 
+    max_bytes = MAX_MESSAGE
+    unit_bytes = 1
+
     def __init__(self, settings: Settings, device: str) -> None:
         try:
             from paho.mqtt import client as paho  # noqa: PLC0415 - an extra

@@ -31,6 +31,7 @@ from edgefleet.protocol.tags import (
     manifest_of,
     tag_of,
 )
+from edgefleet_runtime.store.bandwidth import open_plain
 from edgefleet_runtime.store.http import TIMEOUT_S, NoRedirects, cause_of, refusal_of
 from edgefleet_runtime.store.oci import RegistryAccess
 
@@ -71,11 +72,11 @@ class OciUploads:
         self._opener = urllib.request.build_opener(NoRedirects())
         self._access = RegistryAccess(self._repository, credentials, self._opener, TIMEOUT_S)
 
-    def put(self, name: str, path: Path) -> None:
+    def put(self, name: str, path: Path, opened: Callable[[Path], BinaryIO] = open_plain) -> None:
         """Write a file; see `uploads.Uploads`."""
         digest, size = digest_of_file(path)
         self._blob(EMPTY_DIGEST, len(EMPTY_DATA), lambda: BytesIO(EMPTY_DATA))
-        self._blob(digest, size, lambda: path.open("rb"))
+        self._blob(digest, size, lambda: opened(path))
         manifest = manifest_of(name, digest, size)
         url = f"{self._repository.url}/manifests/{tag_of(name)}"
         headers = {"Content-Type": MANIFEST, "Content-Length": str(len(manifest))}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import urlsplit
 
+from edgefleet_runtime.store.bandwidth import open_plain
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from edgefleet_runtime.channels.kubernetes.settings import Settings
@@ -14,8 +17,13 @@ if TYPE_CHECKING:
 class Uploads(Protocol):
     """Takes files of one device."""
 
-    def put(self, name: str, path: Path) -> None:
+    def put(self, name: str, path: Path, opened: Callable[[Path], BinaryIO] = open_plain) -> None:
         """Write a file below the device's own prefix; the same again changes nothing.
+
+        Args:
+            name: below the prefix.
+            path: the file.
+            opened: opens it for reading.
 
         Raises:
             AccessDeniedError: the device may not write there.

@@ -1,0 +1,1 @@
+"""When, what and how fast a device sends what its spool kept."""
