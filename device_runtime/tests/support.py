@@ -25,7 +25,8 @@ from edgefleet.protocol.documents import encode
 from edgefleet.protocol.event import Event
 from edgefleet.protocol.layout import BundleLayout, BundleWriter
 from edgefleet.protocol.pointer import Cohort, Next, Pointer
-from edgefleet.protocol.release import Release, ReleaseModel, RuntimeSettings, TelemetryPolicy
+from edgefleet.protocol.policy import TelemetryPolicy
+from edgefleet.protocol.release import Release, ReleaseModel, RuntimeSettings
 from edgefleet.protocol.report import AccessReport, Report, read_report
 from edgefleet.protocol.tensors import to_bytes
 from edgefleet_runtime.channels.base import Channel

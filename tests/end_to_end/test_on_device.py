@@ -14,12 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 import edgefleet as ef
 from edgefleet.errors import ConflictError, UnavailableError, UnsupportedError
 from edgefleet.protocol.hardware_target import architecture
+from edgefleet.protocol.policy import TelemetryPolicy
 from edgefleet.protocol.release import (
     Budget,
     Release,
     ReleaseModel,
     RuntimeSettings,
-    TelemetryPolicy,
 )
 from edgefleet.testing.mock import mock
 

@@ -20,9 +20,10 @@ from edgefleet.errors import (
     InvalidInputError,
 )
 from edgefleet.optimization import optimize, trials
+from edgefleet.optimization.reference import MAX_ANSWERED
 from edgefleet.optimization.session import Latency
 from edgefleet.protocol.hardware_target import architecture
-from edgefleet.protocol.sketch import NumberSketch, quantiles
+from edgefleet.protocol.sketch import ClassSketch, NumberSketch, quantiles
 from edgefleet.protocol.target import HardwareTarget, choose_variant, find_target
 from tests.optimization import models
 from tests.optimization.device import repeat_self_test
@@ -158,10 +159,29 @@ def test_the_tolerance_is_far_below_what_another_input_gives(bundle: Bundle) -> 
 
 def test_reference_sketches_hold_the_calibration_data(bundle: Bundle, digits: Digits) -> None:
     sketches = bundle.details("fp32").sketches
-    assert sorted(sketches) == sorted(f"X[{index}]" for index in range(64))
+    inputs = [name for name in sketches if name.startswith("X")]
+    assert sorted(inputs) == sorted(f"X[{index}]" for index in range(64))
     sketch = msgspec.convert(sketches["X[27]"], NumberSketch)
     (median,) = quantiles(sketch, [0.5])
     assert median == pytest.approx(float(np.median(digits.calibration[:, 27])), abs=1 / 16)
+
+
+@pytest.mark.parametrize("variant", ["fp32", "int8"])
+def test_reference_sketches_hold_what_each_variant_answers(
+    bundle: Bundle, digits: Digits, variant: str, tmp_path: Path
+) -> None:
+    from edgefleet.optimization.session import OnnxSession
+
+    details = bundle.details(variant)
+    session = OnnxSession(bundle.materialize(variant, tmp_path / "device"), details.interface)
+    answers = session.predict(digits.calibration)["probabilities"]
+    tops = msgspec.convert(details.sketches["probabilities:top"], ClassSketch)
+    scores = msgspec.convert(details.sketches["probabilities:score"], NumberSketch)
+    assert len(digits.calibration) <= MAX_ANSWERED
+    counts = np.bincount(answers.argmax(-1), minlength=10)
+    assert tops.counts == {str(index): count for index, count in enumerate(counts) if count}
+    (median,) = quantiles(scores, [0.5])
+    assert median == pytest.approx(float(np.median(answers.max(-1))), abs=0.01)
 
 
 def test_what_a_device_materializes_is_what_was_judged(

@@ -15,10 +15,11 @@ from edgefleet_runtime.engines.cache import MAX_BYTES
 from edgefleet_runtime.serve.access import Access
 from edgefleet_runtime.serve.messages import Limits
 from edgefleet_runtime.serve.queueing import BatchLimits
+from edgefleet_runtime.watch.actions.settings import ActionSettings
 
 STORE_MAX_BYTES = 8 << 30
 SPOOL_MAX_BYTES = 512 << 20
-MIN_SPOOL_BYTES = 64 << 10
+MIN_SPOOL_BYTES = 1 << 20
 MAX_LABELS = 24
 MAX_LABEL = 63  # characters of a name or a value; a Kubernetes label value holds as many
 ENGINES = "engines"  # folder below the root, with what was built from models
@@ -49,6 +50,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         otlp: address of a collector for metrics and traces; empty for the one that the environment
             names, None for none.
         labels: facts about the device, in place of those detected.
+        metered: whether the link costs money by what goes over it: ``yes``, ``no``, or the path of
+            a file that says so and may change.
         store_max_bytes: cap of models on the disk.
         spool_max_bytes: cap of unsent telemetry on the disk.
         memory_max_bytes: cap of what models take in memory, by estimate; None for none.
@@ -62,6 +65,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
         external: address of an inference server that runs the models, in place of an engine here.
         external_repository: folder that this server loads models from.
         external_model: without such a folder, the model of this server that is used.
+        actions: what alarms may do on this device.
     """
 
     root: Path
@@ -81,6 +85,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     edge_manager_uds: Path | None = None
     otlp: str | None = None
     labels: dict[str, str] = {}
+    metered: Annotated[str, msgspec.Meta(min_length=1)] = "no"
     store_max_bytes: PositiveInt = STORE_MAX_BYTES
     spool_max_bytes: Annotated[int, msgspec.Meta(ge=MIN_SPOOL_BYTES)] = SPOOL_MAX_BYTES
     memory_max_bytes: PositiveInt | None = None
@@ -92,6 +97,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     external: str | None = None
     external_repository: Path | None = None
     external_model: str = ""
+    actions: ActionSettings = ActionSettings()
 
     def __post_init__(self) -> None:
         """Refuse a name that no fleet can know, and labels that a report has no room for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from edgefleet_runtime.engines.builds import installed_builds
 from edgefleet_runtime.engines.installed import NOT_INSTALLED, installed_engines
 from edgefleet_runtime.report import host
 from edgefleet_runtime.report.jetson import detect_jetson
+
+WATCHING = {"drift": "datasketches", "rules": "cel", "mqtt": "paho"}
+"""The module that each extra of the watch brings: a policy may ask for any of them."""
 
 
 def facts(root: Path = Path("/")) -> dict[str, Any]:
@@ -71,6 +75,7 @@ def facts(root: Path = Path("/")) -> dict[str, Any]:
         "jetson": jetson and msgspec.to_builtins(jetson),
         "engines": engines,
         "channels": channels,
+        "extras": {extra: find_spec(module) is not None for extra, module in WATCHING.items()},
         "advice": advice,
     }
 
@@ -91,6 +96,10 @@ def lines(found: dict[str, Any]) -> list[str]:
     for channel in found["channels"]:
         text.append(f"  {channel['name']}")
         text += [f"    -o {name}=…  {about}" for name, about in channel["options"].items()]
+    text += ["", "what a telemetry policy may ask for"]
+    for extra, there in found["extras"].items():
+        cure = f"not installed; for that: pip install 'edgefleet-runtime[{extra}]'"
+        text.append(f"  {extra}: {'installed' if there else cure}")
     text += ["", "what to do" if found["advice"] else "nothing to do"]
     text += [f"  {advice}" for advice in found["advice"]]
     return text

@@ -1,8 +1,8 @@
 """One device's runtime, put together from its parts: channel, store, engines, server, spool.
 
-Threads: the server's event loop in the main thread, the reconciler, and the spool. A signal ends
-all three in order within `config.STOP_S`: the server finishes what has begun, the spool closes and
-uploads what it can, a last report says so.
+Threads: the server's event loop in the main thread, the reconciler, the watch, and the spool. A
+signal ends all in order within `config.STOP_S`: the server finishes what has begun, the watch looks
+at what waits, the spool closes and uploads what it can, a last report says so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from edgefleet.errors import CancelledError
 from edgefleet.protocol.orders import TrialAnswer
@@ -25,12 +25,14 @@ from edgefleet_runtime.channels.discovery import channel_named
 from edgefleet_runtime.channels.orders import Hear, ordering
 from edgefleet_runtime.channels.requests import asker
 from edgefleet_runtime.config import ENGINES, STOP_S
+from edgefleet_runtime.device_watch import DeviceWatch
 from edgefleet_runtime.engines.build import Build
 from edgefleet_runtime.engines.builds import check_one_build
 from edgefleet_runtime.engines.cache import EngineCache
 from edgefleet_runtime.engines.discovery import engine_for
 from edgefleet_runtime.engines.installed import installed_engines
 from edgefleet_runtime.figures import device_families
+from edgefleet_runtime.inbox import Gathered, Inbox
 from edgefleet_runtime.lock import RootLock
 from edgefleet_runtime.otlp.extra import otlp_export
 from edgefleet_runtime.parent import watch_parent
@@ -57,9 +59,15 @@ from edgefleet_runtime.spool.spool import Spool
 from edgefleet_runtime.store.bandwidth import Bandwidth
 from edgefleet_runtime.store.blobs import BlobStore
 from edgefleet_runtime.store.fetch import Fetcher
+from edgefleet_runtime.sync.lane import in_thread
+from edgefleet_runtime.sync.sync import Sync
 from edgefleet_runtime.worker import Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from edgefleet.protocol.event import Event, Reading
     from edgefleet.protocol.report import Report
     from edgefleet_runtime.config import NodeConfig
     from edgefleet_runtime.engines.base import Engine
@@ -72,7 +80,22 @@ SWITCH_S = 0.0002  # Python's 0.005 is how long the server would wait for each b
 
 DRAIN_S = STOP_S * 0.5
 JOIN_S = STOP_S * 0.25
-FLUSH_S = STOP_S * 0.2
+WATCH_S = STOP_S * 0.1
+FLUSH_S = STOP_S * 0.15
+
+
+class Cycle(NamedTuple):
+    """What a device that sleeps did while it was awake.
+
+    Attributes:
+        report: the last one.
+        delivered: whether it and all telemetry were.
+        gathered: what became of the inbox.
+    """
+
+    report: Report
+    delivered: bool
+    gathered: Gathered
 
 
 class Node:
@@ -97,6 +120,7 @@ class Node:
             access=config.access,
             batching=config.batching,
             limits=config.limits,
+            hear=self._hear,
             ready=lambda: self._worker.ready,
             settled=lambda: self._worker.settled,
             figures=lambda: (
@@ -144,11 +168,23 @@ class Node:
             self._channel,
             device=config.device,
             max_bytes=config.spool_max_bytes,
+            syncing=partial(Sync, metered=config.metered, start=in_thread),
         )
         self._agent = _agent_server(config, table, self._spool)
-        self._on_demand = OnDemand(
-            table, SpoolRecorder(self._spool), lambda: self._driver.telemetry
+        self._watch = DeviceWatch(
+            table,
+            self._spool,
+            lambda: self._driver.rack.slots,
+            config.root,
+            config.actions,
         )
+        self._on_demand = OnDemand(
+            table,
+            SpoolRecorder(self._spool),
+            lambda: self._driver.telemetry,
+            self._watch.redactor,
+        )
+        self._table = table
         table.observers.append(self._spool.intake.observe)
         if self._otlp is not None:
             table.observers.append(self._otlp.observe)
@@ -160,7 +196,8 @@ class Node:
             table,
             memory_max_bytes=config.memory_max_bytes,
             engine_cache=engines_folder,
-            on_serve=self._on_demand.attend,
+            on_serve=self._serves,
+            on_compared=self._watch.tap.compared,
         )
         cache = EngineCache(engines_folder)
         cache.sweep()
@@ -275,30 +312,66 @@ class Node:
         self._channel.serve(ordering(hear, asker(lambda: self._server.endpoint)))
         self._channel.delay_restarts(lambda: self._driver.busy)
         self._spool.start()
+        self._watch.watch.start()
         self._worker.start()
         if self._otlp is not None:
             self._otlp.start(self._server.families)
         await stop.wait()
         return await self._stop()
 
-    def once(self, timeout_s: float) -> tuple[Report, bool]:
+    def once(self, timeout_s: float, inbox: Path | None = None) -> Cycle:
         """Do what the fleet asks for now, report, hand over what the spool holds; serve nothing.
 
         Args:
-            timeout_s: how long to work on it; then what still runs is broken off.
-
-        Returns:
-            The last report, and whether it and all telemetry were delivered.
+            timeout_s: how long to work on it, and then to send; what still runs is broken off.
+            inbox: folder of requests that gathered, to be answered; see `Inbox`.
         """
+        ends = time.monotonic() + timeout_s
         self._spool.recover()
         try:
             reported = self._worker.once(timeout_s)
+            gathered = self._answer(inbox, ends) if inbox is not None else Gathered(0, 0, 0)
+            self._watch.finish(WATCH_S)
+            self._spool.sync.stop_within(timeout_s)
             self._spool.finish()
-            report = self._worker.report()
-            return report, reported and not self._spool.pending
+            self._watch.settle()
+            delivered = reported and not self._spool.pending
+            return Cycle(self._worker.report(), delivered, gathered)
         finally:
+            self._spool.close()
             self._channel.close()
             self._lock.release()
+
+    def _answer(self, inbox: Path, ends: float) -> Gathered:
+        """Answer what has gathered in an inbox, until its time ends."""
+
+        def keep(events: Sequence[Event]) -> list[bool]:
+            safe: list[bool] = []
+            for event in events:
+                self._spool.keep(event, safe.append)
+            self._watch.checkpoint()
+            self._spool.turn()
+            return safe
+
+        box = Inbox(
+            inbox,
+            self._table,
+            self._driver.telemetry,
+            tell=self._spool.tell,
+            keep=keep,
+            each=self._watch.watch.work,
+        )
+        return box.work(until=lambda: time.monotonic() >= ends)
+
+    def _hear(self, reading: Reading, made: float | None) -> bool:
+        return self._watch.tap.hear(reading, made)
+
+    def _serves(self) -> None:
+        """Watch what answers requests from now on, under its own policy from the first on."""
+        self._on_demand.attend()
+        running = self._driver.rack.running
+        if running is not None:
+            self._watch.watch.follow(running.acquired.release)
 
     async def _stop(self) -> bool:
         _log.info("stopping")
@@ -312,8 +385,11 @@ class Node:
             *ends, _ = await asyncio.gather(*joining, asyncio.to_thread(self._otlp.stop, JOIN_S))
         else:
             ends = await asyncio.gather(*joining)
-        ended = all(ends)
+        watched = await asyncio.to_thread(self._watch.stop, WATCH_S)
+        ended = all(ends) and watched
         ended = await asyncio.to_thread(self._spool.stop, FLUSH_S) and ended
+        if ended:
+            self._watch.settle()
         self._channel.close()
         self._lock.release()
         return ended

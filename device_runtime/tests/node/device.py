@@ -6,6 +6,7 @@ import http.client
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import msgspec
 import numpy as np
@@ -23,7 +25,7 @@ from device_runtime.tests.onnx_models import IR_VERSION, OPSET
 from device_runtime.tests.support import Repository, details, eventually
 from edgefleet.protocol.files import write_whole
 from edgefleet.protocol.layout import BundleLayout
-from edgefleet.protocol.release import TelemetryPolicy
+from edgefleet.protocol.policy import TelemetryPolicy
 from edgefleet.protocol.report import Report, read_report
 from edgefleet.protocol.segment import read_segment
 from edgefleet_runtime.channels.file_requests import REPLIES, REQUESTS
@@ -207,6 +209,14 @@ class Device:
         folder.mkdir(exist_ok=True)
         write_whole(folder / f"{name}.json", msgspec.json.encode(Message(path=path, body=body)))
         return self.outbox / REPLIES / f"{name}.json"
+
+    def waiting(self, shelf: str) -> int:
+        """How many events of a shelf of the spool are on the disk, by its figures."""
+        endpoint = self.reported().endpoint
+        with urlopen(f"{endpoint}/metrics", timeout=90) as answer:
+            text = answer.read().decode()
+        found = re.search(rf'edgefleet_spool_events{{shelf="{shelf}"}} (\d+)', text)
+        return int(found[1]) if found else 0
 
     def client(self) -> Client:
         report = self.reported()

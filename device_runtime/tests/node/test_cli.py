@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgefleet.errors import ConflictError, InvalidInputError
-from edgefleet_runtime import __version__
+from edgefleet_runtime import __version__, doctor
 from edgefleet_runtime.cli import main
 from edgefleet_runtime.commands.fleet import LABELS_VARIABLE, add_fleet, fleet_settings
 from edgefleet_runtime.config import checked
@@ -38,6 +38,7 @@ ONCE = "once --root r --device cam-07 --channel file -o pointer=p -o outbox=o"
         ([*RUN, *OPTIONS, "--fleet", "mine"], "fleet"),
         ([*RUN, *OPTIONS, "--spool-max-bytes", "1"], "spool_max_bytes"),
         ([*RUN, *OPTIONS, "--store-max-bytes", "0"], "store_max_bytes"),
+        ([*RUN, *OPTIONS, "--metered", ""], "metered"),
         ([*RUN, "-o", "pointer=p"], "outbox"),
         ([*RUN[:-1], "smoke", *OPTIONS], "no channel 'smoke'"),
         ([*RUN[:4], "a/b", *RUN[5:], *OPTIONS], "device name"),
@@ -83,6 +84,19 @@ def test_doctor_tells_what_works_here(capsys: pytest.CaptureFixture[str]) -> Non
     assert channels["file"]["options"].keys() == {"pointer", "outbox"}
     assert main(["doctor"]) == 0
     assert "runs on CPUExecutionProvider" in capsys.readouterr().out
+
+
+def test_doctor_tells_which_extras_a_policy_may_ask_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(doctor.WATCHING, "mqtt", "no_such_module")
+    assert main(["doctor", "--json"]) == 0
+    extras = json.loads(capsys.readouterr().out)["extras"]
+    assert extras == {"drift": True, "rules": True, "mqtt": False}
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "  rules: installed" in said
+    assert "pip install 'edgefleet-runtime[mqtt]'" in said
 
 
 def test_help_teaches_and_version_tells(capsys: pytest.CaptureFixture[str]) -> None:

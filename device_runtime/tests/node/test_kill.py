@@ -154,7 +154,10 @@ def test_power_cuts_at_any_point_leave_the_old_release_or_the_new_one(
         template.check(cut.device)
 
 
-@pytest.mark.parametrize("fault", ["spool.appended", "spool.closed", "spool.uploaded"])
+@pytest.mark.parametrize(
+    "fault",
+    ["spool.appended", "spool.packed", "sync.uploading", "sync.uploaded", "sync.forgotten"],
+)
 def test_a_power_cut_in_the_spool_loses_no_prediction_and_repeats_none(
     tmp_path: Path, fault: str
 ) -> None:
@@ -166,7 +169,7 @@ def test_a_power_cut_in_the_spool_loses_no_prediction_and_repeats_none(
     with device.client() as client:
         for _ in range(6):
             client.factor()
-    if fault != "spool.appended":  # it dies when it closes what is open
+    if fault != "spool.appended":  # it dies when it sends what it has
         device.signal(signal.SIGTERM)
     assert device.ended() == -signal.SIGKILL
     with device.start():

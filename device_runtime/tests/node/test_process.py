@@ -224,8 +224,7 @@ def test_predictions_survive_a_kill(device: Device, repository: Repository) -> N
     with device.client() as client:
         for _ in range(7):
             client.factor()
-    spool = device.data / "spool" / "open"
-    eventually(lambda: sum(p.read_bytes().count(b"\n") for p in spool.rglob("*.ndjson")) == 7)
+    eventually(lambda: device.waiting("ordinary") == 7)
     device.kill()
     device.start().active(release)
     eventually(lambda: device.recorded() == 7)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edgefleet_runtime.reconciler.improve import StartBuild
+    from edgefleet_runtime.reconciler.shadow import OnCompared
 
 
 class InProcess:
@@ -74,6 +75,7 @@ class Rig:
         memory_max_bytes: int | None = None,
         trial_max_bytes: int | None = None,
         start_build: StartBuild | None = None,
+        on_compared: OnCompared = lambda *_: None,
     ) -> None:
         self.repository = repository or Repository(root / "fleet")
         self.root = root / "device"
@@ -104,6 +106,7 @@ class Rig:
             memory_max_bytes=memory_max_bytes,
             engine_cache=self.cache.root,
             on_serve=self._serves,
+            on_compared=on_compared,
         )
         improver = Improver(
             rack=self.rack,

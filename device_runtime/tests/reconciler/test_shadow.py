@@ -228,3 +228,20 @@ def test_classes_given_as_integers_or_strings_are_compared_as_they_are() -> None
     got = {"label": np.array([1, 2, 4]), "name": names}
     difference = compare(due, got)
     assert (difference.results, difference.agreeing, difference.max_abs) == (5, 4, 1.0)
+
+
+def test_who_listens_learns_of_each_request_whether_the_shadow_disagrees(tmp_path: Path) -> None:
+    heard: list[tuple[str, float, bool]] = []
+
+    def on_compared(served: ServedModel, inputs: Any, outputs: Any, disagrees: bool) -> None:  # noqa: FBT001 - a listener's
+        assert np.array_equal(outputs["y"], 2 * inputs["x"])
+        heard.append((served.version, float(inputs["x"][0, 3]), disagrees))
+
+    rig = Rig(tmp_path, on_compared=on_compared)
+    shadowed(rig, rig.repository.fake(2), rig.repository.fake(-2))
+    rig.infer("digits", np.array([[0, 0, 0, 5]], np.float32))
+    eventually(lambda: len(heard) == 1)
+    rig.infer("digits", np.array([[0, 0, 0, 0]], np.float32))
+    eventually(lambda: len(heard) == 2)
+    assert heard == [("1", 5.0, True), ("1", 0.0, False)]
+    rig.driver.close()

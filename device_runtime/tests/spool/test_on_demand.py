@@ -14,13 +14,13 @@ from device_runtime.tests.reconciler.rig import Rig, serving
 from device_runtime.tests.support import eventually
 from edgefleet.errors import LimitExceededError, NotFoundError, StorageFullError
 from edgefleet.protocol.orders import CaptureAnswer, CaptureOrder
-from edgefleet.protocol.release import TelemetryPolicy
+from edgefleet.protocol.policy import TelemetryPolicy
 from edgefleet_runtime.serve.capture import Capture, npy
 from edgefleet_runtime.spool.on_demand import MAX_OPEN, OnDemand
 
 ORDER = "order-1234"
 TIMEOUT_S = 90.0
-BOTH = TelemetryPolicy(prediction_fraction=0.0, sample_inputs=True)
+BOTH = TelemetryPolicy(prediction_fraction=0.0, inputs=("*/*",))
 
 
 class ListRecorder:
@@ -220,3 +220,26 @@ def test_a_disk_that_hangs_does_not_hold_up_the_end(bench: Bench) -> None:
 def test_strings_are_kept_as_numpys(bench: Bench) -> None:
     text = np.array([b"one", b"three"], object)
     assert np.load(io.BytesIO(npy(text))).tolist() == [b"one", b"three"]
+
+
+def test_inputs_are_redacted_as_the_policy_says_before_anything_is_kept(bench: Bench) -> None:
+    policy = TelemetryPolicy(inputs=("*/*",), redact={"digits/x": ("noise",)})
+    bench.deploy(3, "2", policy)
+    x = np.array([[1, 2, 3, 4]], np.float32)
+    bench.capture()
+    bench.rig.infer(x=x)
+    bench.captured(1)
+    (kept,) = bench.recorder.captures
+    assert kept.redacted == {"x": ("noise",)}
+    assert x.tobytes() not in kept.inputs["x"]
+    assert (kept.bundle, kept.answers[0].top) == (bench.rig.model("2").bundle, (3,))
+
+
+def test_inputs_that_cannot_be_redacted_are_not_kept(bench: Bench) -> None:
+    policy = TelemetryPolicy(inputs=("*/*",), redact={"*/*": ("plant.unknown",)})
+    bench.deploy(3, "2", policy)
+    bench.capture()
+    bench.rig.factor()
+    bench.captured(1)
+    (kept,) = bench.recorder.captures
+    assert (kept.inputs, list(kept.outputs)) == ({}, ["y"])

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from edgefleet.optimization import self_test
 from edgefleet.optimization.libraries import versions
 from edgefleet.optimization.packaging import add_artifact
-from edgefleet.optimization.reference import reference_sketches
+from edgefleet.optimization.reference import answer_sketches, reference_sketches
 from edgefleet.optimization.report import LINEAGE
 from edgefleet.protocol.bundle import Details
 from edgefleet.protocol.layout import BundleWriter
@@ -68,10 +68,11 @@ def details_of(
             continue
         plain = tested(trial.name, trial.artifact, given, samples, seed=seed)
         scores = trial.scores
+        answers = {} if samples is None else answer_sketches(trial.artifact, samples)
         found[trial.name] = replace(
             plain,
             labels=labels,
-            sketches=sketches,
+            sketches={**sketches, **answers},
             metrics={**metrics, **({} if scores is None else {"accuracy": scores.accuracy})},
             lineage={**lineage, **trial.artifact.notes, **plain.lineage},
         )

@@ -60,6 +60,12 @@ def add_fleet(parser: argparse.ArgumentParser) -> None:
         "--fetch-max-bytes-per-s", type=int, help="bandwidth that fetching may take (default: all)"
     )
     parser.add_argument(
+        "--metered",
+        metavar="yes|no|FILE",
+        help="whether the link costs money by what goes over it; the policy says what goes then. A "
+        "file says yes or no and may change; one that is missing means yes (default: no)",
+    )
+    parser.add_argument(
         "--external",
         metavar="URL",
         help="let an inference server that already runs at http://HOST:PORT run the models: "
@@ -76,6 +82,27 @@ def add_fleet(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="without such a folder: the model of this server to use",
     )
+    parser.add_argument(
+        "--alarm-folder",
+        type=Path,
+        metavar="DIR",
+        help="existing folder in which alarms may write files (default: none)",
+    )
+    parser.add_argument(
+        "--alarm-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a host at which alarms may reach webhooks and brokers, beside those of this "
+        "machine's local networks; may be given several times",
+    )
+    parser.add_argument(
+        "--alarm-action",
+        action="append",
+        default=[],
+        metavar="NAME=MODULE:FUNCTION",
+        help="what alarms may run by that name; may be given several times",
+    )
 
 
 def fleet_settings(arguments: argparse.Namespace) -> dict[str, object]:
@@ -86,6 +113,7 @@ def fleet_settings(arguments: argparse.Namespace) -> dict[str, object]:
         "spool_max_bytes": arguments.spool_max_bytes,
         "memory_max_bytes": arguments.memory_max_bytes,
         "fetch_max_bytes_per_s": arguments.fetch_max_bytes_per_s,
+        "metered": arguments.metered and _metered(arguments.metered),
         "external": arguments.external,
         "external_repository": arguments.external_repository,
         "external_model": arguments.external_model,
@@ -96,8 +124,19 @@ def fleet_settings(arguments: argparse.Namespace) -> dict[str, object]:
         "device": arguments.device or _own_device(arguments.channel),
         "channel": arguments.channel,
         "channel_options": pairs(arguments.option, "-o"),
+        "actions": {
+            "folder": arguments.alarm_folder and arguments.alarm_folder.absolute(),
+            "hosts": tuple(arguments.alarm_host),
+            "registered": pairs(arguments.alarm_action, "--alarm-action"),
+        },
         "labels": {**_given_labels(), **pairs(arguments.label, "--label")},
     }
+
+
+def _metered(given: str) -> str:
+    from edgefleet_runtime.sync.when import ALWAYS
+
+    return given if given in ALWAYS else str(Path(given).absolute())
 
 
 def _own_device(channel: str) -> str:

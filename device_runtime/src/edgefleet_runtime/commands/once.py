@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefleet_runtime.commands.common import duration
@@ -14,11 +15,14 @@ if TYPE_CHECKING:
 
 DONE, REJECTED, UNFINISHED, UNDELIVERED = 0, 3, 4, 5
 _ABOUT = f"""\
-Serves nothing. A release that passes its self-test here counts as good, and serves from the disk
-when 'run' starts. Exit codes: {DONE} what the fleet asks for is on this device, attested and
-reported; 1 could not run; 2 usage; {REJECTED} the release asked for was rejected; {UNFINISHED} not
-finished in time, call again; {UNDELIVERED} done, but a report or telemetry could not be delivered
-and waits for the next call.
+Serves nothing; with --inbox it answers requests that gathered as files: MODEL/NAME.json or
+MODEL.VERSION/NAME.json as they are posted, NAME.npy for the only input of a model. A file goes when
+its event is safe on the disk; what can't be answered goes to DIR/unreadable. A release that passes
+its self-test here counts as good, and serves from the disk when 'run' starts. Exit codes: {DONE}
+what the fleet asks for is on this device, attested and reported; 1 could not run; 2 usage;
+{REJECTED} the release asked for was rejected; {UNFINISHED} not finished in time, or files wait for
+a model that isn't here, call again; {UNDELIVERED} done, but a report or telemetry could not be
+delivered and waits for the next call.
 """
 
 
@@ -31,7 +35,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         type=duration,
         default=300.0,
         metavar="SECONDS",
-        help="how long to work; what still runs then is broken off (default: %(default)g)",
+        help="how long to work, and as long again to send what waits; what still runs then is "
+        "broken off (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--inbox", type=Path, metavar="DIR", help="answer what has gathered in this folder"
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(command=_run)
@@ -43,16 +51,20 @@ def _run(arguments: argparse.Namespace) -> int:
 
     # Nothing serves for a while here: the self-test and an orderly end are what can be had.
     config = checked({**fleet_settings(arguments), "host": "127.0.0.1", "healthy_after_s": 0.0})
-    report, delivered = Node(config).once(arguments.timeout)
+    inbox = arguments.inbox and arguments.inbox.absolute()
+    report, delivered, gathered = Node(config).once(arguments.timeout, inbox)
     if arguments.json:
         print(json.dumps(json.loads(report.encoded()), indent=2))
     else:
         asked = "" if report.wanted else ", the fleet has asked for nothing yet"
-        print(f"{report.state}{asked}; runs {report.running or 'nothing'}", flush=True)
+        done = f"; {gathered.predicted} files answered" if inbox else ""
+        print(f"{report.state}{asked}; runs {report.running or 'nothing'}{done}", flush=True)
+    if gathered.unreadable:
+        print(f"{gathered.unreadable} files could not be answered", file=sys.stderr)
     for error in report.errors:
         print(f"error: {error}", file=sys.stderr)
     if report.state == "rejected":
         return REJECTED
-    if report.state in {"waiting", "working"}:
+    if report.state in {"waiting", "working"} or gathered.left:
         return UNFINISHED
     return DONE if delivered else UNDELIVERED

@@ -18,6 +18,7 @@ from edgefleet.protocol import bundle as b
 from edgefleet.protocol import release as r
 from edgefleet.protocol.target import Choice, rank_variants, target_of
 from edgefleet_runtime.ensemble.stepped import steps_of
+from edgefleet_runtime.rules.check import check_here
 from edgefleet_runtime.store.fetch import Want
 
 if TYPE_CHECKING:
@@ -124,6 +125,8 @@ class Acquirer:
         self._store.pin(WANTED, pins)
         asked = _no_sources if sources is None else sources
         release = r.read_release(self._document(digest, "the release", r.MAX_BYTES, asked))
+        if sources is not None:  # what was taken once is served, whatever is installed by now
+            check_here(release.telemetry, {model.name for model in release.models})
         parts: list[Part] = []
         for model in release.models:
             pins.add(model.bundle)

@@ -27,7 +27,7 @@ from edgefleet.errors import (
 from edgefleet.protocol.digest import short
 from edgefleet.protocol.event import HealthEvent
 from edgefleet.protocol.pointer import read_pointer
-from edgefleet.protocol.release import TelemetryPolicy
+from edgefleet.protocol.policy import TelemetryPolicy
 from edgefleet_runtime.faults import point
 from edgefleet_runtime.reconciler import machine as m
 from edgefleet_runtime.reconciler import memory as mem

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from edgefleet_runtime.reconciler.acquire import Acquired, Acquirer, OpenSources
     from edgefleet_runtime.reconciler.machine import Key
     from edgefleet_runtime.reconciler.room import Footprint
+    from edgefleet_runtime.reconciler.shadow import OnCompared
     from edgefleet_runtime.reconciler.slot import Unit, Workbench
     from edgefleet_runtime.serve.table import ModelTable
     from edgefleet_runtime.store.blobs import BlobStore
@@ -53,6 +54,7 @@ class Rack:
         memory_max_bytes: the device's cap of what models take in memory, by estimate.
         engine_cache: folder for engines that are built from models; None to keep none.
         on_serve: called whenever other models answer requests than before.
+        on_compared: called with each request that a shadow has answered, too; see `Shadow`.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Rack:
         memory_max_bytes: int | None = None,
         engine_cache: Path | None = None,
         on_serve: Callable[[], object] = lambda: None,
+        on_compared: OnCompared = lambda *_: None,
     ) -> None:
         self._options = EngineOptions(providers=acquirer.providers, engine_cache=engine_cache)
         self.running: Slot | None = None
@@ -72,6 +75,7 @@ class Rack:
         self.candidate: Slot | None = None
         self._before: Acquired | None = None
         self._on_serve = on_serve
+        self._on_compared = on_compared
         self._store = store
         self._acquirer = acquirer
         self._bench = bench
@@ -348,7 +352,7 @@ class Rack:
             self.running.end_shadows()
         self._table.swap(slot.served())
         self.running = slot
-        slot.begin_shadows()
+        slot.begin_shadows(self._on_compared)
         self._on_serve()
         cap = slot.acquired.release.settings.store_max_bytes
         self._store.max_bytes = min(cap or self._store_max_bytes, self._store_max_bytes)

@@ -19,15 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 from edgefleet.protocol.report import ShadowReport
 from edgefleet_runtime.reconciler.compare import compare
+from edgefleet_runtime.serve.capture import bytes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
     from edgefleet_runtime.serve.table import ServedModel
 
     Arrays = Mapping[str, NDArray[Any]]
+    OnCompared = Callable[[ServedModel, Arrays, Arrays, bool], object]
 
 _log = logging.getLogger(__name__)
 
@@ -42,15 +44,24 @@ class Shadow:
         active: whose requests it gets.
         share: of the time that it may run, 0 to 1.
         max_bytes: what the copies that wait may take.
+        on_compared: called with the active model, a request's inputs and its outputs, and whether
+            the shadow's best class is another one, in the shadow's thread.
     """
 
     def __init__(
-        self, served: ServedModel, active: ServedModel, *, share: float, max_bytes: int
+        self,
+        served: ServedModel,
+        active: ServedModel,
+        *,
+        share: float,
+        max_bytes: int,
+        on_compared: OnCompared = lambda *_: None,
     ) -> None:
         self._served = served
         self._active = active
         self._share = share
         self._max_bytes = max_bytes
+        self._on_compared = on_compared
         self._waiting: deque[tuple[Arrays, Arrays, int]] = deque()
         self._bytes = 0
         self._stopped = False
@@ -83,7 +94,7 @@ class Shadow:
     def _watch(self, inputs: Arrays, outcome: Arrays | Exception, _: float) -> None:
         if isinstance(outcome, Exception):
             return
-        size = _bytes_of(inputs) + _bytes_of(outcome)
+        size = bytes_of(inputs) + bytes_of(outcome)
         with self._changed:
             full = self._bytes + size > self._max_bytes or len(self._waiting) >= MAX_WAITING
             if self._stopped or full or not self._share:
@@ -124,11 +135,4 @@ class Shadow:
             self._results += difference.results
             self._agreeing += difference.agreeing
             self._max_abs = max(self._max_abs, difference.max_abs)
-
-
-def _bytes_of(arrays: Arrays) -> int:
-    """Bytes of arrays; of strings their own, too."""
-    return sum(
-        array.nbytes + (sum(len(item) for item in array.flat) if array.dtype.kind == "O" else 0)
-        for array in arrays.values()
-    )
+        self._on_compared(self._active, inputs, due, difference.agreeing < difference.results)

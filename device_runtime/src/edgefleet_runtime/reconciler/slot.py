@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edgefleet_runtime.engines.parts import Parts
     from edgefleet_runtime.reconciler.acquire import Acquired, Part
     from edgefleet_runtime.reconciler.machine import Key
+    from edgefleet_runtime.reconciler.shadow import OnCompared
     from edgefleet_runtime.store.blobs import BlobStore
 
     EngineFor = Callable[[str], Engine]
@@ -109,8 +110,12 @@ class Slot:
             if role == "active" and unit.served is not None
         }
 
-    def begin_shadows(self) -> None:
-        """Let its shadow models see what the active ones of their names are asked from now on."""
+    def begin_shadows(self, on_compared: OnCompared = lambda *_: None) -> None:
+        """Let its shadow models see what the active ones of their names are asked from now on.
+
+        Args:
+            on_compared: as of `Shadow`.
+        """
         settings = self.acquired.release.settings
         for (name, role), unit in self.units.items():
             active = self.units.get((name, "active"))
@@ -120,6 +125,7 @@ class Slot:
                     active.served,
                     share=settings.shadow_share,
                     max_bytes=settings.shadow_max_bytes,
+                    on_compared=on_compared,
                 )
 
     def end_shadows(self) -> None:

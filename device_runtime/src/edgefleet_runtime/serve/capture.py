@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from numpy.typing import NDArray
+
+    from edgefleet.protocol.event import OutputSummary
 
 BY_APPLICATION = "captured by the application"
 
@@ -28,6 +31,9 @@ class Capture(NamedTuple):
             auxiliary data is as it came, and its name has an ending that tells the encoding.
         outputs: likewise.
         reason: why it is kept.
+        bundle: digest of the model's; empty where it isn't known.
+        answers: the outputs in short.
+        redacted: hooks that changed an input, by its name.
     """
 
     id: str
@@ -37,6 +43,9 @@ class Capture(NamedTuple):
     inputs: Mapping[str, bytes]
     outputs: Mapping[str, bytes]
     reason: str = BY_APPLICATION
+    bundle: str = ""
+    answers: tuple[OutputSummary, ...] = ()
+    redacted: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     @property
     def size(self) -> int:
@@ -66,3 +75,11 @@ def npy(array: NDArray[Any]) -> bytes:
     stream = io.BytesIO()
     np.lib.format.write_array(stream, array, version=(1, 0), allow_pickle=False)
     return stream.getvalue()
+
+
+def bytes_of(arrays: Mapping[str, NDArray[Any]]) -> int:
+    """Bytes of arrays; of strings their own, too."""
+    return sum(
+        array.nbytes + (sum(len(item) for item in array.flat) if array.dtype.kind == "O" else 0)
+        for array in arrays.values()
+    )

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgefleet_runtime.engines.cuda import CudaRuntime
+    from edgefleet_runtime.serve.extensions.readings import Hear
     from edgefleet_runtime.serve.extensions.repository import ModelControl
     from edgefleet_runtime.serve.http import Handler
     from edgefleet_runtime.serve.metrics import Source
@@ -65,6 +66,7 @@ class Server:
         remote_control: do so for callers on other machines as well.
         cuda: gives the CUDA runtime that shared memory on GPUs needs, or None; asked when needed.
         batching: how large batches may become.
+        hear: takes the readings that are posted; None to take none.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Server:
         remote_control: bool = False,
         cuda: Callable[[], CudaRuntime | None] = find_cuda,
         batching: BatchLimits | None = None,
+        hear: Hear | None = None,
     ) -> None:
         if host is None and uds is None:
             msg = "a server needs an address or a Unix socket to listen on"
@@ -116,6 +119,7 @@ class Server:
             control=control,
             regions=regions,
             remote_control=remote_control,
+            hear=hear,
             lanes=Lanes(table, limits=self._limits, batching=batching, threads=threads),
         )
         self._open = False

@@ -6,7 +6,7 @@ Rules kept here:
   slow other models, fail an answer or delay a swap.
 - What waits to be kept is bounded in bytes, what is open and what is remembered in orders. What
   doesn't fit here, or under the spool's cap, is counted in the answer and let go.
-- Inputs are kept only where the policy of the release that serves allows them.
+- Inputs are kept only where the policy of the release that serves allows them, redacted as it says.
 - An order's id names its samples: a sample that was delivered twice is one.
 """
 
@@ -23,7 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import EdgeFleetError, LimitExceededError
 from edgefleet.protocol.orders import CaptureAnswer
+from edgefleet.protocol.policy import TelemetryPolicy
+from edgefleet_runtime.redaction import Redactor
 from edgefleet_runtime.serve.capture import Capture, npy
+from edgefleet_runtime.serve.summary import summarize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgefleet.protocol.orders import CaptureOrder
-    from edgefleet.protocol.release import TelemetryPolicy
     from edgefleet_runtime.serve.capture import Recorder
     from edgefleet_runtime.serve.table import ModelTable, ServedModel
 
@@ -53,6 +55,7 @@ class _Open:
         self.ends = ends
         self.until = datetime.now(UTC) + timedelta(seconds=order.seconds)
         self.inputs = False
+        self.policy = TelemetryPolicy()
         self.taken = self.dropped = 0
         self.kept: list[str] = []
         self.served: ServedModel | None = None
@@ -67,6 +70,7 @@ class OnDemand:
         table: the models that answer requests.
         recorder: keeps samples.
         policy: gives the running release's.
+        redactor: of inputs; by default one that goes by the policy and tells nobody.
         max_bytes: of arrays that wait to be kept.
         clock: monotonic seconds.
     """
@@ -76,6 +80,7 @@ class OnDemand:
         table: ModelTable,
         recorder: Recorder,
         policy: Callable[[], TelemetryPolicy],
+        redactor: Redactor | None = None,
         *,
         max_bytes: int = MAX_BYTES,
         clock: Callable[[], float] = time.monotonic,
@@ -83,6 +88,7 @@ class OnDemand:
         self._table = table
         self._recorder = recorder
         self._policy = policy
+        self._redactor = redactor or Redactor(lambda _: None)
         self._max_bytes = max_bytes
         self._clock = clock
         self._known: dict[str, _Open] = {}
@@ -150,7 +156,8 @@ class OnDemand:
     def _attach(self, found: _Open) -> None:
         """Watch the model of that name that serves now, and no other."""
         model = next((one for one in self._table if one.name == found.order.model), None)
-        found.inputs = self._policy().sample_inputs
+        found.policy = self._policy()
+        found.inputs = bool(found.policy.inputs)
         if model is found.served:
             return
         if found.served is not None:
@@ -182,7 +189,11 @@ class OnDemand:
             number, found.taken = found.taken, found.taken + 1
             if found.taken >= found.order.count:
                 self._end(found)
-            parts = inputs if found.inputs else {}
+            parts = {
+                name: array
+                for name, array in inputs.items()
+                if found.policy.may_keep(found.order.model, name)
+            }
             size = sum(array.nbytes for array in (*parts.values(), *outcome.values()))
             if self._bytes + size > self._max_bytes:
                 found.dropped += 1
@@ -192,25 +203,35 @@ class OnDemand:
             copies = tuple(
                 {name: array.copy() for name, array in some.items()} for some in (parts, outcome)
             )
-            self._pool.submit(self._keep, found, number, served.version, copies, size)
+            self._pool.submit(self._keep, found, number, served, copies, size)
 
     def _keep(
-        self, found: _Open, number: int, version: str, tensors: tuple[Arrays, ...], size: int
+        self,
+        found: _Open,
+        number: int,
+        served: ServedModel,
+        tensors: tuple[Arrays, ...],
+        size: int,
     ) -> None:
         order = found.order
         identity = f"{found.id}.{number}"
         done = partial(self._done, found, identity, size)
         why = f": {order.reason}" if order.reason else ""
         try:
-            inputs, outputs = ({name: npy(a) for name, a in some.items()} for some in tensors)
+            given, outputs = tensors
+            specs = {spec.name: spec for spec in served.model.interface.inputs}
+            inputs, redacted = self._redactor.redact(found.policy, order.model, given, specs)
             capture = Capture(
                 id=identity,
                 model=order.model,
-                version=version,
+                version=served.version,
                 time=datetime.now(UTC),
-                inputs=inputs,
-                outputs=outputs,
+                inputs={name: npy(array) for name, array in inputs.items()},
+                outputs={name: npy(array) for name, array in outputs.items()},
                 reason=f"ordered by {order.by}{why}",
+                bundle=served.bundle,
+                answers=summarize(outputs, found.policy.output_values),
+                redacted=redacted,
             )
             self._recorder.record(capture, done)
         except (EdgeFleetError, OSError) as error:

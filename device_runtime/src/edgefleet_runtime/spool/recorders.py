@@ -94,5 +94,8 @@ def event_of(capture: Capture, files: SampleFiles) -> Event:
         reason=capture.reason,
         inputs=kept(capture.inputs),
         outputs=kept(capture.outputs),
+        bundle=capture.bundle,
+        answers=capture.answers,
+        redacted=dict(capture.redacted),
     )
     return new_event(sample, time=capture.time, identity=capture.id)

@@ -44,10 +44,12 @@ if TYPE_CHECKING:
 
     from edgefleet.protocol.bundle import Interface
     from edgefleet_runtime.serve.extensions.memory import SharedMemory
+    from edgefleet_runtime.serve.extensions.readings import Hear
     from edgefleet_runtime.serve.table import ModelTable
 
 _log = logging.getLogger(__name__)
 
+READINGS = "/v2/edgefleet/readings"
 _RETRY_AFTER_S = "5"  # loading a model takes seconds
 _CONTROL = ("model_repository", "model_repository(unload_dependents)")  # as Triton tells them
 _Bytes = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
@@ -101,6 +103,7 @@ class Extensions:
         regions: shared memory; None where the system has none.
         remote_control: callers on other machines may use the control too.
         lanes: the way of inference requests to the models; those of callers on other machines too.
+        hear: takes readings; None where nobody watches.
 
     Attributes:
         afar: the same for callers on other machines: without shared memory, and without a control
@@ -115,8 +118,10 @@ class Extensions:
         regions: SharedMemory | None = None,
         remote_control: bool = False,
         lanes: Lanes | None = None,
+        hear: Hear | None = None,
     ) -> None:
         self.table = table
+        self._hear = hear
         self.lanes = lanes or Lanes(table)
         self.regions = regions
         if control is not None and not isinstance(control, ControlQueue):
@@ -126,7 +131,9 @@ class Extensions:
         self.afar = self
         if regions is not None or (control is not None and not remote_control):
             kept = control if remote_control else None
-            self.afar = Extensions(table, control=kept, remote_control=True, lanes=self.lanes)
+            self.afar = Extensions(
+                table, control=kept, remote_control=True, lanes=self.lanes, hear=hear
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -138,6 +145,7 @@ class Extensions:
             "statistics",
             *(("system_shared_memory",) if self.regions else ()),
             *(("cuda_shared_memory",) if self.regions and self.regions.has_cuda else ()),
+            *(("edgefleet_readings",) if self._hear else ()),
         )
 
     def enter(self) -> None:
@@ -230,6 +238,8 @@ class Extensions:
 
     def answer(self, request: Request, path: str) -> Response | asyncio.Future[Response] | None:
         """Answer a request for one of the extensions' paths; None for every other path."""
+        if path == READINGS:
+            return self._heard(request)
         for pattern, method, handler in (
             (_ABOUT, "GET", self._about),
             (_MEMORY, None, self._memory),
@@ -251,6 +261,18 @@ class Extensions:
             except EdgeFleetError as error:
                 return _failure(error)
         return None
+
+    def _heard(self, request: Request) -> Response | None:
+        if self._hear is None:
+            return None
+        if request.method != "POST":
+            return refusal(405, "send readings with POST", headers=(("Allow", "POST"),))
+        from edgefleet_runtime.serve.extensions.readings import Readings  # noqa: PLC0415 - not of a start
+
+        try:
+            return Readings(self._hear).answer(request)
+        except EdgeFleetError as error:
+            return _failure(error)
 
     def _about(self, _: Request, route: re.Match[str]) -> Response:
         name, version = route["name"], route["version"]

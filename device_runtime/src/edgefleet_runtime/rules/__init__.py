@@ -1,0 +1,1 @@
+"""Declared rules of a telemetry policy, over single predictions and readings."""

@@ -1,0 +1,1 @@
+"""What a device makes of what it sees: rules, alarms, windows, drift, samples."""
