@@ -163,7 +163,7 @@ class Device:
         """Have the next requests of a model kept as samples, whatever share is recorded else.
 
         They come with the device's telemetry, as far as its spool has room; inputs are among them
-        where the profile's ``recorded`` says ``sample_inputs = true``.
+        where the group's telemetry policy says ``inputs = ["MODEL/INPUT"]``.
 
         Args:
             model: name it is served under.

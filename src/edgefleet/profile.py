@@ -28,27 +28,19 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edgefleet.errors import ProfileError
+from edgefleet.errors import InvalidInputError, ProfileError
 from edgefleet.plugins.discovery import POLICIES, PROVIDERS, Listener
+from edgefleet.policy_files import policy_of
+from edgefleet.protocol.policy import TelemetryPolicy
+from edgefleet.protocol.policy_problems import check_policy
 
 CONFIG_VARIABLE = "EDGEFLEET_CONFIG"
 PROFILE_VARIABLE = "EDGEFLEET_PROFILE"
 FILE_NAME = "edgefleet.toml"
 DEFAULT = "default"
 _ROLES = ("registry", "trainer", "telemetry", "state")
-
-
-class TelemetrySettings(BaseModel):
-    """What devices of this profile record; see `edgefleet.protocol.release.TelemetryPolicy`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    prediction_fraction: float = Field(default=1.0, ge=0, le=1)
-    segment_max_age_s: float = Field(default=60.0, gt=0)
-    segment_max_bytes: int = Field(default=4 << 20, gt=0)
-    heartbeat_s: float = Field(default=86_400.0, gt=0)
-    sample_inputs: bool = False
 
 
 class Profile(BaseModel):
@@ -60,13 +52,15 @@ class Profile(BaseModel):
         deployers: providers of the deployers; a group is ``deployer/name``.
         require_approval: only approved versions deploy.
         policies: plugins that are no providers but are asked before and told after a deployment.
-        recorded: what devices record.
+        recorded: the telemetry policy that a group begins with: a deployment of a model gives it
+            to a group that has none yet. `Fleet.record` gives another. Its fields are those of
+            `edgefleet.protocol.policy.TelemetryPolicy`.
         settings: each provider's own table.
         name: of the profile.
         base: folder that relative paths start from.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
     name: str
     base: Path
     provider: str | None = None
@@ -77,7 +71,7 @@ class Profile(BaseModel):
     state: str | None = None
     require_approval: bool = False
     policies: tuple[str, ...] = ()
-    recorded: TelemetrySettings = TelemetrySettings()
+    recorded: TelemetryPolicy | None = None
     settings: dict[str, dict[str, Any]] = {}
 
     def provider_of(self, role: str) -> str:
@@ -182,6 +176,9 @@ def _build(name: str, table: dict[str, Any], path: Path) -> Profile:
     if stray:
         msg = f"{path}: [profiles.{name}] has no key {stray[0]!r}"
         raise ProfileError(msg, cure=f"keys there are: {', '.join(sorted(fields))}")
+    where = f"{path}: [profiles.{name}"
+    if isinstance(own.get("recorded"), dict):
+        own["recorded"] = _recorded(own["recorded"], f"{where}.recorded]")
     try:
         profile = Profile(name=name, base=path.parent, settings=settings, **own)
     except ValidationError as error:
@@ -193,6 +190,16 @@ def _build(name: str, table: dict[str, Any], path: Path) -> Profile:
         msg = f"{path}: [profiles.{name}.{unused[0]}] belongs to no provider of the profile"
         raise ProfileError(msg, cure=f"its providers are: {', '.join(profile.plugins())}")
     return profile
+
+
+def _recorded(table: dict[str, Any], where: str) -> TelemetryPolicy:
+    try:
+        policy = policy_of(table, where)
+        check_policy(policy)
+    except InvalidInputError as error:
+        message = error.message if error.message.startswith(where) else f"{where}: {error.message}"
+        raise ProfileError(message, cure=error.cure) from error
+    return policy
 
 
 def first_problem(error: ValidationError) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from edgefleet.errors import (
     ApprovalRequiredError,
     EdgeFleetError,
@@ -26,7 +24,9 @@ from edgefleet.interfaces.values import (
 from edgefleet.plugins import discovery
 from edgefleet.protocol import bundle as b
 from edgefleet.protocol.digest import hex_of
-from edgefleet.protocol.release import Release, ReleaseModel, Role, TelemetryPolicy
+from edgefleet.protocol.policy import TelemetryPolicy
+from edgefleet.protocol.policy_problems import check_policy
+from edgefleet.protocol.release import Release, ReleaseModel, Role
 from edgefleet.rollout import plan as planning
 from edgefleet.rollout import records
 
@@ -67,13 +67,14 @@ def release_with(
     Args:
         model: what to add.
         registry: where the version is looked up, now.
-        profile: its telemetry policy, and whether it requires approval.
+        profile: the telemetry policy that it sets, if any, and whether it requires approval.
         checked: refuse versions that may not deploy.
         role: ``shadow`` for one that sees copies of the active one's requests and answers none.
 
     Raises:
-        InvalidInputError: a whole release as a shadow; and from what is given back, a shadow
-            without an active model of its name.
+        InvalidInputError: a whole release as a shadow, or with a telemetry policy in which
+            something is wrong; and from what is given back, a shadow without an active model of its
+            name.
         ApprovalRequiredError: the profile requires approval and the version has none.
         PolicyError: the version was rejected.
     """
@@ -81,6 +82,7 @@ def release_with(
         if role != "active":
             msg = "a whole release says itself which of its models are shadows"
             raise InvalidInputError(msg, cure="leave role out, or deploy one model")
+        check_policy(model.telemetry, {each.name for each in model.models})
         return lambda _before, whole=model: whole  # type: ignore[misc]
     version = registry.get(model if isinstance(model, str) else model.reference)
     if checked:
@@ -88,7 +90,6 @@ def release_with(
     entry = ReleaseModel(
         name=version.name, version=version.version, bundle=version.digest, role=role
     )
-    policy = TelemetryPolicy(**profile.recorded.model_dump())
 
     def with_entry(before: Release) -> Release:
         if role == "active":
@@ -96,9 +97,28 @@ def release_with(
         elif (entry.name, "active") not in {(m.name, m.role) for m in before.models}:
             msg = f"there is no active model {entry.name!r} whose requests a shadow could see"
             raise InvalidInputError(msg, cure=f"deploy a version of {entry.name} first")
-        return msgspec.structs.replace(before.with_model(entry), telemetry=policy)
+        after = before.with_model(entry)
+        # A policy that the group has by now stays: somebody may have given it to this very group.
+        if profile.recorded is None or before.telemetry != TelemetryPolicy():
+            return after
+        return after.with_telemetry(profile.recorded)
 
     return with_entry
+
+
+def release_recording(policy: TelemetryPolicy) -> Callable[[Release], Release]:
+    """What puts a telemetry policy in place of a release's. Pure.
+
+    Raises:
+        InvalidInputError: from what is given back, something is wrong in the policy.
+        MissingExtraError: likewise, the policy has conditions and the library isn't installed.
+    """
+
+    def recording(before: Release) -> Release:
+        check_policy(policy, {model.name for model in before.models})
+        return before.with_telemetry(policy)
+
+    return recording
 
 
 def _check_approval(version: ModelVersion, profile: Profile) -> None:

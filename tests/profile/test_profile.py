@@ -152,6 +152,7 @@ def test_roles_are_composed_of_several_plugins(two: Path) -> None:
     assert profile.deployer_names() == ("kubernetes", "aws")
     assert profile.settings == {"aws": {"bucket": "models"}}
     assert profile.require_approval
+    assert profile.recorded is not None
     assert profile.recorded.heartbeat_s == 60
 
 
@@ -186,7 +187,7 @@ def test_a_role_that_nobody_serves_names_the_line_to_add(nowhere: Path) -> None:
         ),
         (
             '[profiles.default]\nprovider = "x"\n[profiles.default.recorded]\nheartbeat_s = 0\n',
-            "recorded.heartbeat_s: ",
+            r"\[profiles.default.recorded\]: heartbeat_s: ",
         ),
         ('[profiles.default]\nprovider = "local"\nname = "x"\n', "name"),
         ('[profiles.default]\nprovider = "local"\nbase = "/"\n', "base"),

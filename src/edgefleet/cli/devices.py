@@ -219,8 +219,8 @@ def capture(*, name: str, model: str, as_json: bool, **options: Any) -> None:  #
     """Keep a model's next requests on a device as samples.
 
     Whatever share of them is recorded else. They come with the device's telemetry: see
-    `edgefleet events --kind sample`. Inputs are among them where the profile's table of what is
-    recorded says sample_inputs = true.
+    `edgefleet events --kind sample`. Inputs are among them where the group's telemetry
+    policy says inputs = ["MODEL/INPUT"].
     """
     from edgefleet.protocol.documents import to_builtins
 

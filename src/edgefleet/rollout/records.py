@@ -31,7 +31,7 @@ MAX_LOG = 100  # entries kept for people
 SALT_CHARACTERS = 12
 
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
-Action = Literal["deploy", "remove", "replace", "rollback", "canary", "promote", "cancel"]
+Action = Literal["deploy", "remove", "replace", "record", "rollback", "canary", "promote", "cancel"]
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):

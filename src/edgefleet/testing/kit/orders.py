@@ -12,12 +12,12 @@ from edgefleet.fleet import Fleet
 from edgefleet.interfaces.abilities import CanInvoke
 from edgefleet.optimization.packaging import bundle_from_onnx
 from edgefleet.protocol.event import Sample
+from edgefleet.protocol.policy import TelemetryPolicy
 from edgefleet.protocol.release import (
     Budget,
     Release,
     ReleaseModel,
     RuntimeSettings,
-    TelemetryPolicy,
 )
 from edgefleet.testing.kit import models
 from edgefleet.testing.kit.devices import AddDevice
