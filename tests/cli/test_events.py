@@ -55,14 +55,15 @@ def test_events_are_filtered_and_limited(
     for device in ("cam-1", "cam-2"):
         run("device", "enroll", device, "--group", "line")
     run("deploy", "tiny", "--to", "line")
-    found = run_json("events", "--device", "cam-2")
+    found = run_json("events", "--device", "cam-2", "--kind", "health")
     assert {(event["device"], event["kind"]) for event in found} == {("cam-2", "health")}
     assert "release-active" in {event["data"]["what"] for event in found}
     assert len(run("events").stdout.splitlines()) > len(found)
     assert len(run_json("events", "--limit", "1")) == 1
     assert run_json("events", "--kind", "alarm") == []
     assert run_json("events", "--until", "30m") == []
-    assert len(run_json("events", "--device", "cam-2", "--since", "1h")) == len(found)
+    recent = ["--device", "cam-2", "--kind", "health", "--since", "1h"]
+    assert len(run_json("events", *recent)) == len(found)
 
 
 def test_following_gives_a_json_object_a_line_as_events_arrive() -> None:
@@ -86,3 +87,25 @@ def test_following_gives_a_json_object_a_line_as_events_arrive() -> None:
 
 def test_following_takes_no_times(run: Run) -> None:
     assert "starts now" in run("events", "--follow", "--since", "1h", expect=2).stderr
+
+
+def damaged_segment(device: str, number: int) -> Path:
+    folder = Path(".edgefleet/fleet/devices") / device / "segments/date=2026-11-21/model=digits"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{number:04}.ndjson.zst"
+    path.write_bytes(b"no segment")
+    return path
+
+
+def test_segments_that_can_not_be_read_are_counted_and_named(run: Run, run_json: RunJson) -> None:
+    run("device", "enroll", "cam-1", "--group", "line")
+    paths = [damaged_segment("cam-1", number) for number in range(12)]
+    told = run("events").stderr
+    assert "12 segments were set aside" in told
+    assert paths[0].name in told
+    assert "and 2 more" in told
+    assert run_json("events", "--kind", "metric") == []
+
+
+def test_without_damage_nothing_is_said(run: Run) -> None:
+    assert not run("events").stderr

@@ -27,8 +27,8 @@ class HotOnly(Telemetry):
     def _segments(self) -> Iterator[SegmentName]:
         return iter(())
 
-    def _open_segment(self, name: SegmentName) -> BinaryIO:
-        raise FileNotFoundError(name.path)
+    def _open_file(self, device: str, path: str) -> BinaryIO:
+        raise FileNotFoundError(path)
 
     def _hot(self, device: str | None, since: datetime | None) -> Iterator[tuple[str, Event]]:
         return (("cam-1", event) for event in self._events)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from edgefleet.fleet import Fleet
-from edgefleet.profile import Profile, TelemetrySettings
+from edgefleet.policy_files import policy_of
+from edgefleet.profile import Profile
 from edgefleet.testing.kit.deployer import DeployerConformance
 from edgefleet.testing.kit.devices import AddDevice, DeviceEnd, enrolling
 from edgefleet.testing.kit.fleet import FleetConformance
@@ -189,7 +190,7 @@ class TestFleet(_Devices, FleetConformance):
             name="test",
             base=settings.cache,
             provider="aws",
-            recorded=TelemetrySettings.model_validate(FAST_TELEMETRY),
+            recorded=policy_of(FAST_TELEMETRY, "the mock"),
             settings={"aws": settings.model_dump(mode="json", exclude_none=True)},
         )
         with Fleet(profile) as fleet:

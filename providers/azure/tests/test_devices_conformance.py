@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edgefleet.fleet import Fleet
-from edgefleet.profile import Profile, TelemetrySettings
+from edgefleet.policy_files import policy_of
+from edgefleet.profile import Profile
 from edgefleet.testing.kit.fleet import RELEASES, FleetConformance
 from edgefleet.testing.mock import FAST_TELEMETRY
 from edgefleet_azure.access import AccessGrants
@@ -54,7 +55,7 @@ class TestFleet(FleetConformance):
             name="test",
             base=tmp_path,
             provider="azure",
-            recorded=TelemetrySettings.model_validate(FAST_TELEMETRY),
+            recorded=policy_of(FAST_TELEMETRY, "the mock"),
             settings={"azure": own.settings},
         )
         with Fleet(profile) as fleet:

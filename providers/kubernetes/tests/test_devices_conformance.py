@@ -14,7 +14,8 @@ import pytest
 
 from edgefleet.errors import AccessDeniedError
 from edgefleet.fleet import Fleet
-from edgefleet.profile import Profile, TelemetrySettings
+from edgefleet.policy_files import policy_of
+from edgefleet.profile import Profile
 from edgefleet.protocol.report import AccessReport
 from edgefleet.testing.cloud.oci_tokens import Access, User
 from edgefleet.testing.kit.devices import AddDevice, enrolling
@@ -105,7 +106,7 @@ class TestFleet(FleetConformance):
             name="test",
             base=tmp_path,
             provider="kubernetes",
-            recorded=TelemetrySettings.model_validate(FAST_TELEMETRY),
+            recorded=policy_of(FAST_TELEMETRY, "the mock"),
             settings={"kubernetes": own.settings},
         )
         with Fleet(profile) as fleet:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edgefleet.fleet import Fleet
-from edgefleet.profile import Profile, TelemetrySettings
+from edgefleet.policy_files import policy_of
+from edgefleet.profile import Profile
 from edgefleet.protocol.digest import blob_path
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.report import AccessReport
@@ -144,7 +145,7 @@ class TestFleet(_Devices, FleetConformance):
             name="test",
             base=home.parent,
             provider="local",
-            recorded=TelemetrySettings.model_validate(FAST_TELEMETRY),
+            recorded=policy_of(FAST_TELEMETRY, "the mock"),
             settings={"local": {"root": ".", "supervise": False}},
         )
         with Fleet(profile) as fleet:

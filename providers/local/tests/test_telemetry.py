@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from edgefleet.errors import NotFoundError
+from edgefleet.protocol.digest import digest_of, hex_of
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.event import Event
 from edgefleet.protocol.segment import SegmentName, write_segment
@@ -65,6 +67,7 @@ def test_a_damaged_segment_is_set_aside(telemetry: LocalTelemetry, home: Path) -
         devices = {event.device for event in query}
     assert "cam-1" in devices
     assert list(query.unreadable) == [damaged.relative_to(home).as_posix()]
+    assert "1 segments set aside" in repr(query)
 
 
 def test_links_lead_nowhere(telemetry: LocalTelemetry, home: Path, tmp_path: Path) -> None:
@@ -103,3 +106,27 @@ def test_lines_that_a_crash_tore_are_left_out(
 def test_a_line_without_end_takes_no_memory(telemetry: LocalTelemetry, home: Path) -> None:
     _hot(home, "cam-1", _line(samples.alarm(1)), b"x" * (3 << 20))
     assert len(list(telemetry.query(kind="alarm"))) == 1
+
+
+def test_a_link_gives_no_device_another_s_samples(
+    telemetry: LocalTelemetry, home: Path, tmp_path: Path
+) -> None:
+    digest = digest_of(b"theirs")
+    file = home / "devices" / "honest" / "samples" / "sha256" / hex_of(digest)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"theirs")
+    assert telemetry.sample("honest", digest) == b"theirs"
+    linked = {
+        "file": ("samples/sha256", file.name, file),
+        "folder": ("samples", "sha256", file.parent),
+        "samples": ("", "samples", file.parent.parent),
+    }
+    for device, (folder, name, target) in linked.items():
+        place = home / "devices" / device / folder
+        place.mkdir(parents=True)
+        (place / name).symlink_to(target)
+        with pytest.raises(NotFoundError):
+            telemetry.sample(device, digest)
+    (home / "devices" / "whole").symlink_to(home / "devices" / "honest")
+    with pytest.raises(NotFoundError):
+        telemetry.sample("whole", digest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -12,14 +13,16 @@ import click
 
 from edgefleet.cli.options import common, json_option, open_fleet
 from edgefleet.cli.output import print_json_line
+from edgefleet.protocol.event import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from edgefleet.protocol.event import Event
 
 _AGO = re.compile(r"\A(?P<count>\d+(?:\.\d+)?)(?P<unit>[smhdw])\Z")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_TOLD = 10  # segments set aside, by name
 _TEXT_CHARACTERS = 100  # of an event's data on one line
 
 
@@ -42,7 +45,7 @@ def moment(text: str) -> datetime:
 @click.command()
 @click.option(
     "--kind",
-    type=click.Choice(["prediction", "metric", "sketch", "sample", "alarm", "health"]),
+    type=click.Choice(list(KINDS)),
     help="Only this kind.",
 )
 @click.option("--model", metavar="NAME", help="Only events of this model.")
@@ -67,29 +70,47 @@ def events(
     """Read the events that devices recorded.
 
     In the order of devices and days. With --json an array, an event a line; with --json --follow an
-    object a line.
+    object a line. Segments that can't be read are set aside, and counted at the end on the standard
+    error output.
     """
     if follow and (since or until):
         raise click.UsageError("--follow starts now: it goes with neither --since nor --until")
     with open_fleet() as fleet:
         if follow:
-            found: Iterable[Event] = fleet.telemetry.follow(kind=kind, model=model, device=device)
-        else:
-            found = fleet.events(kind=kind, model=model, device=device, since=since, until=until)
-        chosen = islice(found, limit)
-        if as_json and not follow:
-            _print_array(chosen)
+            news = fleet.telemetry.follow(kind=kind, model=model, device=device)
+            _print_lines(islice(news, limit), as_json=as_json)
             return
-        for event in chosen:
+        found = fleet.events(kind=kind, model=model, device=device, since=since, until=until)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of segments: they are told at the end
             if as_json:
-                print_json_line(facts_of(event))
+                _print_array(islice(found, limit))
             else:
-                click.echo(_line(event))
+                _print_lines(islice(found, limit), as_json=False)
+        _tell_aside(found.unreadable)
 
 
 def facts_of(event: Event) -> dict[str, Any]:
     """An event as JSON-ready data, with the device that the channel attributed it to."""
     return {**event.plain(), "device": event.device, "kind": event.kind}
+
+
+def _tell_aside(unreadable: Mapping[str, str]) -> None:
+    if not unreadable:
+        return
+    click.echo(f"{len(unreadable)} segments were set aside, because they can't be read:", err=True)
+    for path, reason in islice(unreadable.items(), _TOLD):
+        click.echo(f"  {path}: {reason}", err=True)
+    if len(unreadable) > _TOLD:
+        click.echo(f"  and {len(unreadable) - _TOLD} more", err=True)
+
+
+def _print_lines(events: Iterable[Event], *, as_json: bool) -> None:
+    for event in events:
+        if as_json:
+            print_json_line(facts_of(event))
+        else:
+            click.echo(_line(event))
 
 
 def _print_array(events: Iterable[Event]) -> None:

@@ -8,8 +8,8 @@ def size_text(size: int | None) -> str:
     if size is None:
         return "-"
     amount = float(size)
-    for unit in ("B", "kB", "MB"):
+    for unit in ("B", "kB", "MB", "GB"):
         if amount < 999.5:
             return f"{amount:.3g} {unit}"
         amount /= 1000
-    return f"{amount:.3g} GB"
+    return f"{amount:.3g} TB"

@@ -2,7 +2,7 @@
 
 Cold events lie in segments, hot ones wherever the backend keeps them. A query reads both, gives
 each event once, attributes it to the device whose channel brought it, and says which segments it
-couldn't read.
+couldn't read. Files of samples lie beside the segments, by their digests.
 """
 
 from __future__ import annotations
@@ -10,22 +10,30 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, final
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast, final
 
 from edgefleet.errors import (
     DocumentError,
     EdgeFleetError,
     IntegrityError,
     InvalidInputError,
+    LimitExceededError,
     MissingExtraError,
+    NotFoundError,
 )
+from edgefleet.interfaces.event_columns import HEAD, row_of
+from edgefleet.interfaces.event_table import arrow_schema, backend_of, event_table
 from edgefleet.interfaces.service import Service
+from edgefleet.protocol.digest import CHUNK_BYTES, digest_of, hex_of
 from edgefleet.protocol.event import HOT, KINDS, attributed
+from edgefleet.protocol.names import check_name
 from edgefleet.protocol.segment import read_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
+    import ibis
     import pandas as pd
     import pyarrow as pa
 
@@ -34,6 +42,8 @@ if TYPE_CHECKING:
 
 CLOCK_SLACK = timedelta(days=1)  # a device's clock, and so its date, may be off by this much
 POLL_S = 0.5
+SAMPLES = "samples/sha256"  # where samples lie below a device's own prefix
+MAX_SAMPLE_BYTES = 256 << 20  # of one file: an input or output of one request
 _OVERLAP = timedelta(minutes=1)  # how far the backend's clock may be off ours
 _ARROW_BATCH = 10_000
 
@@ -56,7 +66,7 @@ class Telemetry(Service):
         """Events that match everything given; nothing is read before the result is used.
 
         Args:
-            kind: one of prediction, metric, sketch, sample, alarm, health.
+            kind: one of `KINDS`: prediction, sketch, sample, alarm, …
             model: the model concerned.
             device: the device they come from.
             since: not before this time, time zone required.
@@ -98,12 +108,55 @@ class Telemetry(Service):
             arrived = began - _OVERLAP
             time.sleep(poll_s)
 
+    @final
+    def sample(self, device: str, digest: str, *, max_bytes: int = MAX_SAMPLE_BYTES) -> bytes:
+        """The content of a file that a device's ``sample`` event names by its digest.
+
+        Args:
+            device: that recorded it.
+            digest: as in `Sample.inputs` or `Sample.outputs`.
+            max_bytes: of the file; a longer one is refused.
+
+        Raises:
+            NotFoundError: it isn't there: not delivered yet, or dropped.
+            IntegrityError: other content lies there than the digest says.
+            LimitExceededError: it is longer.
+        """
+        path = f"{SAMPLES}/{hex_of(digest)}"
+        with self._boundary("sample"):
+            try:
+                with self._open_file(check_name("device", device), path) as stream:
+                    data = _read_up_to(stream, max_bytes + 1)
+            except FileNotFoundError as error:
+                raise _no_sample(device, digest) from error
+        if len(data) > max_bytes:
+            msg = f"sample {digest} of {device} is over the limit of {max_bytes} bytes"
+            raise LimitExceededError(msg, cure="ask for it with a higher max_bytes")
+        if digest_of(data) != digest:
+            msg = f"sample {digest} of {device} holds other content"
+            raise IntegrityError(msg, cure="its upload was damaged: leave the sample out")
+        return data
+
     @abstractmethod
     def _segments(self) -> Iterator[SegmentName]:
         """Names of all segments, grouped by device, cheaply (a listing, no reading)."""
 
     @abstractmethod
-    def _open_segment(self, name: SegmentName) -> BinaryIO: ...
+    def _open_file(self, device: str, path: str) -> BinaryIO:
+        """Open what a device wrote: a segment, or a sample's file.
+
+        Args:
+            device: whose; nothing that another device wrote may be reached by its name.
+            path: below the device's own prefix.
+
+        Raises:
+            NotFoundError: it isn't there; FileNotFoundError and what `_translate` makes a
+                NotFoundError do as well.
+        """
+
+    def _segment_file(self, name: SegmentName) -> Path | None:
+        """Where a segment is a plain file on this machine; None where it isn't."""
+        return None
 
     @abstractmethod
     def _hot(self, device: str | None, since: datetime | None) -> Iterator[tuple[str, Event]]:
@@ -121,6 +174,8 @@ class EventQuery:
 
     Attributes:
         unreadable: segments set aside by the last use, with the reason.
+        segments: paths of those that the last use opened, with the bytes read of each, as they are
+            stored.
     """
 
     def __init__(
@@ -137,7 +192,11 @@ class EventQuery:
         self._kind, self._model, self._device = kind, model, device
         self._since, self._until = since, until
         self._arrived = None if since is None else since - CLOCK_SLACK
+        self._begin()
+
+    def _begin(self) -> None:
         self.unreadable: dict[str, str] = {}
+        self.segments: dict[str, int] = {}
 
     def __repr__(self) -> str:
         given = {
@@ -148,7 +207,8 @@ class EventQuery:
             "until": self._until,
         }
         text = ", ".join(f"{key}={value}" for key, value in given.items() if value is not None)
-        return f"<events {text or 'all'}>"
+        aside = f"; {len(self.unreadable)} segments set aside" if self.unreadable else ""
+        return f"<events {text or 'all'}{aside}>"
 
     def _repr_html_(self) -> str:
         from itertools import islice  # noqa: PLC0415
@@ -163,7 +223,7 @@ class EventQuery:
 
     def __iter__(self) -> Iterator[Event]:
         """Events in the order of devices and days; sort them yourself where time matters."""
-        self.unreadable = {}
+        self._begin()
         return self._telemetry._bounded("query", self._read)  # noqa: SLF001 - one subject
 
     def arrived_after(self, moment: datetime) -> Iterator[Event]:
@@ -171,10 +231,11 @@ class EventQuery:
         self._arrived = moment
         return iter(self)
 
-    def _read(self) -> Iterator[Event]:
+    def _read(self, in_place: list[Path] | None = None) -> Iterator[Event]:
+        """The events; files that may be read in place go to the list given, if one is."""
         # Hot events come from all devices at once, cold ones a device and a day after another.
         part, seen = None, set[tuple[str, str]]()
-        for device, day, event in self._raw():
+        for device, day, event in self._raw(in_place):
             this = None if day is None else (device, day)
             if this != part:
                 part, seen = this, set()
@@ -183,7 +244,7 @@ class EventQuery:
             seen.add((device, event.id))
             yield attributed(event, device)
 
-    def _raw(self) -> Iterator[tuple[str, Any, Event]]:
+    def _raw(self, in_place: list[Path] | None) -> Iterator[tuple[str, Any, Event]]:
         if self._kind is None or self._kind in HOT:
             hot = self._telemetry._hot(self._device, self._arrived)  # noqa: SLF001 - one subject
             for device, event in hot:
@@ -191,12 +252,41 @@ class EventQuery:
         if self._kind in HOT:
             return
         for name in sorted(filter(self._may_hold, self._telemetry._segments())):  # noqa: SLF001
+            if in_place is not None and (file := self._sound(name)) is not None:
+                in_place.append(file)
+                continue
             try:
-                with self._telemetry._open_segment(name) as stream:  # noqa: SLF001
-                    for event in read_segment(stream, name=name.path):
-                        yield name.device, name.day, event
-            except (IntegrityError, DocumentError) as error:
+                for event in self._events(name):
+                    yield name.device, name.day, event
+            except (IntegrityError, DocumentError, NotFoundError) as error:
                 self._set_aside(name, error)
+
+    def _events(self, name: SegmentName) -> Iterator[Event]:
+        telemetry = self._telemetry
+        try:
+            with telemetry._boundary("query"):  # noqa: SLF001 - one subject
+                stream = telemetry._open_file(name.device, name.below_device)  # noqa: SLF001
+        except FileNotFoundError as error:
+            msg = f"segment {name.path} is gone"
+            raise NotFoundError(msg, cure="repeat the query") from error
+        with stream:
+            counted = _Counted(stream)
+            try:
+                yield from read_segment(cast("BinaryIO", counted), name=name.path)
+            finally:
+                self.segments[name.path] = counted.bytes
+
+    def _sound(self, name: SegmentName) -> Path | None:
+        """Where a segment can be read in place; None where it is elsewhere or damaged."""
+        file = self._telemetry._segment_file(name)  # noqa: SLF001 - one subject
+        if file is None:
+            return None
+        try:
+            for _ in self._events(name):
+                pass
+        except (IntegrityError, DocumentError, NotFoundError):
+            return None  # it is read as the others are, and set aside there
+        return file
 
     def _set_aside(self, name: SegmentName, error: EdgeFleetError) -> None:
         import warnings  # noqa: PLC0415
@@ -222,7 +312,7 @@ class EventQuery:
         )
 
     def to_arrow(self) -> pa.Table:
-        """One row an event: id, time, device, kind, model and ``data`` as JSON text.
+        """One row an event, columns as of `edgefleet.interfaces.event_columns`.
 
         Raises:
             MissingExtraError: pyarrow isn't installed.
@@ -233,33 +323,35 @@ class EventQuery:
             msg = "Arrow tables need pyarrow"
             cure = "install it with: pip install 'edgefleet[analysis]'"
             raise MissingExtraError(msg, cure=cure) from error
-        schema = pa.schema(
-            [
-                ("id", pa.string()),
-                ("time", pa.timestamp("us", tz="UTC")),
-                ("device", pa.string()),
-                ("kind", pa.string()),
-                ("model", pa.string()),
-                ("data", pa.string()),
-            ]
+        return pa.Table.from_batches(_batches(self), schema=arrow_schema())
+
+    def to_ibis(self, connection: Any = None) -> ibis.Table:  # noqa: ANN401 - ibis is optional
+        """A table of hot and cold events over DuckDB, columns as `to_arrow` has them.
+
+        Segments that are files here are checked now and read in place, in bounded memory, whenever
+        the table is used. What is checked but can't be read is in `unreadable`. Everything else is
+        copied into DuckDB now.
+
+        Args:
+            connection: of ``ibis.duckdb.connect``; None for one of its own.
+
+        Raises:
+            MissingExtraError: ibis or duckdb isn't installed.
+            InvalidInputError: the connection is none to DuckDB.
+        """
+        backend = backend_of(connection)
+        self._begin()
+        whole: list[Path] = []
+        copied = self._telemetry._bounded("query", lambda: self._read(in_place=whole))  # noqa: SLF001
+        return event_table(
+            backend,
+            whole,
+            _batches(copied),
+            kind=self._kind,
+            model=self._model,
+            since=self._since,
+            until=self._until,
         )
-        batches, rows = [], []
-        for event in self:
-            rows.append(
-                {
-                    "id": event.id,
-                    "time": event.time,
-                    "device": event.device,
-                    "kind": event.kind,
-                    "model": event.subject,
-                    "data": bytes(event.data).decode(),
-                }
-            )
-            if len(rows) >= _ARROW_BATCH:
-                batches.append(pa.RecordBatch.from_pylist(rows, schema=schema))
-                rows = []
-        batches.append(pa.RecordBatch.from_pylist(rows, schema=schema))
-        return pa.Table.from_batches(batches, schema=schema)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row an event; the fields of ``data`` become columns of their own.
@@ -275,25 +367,67 @@ class EventQuery:
             msg = "data frames need pandas"
             cure = "install it with: pip install 'edgefleet[analysis]'"
             raise MissingExtraError(msg, cure=cure) from error
-        rows = [
-            {
-                **_columns_of(event),
-                "id": event.id,
-                "time": event.time,
-                "device": event.device,
-                "kind": event.kind,
-                "model": event.subject,
-            }
-            for event in self
-        ]
+        rows = [_frame_row(event) for event in self]
         first = ["time", "device", "kind", "model", "id"]
         frame = pd.DataFrame(rows, columns=None if rows else first)
         rest = [column for column in frame.columns if column not in first]
         return frame[first + rest]
 
 
-def _columns_of(event: Event) -> dict[str, Any]:
+def _read_up_to(stream: BinaryIO, size: int) -> bytes:
+    """So many bytes, or all there are; unbuffered streams may give fewer at once."""
+    parts = []
+    while size > 0 and (part := stream.read(min(size, CHUNK_BYTES))):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _no_sample(device: str, digest: str) -> NotFoundError:
+    return NotFoundError(
+        f"sample {digest} of {device} isn't there",
+        cure="it may still be on the device; ask again when it has sent what it kept",
+    )
+
+
+class _Counted:
+    """A stream that counts what is read of it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self.bytes = stream, 0
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        self.bytes += len(data)
+        return data
+
+
+def _batches(events: Iterable[Event]) -> Iterator[pa.RecordBatch]:
+    """Events as Arrow has them, some at a time; at least one batch."""
+    schema, rows = arrow_schema(), []
+    for event in events:
+        rows.append(row_of(event))
+        if len(rows) >= _ARROW_BATCH:
+            yield _batch(rows, schema)
+            rows = []
+    yield _batch(rows, schema)
+
+
+def _batch(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
+    import pyarrow as pa  # noqa: PLC0415 - heavy and optional
+
+    columns = {name: [row[name] for row in rows] for name in schema.names}
+    return pa.RecordBatch.from_pydict(columns, schema=schema)
+
+
+def _frame_row(event: Event) -> dict[str, Any]:
+    """A row of a data frame: the fields of the data, and the columns that tell something."""
     data = event.plain()["data"]
-    if not isinstance(data, dict):
-        return {"data": data}
-    return {key: value for key, value in data.items() if key not in ("version", "requires")}
+    if isinstance(data, dict):
+        found = {key: value for key, value in data.items() if key not in ("version", "requires")}
+    else:
+        found = {"data": data}
+    row = row_of(event)
+    del row["data"]
+    head = {name: value for name, value in row.items() if name in HEAD}
+    return {**found, **{name: value for name, value in row.items() if value is not None}, **head}

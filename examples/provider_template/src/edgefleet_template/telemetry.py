@@ -41,8 +41,8 @@ class MailboxTelemetry(Telemetry):
                 if name is not None:
                     yield name
 
-    def _open_segment(self, name: SegmentName) -> BinaryIO:
-        return open_plain(self._mail / name.device / "out" / name.below_device)
+    def _open_file(self, device: str, path: str) -> BinaryIO:
+        return open_plain(self._mail / device / "out" / path)
 
     def _hot(self, device: str | None, since: datetime | None) -> Iterator[tuple[str, Event]]:
         for name, outbox in self._outboxes():

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from edgefleet.protocol.event import Event
-    from edgefleet.protocol.segment import SegmentName
     from edgefleet_aws.clients import Clients
     from edgefleet_aws.settings import AwsSettings
 
@@ -40,11 +39,11 @@ class S3Telemetry(AwsService, StoredTelemetry):
         self._clients = clients
         self._settings = settings
         self._bucket = settings.bucket
-        self._prefix = settings.prefix
         self._names = Names(settings)
 
-    def _open_segment(self, name: SegmentName) -> BinaryIO:
-        at: dict[str, object] = {"Bucket": self._bucket, "Key": f"{self._prefix}/{name.path}"}
+    def _open_file(self, device: str, path: str) -> BinaryIO:
+        key = f"{self._names.devices_folder(device)}{path}"
+        at: dict[str, object] = {"Bucket": self._bucket, "Key": key}
         return io.BufferedReader(ObjectStream(self._clients.s3, at, 0))
 
     def _hot(self, device: str | None, since: datetime | None) -> Iterator[tuple[str, Event]]:

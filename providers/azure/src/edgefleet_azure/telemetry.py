@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from edgefleet.protocol.event import Event
-    from edgefleet.protocol.segment import SegmentName
     from edgefleet_azure.clients import Clients
     from edgefleet_azure.settings import AzureSettings
 
@@ -51,9 +50,9 @@ class AzureTelemetry(AzureService, StoredTelemetry):
         self._settings = settings
         self._members = _Members(clients, settings)
 
-    def _open_segment(self, name: SegmentName) -> BinaryIO:
-        path = quote(f"{name.device}/{name.below_device}", safe="/=")
-        url = f"{self._settings.storage_url}/{self._settings.container('devices')}/{path}"
+    def _open_file(self, device: str, path: str) -> BinaryIO:
+        name = quote(f"{device}/{path}", safe="/=")
+        url = f"{self._settings.storage_url}/{self._settings.container('devices')}/{name}"
         return io.BufferedReader(BlobStream(self._clients, url, 0))
 
     def _hot(self, device: str | None, since: datetime | None) -> Iterator[tuple[str, Event]]:

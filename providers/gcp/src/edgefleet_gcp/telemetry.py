@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from edgefleet.protocol.event import Event
-    from edgefleet.protocol.segment import SegmentName
     from edgefleet_gcp.clients import Clients
     from edgefleet_gcp.pubsub import Message
     from edgefleet_gcp.settings import GcpSettings
@@ -60,8 +59,8 @@ class GcsTelemetry(GcpService, StoredTelemetry):
         self._devices_root = f"{settings.prefix}/devices/"
         self._published_root = f"{settings.prefix}/hot/"
 
-    def _open_segment(self, name: SegmentName) -> BinaryIO:
-        return self._opened(f"{self._settings.prefix}/{name.path}")
+    def _open_file(self, device: str, path: str) -> BinaryIO:
+        return self._opened(f"{self._devices_root}{device}/{path}")
 
     def _opened(self, name: str) -> BinaryIO:
         return io.BufferedReader(ObjectStream(self._clients, name, 0))

@@ -19,7 +19,7 @@ import tempfile
 from collections import OrderedDict
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
-from edgefleet.errors import IntegrityError, ProfileError
+from edgefleet.errors import NotFoundError, ProfileError
 from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.stored_telemetry import StoredTelemetry, hot_events
 from edgefleet.interfaces.telemetry import CLOCK_SLACK
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from edgefleet.interfaces.abilities import Proof
     from edgefleet.protocol.event import Event
     from edgefleet.protocol.oci import Credentials
-    from edgefleet.protocol.segment import SegmentName
     from edgefleet_kubernetes.clients import Clients
     from edgefleet_kubernetes.settings import KubernetesSettings
 
@@ -126,9 +125,6 @@ class KubernetesTelemetry(CanProve, StoredTelemetry):
                 if path is not None and path.startswith(start):
                     yield path
 
-    def _open_segment(self, name: SegmentName) -> BinaryIO:
-        return self._open_file(name.device, name.below_device)
-
     def _hot(self, device: str | None, since: datetime | None) -> Iterator[tuple[str, Event]]:
         oldest = "" if since is None else f"hot/{(since - CLOCK_SLACK).date().isoformat()}"
         for name in self._devices() if device is None else (device,):
@@ -152,8 +148,8 @@ class KubernetesTelemetry(CanProve, StoredTelemetry):
     def _open_file(self, device: str, path: str) -> BinaryIO:
         client, where = self._client(device), f"{path} of {device}"
         found = client.manifest(tag_of(path))
-        if found is None:  # taken away by the registry's retention since it was listed
-            raise IntegrityError(f"{where} is gone", cure="repeat the query")
+        if found is None:  # not there yet, or taken away by the registry's retention
+            raise NotFoundError(f"{where} isn't there", cure="repeat the call later")
         digest, size = content_of(found.data)
         expected = Descriptor(media_type="", digest=digest, size=size)
         whole = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - given to the caller
@@ -164,7 +160,7 @@ class KubernetesTelemetry(CanProve, StoredTelemetry):
         except RegistryRefusal as refusal:
             whole.close()
             if refusal.status == 404:
-                raise IntegrityError(f"{where} is gone", cure="repeat the query") from refusal
+                raise NotFoundError(f"{where} is gone", cure="repeat the query") from refusal
             raise
         except BaseException:
             whole.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from edgefleet.errors import AccessDeniedError, IntegrityError, ProfileError, UnavailableError
+from edgefleet.errors import AccessDeniedError, NotFoundError, ProfileError, UnavailableError
 from edgefleet.protocol.segment import SegmentName
 from edgefleet.protocol.tags import tag_of
 from edgefleet.testing.cloud.oci import OciRegistry
@@ -183,8 +183,8 @@ def test_a_segment_that_retention_took_meanwhile_is_set_aside(
     plant.channel("a").upload(name, path)
     listed = SegmentName(day=samples.MOMENT.date(), device="a", model="digits", id="0-0-1")
     plant.registry.content.delete(f"{FOLDER}/devices/a", tag_of(name))
-    with pytest.raises(IntegrityError, match="gone"):
-        telemetry._open_segment(listed)
+    with pytest.raises(NotFoundError, match="isn't there"):
+        telemetry._open_file("a", listed.below_device)
 
 
 def test_hot_events_that_were_read_are_not_fetched_again(

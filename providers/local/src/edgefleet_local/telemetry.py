@@ -6,6 +6,7 @@ that no device can pass off another's files, or anything else, as its own.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from typing import TYPE_CHECKING, BinaryIO
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgefleet.protocol.event import Event
+
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})  # a link counts for none
 
 _log = logging.getLogger(__name__)
 
@@ -54,11 +57,18 @@ class LocalTelemetry(Telemetry):
                         if name is not None:
                             yield name
 
-    def _open_segment(self, name: SegmentName) -> BinaryIO:
+    def _open_file(self, device: str, path: str) -> BinaryIO:
+        *folders, name = path.split("/")
         try:
-            return _open_plain(self._home / name.path)
-        except FileNotFoundError as error:
-            raise NotFoundError(f"segment {name.path} is gone", cure="repeat the query") from error
+            return _open_below(self._devices / device, folders, name)
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise
+            msg = f"{path} of {device} isn't there"
+            raise NotFoundError(msg, cure="repeat the call later") from error
+
+    def _segment_file(self, name: SegmentName) -> Path | None:
+        return self._home / name.path
 
     def _hot(self, device: str | None, since: datetime | None) -> Iterator[tuple[str, Event]]:
         for name in _names(self._devices, folders=True):
@@ -87,6 +97,21 @@ def _events(path: Path) -> Iterator[Event]:
                 yield read_event(line[:-1])
             except DocumentError as error:
                 _log.warning("%s: left out a line that is no event: %s", path, error.message)
+
+
+def _open_below(root: Path, folders: list[str], name: str) -> BinaryIO:
+    """A file below a folder; neither it nor what leads there may be a link."""
+    entering = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    folder = os.open(root, entering)
+    try:
+        for part in folders:
+            inner = os.open(part, entering, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    finally:
+        os.close(folder)
+    return os.fdopen(handle, "rb")
 
 
 def _open_plain(path: Path) -> BinaryIO:

@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import pytest
 
-from edgefleet.errors import EdgeFleetError, InvalidInputError
-from edgefleet.interfaces.telemetry import Telemetry
+from edgefleet.errors import (
+    EdgeFleetError,
+    IntegrityError,
+    InvalidInputError,
+    LimitExceededError,
+    NotFoundError,
+)
+from edgefleet.interfaces.telemetry import SAMPLES, Telemetry
+from edgefleet.protocol.digest import digest_of, hex_of
 from edgefleet.protocol.segment import NO_MODEL, SegmentName, write_segment
 from edgefleet.testing.kit import samples
 from edgefleet.testing.kit.devices import AddDevice, ChannelConformance, DeviceEnd
@@ -33,6 +40,12 @@ class Upload(Protocol):
     def __call__(
         self, device: str, events: Iterable[Event], *, model: str = "digits", name: str = "0"
     ) -> None: ...
+
+
+class Capture(Protocol):
+    """Delivers a sample's file over a device's channel."""
+
+    def __call__(self, device: str, data: bytes, *, digest: str | None = None) -> str: ...
 
 
 class TelemetryConformance(ChannelConformance):
@@ -231,6 +244,71 @@ class TelemetryConformance(ChannelConformance):
                 device_end("a").upload(name, tmp_path / "notes")
         assert _ids(telemetry.query()) == _ids([good])
 
+    # Samples
+
+    @pytest.fixture
+    def capture(
+        self,
+        add_device: AddDevice,
+        device_end: Callable[[str], DeviceEnd],
+        tmp_path: Path,
+    ) -> Capture:
+        """Delivers a sample's file as a device of group line-3 does; gives its digest."""
+        known: set[str] = set()
+
+        def capture(device: str, data: bytes, *, digest: str | None = None) -> str:
+            if device not in known:
+                add_device(device, group="line-3")
+                known.add(device)
+            digest = digest or digest_of(data)
+            file = tmp_path / "sample"
+            file.write_bytes(data)
+            device_end(device).upload(f"{SAMPLES}/{hex_of(digest)}", file)
+            return digest
+
+        return capture
+
+    def test_a_captured_sample_reads_back(self, telemetry: Telemetry, capture: Capture) -> None:
+        """If this fails, files beside the segments are kept elsewhere, or recoded."""
+        for data in (samples.noise(300_000, 3), b"", b"x"):
+            digest = capture("a", data)
+            read = telemetry.sample("a", digest)
+            assert samples.Content.of(read) == samples.Content.of(data)
+
+    def test_a_sample_that_has_not_come_is_not_found(
+        self, telemetry: Telemetry, capture: Capture
+    ) -> None:
+        """If this fails, what is on its way can't be told from what is broken."""
+        capture("a", b"here")
+        with pytest.raises(NotFoundError):
+            telemetry.sample("a", digest_of(b"elsewhere"))
+        with pytest.raises(NotFoundError):
+            telemetry.sample("nobody", digest_of(b"here"))
+
+    def test_a_sample_is_its_own_devices(self, telemetry: Telemetry, capture: Capture) -> None:
+        """If this fails, a device's name reaches what another one captured."""
+        theirs = capture("a", b"of a")
+        capture("b", b"of b")
+        with pytest.raises(NotFoundError):
+            telemetry.sample("b", theirs)
+        for name in ("b/../a", "../devices/a", "", "a/"):
+            with pytest.raises(EdgeFleetError):
+                telemetry.sample(name, theirs)
+
+    def test_a_damaged_sample_is_refused(self, telemetry: Telemetry, capture: Capture) -> None:
+        """If this fails, your telemetry overrides what `Telemetry.sample` checks."""
+        claimed = digest_of(samples.noise(1000, 5))
+        capture("a", samples.noise(1000, 5)[:-1], digest=claimed)
+        with pytest.raises(IntegrityError):
+            telemetry.sample("a", claimed)
+
+    def test_a_sample_is_bounded(self, telemetry: Telemetry, capture: Capture) -> None:
+        """If this fails, a device may fill the memory of whoever reads its samples."""
+        digest = capture("a", samples.noise(1001, 6))
+        with pytest.raises(LimitExceededError):
+            telemetry.sample("a", digest, max_bytes=1000)
+        assert len(telemetry.sample("a", digest, max_bytes=1001)) == 1001
+
     # Other forms
 
     def test_events_become_a_data_frame(self, telemetry: Telemetry, upload: Upload) -> None:
@@ -250,6 +328,29 @@ class TelemetryConformance(ChannelConformance):
         table = telemetry.query(kind="prediction").to_arrow()
         assert table.column("device").to_pylist() == ["a"] * 3
         assert table.column("model").to_pylist() == ["digits"] * 3
+
+    def test_events_become_an_ibis_table(
+        self,
+        telemetry: Telemetry,
+        upload: Upload,
+        device_end: Callable[[str], DeviceEnd],
+    ) -> None:
+        """If this fails, `_segment_file` gives a path that isn't the segment's."""
+        pytest.importorskip("ibis")
+        pytest.importorskip("duckdb")
+        assert telemetry.query().to_ibis().to_pyarrow().num_rows == 0
+        cold = [samples.prediction(second) for second in range(3)]
+        upload("a", cold, name="0")
+        upload("a", cold[1:], name="1")
+        upload("b", cold[:1])
+        device_end("a").send_hot([samples.alarm(4)])
+        query = telemetry.query()
+        table = query.to_ibis().to_pyarrow()
+        seen = sorted(zip(table["device"].to_pylist(), table["id"].to_pylist(), strict=True))
+        assert seen == sorted({(event.device, event.id) for event in query})
+        assert len(seen) == 5
+        narrow = telemetry.query(kind="prediction", device="b").to_ibis().to_pyarrow()
+        assert narrow["latency_us"].to_pylist() == [120.0]
 
     def test_what_makes_no_query_is_refused(self, telemetry: Telemetry) -> None:
         """If this fails, your telemetry overrides a check that `Telemetry` makes."""
