@@ -6,25 +6,20 @@ its name stands below it. The same report and matplotlib give the same bytes.
 
 from __future__ import annotations
 
-import io
 import math
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from edgefleet.errors import MissingExtraError
 from edgefleet.interfaces.amounts import size_text
-from edgefleet.optimization.libraries import available
+from edgefleet.interfaces.pictures import BLUE, DPI, GREY, INK, RED, new_figure, picture_of
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
+    from edgefleet.interfaces.pictures import Picture
+
     Figures = Callable[["Row"], float | None]
 
-# Told apart by every kind of eye: Paul Tol's "bright" scheme, https://personal.sron.nl/~pault/
-BLUE, RED, GREY, INK = "#4477aa", "#cc3311", "#999999", "#222222"
-DPI = 130
 AREAS = (45.0, 600.0)  # square points of the smallest and the largest file
 MARKS = {"shipped": ("o", BLUE, BLUE), "passed": ("o", "white", BLUE), "rejected": ("X", RED, RED)}
 """Outcome -> matplotlib's marker, the colour inside and of the rim."""
@@ -61,20 +56,6 @@ class Report(Protocol):
     def rows(self) -> Sequence[Row]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A PNG, which a notebook shows.
-
-    Attributes:
-        png: its bytes.
-    """
-
-    png: bytes
-
-    def _repr_png_(self) -> bytes:
-        return self.png
-
-
 class Point(NamedTuple):
     """A candidate in one half of the picture."""
 
@@ -93,42 +74,23 @@ def draw(report: Report, path: str | os.PathLike[str] | None = None) -> Picture:
     Raises:
         MissingExtraError: matplotlib isn't installed.
     """
-    if not available("matplotlib"):
-        msg = "a plot needs the matplotlib library, which cannot be imported"
-        raise MissingExtraError(msg, cure="install it with: pip install 'edgefleet[plot]'")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
     halves: list[tuple[str, Figures]] = [("size, MB", _megabytes)]
     if any(row.p50_ms is not None for row in report.rows):
         halves.insert(0, (f"p50 of one call on this machine ({report.machine}), ms", _milliseconds))
-    figure = Figure(
-        figsize=(6.5 * len(halves), 5.2),
-        dpi=DPI,
-        facecolor="white",
-        layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08),
-    )
-    canvas = FigureCanvasAgg(figure)
     title = f"{report.model}: at most {report.max_accuracy_drop:.4g} accuracy lost"
-    figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold", color=INK)
+    figure = new_figure(title, 6.5 * len(halves), 5.2)
     axes = figure.subplots(1, len(halves), squeeze=False)[0]
     drawn = [
         (axis, _half(axis, report, label, value))
         for axis, (label, value) in zip(axes, halves, strict=True)
     ]
     _legend(axes[-1], report)
-    canvas.draw()  # type: ignore[no-untyped-call] # places are known from here on
+    figure.canvas.draw()  # places are known from here on
     figure.set_layout_engine("none")
-    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+    renderer = figure.canvas.get_renderer()
     for axis, points in drawn:
         _label(axis, points, renderer)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    picture = Picture(buffer.getvalue())
-    if path is not None:
-        Path(path).write_bytes(picture.png)
-    return picture
+    return picture_of(figure, path)
 
 
 def front(points: Sequence[Point]) -> list[Point]:

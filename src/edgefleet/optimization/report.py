@@ -16,8 +16,8 @@ from edgefleet.interfaces.values import Value
 if TYPE_CHECKING:
     import os
 
+    from edgefleet.interfaces.pictures import Picture
     from edgefleet.optimization.closeness import Closeness
-    from edgefleet.optimization.plot import Picture
     from edgefleet.protocol.layout import BundleLayout
 
 Outcome = Literal["shipped", "passed", "rejected", "not made", "not tried"]

@@ -19,6 +19,7 @@ from edgefleet.protocol.pointer import check_source
 
 if TYPE_CHECKING:
     from edgefleet.interfaces.deployer import Deployer
+    from edgefleet.interfaces.pricing import Prices
     from edgefleet.interfaces.registry import Registry
     from edgefleet.interfaces.state import StateStore
     from edgefleet.interfaces.telemetry import Telemetry
@@ -132,6 +133,10 @@ class Provider(ABC):
     def state(self, settings: Any, context: Context) -> StateStore:  # noqa: ANN401
         """Build the state store."""
         raise self._lacks(Role.STATE)
+
+    def prices(self) -> Prices | None:
+        """What its services cost, for a bill in advance; None where that isn't known."""
+        return None
 
     def _lacks(self, role: Role) -> UnsupportedError:
         has = ", ".join(sorted(self.roles))

@@ -11,6 +11,7 @@ from edgefleet.plugins.provider import Context, Provider, Role
 from edgefleet_aws.settings import AwsSettings
 
 if TYPE_CHECKING:
+    from edgefleet.interfaces.pricing import Prices
     from edgefleet_aws.deployer import GreengrassDeployer
     from edgefleet_aws.registry import SageMakerRegistry
     from edgefleet_aws.state import S3StateStore
@@ -63,6 +64,11 @@ class AwsProvider(Provider):
         from edgefleet_aws.telemetry import S3Telemetry
 
         return S3Telemetry(Clients(settings), settings)
+
+    def prices(self) -> Prices:
+        from edgefleet.interfaces.pricing import prices_in
+
+        return prices_in("edgefleet_aws")
 
 
 @hookimpl

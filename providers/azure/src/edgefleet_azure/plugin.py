@@ -11,6 +11,7 @@ from edgefleet.plugins.provider import Provider, Role
 from edgefleet_azure.settings import AzureSettings
 
 if TYPE_CHECKING:
+    from edgefleet.interfaces.pricing import Prices
     from edgefleet.plugins.provider import Context
     from edgefleet_azure.registry import AzureMLRegistry
     from edgefleet_azure.renewal import RenewingDeployer
@@ -67,6 +68,11 @@ class AzureProvider(Provider):
         from edgefleet_azure.state import BlobStateStore
 
         return BlobStateStore(Clients(settings), settings)
+
+    def prices(self) -> Prices:
+        from edgefleet.interfaces.pricing import prices_in
+
+        return prices_in("edgefleet_azure")
 
 
 @hookimpl

@@ -11,6 +11,7 @@ from edgefleet.plugins.provider import Context, Provider, Role
 from edgefleet_gcp.settings import GcpSettings
 
 if TYPE_CHECKING:
+    from edgefleet.interfaces.pricing import Prices
     from edgefleet_gcp.registry import GcsRegistry
     from edgefleet_gcp.state import GcsStateStore
     from edgefleet_gcp.telemetry import GcsTelemetry
@@ -43,6 +44,11 @@ class GcpProvider(Provider):
         from edgefleet_gcp.telemetry import GcsTelemetry
 
         return GcsTelemetry(Clients(settings), settings)
+
+    def prices(self) -> Prices:
+        from edgefleet.interfaces.pricing import prices_in
+
+        return prices_in("edgefleet_gcp")
 
 
 @hookimpl

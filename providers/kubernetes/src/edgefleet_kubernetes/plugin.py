@@ -11,6 +11,7 @@ from edgefleet.plugins.provider import Provider, Role
 from edgefleet_kubernetes.settings import KubernetesSettings
 
 if TYPE_CHECKING:
+    from edgefleet.interfaces.pricing import Prices
     from edgefleet.plugins.provider import Context
     from edgefleet_kubernetes.deployer import KubernetesDeployer
     from edgefleet_kubernetes.gitops import GitDeployer
@@ -68,6 +69,11 @@ class KubernetesProvider(Provider):
         from edgefleet_kubernetes.state import KubernetesStateStore
 
         return KubernetesStateStore(Clients(settings, base=context.base), settings)
+
+    def prices(self) -> Prices:
+        from edgefleet.interfaces.pricing import prices_in
+
+        return prices_in("edgefleet_kubernetes")
 
 
 @hookimpl

@@ -14,6 +14,7 @@ from edgefleet.plugins.provider import Context, Provider, Role
 from edgefleet_local.settings import LocalSettings
 
 if TYPE_CHECKING:
+    from edgefleet.interfaces.pricing import Prices
     from edgefleet_local.deployer import LocalDeployer
     from edgefleet_local.registry import LocalRegistry
     from edgefleet_local.state import DirectoryStateStore
@@ -60,6 +61,11 @@ class LocalProvider(Provider):
         from edgefleet_local.state import DirectoryStateStore
 
         return DirectoryStateStore(home)
+
+    def prices(self) -> Prices:
+        from edgefleet.interfaces.pricing import prices_in
+
+        return prices_in("edgefleet_local")
 
 
 def _home(settings: LocalSettings, context: Context) -> Path:
