@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from edgefleet.interfaces.automation import Automation, CanAutomate
 from edgefleet.interfaces.compilation import DEFAULT_RUNTIME_S, CanCompile, CompilationJob
 from edgefleet.interfaces.progress import Bytes
 from edgefleet.interfaces.training import Resources, TrainingJob
+from edgefleet.origins import dataset_in, remember_run, trained_by
 from edgefleet.plugins import discovery
 from edgefleet.profile import first_problem
 from edgefleet.protocol.layout import INDEX_FILE, BundleLayout
@@ -56,7 +58,7 @@ class Models:
         self,
         script: Path | str,
         *,
-        data: Path | str | None = None,
+        data: os.PathLike[str] | str | None = None,
         params: Mapping[str, Any] | None = None,
         name: str | None = None,
         requirements: tuple[str, ...] = (),
@@ -66,22 +68,27 @@ class Models:
 
         Args:
             script: a Python file.
-            data: a file or folder here, or an address that the trainer understands.
+            data: a file or folder here, or an address that the trainer understands. Of a dataset,
+                which version went in is remembered in the state store.
             params: JSON scalars by name.
             name: prefix of the run's id; None for the script's.
             requirements: pip requirements of the script.
             resources: what the run needs.
         """
-        return self.trainer.submit(
-            _job(
-                script,
-                data=data,
-                params=params,
-                name=name,
-                requirements=requirements,
-                resources=resources,
-            )
+        job = _job(
+            script,
+            data=data,
+            params=params,
+            name=name,
+            requirements=requirements,
+            resources=resources,
         )
+        folder = job.data if isinstance(job.data, Path) else None
+        version = None if folder is None else dataset_in(self._services, folder)
+        run = self.trainer.submit(job)
+        if version is not None:
+            remember_run(self._services, run.id, job, version)
+        return run
 
     def automate(
         self,
@@ -90,7 +97,7 @@ class Models:
         evaluate: Path | str,
         gate: Gate,
         model: str,
-        data: Path | str | None = None,
+        data: os.PathLike[str] | str | None = None,
         params: Mapping[str, Any] | None = None,
         name: str | None = None,
         requirements: tuple[str, ...] = (),
@@ -193,6 +200,7 @@ class Models:
         *,
         version: str | None = None,
         labels: Mapping[str, str] | None = None,
+        run: TrainingRun | str | None = None,
         progress: bool = True,
     ) -> ModelVersion:
         """Store a bundle, a bundle's folder, or a bare ``.onnx`` file as a version of a model.
@@ -200,10 +208,30 @@ class Models:
         A file becomes a bundle of one variant. See `Registry.push` for what is idempotent. What may
         fail on the targets that the variants were made for is logged.
 
+        Args:
+            model: what to store.
+            name: of the model.
+            version: None for the next whole number.
+            labels: free text by key.
+            run: that trained it; it and its dataset become part of the version's lineage.
+            progress: show it where a person looks.
+
         Raises:
             InvalidInputError: there is no such model, or a target that a variant was made for can
                 never run it.
         """
+        pushed = self._push(model, name, version=version, labels=labels, progress=progress)
+        return pushed if run is None else trained_by(self._services, pushed, run)
+
+    def _push(
+        self,
+        model: BundleLayout | Path | str,
+        name: str,
+        *,
+        version: str | None,
+        labels: Mapping[str, str] | None,
+        progress: bool,
+    ) -> ModelVersion:
         if isinstance(model, BundleLayout):
             self._check_targets(model)
             total = sum(descriptor.size for descriptor in model.blobs())
@@ -214,7 +242,7 @@ class Models:
         path = Path(model)
         if (path / INDEX_FILE).is_file():
             layout = BundleLayout(path)
-            return self.push(layout, name, version=version, labels=labels, progress=progress)
+            return self._push(layout, name, version=version, labels=labels, progress=progress)
         if not path.is_file():
             msg = f"no model at {path}"
             raise InvalidInputError(msg, cure="give an .onnx file or a bundle's folder")
@@ -222,7 +250,7 @@ class Models:
 
         with tempfile.TemporaryDirectory(prefix="edgefleet-push-") as folder:
             bundle = bundle_from_onnx(path, Path(folder) / "bundle", name=name)
-            return self.push(bundle, name, version=version, labels=labels, progress=progress)
+            return self._push(bundle, name, version=version, labels=labels, progress=progress)
 
     def _check_targets(self, bundle: BundleLayout) -> None:
         targets = discovery.usable_targets(self._services.profile.listeners())
@@ -234,17 +262,18 @@ class Models:
 def _job(
     script: Path | str,
     *,
-    data: Path | str | None,
+    data: os.PathLike[str] | str | None,
     params: Mapping[str, Any] | None,
     requirements: tuple[str, ...],
     resources: Resources | None,
     name: str | None = None,
 ) -> TrainingJob:
-    local = isinstance(data, Path) or (data is not None and "://" not in data)
+    address = data if isinstance(data, str) and "://" in data else None
+    folder = None if data is None or address is not None else Path(data).absolute()
     with _checked("training job"):
         return TrainingJob(
             script=Path(script),
-            data=Path(data).absolute() if local and data is not None else data,
+            data=address or folder,
             params=dict(params or {}),
             name=name or Path(script).stem.lower().replace("_", "-"),
             requirements=requirements,

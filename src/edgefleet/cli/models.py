@@ -39,6 +39,7 @@ def model(ctx: click.Context) -> None:
 @click.argument("source", metavar="FILE_OR_BUNDLE", type=click.Path(path_type=Path))
 @click.option("--version", help="Without it the next whole number.")
 @label_option("A label of the version; any number of times.")
+@click.option("--run", metavar="RUN", help="The training run that it came out of.")
 @json_option
 @common
 def push(
@@ -47,6 +48,7 @@ def push(
     source: Path,
     version: str | None,
     labels: tuple[tuple[str, str], ...],
+    run: str | None,
     as_json: bool,
 ) -> None:
     """Store a bundle, or a bare .onnx file, as a version.
@@ -56,7 +58,7 @@ def push(
     """
     with open_fleet() as fleet:
         _print_version(
-            fleet.push(source, name, version=version, labels=dict(labels)), as_json=as_json
+            fleet.push(source, name, version=version, labels=dict(labels), run=run), as_json=as_json
         )
 
 
