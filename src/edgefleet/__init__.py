@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgefleet.analysis.dataset import Dataset
     from edgefleet.deployment import Deployment
     from edgefleet.devices import Device
     from edgefleet.errors import EdgeFleetError
@@ -15,18 +16,21 @@ if TYPE_CHECKING:
     from edgefleet.interfaces.policy import RolloutPolicy
     from edgefleet.interfaces.training import Resources
     from edgefleet.interfaces.values import DeviceInfo, Group, ModelVersion
+    from edgefleet.loop.loop import Loop
     from edgefleet.optimization.bundle import Bundle
     from edgefleet.optimization.classical import convert
     from edgefleet.optimization.classifying import classification
     from edgefleet.optimization.evaluation import Scores
     from edgefleet.optimization.recipes import Recipe
     from edgefleet.optimization.run import optimize
+    from edgefleet.protocol.policy import TelemetryPolicy
     from edgefleet.protocol.release import Release, ReleaseModel
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Bundle": "edgefleet.optimization.bundle",
+    "Dataset": "edgefleet.analysis.dataset",
     "Deployment": "edgefleet.deployment",
     "Device": "edgefleet.devices",
     "DeviceInfo": "edgefleet.interfaces.values",
@@ -34,6 +38,7 @@ _HOMES = {
     "Fleet": "edgefleet.fleet",
     "Gate": "edgefleet.interfaces.automation",
     "Group": "edgefleet.interfaces.values",
+    "Loop": "edgefleet.loop.loop",
     "ModelVersion": "edgefleet.interfaces.values",
     "Recipe": "edgefleet.optimization.recipes",
     "Release": "edgefleet.protocol.release",
@@ -41,6 +46,7 @@ _HOMES = {
     "Resources": "edgefleet.interfaces.training",
     "RolloutPolicy": "edgefleet.interfaces.policy",
     "Scores": "edgefleet.optimization.evaluation",
+    "TelemetryPolicy": "edgefleet.protocol.policy",
     "classification": "edgefleet.optimization.classifying",
     "connect": "edgefleet.fleet",
     "convert": "edgefleet.optimization.classical",
@@ -49,6 +55,7 @@ _HOMES = {
 
 __all__ = [
     "Bundle",
+    "Dataset",
     "Deployment",
     "Device",
     "DeviceInfo",
@@ -56,6 +63,7 @@ __all__ = [
     "Fleet",
     "Gate",
     "Group",
+    "Loop",
     "ModelVersion",
     "Recipe",
     "Release",
@@ -63,6 +71,7 @@ __all__ = [
     "Resources",
     "RolloutPolicy",
     "Scores",
+    "TelemetryPolicy",
     "__version__",
     "classification",
     "connect",

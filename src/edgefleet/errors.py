@@ -17,7 +17,8 @@ The tree (``tests/house/test_errors.py`` holds it against the code)::
     ├── NotFoundError(LookupError)
     │   └── AmbiguousReferenceError
     ├── ConflictError(RuntimeError)
-    │   └── AlreadyExistsError(FileExistsError)
+    │   ├── AlreadyExistsError(FileExistsError)
+    │   └── LoopHeldError
     ├── AccessDeniedError(PermissionError)
     │   └── AccessExpiredError
     ├── PolicyError(RuntimeError)
@@ -126,6 +127,10 @@ class AlreadyExistsError(ConflictError, FileExistsError):
     """A thing that may exist only once exists already with other content."""
 
     retryable = False
+
+
+class LoopHeldError(ConflictError):
+    """Another process works at the same loop."""
 
 
 class AccessDeniedError(EdgeFleetError, PermissionError):

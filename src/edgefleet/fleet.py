@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Self
 from edgefleet import access
 from edgefleet.actor import current_actor
 from edgefleet.capabilities import require
+from edgefleet.datasets import Datasets
 from edgefleet.deployment import Deployment
 from edgefleet.devices import Device
 from edgefleet.edits import Edits
 from edgefleet.errors import ConflictError, NotFoundError
 from edgefleet.groups import GroupEditor
+from edgefleet.insights import Insights
 from edgefleet.interfaces.abilities import CanEnroll, CanRunDevices
 from edgefleet.launches import Launcher, Terms
 from edgefleet.models import Models
 from edgefleet.plugins import discovery
+from edgefleet.policy_files import read_policy
 from edgefleet.profile import Profile, load_profile
+from edgefleet.protocol.policy import TelemetryPolicy
 from edgefleet.protocol.release import Release, Role
-from edgefleet.releases import make_plan, release_with
+from edgefleet.releases import make_plan, release_recording, release_with
 from edgefleet.rollout import records
 from edgefleet.rollout.judgement import FleetStatus
 from edgefleet.services import Services
@@ -28,6 +32,7 @@ from edgefleet.standing import explained, group_status
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime, timedelta
+    from os import PathLike
 
     from edgefleet.edits import Edited
     from edgefleet.interfaces.access import AccessKind, AccessTerm
@@ -61,7 +66,7 @@ def connect(profile: str | None = None, *, config: Path | str | None = None) -> 
     return Fleet(loaded)
 
 
-class Fleet(Models):
+class Fleet(Insights, Models, Datasets):
     """Models, devices and what happens between them. Use as a context manager, or call `close`."""
 
     def __init__(self, profile: Profile) -> None:
@@ -274,21 +279,52 @@ class Fleet(Models):
     def _launcher(self, *, progress: bool) -> Launcher:
         return Launcher(self._services, self._deployed, progress=progress)
 
-    def remove(self, name: str, *, to: str) -> Deployment:
+    def remove(self, name: str, *, to: str, role: Role | None = None) -> Deployment:
         """Take a model out of a group's release; the rest stays.
+
+        Args:
+            name: the model.
+            to: ``group`` or ``deployer/group``.
+            role: only in this role: ``shadow`` ends a comparison. None for all of them.
 
         Raises:
             NotFoundError: the group's release doesn't have it.
         """
 
         def without(before: Release) -> Release:
-            if name not in {model.name for model in before.models}:
-                there = ", ".join(model.name for model in before.models) or "none"
-                msg = f"{to} has no model {name!r}"
+            out = [m for m in before.models if m.name == name and role in (None, m.role)]
+            if not out:
+                there = ", ".join(model.label for model in before.models) or "none"
+                msg = f"{to} has no model {name!r}" + (f" as {role}" if role else "")
                 raise NotFoundError(msg, cure=f"models it has: {there}")
+            if role == "shadow":
+                return before.without_shadow(name, out[0].bundle)
             return before.without_model(name)
 
         return self._edit(to, without, "remove", None)
+
+    def record(self, policy: TelemetryPolicy | str | PathLike[str], *, to: str) -> Deployment:
+        """Give a group's devices another telemetry policy; what they run stays as it is.
+
+        It stays over deployments, whatever the profile's ``recorded`` says.
+
+        Args:
+            policy: itself, or the path of a TOML file that holds one.
+            to: ``group`` or ``deployer/group``.
+
+        Raises:
+            NotFoundError: there is no such file.
+            InvalidInputError: something in it is wrong: the message says where. Nothing was sent.
+            MissingExtraError: it has conditions, and the library for them isn't installed here.
+            VetoedError: a plugin refused.
+        """
+        wanted = policy if isinstance(policy, TelemetryPolicy) else read_policy(policy)
+        return self._edit(to, release_recording(wanted), "record", None)
+
+    def recording(self, group: str) -> TelemetryPolicy:
+        """The telemetry policy of a group's release."""
+        deployer, name = self._services.find_group(group)
+        return self._groups.release(self._groups.record(deployer, name).current).telemetry
 
     def rollback(self, group: str) -> Deployment:
         """Go back to the release before the current one, by a new, higher pointer.

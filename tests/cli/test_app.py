@@ -22,7 +22,17 @@ from edgefleet.cli.lazy import LazyGroup
 
 COMMAND = [sys.executable, "-m", "edgefleet.cli"]
 HEAVY = ("numpy", "onnx", "onnxruntime", "pandas", "pyarrow", "pydantic", "rich", "pluggy")
-FACTLESS = {"access", "devices up", "mock", "completion", "model", "device"}
+FACTLESS = {
+    "access",
+    "completion",
+    "dataset",
+    "device",
+    "devices up",
+    "loop",
+    "mock",
+    "model",
+    "policy",
+}
 """Commands that print no facts of their own."""
 
 

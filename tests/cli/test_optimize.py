@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgefleet.cli.optimize import load_function
 from edgefleet.errors import InvalidInputError
+from edgefleet.optimization.functions import load_function
 from edgefleet.protocol.layout import BundleLayout
 from tests.cli.conftest import Run, RunJson
 

@@ -69,6 +69,11 @@ def test_doctor_finds_this_machine_in_order(run: Run, run_json: RunJson, tmp_pat
     assert not (tmp_path / ".edgefleet").exists()
 
 
+def test_doctor_knows_the_extras_of_datasets_rules_and_loops(run_json: RunJson) -> None:
+    extras = states(run_json("doctor")["checks"], "extra")
+    assert {extras[name] for name in ("analysis", "images", "rules", "loop")} == {"ok"}
+
+
 def test_doctor_tells_what_is_wrong_with_a_profile_and_goes_on(
     run_json: RunJson, tmp_path: Path
 ) -> None:

@@ -35,6 +35,8 @@ SECTIONS = {
         "runs": Entry(_HOME + "train:runs", "List training runs, or show one of them."),
         "optimize": Entry(_HOME + "optimize:optimize", "Make a bundle for hardware targets."),
         "model": Entry(_HOME + "models:model", "Push, list, pull, approve models."),
+        "loop": Entry(_HOME + "loop:loop", "Keep a model good: drift, train, shadow, promote."),
+        "dataset": Entry(_HOME + "datasets:dataset", "Make, show, export and label datasets."),
         "targets": Entry(_HOME + "targets:targets", "List hardware targets, or show one of them."),
     },
     "Devices": {
@@ -51,6 +53,9 @@ SECTIONS = {
         "remove": Entry(_HOME + "steps:remove", "Take a model out of a group's release."),
         "promote": Entry(_HOME + "steps:promote", "Give a cohort's release to every device."),
         "cancel": Entry(_HOME + "steps:cancel", "Take a cohort's release back."),
+        "policy": Entry(
+            _HOME + "recording:policy", "Check, show or set what a group's devices record."
+        ),
         "rollback": Entry(_HOME + "steps:rollback", "Go back to a group's release before."),
     },
     "Know": {
@@ -58,6 +63,12 @@ SECTIONS = {
         "history": Entry(_HOME + "status:history", "Show what was done to a group."),
         "why": Entry(_HOME + "status:why", "Explain what one device runs, and why."),
         "events": Entry(_HOME + "events:events", "Read the events that devices recorded."),
+        "drift": Entry(_HOME + "analysis:drift", "Show how far a model's data has moved."),
+        "losses": Entry(_HOME + "analysis:losses", "Show what devices had to drop."),
+        "cost": Entry(_HOME + "analysis:cost", "Show what telemetry and delivery cost a month."),
+        "lineage": Entry(
+            _HOME + "lineage:lineage", "Show where an answer came from, or what became of a sample."
+        ),
     },
     "Tools": {
         "mock": Entry(_HOME + "mock:mock", "Run a command against mock clouds."),

@@ -34,7 +34,10 @@ _EXTRAS = {
     "onnx": ("numpy", "onnx"),
     "optimize": ("numpy", "onnx", "onnxruntime"),
     "classical": ("onnxmltools", "skl2onnx", "sklearn"),
-    "analysis": ("datasketches", "pandas", "pyarrow"),
+    "analysis": ("datasketches", "duckdb", "ibis", "pandas", "pyarrow"),
+    "images": ("PIL",),
+    "rules": ("cel",),
+    "loop": ("cel", "cronsim", "onnxruntime", "pandas", "yaml"),
     "demo": ("matplotlib", "sklearn", "skl2onnx"),
 }
 

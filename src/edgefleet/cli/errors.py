@@ -15,6 +15,8 @@ NOT_FOUND = 3
 REFUSED = 4
 UNAVAILABLE = 5
 DEPLOYMENT_FAILED = 6
+LOOP_WAITS = 7
+LOOP_HELD = 8
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 TERMINATED = 143  # 128 + SIGTERM
@@ -27,6 +29,8 @@ EXIT_CODES = {
     REFUSED: "refused: a conflict, a policy, or no permission",
     UNAVAILABLE: "a service or device can't be reached, or waiting took too long",
     DEPLOYMENT_FAILED: "devices rejected the release",
+    LOOP_WAITS: "a loop waits for something outside: run it again later",
+    LOOP_HELD: "another process works at the loop",
     INTERRUPTED: "interrupted",
     BROKEN_PIPE: "the reader of the output went away",
     TERMINATED: "terminated",
@@ -37,6 +41,7 @@ EXIT_CODES = {
 _CODES: tuple[tuple[type[e.EdgeFleetError], int], ...] = (
     (e.NotFoundError, NOT_FOUND),
     (e.ProviderNotFoundError, NOT_FOUND),
+    (e.LoopHeldError, LOOP_HELD),
     (e.ConflictError, REFUSED),
     (e.PolicyError, REFUSED),
     (e.AccessDeniedError, REFUSED),

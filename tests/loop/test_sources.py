@@ -1,0 +1,72 @@
+"""What the fleet itself gives a loop: drift, samples, labels."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from edgefleet.loop.fleet_sources import FleetSources
+from edgefleet.loop.spec import DatasetSpec
+from tests.loop.captured import capture, label
+from tests.loop.world import GROUP, START
+
+if TYPE_CHECKING:
+    from tests.loop.world import World
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def sources(world: World) -> FleetSources:
+    return FleetSources(world.fleet, world.folder / "labelled")
+
+
+def test_without_samples_and_labels_there_are_none(sources: FleetSources) -> None:
+    found = sources.samples("signs", [GROUP], None, DatasetSpec())
+    assert (len(found.ids), found.total) == (0, 0)
+    assert sources.labelled("signs", [GROUP], None) == 0
+    assert sources.new_labels("signs", [GROUP], None) == 0
+
+
+def test_samples_come_with_what_people_said_of_them(world: World, sources: FleetSources) -> None:
+    known = capture(world, 20, at=START)
+    label(world, known[:15], at=START)
+    found = sources.samples("signs", [GROUP], None, DatasetSpec())
+    assert (len(found.ids), found.total) == (15, 20)
+    assert dict(zip(found.ids, found.labels.tolist(), strict=True)) == dict(known[:15])
+    assert (found.inputs["x"].shape, found.inputs["x"].dtype) == ((15, 2), np.dtype(np.float32))
+
+
+def test_the_same_samples_are_the_same_version(world: World, sources: FleetSources) -> None:
+    label(world, capture(world, 10, at=START), at=START)
+    first, again = (sources.samples("signs", [GROUP], None, DatasetSpec()) for _ in range(2))
+    assert first.version == again.version
+    label(world, capture(world, 10, at=START, seed=2), at=START)
+    assert sources.samples("signs", [GROUP], None, DatasetSpec()).version != first.version
+
+
+def test_samples_of_other_groups_devices_do_not_count(world: World, sources: FleetSources) -> None:
+    world.fleet.enroll("cam-99", group="line-4")
+    label(world, capture(world, 5, at=START, device="cam-99"), at=START)
+    label(world, capture(world, 7, at=START, seed=2), at=START)
+    assert sources.labelled("signs", [GROUP], None) == 7
+    assert len(sources.samples("signs", [GROUP], None, DatasetSpec()).ids) == 7
+
+
+def test_captures_and_labels_are_counted_by_their_own_times(
+    world: World, sources: FleetSources
+) -> None:
+    early = capture(world, 5, at=START)
+    late = capture(world, 3, at=START + 2 * HOUR, seed=2)
+    label(world, early, at=START + 3 * HOUR)
+    label(world, late, at=START + 2 * HOUR)
+    assert sources.labelled("signs", [GROUP], START + HOUR) == 3
+    assert sources.new_labels("signs", [GROUP], START + 2 * HOUR) == 5
+
+
+def test_without_windows_nothing_is_known_of_drift(sources: FleetSources) -> None:
+    found = sources.drift("signs:1", [GROUP], None)
+    assert (found.moved, dict(found.devices)) == ((), {})
