@@ -27,6 +27,8 @@ WRITES = {
     "azure_scale": ("--json", "azure_scale.json"),
     "kill": ("--json", "kill.json"),
     "fuzzing": ("--json", "fuzzing.json"),
+    "vessel": ("--json", "vessel.json", "--markdown", "vessel.md"),
+    "alarm_latency": ("--json", "alarm_latency.json"),
 }
 
 

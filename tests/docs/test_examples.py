@@ -19,7 +19,7 @@ CLOUDS = ("aws", "azure", "kubernetes")
 MOCKS = {"kubernetes": "kubernetes,gcp", "gcp": "gcp,local", "gcp_artifacts.py": "gcp,kubernetes"}
 """Where several stand around an example of a cloud, or one example; the first that serves a role
 has it."""
-SETS = (*CLOUDS, "gcp")
+SETS = (*CLOUDS, "gcp", "vessel")  # the vessel has a test of its own, which sails it once
 MOCKED = tuple(entry.name for entry in entry_points(group="edgefleet.mocks"))
 SCRIPTS = sorted(
     path.name
