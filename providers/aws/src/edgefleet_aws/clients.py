@@ -236,6 +236,7 @@ class Clients:
         )
         if service == "s3":
             note_tries(client, "DeleteObject")
+            note_tries(client, "PutObject")
         if self._prepare is not None:
             self._prepare(client)
         return client

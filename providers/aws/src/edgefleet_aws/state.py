@@ -6,13 +6,14 @@ Rules kept here:
   (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html).
 - The tag of a document is its ETag. The same bytes written again may have the same tag, so a
   document that changed and changed back counts as unchanged.
-- A write whose answer was lost and that was repeated by boto3 may report a conflict with itself:
-  whoever reads again and repeats loses nothing. A deletion doesn't: what is gone at a repeated try
-  was deleted at the one whose answer was lost.
+- Each write marks the object anew, so that a write whose answer was lost and that boto3 repeated is
+  known as done. So is a deletion: what is gone at a repeated try was deleted at the one whose
+  answer was lost.
 """
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
 
 from edgefleet.interfaces.state import StateStore, Stored
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict"}
 _MISSING = {"NoSuchKey", "404"}
+_MARK = "edgefleet-write"
 
 
 class S3StateStore(AwsService, StateStore):
@@ -59,11 +61,15 @@ class S3StateStore(AwsService, StateStore):
 
     def _write(self, key: str, data: bytes, expect: str | None) -> str:
         condition = {"IfNoneMatch": "*"} if expect is None else {"IfMatch": expect}
+        place = {"Bucket": self._bucket, "Key": self._root + key}
+        mark = {_MARK: uuid.uuid4().hex}
         try:
-            reply = self._clients.s3.put_object(
-                Bucket=self._bucket, Key=self._root + key, Body=data, **condition
-            )
+            reply = self._clients.s3.put_object(**place, Body=data, Metadata=mark, **condition)
         except Exception as error:
+            if code_of(error) in _CHANGED and maybe_done_before(error):
+                found = self._clients.s3.head_object(**place)
+                if found["Metadata"] == mark:
+                    return str(found["ETag"])
             self._raise_conflict(key, error)
             raise
         return str(reply["ETag"])
