@@ -19,6 +19,7 @@ from edgefleet.testing.kit import (
     fleet,
     registry,
     state,
+    state_service,
     telemetry,
     trainer,
     training_service,
@@ -52,12 +53,12 @@ def test_the_table_of_suites_names_them_and_their_fixtures() -> None:
     trainers = (automation, trainer, training_service)
     suites = {
         name: suite
-        for module in (*trainers, blobs, deployer, fleet, registry, state, telemetry)
+        for module in (*trainers, blobs, deployer, fleet, registry, state, state_service, telemetry)
         for name, suite in vars(module).items()
         if isinstance(suite, type) and issubclass(suite, Conformance) and name in listed
     }
     assert suites.keys() == listed.keys()
-    assert len(suites) == 9
+    assert len(suites) == 10
     for name, fixtures in listed.items():
         for fixture in re.findall(r"`(\w+)`", fixtures):
             known = hasattr(suites[name], fixture) or hasattr(abilities, fixture)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from edgefleet.errors import ConflictError, EdgeFleetError
+from edgefleet.errors import ConflictError, EdgeFleetError, ThrottledError
 from edgefleet.interfaces.blobs import BlobStore
 from edgefleet.interfaces.document_registry import DocumentRegistry
 from edgefleet.interfaces.state import StateStore, Stored
@@ -17,6 +17,7 @@ from edgefleet.testing.kit.blobs import BlobStoreConformance
 from edgefleet.testing.kit.deployer import DeployerConformance
 from edgefleet.testing.kit.registry import RegistryConformance
 from edgefleet.testing.kit.state import StateStoreConformance
+from edgefleet.testing.kit.state_service import StateServiceConformance
 from edgefleet.testing.kit.telemetry import TelemetryConformance
 from edgefleet_runtime.channels.file import FileChannel
 from edgefleet_template.deployer import MailboxDeployer
@@ -121,6 +122,68 @@ def test_a_flawed_state_store_fails(flawed: type[MemoryState], claim: str) -> No
     suite = StateStoreConformance()
     getattr(suite, claim)(MemoryState())
     assert fails(getattr(suite, claim), flawed())
+
+
+class BehindANetwork(MemoryState):
+    """Sound: a call whose answer was lost, or that was refused once, ends as any other.
+
+    Attributes:
+        lost: calls whose first answer gets lost.
+        slow: calls that are refused once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost: set[str] = set()
+        self.slow: set[str] = set()
+
+
+class WritesOverItself(BehindANetwork):
+    def _write(self, key: str, data: bytes, expect: str | None) -> str:
+        tag = super()._write(key, data, expect)
+        return super()._write(key, data, expect) if "replace" in self.lost else tag
+
+
+class DeletesAfterItself(BehindANetwork):
+    def _delete(self, key: str, expect: str) -> None:
+        super()._delete(key, expect)
+        if "delete" in self.lost:
+            super()._delete(key, expect)
+
+
+class TakesEachRepeatForDone(BehindANetwork):
+    def _delete(self, key: str, expect: str) -> None:
+        if "delete" not in self.slow or key in self.documents:
+            super()._delete(key, expect)
+
+
+class GivesUpAtOnce(BehindANetwork):
+    def _write(self, key: str, data: bytes, expect: str | None) -> str:
+        if "replace" in self.slow:
+            raise ThrottledError(key)
+        return super()._write(key, data, expect)
+
+
+@pytest.mark.parametrize(
+    "flawed, claim, trouble",
+    [
+        (WritesOverItself, "test_a_write_whose_answer_was_lost_conflicts_not_with_itself", "lost"),
+        (DeletesAfterItself, "test_a_deletion_whose_answer_was_lost_finds_itself_done", "lost"),
+        (
+            TakesEachRepeatForDone,
+            "test_a_deletion_that_was_only_throttled_tells_what_is_gone",
+            "slow",
+        ),
+        (GivesUpAtOnce, "test_a_throttled_write_is_repeated", "slow"),
+    ],
+)
+def test_a_store_that_its_network_confuses_fails(
+    flawed: type[BehindANetwork], claim: str, trouble: str
+) -> None:
+    test = getattr(StateServiceConformance(), claim)
+    sound, other = BehindANetwork(), flawed()
+    test(sound, getattr(sound, trouble).add)
+    assert fails(test, other, getattr(other, trouble).add)
 
 
 class StoresBeforeChecking(FolderBlobStore):

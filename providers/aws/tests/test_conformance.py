@@ -13,10 +13,11 @@ from edgefleet.protocol.digest import blob_path
 from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit.blobs import BlobStoreConformance
 from edgefleet.testing.kit.registry import RegistryConformance
-from edgefleet.testing.kit.state import StateStoreConformance
+from edgefleet.testing.kit.state_service import StateServiceConformance
 from edgefleet.testing.kit.training_service import TrainingServiceConformance
 from edgefleet_aws.blobs import S3BlobStore
 from edgefleet_aws.clients import Clients
+from edgefleet_aws.cloud.calls import Fault
 from edgefleet_aws.mock import AwsMock
 from edgefleet_aws.registry import SageMakerRegistry
 from edgefleet_aws.settings import AwsSettings
@@ -26,11 +27,22 @@ from edgefleet_aws.trainer import SageMakerTrainer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+S3_CALLS = {"replace": "s3.PutObject", "delete": "s3.DeleteObject"}
 
-class TestState(StateStoreConformance):
+
+class TestState(StateServiceConformance):
     @pytest.fixture
     def state(self, clients: Clients, settings: AwsSettings) -> S3StateStore:
         return S3StateStore(clients, settings)
+
+    @pytest.fixture
+    def lose_answer(self, cloud: AwsMock) -> Callable[[str], None]:
+        return lambda what: cloud.rules.add(Rule(S3_CALLS[what], cut_answer_at=0))
+
+    @pytest.fixture
+    def throttle(self, cloud: AwsMock) -> Callable[[str], None]:
+        fault = Fault("SlowDown", "reduce your rate", 503)
+        return lambda what: cloud.rules.add(Rule(S3_CALLS[what], fault=fault))
 
 
 class TestBlobs(BlobStoreConformance):

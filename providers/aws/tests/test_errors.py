@@ -123,15 +123,6 @@ def test_a_missing_profile_of_credentials_is_told(
         S3StateStore(make_clients(settings), settings).read("doc")
 
 
-def test_a_deletion_whose_answer_was_lost_finds_itself_done(
-    cloud: AwsMock, state: S3StateStore
-) -> None:
-    tag = state.write("doc", b"1", expect=None)
-    cloud.rules.add(Rule("s3.DeleteObject", cut_answer_at=0))
-    state.delete("doc", expect=tag)
-    assert state.read("doc") is None
-
-
 def test_a_deletion_that_was_only_throttled_tells_what_is_gone_as_gone(
     cloud: AwsMock, state: S3StateStore
 ) -> None:

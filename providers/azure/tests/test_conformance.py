@@ -10,9 +10,11 @@ from urllib.request import urlopen
 import pytest
 from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
+from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit.blobs import BlobStoreConformance
-from edgefleet.testing.kit.state import StateStoreConformance
+from edgefleet.testing.kit.state_service import StateServiceConformance
 from edgefleet_azure.blobs import AzureBlobStore
+from edgefleet_azure.cloud.calls import throttled
 from edgefleet_azure.state import BlobStateStore
 
 if TYPE_CHECKING:
@@ -22,11 +24,21 @@ if TYPE_CHECKING:
     from edgefleet_azure.mock import AzureMock
     from edgefleet_azure.settings import AzureSettings
 
+BLOB_CALLS = {"replace": "blob.PutBlob", "delete": "blob.DeleteBlob"}
 
-class TestState(StateStoreConformance):
+
+class TestState(StateServiceConformance):
     @pytest.fixture
     def state(self, clients: Clients, settings: AzureSettings) -> BlobStateStore:
         return BlobStateStore(clients, settings)
+
+    @pytest.fixture
+    def lose_answer(self, cloud: AzureMock) -> Callable[[str], None]:
+        return lambda what: cloud.rules.add(Rule(BLOB_CALLS[what], cut_answer_at=0))
+
+    @pytest.fixture
+    def throttle(self, cloud: AzureMock) -> Callable[[str], None]:
+        return lambda what: cloud.rules.add(Rule(BLOB_CALLS[what], fault=throttled(0)))
 
 
 class TestBlobs(BlobStoreConformance):

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edgefleet.protocol.digest import blob_path
+from edgefleet.testing.cloud.calls import Refused
+from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit.blobs import BlobStoreConformance
 from edgefleet.testing.kit.registry import RegistryConformance
-from edgefleet.testing.kit.state import StateStoreConformance
+from edgefleet.testing.kit.state_service import StateServiceConformance
 from edgefleet_gcp.blobs import GcsBlobStore
 from edgefleet_gcp.registry import GcsRegistry
 from edgefleet_gcp.state import GcsStateStore
@@ -18,13 +20,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edgefleet_gcp.clients import Clients
+    from edgefleet_gcp.mock import GcpMock
     from edgefleet_gcp.settings import GcpSettings
 
+CALLS = {"replace": "storage.InsertObject", "delete": "storage.DeleteObject"}
 
-class TestState(StateStoreConformance):
+
+class TestState(StateServiceConformance):
     @pytest.fixture
     def state(self, clients: Clients, settings: GcpSettings) -> GcsStateStore:
         return GcsStateStore(clients, settings)
+
+    @pytest.fixture
+    def lose_answer(self, cloud: GcpMock) -> Callable[[str], None]:
+        return lambda what: cloud.rules.add(Rule(CALLS[what], cut_answer_at=0))
+
+    @pytest.fixture
+    def throttle(self, cloud: GcpMock) -> Callable[[str], None]:
+        fault = Refused(429, "rateLimitExceeded", "Slowly.")
+        return lambda what: cloud.rules.add(Rule(CALLS[what], fault=fault))
 
 
 class TestBlobs(BlobStoreConformance):

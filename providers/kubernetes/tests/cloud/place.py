@@ -59,7 +59,7 @@ def on_cluster(folder: Path) -> Iterator[Place]:
 
 @contextmanager
 def _place(path: Path, folder: Path) -> Iterator[Place]:
-    clients = Clients(KubernetesSettings(kubeconfig=path, max_attempts=1))
+    clients = Clients(KubernetesSettings(kubeconfig=path, max_attempts=3))
     name = f"edgefleet-test-{secrets.token_hex(4)}"
     document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     clients.call("POST", "api/v1/namespaces", document=document)

@@ -1,8 +1,8 @@
 """The conformance kit: pytest classes that a plugin's tests subclass, one a role.
 
-``state``, ``blobs``, ``registry``, ``trainer``, ``training_service``, ``automation``, ``deployer``,
-``telemetry`` and ``fleet`` hold the suites, `gaps` the words for what a plugin can't do, `samples`
-what the suites are fed with.
+``state``, ``state_service``, ``blobs``, ``registry``, ``trainer``, ``training_service``,
+``automation``, ``deployer``, ``telemetry`` and ``fleet`` hold the suites, `gaps` the words for what
+a plugin can't do, `samples` what the suites are fed with.
 
 Subclass a suite, name the subclass ``Test…``, give it the fixtures that its docstring lists::
 
@@ -15,9 +15,9 @@ Subclass a suite, name the subclass ``Test…``, give it the fixtures that its d
 import pytest
 
 _MODULES = (
-    "state", "blobs", "versions", "registry", "trainer", "training_service", "automation",
-    "deliveries", "deployer", "telemetry", "devices", "fleet_fixtures", "fleet_pointers",
-    "fleet_edits", "fleet",
+    "state", "state_service", "blobs", "versions", "registry", "trainer", "training_service",
+    "automation", "deliveries", "deployer", "telemetry", "devices", "fleet_fixtures",
+    "fleet_pointers", "fleet_edits", "fleet",
 )  # fmt: skip
 
 # Before any suite is imported, so that its assertions explain themselves as a test file's do.
