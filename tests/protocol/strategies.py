@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hypothesis import strategies as st
 
@@ -21,8 +21,16 @@ from edgefleet.protocol.target import HardwareTarget
 if TYPE_CHECKING:
     from msgspec import Struct
 
+T = TypeVar("T")
+
+
+def several(some: st.SearchStrategy[T], most: int = 2) -> st.SearchStrategy[tuple[T, ...]]:
+    """As documents hold several of a kind: none, up to so many."""
+    return st.lists(some, max_size=most).map(tuple)
+
+
 text = st.text(max_size=12)
-texts = st.lists(text, max_size=3).map(tuple)
+texts = several(text, 3)
 maps = st.dictionaries(text, text, max_size=3)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 measured = st.none() | numbers
@@ -53,7 +61,7 @@ pointers = st.builds(
     epoch=st.integers(0, 10**6),
     number=st.integers(1, 10**9),
     current=digests,
-    sources=st.lists(sources, max_size=4).map(tuple),
+    sources=several(sources, 4),
     issued=moments,
     next=st.none() | st.builds(Next, release=digests, cohort=cohorts),
     expires=st.none() | moments,
@@ -74,6 +82,8 @@ fractions = st.floats(0.0, 1.0)
 spans_s = st.floats(0.001, 1e6)
 clocks = st.times().map(lambda time: f"{time:%H:%M}")
 patterns = st.from_regex(r"\A[A-Za-z0-9._\-*]{1,9}/[A-Za-z0-9*]{1,9}\Z")
+scope = {"model": st.none() | models, "stream": st.none() | rules}
+"""What a rule may be limited to: predictions of a model, readings of a stream."""
 policies = st.builds(
     p.TelemetryPolicy,
     prediction_fraction=fractions,
@@ -81,39 +91,34 @@ policies = st.builds(
     segment_max_bytes=st.integers(1, 2**40),
     segment_max_age_s=spans_s,
     heartbeat_s=spans_s,
-    filters=st.lists(
+    filters=several(
         st.builds(
             p.Filter,
             name=rules,
-            model=st.none() | models,
-            stream=st.none() | rules,
+            **scope,
             when=conditions,
             fraction=fractions,
-        ),
-        max_size=2,
-    ).map(tuple),
-    windows=st.lists(
+        )
+    ),
+    windows=several(
         st.builds(
             p.WindowRule,
             name=rules,
-            stream=st.none() | rules,
-            model=st.none() | models,
+            **scope,
             when=conditions,
             size_s=spans_s,
             values=texts,
-            quantiles=st.lists(fractions, max_size=3).map(tuple),
-            edges=st.lists(numbers, max_size=3).map(tuple),
+            quantiles=several(fractions, 3),
+            edges=several(numbers, 3),
             keep=st.booleans(),
-        ),
-        max_size=2,
-    ).map(tuple),
-    alarms=st.lists(
+        )
+    ),
+    alarms=several(
         st.builds(
             p.AlarmRule,
             name=rules,
             when=st.text(min_size=1, max_size=20),
-            model=st.none() | models,
-            stream=st.none() | rules,
+            **scope,
             needs=st.integers(1, 1000),
             within=st.integers(1, 1000),
             over_s=st.none() | spans_s,
@@ -122,18 +127,16 @@ policies = st.builds(
             every_s=spans_s,
             severity=st.sampled_from(["info", "warning", "critical"]),
             message=text,
-            actions=st.lists(
+            actions=several(
                 st.builds(
                     p.Action,
                     kind=st.sampled_from(["webhook", "mqtt", "file", "run"]),
                     target=st.text(min_size=1, max_size=12),
-                ),
-                max_size=2,
-            ).map(tuple),
-        ),
-        max_size=2,
-    ).map(tuple),
-    captures=st.lists(
+                )
+            ),
+        )
+    ),
+    captures=several(
         st.builds(
             p.CaptureRule,
             name=rules,
@@ -141,18 +144,17 @@ policies = st.builds(
             alarm=st.none() | rules,
             before=st.integers(0, 64),
             inputs=st.booleans(),
-        ),
-        max_size=2,
-    ).map(tuple),
+        )
+    ),
     drift=st.none() | st.builds(p.DriftPolicy, window_s=spans_s, fraction=fractions),
     sync=st.builds(
         p.SyncPolicy,
         max_bytes_per_s=sizes,
-        spans=st.lists(st.builds(p.Span, start=clocks, end=clocks), max_size=2).map(tuple),
+        spans=several(st.builds(p.Span, start=clocks, end=clocks)),
         metered=st.sampled_from(["all", "lean", "alarms"]),
     ),
     worth=st.builds(p.WorthPolicy, hard_below=fractions, rare_below=fractions),
-    inputs=st.lists(patterns, max_size=2).map(tuple),
+    inputs=several(patterns),
     redact=st.dictionaries(patterns, texts, max_size=2),
 )
 releases = st.builds(
@@ -200,7 +202,7 @@ reports = st.builds(
     number=counts,
     wanted=st.none() | digests,
     running=st.none() | digests,
-    models=st.lists(model_reports, max_size=3).map(tuple),
+    models=several(model_reports, 3),
     access=st.builds(
         r.AccessReport, state=st.sampled_from(["ok", "expired", "denied", "unknown"]), detail=text
     ),
@@ -209,7 +211,7 @@ reports = st.builds(
     errors=texts,
 )
 
-shapes = st.lists(st.integers(0, 9), max_size=3).map(tuple)
+shapes = several(st.integers(0, 9), 3)
 verdicts = st.sampled_from(["stable", "watch", "moved", "unknown"])
 payloads: dict[str, st.SearchStrategy[e.EventData]] = {
     "prediction": st.builds(
@@ -218,17 +220,16 @@ payloads: dict[str, st.SearchStrategy[e.EventData]] = {
         model_version=text,
         bundle=digests,
         variant=text,
-        outputs=st.lists(
+        outputs=several(
             st.builds(
                 e.OutputSummary,
                 name=text,
                 shape=shapes,
-                values=st.lists(measured, max_size=4).map(tuple),
+                values=several(measured, 4),
                 top=shapes,
-                score=st.lists(measured, max_size=4).map(tuple),
-            ),
-            max_size=2,
-        ).map(tuple),
+                score=several(measured, 4),
+            )
+        ),
         latency_us=numbers,
         request=st.none() | text,
         trace=st.none() | text,
@@ -302,7 +303,7 @@ payloads: dict[str, st.SearchStrategy[e.EventData]] = {
         spool=text,
         day=st.dates().map(str),
         number=st.integers(1, 2**53),
-        tallies=st.lists(
+        tallies=several(
             st.builds(
                 e.Tally,
                 kind=text,
@@ -311,9 +312,8 @@ payloads: dict[str, st.SearchStrategy[e.EventData]] = {
                 top=st.none() | counts,
                 band=st.none() | st.integers(0, 9),
                 dropped=counts,
-            ),
-            max_size=2,
-        ).map(tuple),
+            )
+        ),
     ),
     "health": st.builds(e.HealthEvent, what=text, message=text, model=st.none() | text),
 }
@@ -331,11 +331,9 @@ specs = st.builds(
     b.TensorSpec,
     name=text,
     datatype=datatypes,
-    shape=st.lists(st.integers(-1, 9), max_size=3).map(tuple),
+    shape=several(st.integers(-1, 9), 3),
 )
-interfaces = st.builds(
-    b.Interface, inputs=st.tuples(specs), outputs=st.lists(specs, max_size=2).map(tuple)
-)
+interfaces = st.builds(b.Interface, inputs=st.tuples(specs), outputs=several(specs))
 tensors = st.integers(0, 5).flatmap(
     lambda n: st.builds(
         b.Tensor,
@@ -351,10 +349,8 @@ details = st.builds(
     entry=text,
     interface=interfaces,
     labels=texts,
-    preprocessing=st.lists(st.dictionaries(text, plain, max_size=2), max_size=2).map(tuple),
-    self_test=st.lists(
-        st.builds(b.Vector, inputs=st.tuples(tensors), outputs=st.tuples(tensors)), max_size=2
-    ).map(tuple),
+    preprocessing=several(st.dictionaries(text, plain, max_size=2)),
+    self_test=several(st.builds(b.Vector, inputs=st.tuples(tensors), outputs=st.tuples(tensors))),
     tolerance=st.builds(b.Tolerance, absolute=numbers, relative=numbers),
     sketches=st.dictionaries(text, plain, max_size=2),
     metrics=st.dictionaries(text, numbers, max_size=3),
@@ -373,7 +369,7 @@ targets = st.builds(
     opset_ceiling=st.none() | counts,
     status=st.sampled_from(["tested", "built", "untested", "impossible"]),
     source=text,
-    kin=st.lists(st.sampled_from(["any", "board"]), max_size=2).map(tuple),
+    kin=several(st.sampled_from(["any", "board"])),
     activations=st.sampled_from(["any", "unsigned", "signed"]),
     max_memory_bytes=st.none() | counts,
     os_image=text,
