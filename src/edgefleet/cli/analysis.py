@@ -9,7 +9,7 @@ import click
 
 from edgefleet.cli.errors import FAILURE
 from edgefleet.cli.events import moment
-from edgefleet.cli.options import common, json_option, open_fleet
+from edgefleet.cli.options import common, json_option, number_option, open_fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,45 +120,30 @@ def losses(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Telemetry policy in TOML to estimate with; without it the profile's.",
 )
-@click.option(
+@number_option(
     "--predictions-per-s",
-    metavar="N",
-    type=click.FloatRange(0.0),
+    within=click.FloatRange(0.0),
     default=1.0,
-    show_default=True,
-    help="Of each device, to estimate with.",
+    about="Of each device, to estimate with.",
 )
-@click.option(
-    "--alarms-per-day",
-    metavar="N",
-    type=click.FloatRange(0.0),
-    default=1.0,
-    show_default=True,
-    help="Likewise.",
-)
-@click.option(
+@number_option("--alarms-per-day", within=click.FloatRange(0.0), default=1.0, about="Likewise.")
+@number_option(
     "--model-bytes",
-    metavar="N",
-    type=click.IntRange(0),
+    within=click.IntRange(0),
     default=10_000_000,
-    show_default=True,
-    help="Of the variant that a device fetches.",
+    about="Of the variant that a device fetches.",
 )
-@click.option(
+@number_option(
     "--releases-per-month",
-    metavar="N",
-    type=click.FloatRange(0.0),
+    within=click.FloatRange(0.0),
     default=1.0,
-    show_default=True,
-    help="How often each device gets a new model.",
+    about="How often each device gets a new model.",
 )
-@click.option(
+@number_option(
     "--keep-days",
-    metavar="N",
-    type=click.FloatRange(0.0),
+    within=click.FloatRange(0.0),
     default=365.0,
-    show_default=True,
-    help="Recordings are deleted after so many days.",
+    about="Recordings are deleted after so many days.",
 )
 @click.option(
     "--prices",

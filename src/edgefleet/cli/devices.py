@@ -12,6 +12,7 @@ from edgefleet.cli.options import (
     help_without_command,
     json_option,
     label_option,
+    number_option,
     open_fleet,
     yes_option,
 )
@@ -129,7 +130,7 @@ def retire(*, name: str, yes: bool, as_json: bool) -> None:
 
 @device.command()
 @click.argument("name")
-@click.option("--last", type=click.IntRange(1), default=100, show_default=True, help="Lines.")
+@number_option("--last", within=click.IntRange(1), default=100, about="Lines.")
 @json_option
 @common
 def log(*, name: str, last: int, as_json: bool) -> None:
@@ -201,15 +202,13 @@ def rollback(*, name: str, reason: str, yes: bool, as_json: bool) -> None:
 @device.command()
 @click.argument("name")
 @click.argument("model")
-@click.option(
-    "--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="Requests."
-)
-@click.option(
+@number_option("--count", within=click.IntRange(1, 1000), default=1, about="Requests.")
+@number_option(
     "--seconds",
-    type=click.FloatRange(min=0, max=3600, min_open=True),
+    unit="SECONDS",
+    within=click.FloatRange(min=0, max=3600, min_open=True),
     default=300.0,
-    show_default=True,
-    help="When that many didn't come, it ends.",
+    about="When that many didn't come, it ends.",
 )
 @click.option("--reason", default="", metavar="TEXT", help="Why, for people; the samples hold it.")
 @click.option("--order", metavar="ID", help="Ask what became of this order instead.")
@@ -245,17 +244,15 @@ def capture(*, name: str, model: str, as_json: bool, **options: Any) -> None:  #
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--variant", "variants", multiple=True, help="Only this one; any number of times.")
 @click.option("--max-bytes", type=click.IntRange(0), metavar="N", help="Most that it may fetch.")
-@click.option(
-    "--calls", type=click.IntRange(5, 1000), default=200, show_default=True, help="A variant."
-)
+@number_option("--calls", within=click.IntRange(5, 1000), default=200, about="A variant.")
 @click.option("--reason", default="", metavar="TEXT", help="Why, for people.")
-@click.option(
+@number_option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0, max=6 * 3600, min_open=True),
+    unit="SECONDS",
+    within=click.FloatRange(min=0, max=6 * 3600, min_open=True),
     default=1800.0,
-    show_default=True,
-    help="End it after so many seconds.",
+    about="End it after so many seconds.",
 )
 @json_option
 @common

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from edgefleet.cli.errors import FAILURE, LOOP_WAITS
-from edgefleet.cli.options import common, help_without_command, json_option, open_fleet
+from edgefleet.cli.options import (
+    common,
+    help_without_command,
+    json_option,
+    number_option,
+    open_fleet,
+)
 from edgefleet.cli.output import print_json, say
 
 if TYPE_CHECKING:
@@ -51,14 +57,13 @@ def loop(ctx: click.Context) -> None:
 @_file
 @click.option("--now", is_flag=True, help="Begin a turn whatever the triggers say.")
 @click.option("--wait", is_flag=True, help="Wait for training, approval and shadow, too.")
-@click.option(
+@number_option(
     "--poll",
     "poll_s",
-    metavar="SECONDS",
-    type=click.FloatRange(min=0.1),
+    unit="SECONDS",
+    within=click.FloatRange(min=0.1),
     default=5.0,
-    show_default=True,
-    help="Between looks, with --wait.",
+    about="Between looks, with --wait.",
 )
 @json_option
 @common

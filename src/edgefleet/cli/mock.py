@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from edgefleet.cli.errors import Terminated
-from edgefleet.cli.options import common
+from edgefleet.cli.options import common, number_option
 from edgefleet.cli.output import say
 from edgefleet.cli.signals import LOOK_S, stay
 
@@ -32,13 +32,11 @@ _NOT_FOUND = 127  # as shells say it
 @click.command()
 @click.argument("clouds", metavar="P[,P…]")
 @click.argument("command", metavar="[-- COMMAND…]", nargs=-1, type=click.UNPROCESSED)
-@click.option(
+@number_option(
     "--devices",
-    metavar="N",
-    type=click.IntRange(0),
+    within=click.IntRange(0),
     default=0,
-    show_default=True,
-    help="Devices dev-01, dev-02, … with a real runtime each.",
+    about="Devices dev-01, dev-02, … with a real runtime each.",
 )
 @click.option("--group", metavar="G", default="edge", show_default=True, help="Their group.")
 @click.option(

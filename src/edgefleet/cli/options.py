@@ -148,6 +148,27 @@ def label_option(about: str) -> Callable[[F], F]:
     )
 
 
+def number_option(
+    *names: str,
+    within: click.IntRange | click.FloatRange,
+    default: float,
+    about: str,
+    unit: str = "N",
+) -> Callable[[F], F]:
+    """A number within bounds, whose default the help shows.
+
+    Args:
+        names: the option's, and the argument's where it has another.
+        within: what it may be.
+        default: where it isn't given.
+        about: what it is, in the help.
+        unit: stands for the number there.
+    """
+    return click.option(
+        *names, metavar=unit, type=within, default=default, show_default=True, help=about
+    )
+
+
 def script_options(whose: str) -> Callable[[F], F]:
     """``--data``, ``--param``, ``--requirement`` and ``--instance`` of a training script.
 

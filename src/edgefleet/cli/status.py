@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgefleet.cli.options import common, json_option, open_fleet
+from edgefleet.cli.options import common, json_option, number_option, open_fleet
 from edgefleet.cli.output import print_json, print_json_line, print_table, when
 
 if TYPE_CHECKING:
@@ -19,14 +19,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("group", required=False)
 @click.option("--watch", is_flag=True, help="Print it again whenever it changes, until Ctrl-C.")
-@click.option(
+@number_option(
     "--interval",
     "interval_s",
-    metavar="SECONDS",
-    type=click.FloatRange(min=0.05),
+    unit="SECONDS",
+    within=click.FloatRange(min=0.05),
     default=1.0,
-    show_default=True,
-    help="Between two looks of --watch.",
+    about="Between two looks of --watch.",
 )
 @json_option
 @common

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgefleet.cli.options import common, json_option, json_scalars, open_fleet, script_options
+from edgefleet.cli.options import (
+    common,
+    json_option,
+    json_scalars,
+    number_option,
+    open_fleet,
+    script_options,
+)
 from edgefleet.cli.output import print_json, print_table, say, when
 
 if TYPE_CHECKING:
@@ -19,10 +26,8 @@ if TYPE_CHECKING:
 @click.argument("script", type=click.Path(path_type=Path, dir_okay=False))
 @script_options("the script")
 @click.option("--name", help="Prefix of the run's id; without it the script's name.")
-@click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="Machines.")
-@click.option(
-    "--gpus", type=click.IntRange(0), default=0, show_default=True, help="GPUs a machine."
-)
+@number_option("--count", within=click.IntRange(1), default=1, about="Machines.")
+@number_option("--gpus", within=click.IntRange(0), default=0, about="GPUs a machine.")
 @click.option("--memory-gib", type=float, help="Memory a machine, in GiB.")
 @click.option("--max-runtime-s", type=float, help="End the run after so many seconds.")
 @click.option(

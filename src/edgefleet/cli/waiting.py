@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgefleet.cli.options import number_option
 from edgefleet.cli.output import print_json, say
 
 if TYPE_CHECKING:
@@ -20,22 +21,20 @@ def waiting_options(command: F) -> F:
     """``--wait/--no-wait``, ``--min-attested`` and ``--timeout``."""
     options = (
         click.option("--wait/--no-wait", default=True, show_default=True, help="For the devices."),
-        click.option(
+        number_option(
             "--min-attested",
-            metavar="SHARE",
-            type=click.FloatRange(0, 1),
+            unit="SHARE",
+            within=click.FloatRange(0, 1),
             default=1.0,
-            show_default=True,
-            help="Share of the group's devices to wait for.",
+            about="Share of the group's devices to wait for.",
         ),
-        click.option(
+        number_option(
             "--timeout",
             "timeout_s",
-            metavar="SECONDS",
-            type=click.FloatRange(min=0),
+            unit="SECONDS",
+            within=click.FloatRange(min=0),
             default=600.0,
-            show_default=True,
-            help="Give up waiting then; the deployment goes on.",
+            about="Give up waiting then; the deployment goes on.",
         ),
     )
     for option in reversed(options):
