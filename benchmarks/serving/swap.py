@@ -22,9 +22,10 @@ import numpy as np
 from benchmarks.serving import load, models
 from benchmarks.serving.figures import Figure, Goal
 from device_runtime.tests.node.device import Device
-from device_runtime.tests.support import Repository, eventually, tensor
+from device_runtime.tests.support import Repository, tensor
 from edgefleet.protocol import bundle as b
 from edgefleet.protocol.layout import BundleLayout
+from edgefleet.testing.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path

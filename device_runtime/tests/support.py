@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,19 +38,6 @@ INTERFACE = b.Interface(
     outputs=(b.TensorSpec(name="y", datatype="FP32", shape=(-1, 4)),),
 )
 X = np.array([[1.0, 2.0, 3.0, 4.0]], dtype=np.float32)
-
-
-def eventually(
-    condition: Callable[[], Any], *, timeout_s: float = 90.0, what: str | None = None
-) -> Any:
-    """The first true value of a condition that another thread or process brings about."""
-    tick = threading.Event()
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"never became true: {what or condition}")
-        tick.wait(0.01)
-    return value
 
 
 def tensor(name: str, array: NDArray[Any]) -> b.Tensor:

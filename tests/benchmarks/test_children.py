@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.serving.children import guarded, started
-from device_runtime.tests.support import eventually
+from edgefleet.testing.waiting import eventually
 
 # Starts another in a session of its own, which SIGTERM to the group doesn't reach, and stays.
 STUBBORN = """

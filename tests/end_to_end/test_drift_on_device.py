@@ -17,11 +17,12 @@ import pytest
 
 import edgefleet as ef
 from device_runtime.tests.node.device import Device
-from device_runtime.tests.support import Repository, eventually
+from device_runtime.tests.support import Repository
 from edgefleet.protocol.drift import Limits
 from edgefleet.protocol.event import Alarm, SketchWindow, read_event
 from edgefleet.protocol.policy import Action, AlarmRule, DriftPolicy, TelemetryPolicy
 from edgefleet.protocol.segment import read_segment
+from edgefleet.testing.waiting import eventually
 from tests.optimization.conftest import Digits, trained
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def test_drift_is_noticed_offline_acted_on_at_once_and_told_when_there_is_a_netw
             sender.send(1.0 - images[900:1100])  # white on black: a lamp is out
             return acted.exists()
 
-        eventually(noticed, what=f"an alarm\n{device.log}")
+        eventually(noticed, f"an alarm\n{device.log}")
         alarm = read_event(acted.read_bytes().splitlines()[0]).payload()
         assert isinstance(alarm, Alarm)
         assert alarm.rule == "moved"
@@ -136,12 +137,12 @@ def test_drift_is_noticed_offline_acted_on_at_once_and_told_when_there_is_a_netw
     def told() -> Any:
         return [data for data in _hot(device) if isinstance(data, Alarm) and data.rule == "drift"]
 
-    drift = eventually(told, what=f"the alarm\n{device.log}")[0]
+    drift = eventually(told, f"the alarm\n{device.log}")[0]
     assert drift.model == "digits"
     assert all(name.startswith(("X[", "probabilities:", "label")) for name in drift.values)
     assert "PSI" in drift.message or "outside" in drift.message
 
-    windows = eventually(lambda: _windows(device), what="the windows")
+    windows = eventually(lambda: _windows(device), "the windows")
     early = [window.verdict for window in windows if window.end.timestamp() <= before]
     assert "moved" not in early, "what is like the calibration data is no drift"
     assert windows[-1].verdict == "moved"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +21,7 @@ from edgefleet.protocol.release import (
     RuntimeSettings,
 )
 from edgefleet.testing.mock import mock
+from edgefleet.testing.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -138,7 +138,7 @@ def test_a_real_device_tells_its_figures_and_goes_on_serving(
         report = device.status(timeout_s=TIMEOUT_S)
         return report.sequence > told and report.health.store_bytes == before
 
-    _until(cleared)
+    eventually(cleared, ignoring=UnavailableError, apart_s=0.1)
     report = device.status(timeout_s=TIMEOUT_S)
     assert (report.state, report.health.starts) == ("active", 1)
     assert fleet.device("cam-07").infer("network", points(1))["scores"].shape == (1, 10)
@@ -161,7 +161,11 @@ def test_a_device_whose_power_is_cut_says_that_the_trial_was_interrupted(
     with pytest.raises(UnavailableError, match="was interrupted"):
         device.trial(bundle, say=cut, timeout_s=TIMEOUT_S)
     assert "waiting" in cuts[0]
-    _until(lambda: device.status(timeout_s=TIMEOUT_S).state == "active")
+    eventually(
+        lambda: device.status(timeout_s=TIMEOUT_S).state == "active",
+        ignoring=UnavailableError,
+        apart_s=0.1,
+    )
     assert device.infer("network", points(1))["scores"].shape == (1, 10)
 
 
@@ -169,30 +173,9 @@ def test_a_device_without_a_release_takes_no_trial(fleet: Fleet, model: Path) ->
     fleet.push(model, "network", progress=False)
     bundle = fleet.registry.pull("network", model.parent / "pulled")
     with pytest.raises(ConflictError, match="no pointer has come") as caught:
-        _answered(lambda: fleet.device("cam-07").trial(bundle, progress=False))
+        eventually(
+            lambda: fleet.device("cam-07").trial(bundle, progress=False),
+            "the device answers",
+            ignoring=(UnavailableError, UnsupportedError),
+        )
     assert "deploy" in str(caught.value.cure)
-
-
-def _answered(ask: Callable[[], object]) -> None:
-    """Ask until the device's runtime is there to answer."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while True:
-        try:
-            ask()
-        except (UnavailableError, UnsupportedError):
-            assert time.monotonic() < deadline, "the device never answers"
-            time.sleep(0.1)
-        else:
-            return
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while True:
-        try:
-            if condition():
-                return
-        except UnavailableError:
-            pass
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

@@ -7,7 +7,6 @@ it. Models lie in Google Cloud Storage, which devices of every cloud read with w
 from __future__ import annotations
 
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from edgefleet.protocol.report import AccessReport, Health, Report
 from edgefleet.testing.kit import samples
 from edgefleet.testing.kit.fleet import FleetConformance
 from edgefleet.testing.mock import mock
+from edgefleet.testing.waiting import eventually
 from edgefleet_aws.clients import Clients as AwsClients
 from edgefleet_aws.settings import AwsSettings
 from edgefleet_gcp.clients import Clients as GcpClients
@@ -27,8 +27,6 @@ from edgefleet_gcp.settings import GcpSettings
 from edgefleet_kubernetes.mock import KubernetesMock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from edgefleet.fleet import Fleet
     from edgefleet.interfaces.values import ModelVersion
     from edgefleet.testing.mock import MockCloud
@@ -63,7 +61,7 @@ def test_kubernetes_trains_and_delivers_what_google_keeps(images: Any) -> None:
             for _ in range(REQUESTS):
                 fleet.device("cam-1").infer("digits", images)
             # Nodes write what they recorded where the profile reads it.
-            until(lambda: len(predictions(fleet)) == REQUESTS, "what the device recorded")
+            eventually(lambda: len(predictions(fleet)) == REQUESTS, "what the device recorded")
             assert len(cluster.stage.store.list("Job")) == 1
 
 
@@ -86,7 +84,9 @@ def test_one_release_is_the_same_on_devices_of_three_clouds(images: Any) -> None
             assert len(digests) == 1
             answers = [fleet.device(f"cam-{name}").infer("digits", images) for name in names]
             assert len({answer["label"].tobytes() for answer in answers}) == 1
-            until(lambda: {report.models[0].inferences for report in reports(fleet)} == {1}, "one")
+            eventually(
+                lambda: {report.models[0].inferences for report in reports(fleet)} == {1}, "one"
+            )
             said = [content(report) for report in reports(fleet)]
             assert len(said) == len(names)
             assert said[0]["running"] in digests
@@ -186,11 +186,3 @@ def content(report: Report) -> dict[str, Any]:
     for moment in ("time", "health"):
         del found[moment]
     return found
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Ask again and again, each time through the SDK, until it is so."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {TIMEOUT_S} s: {what}"
-        time.sleep(0.1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections import Counter
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -26,10 +25,11 @@ from edgefleet.plugins import discovery
 from edgefleet.plugins.provider import Role
 from edgefleet.protocol.layout import BundleWriter
 from edgefleet.testing.mock import mock
+from edgefleet.testing.waiting import eventually
 from tests.end_to_end.load import under_load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from edgefleet.interfaces.values import ModelVersion
@@ -152,7 +152,9 @@ def every_device_answers_and_says_so(fleet: Fleet, digits: Any) -> None:
         device: variant for device, (_, variant) in running(fleet).items()
     }
     counted = dict.fromkeys(DEVICES, REQUESTS)
-    until(lambda: {d: inferences(fleet, d) for d in DEVICES} == counted, "their reports count them")
+    eventually(
+        lambda: {d: inferences(fleet, d) for d in DEVICES} == counted, "their reports count them"
+    )
 
 
 def a_better_model_replaces_it_under_load(fleet: Fleet, model: ModelVersion, digits: Any) -> None:
@@ -178,7 +180,7 @@ def a_broken_one_is_refused_by_the_devices(fleet: Fleet, model: ModelVersion, di
             fleet.deploy(model, to=LINE).wait(timeout_s=TIMEOUT_S, progress=False)
         load.serve_some_more()
     assert load.failures == []
-    until(lambda: fleet.group_status(LINE).failed == 3, "all three refuse it")
+    eventually(lambda: fleet.group_status(LINE).failed == 3, "all three refuse it")
     page = fleet.why("cam-1")
     assert (page.outcome, page.wanted.split()[0]) == ("failed", "digits:3")
     assert page.actual.startswith("digits:2")
@@ -290,17 +292,10 @@ def await_predictions(fleet: Fleet, wanted: dict[str, int]) -> None:
     def count() -> Counter[str]:
         return Counter(event.device for event in fleet.events(kind="prediction"))
 
-    until(lambda: sum(count().values()) >= sum(wanted.values()), f"{wanted} predictions")
+    eventually(lambda: sum(count().values()) >= sum(wanted.values()), f"{wanted} predictions")
     assert dict(count()) == wanted
 
 
 def told(fleet: Fleet, group: str) -> list[tuple[str, tuple[str, ...], str]]:
     """What was done to a group, oldest first."""
     return [(e.action, e.models, e.actor) for e in reversed(fleet.history(group))]
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Ask again and again, each time through the SDK, until it is so."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {TIMEOUT_S} s: {what}"

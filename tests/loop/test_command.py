@@ -8,14 +8,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from edgefleet.loop import lease
 from edgefleet.loop.record import STEPS
+from edgefleet.testing.waiting import eventually
 from tests.loop.captured import capture, label
 
 if TYPE_CHECKING:
@@ -64,15 +65,6 @@ def started(filed: World) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         child.communicate()
 
 
-def until(holds: Callable[[], bool], *, do: Callable[[], object] = lambda: None) -> None:
-    """Wait until something holds, doing something meanwhile."""
-    end = time.monotonic() + LIMIT_S
-    while not holds():
-        assert time.monotonic() < end
-        do()
-        time.sleep(0.02)
-
-
 def reached(world: World, step: str) -> bool:
     """Whether the turn is at a step, or past it."""
     record = lease.read(world.fleet.state, "keep-signs")
@@ -98,18 +90,21 @@ def test_killed_at_several_points_the_command_goes_on_and_does_everything_once(
 ) -> None:
     for step in ("train", "optimize", "push", "approve"):
         child = started("run", "loop.yaml", "--wait", "--poll", "0.1")
-        until(lambda at=step: reached(filed, at))  # type: ignore[misc]
+        eventually(partial(reached, filed, step))
         child.send_signal(signal.SIGKILL)
         child.communicate(timeout=LIMIT_S)
-    until(lambda: reached(filed, "approve"), do=lambda: started("run", "loop.yaml").communicate())
+    eventually(
+        lambda: reached(filed, "approve"),
+        meanwhile=lambda: started("run", "loop.yaml").communicate(),
+    )
     filed.loop().approve(filed.fleet)
     for step in ("shadow", "promote"):
         child = started("run", "loop.yaml", "--wait", "--poll", "0.1")
-        until(lambda at=step: reached(filed, at), do=lambda: filed.converge(compared=60))  # type: ignore[misc]
+        eventually(partial(reached, filed, step), meanwhile=lambda: filed.converge(compared=60))
         child.send_signal(signal.SIGKILL)
         child.communicate(timeout=LIMIT_S)
     last = started("run", "loop.yaml", "--wait", "--poll", "0.1", "--json")
-    until(lambda: last.poll() is not None, do=lambda: filed.converge(compared=60))
+    eventually(lambda: last.poll() is not None, meanwhile=lambda: filed.converge(compared=60))
     found = json.loads(last.communicate()[0])
     assert last.returncode == 0
     assert {"promoted"} >= {turn["outcome"] for turn in found["history"]}
@@ -120,9 +115,9 @@ def test_killed_at_several_points_the_command_goes_on_and_does_everything_once(
 def test_what_must_be_waited_for_has_an_exit_code_of_its_own(
     filed: World, started: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    until(
+    eventually(
         lambda: reached(filed, "approve"),
-        do=lambda: told(started("run", "loop.yaml"), expect=7),
+        meanwhile=lambda: told(started("run", "loop.yaml"), expect=7),
     )
     waits = facts(started("run", "loop.yaml", "--json"), expect=7)
     assert (waits["state"], waits["turn"]["step"]) == ("waiting", "approve")

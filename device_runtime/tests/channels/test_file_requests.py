@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from device_runtime.tests.support import eventually
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.channels.file import FileChannel
 from edgefleet_runtime.channels.requests import Reply, Request
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_runtime.tests.channels.api_server import FakeApiServer
-from device_runtime.tests.support import FLEET, OTHER_FLEET, eventually
+from device_runtime.tests.support import FLEET, OTHER_FLEET
 from edgefleet.errors import (
     AccessDeniedError,
     AccessExpiredError,
@@ -27,6 +27,7 @@ from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.event import Event, HealthEvent, new_event
 from edgefleet.protocol.pointer import Pointer
 from edgefleet.testing.kit import samples
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.channels.kubernetes.channel import KubernetesChannel, higher
 from edgefleet_runtime.channels.kubernetes.mounted import SETTLE_S, MountedPointer, read_mounted
 from edgefleet_runtime.channels.kubernetes.settings import OPTIONS, Place, Settings, read_settings

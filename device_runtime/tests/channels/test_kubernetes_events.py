@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 import trustme
 
-from device_runtime.tests.support import eventually
 from edgefleet.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -27,6 +26,7 @@ from edgefleet.errors import (
     UnavailableError,
 )
 from edgefleet.protocol.event import Event, HealthEvent, new_event
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.channels.kubernetes.events import MAX_BATCH_BYTES, HttpSender, sender_for
 from edgefleet_runtime.channels.kubernetes.mqtt import MqttSender
 from edgefleet_runtime.channels.kubernetes.settings import Place, Settings

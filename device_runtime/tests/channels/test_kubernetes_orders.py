@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from device_runtime.tests.support import eventually
 from edgefleet.errors import ConfigurationError
 from edgefleet.protocol.orders import MAX_ORDER, ROLLBACK, STATUS
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.channels.kubernetes.orders import MAX_CONNECTIONS, TOKEN_HEADER, OrderDoor
 from edgefleet_runtime.channels.kubernetes.settings import read_settings
 from edgefleet_runtime.channels.requests import Reply, Request

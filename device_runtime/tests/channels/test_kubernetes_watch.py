@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from device_runtime.tests.channels.api_server import FakeApiServer
-from device_runtime.tests.support import eventually
 from edgefleet.errors import AccessDeniedError, AccessExpiredError, ConfigurationError
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.channels.kubernetes.api import ApiServer
 from edgefleet_runtime.channels.kubernetes.settings import Place
 from edgefleet_runtime.channels.kubernetes.watch import LONGEST_PAUSE_S, Watch
@@ -51,7 +51,7 @@ class Watched:
         self._step.wait(0.001)  # lets others run: no time passes here but what is told
 
     def saw(self, *states: str | None) -> None:
-        eventually(lambda: self.states == list(states), what=f"{states}, saw {self.states}")
+        eventually(lambda: self.states == list(states), f"{states}, saw {self.states}")
 
 
 @contextmanager

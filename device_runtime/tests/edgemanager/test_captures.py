@@ -16,10 +16,10 @@ import pytest
 from device_runtime.tests.edgemanager.agent_client import AgentClient
 from device_runtime.tests.edgemanager.agent_serving import MemoryRecorder, serving_agent
 from device_runtime.tests.serving import WAIT_S, FakeModel, served, table_of
-from device_runtime.tests.support import eventually
 from edgefleet.errors import AlreadyExistsError, LimitExceededError, StorageFullError
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.event import Sample, read_event
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.serve.capture import Capture
 from edgefleet_runtime.serve.edgemanager import agent_pb2 as pb
 from edgefleet_runtime.serve.edgemanager.captures import Captures

@@ -17,9 +17,10 @@ from device_runtime.tests.edgemanager.agent_client import AgentClient
 from device_runtime.tests.node.device import RECORD, Device, publish
 from device_runtime.tests.onnx_models import plus
 from device_runtime.tests.standalone.test_serve import serving
-from device_runtime.tests.support import Repository, eventually
+from device_runtime.tests.support import Repository
 from edgefleet.protocol.event import Sample
 from edgefleet.protocol.segment import read_segment
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.cli import main
 
 if TYPE_CHECKING:

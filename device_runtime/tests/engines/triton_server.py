@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.serving.children import guarded, started
-from device_runtime.tests.support import eventually
+from edgefleet.testing.waiting import eventually
 
 BACKEND = Path(__file__).with_name("triton_backend") / "model.py"
 
@@ -52,7 +52,7 @@ def triton_server(environment: Path, repository: Path, work: Path) -> Iterator[s
     ]
     log = work / "log"
     with started(guarded(command), says=False, log=log):
-        eventually(lambda: _is_ready(port), what=f"Triton, see {log}")
+        eventually(lambda: _is_ready(port), f"Triton, see {log}")
         yield f"http://127.0.0.1:{port}"
 
 

@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 from device_runtime.tests.node.device import Device, publish
 from device_runtime.tests.reconciler.rig import Rig
-from device_runtime.tests.support import Repository, eventually
+from device_runtime.tests.support import Repository
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.orders import ROLLBACK
 from edgefleet.protocol.release import Budget, RuntimeSettings
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgefleet_runtime.reconciler.memory import MAX_CRASHES, MemoryFile
 
@@ -223,4 +224,4 @@ def _dead_or_converged(template: Template, device: Device) -> bool:
             return "dead"
         return "converged" if template.converged(device) else None
 
-    return bool(eventually(state, timeout_s=60.0, what=device.log) == "converged")
+    return bool(eventually(state, device.log, timeout_s=60.0) == "converged")

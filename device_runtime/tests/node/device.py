@@ -22,12 +22,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from device_runtime.tests.onnx_models import IR_VERSION, OPSET
-from device_runtime.tests.support import Repository, details, eventually
+from device_runtime.tests.support import Repository, details
 from edgefleet.protocol.files import write_whole
 from edgefleet.protocol.layout import BundleLayout
 from edgefleet.protocol.policy import TelemetryPolicy
 from edgefleet.protocol.report import Report, read_report
 from edgefleet.protocol.segment import read_segment
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.channels.file_requests import REPLIES, REQUESTS
 from edgefleet_runtime.channels.requests import Message
 from edgefleet_runtime.faults import VARIABLE
@@ -183,7 +184,7 @@ class Device:
             assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log}"
             return None
 
-        report = eventually(found, what=f"{wanted}, last {self.report()}\n{self.log}")
+        report = eventually(found, f"{wanted}, last {self.report()}\n{self.log}")
         assert isinstance(report, Report)
         return report
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from device_runtime.tests.building_simulator import BUILT, INTERIM, install
 from device_runtime.tests.node.cuts import Template, check_blobs, copy
 from device_runtime.tests.node.device import Device, publish, times, times_with_needless_work
-from device_runtime.tests.support import Repository, details, eventually
+from device_runtime.tests.support import Repository, details
 from edgefleet.protocol.documents import decode
 from edgefleet.protocol.release import RuntimeSettings
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.engines.cache import KEY, EngineCache
 from edgefleet_runtime.reconciler.timings import FILE, MAX_TRIES, Timings
 
@@ -78,7 +79,7 @@ class Trying(Template):
             after.active(self.new)
             with after.client() as client:
                 assert client.factor() == 2
-            eventually(lambda: self.converged(after), what=after.log)
+            eventually(lambda: self.converged(after), after.log)
             with after.client() as client:  # the server has let an idle connection go by now
                 assert client.factor() == 2
             report = after.report()

@@ -14,7 +14,7 @@ from threading import Thread
 import pytest
 
 from device_runtime.tests.node.device import Device, publish
-from device_runtime.tests.support import Repository, eventually
+from device_runtime.tests.support import Repository
 from edgefleet.protocol.event import Alarm, Event, HealthEvent, Reading, Window, read_event
 from edgefleet.protocol.policy import (
     Action,
@@ -24,6 +24,7 @@ from edgefleet.protocol.policy import (
     WindowRule,
 )
 from edgefleet.protocol.segment import read_segment
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.readings import ReadingsClient
 
 CALLED = "called"
@@ -131,8 +132,8 @@ def test_an_alarm_does_all_its_actions_and_reaches_the_fleet(
     with device.client() as client:
         for _ in range(3):
             client.factor()
-    eventually(lambda: got and (folder / CALLED).exists(), what="actions")
-    eventually(lambda: alarms(device), what="the alarm's event")
+    eventually(lambda: got and (folder / CALLED).exists(), "actions")
+    eventually(lambda: alarms(device), "the alarm's event")
     (alarm,) = alarms(device)
     assert (alarm.rule, alarm.model, alarm.values["score"]) == ("high", "digits", 3.0)
     ids = {event.id for event in hot(device) if event.kind == "alarm"}
@@ -154,7 +155,7 @@ def test_what_the_device_refuses_is_told_and_the_alarm_goes_all_the_same(
     with device.client() as client:
         for _ in range(3):
             client.factor()
-    eventually(lambda: len(told(device, "action-refused")) == 2, what="two refusals")
+    eventually(lambda: len(told(device, "action-refused")) == 2, "two refusals")
     assert {message.split()[1] for message in told(device, "action-refused")} == {"webhook", "run"}
     eventually(lambda: len(alarms(device)) == 1)
 
@@ -174,7 +175,7 @@ def test_readings_raise_alarms_are_reduced_and_kept(device: Device, repository: 
             client.send("motor", {"vibration": vibration}, key="m1")
         for temperature in (19.0, 21.0):
             client.send("room", {"temperature": temperature})
-    eventually(lambda: len(alarms(device)) == 2, what="a beginning and an end")
+    eventually(lambda: len(alarms(device)) == 2, "a beginning and an end")
     assert {(alarm.key, alarm.ended) for alarm in alarms(device)} == {("m1", False), ("m1", True)}
     device.signal(signal.SIGTERM)
     assert device.ended() == 0

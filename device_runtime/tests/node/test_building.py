@@ -10,8 +10,9 @@ import pytest
 
 from device_runtime.tests.building_simulator import BUILT, INTERIM, install
 from device_runtime.tests.node.device import Device, publish
-from device_runtime.tests.support import Repository, eventually
+from device_runtime.tests.support import Repository
 from edgefleet.protocol.release import RuntimeSettings
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.engines.cache import KEY, EngineCache
 
 if TYPE_CHECKING:
@@ -71,12 +72,12 @@ def test_the_next_best_provider_serves_while_an_engine_is_built(
     device: Device, wanted: str, go: Path
 ) -> None:
     device.start().active(wanted)
-    eventually(partial(builds, device), what=device.log)
+    eventually(partial(builds, device), device.log)
     assert runs_on(device, INTERIM)
     with device.client() as client:
         assert client.factor() == 2
         go.touch()
-        eventually(partial(runs_on, device, BUILT), what=device.log)
+        eventually(partial(runs_on, device, BUILT), device.log)
         assert client.factor() == 2
     report = device.active(wanted)
     assert report.models[0].building is None
@@ -86,7 +87,7 @@ def test_the_next_best_provider_serves_while_an_engine_is_built(
 def test_a_restart_finds_the_engine_that_was_built(device: Device, wanted: str, go: Path) -> None:
     go.touch()
     device.start()
-    eventually(partial(runs_on, device, BUILT), what=device.log)
+    eventually(partial(runs_on, device, BUILT), device.log)
     device.kill()
     report = device.start().active(wanted)
     assert report.models[0].providers == (BUILT,)
@@ -96,12 +97,12 @@ def test_a_power_cut_while_an_engine_is_built_leaves_none(
     device: Device, wanted: str, go: Path
 ) -> None:
     device.start()
-    eventually(partial(builds, device), what=device.log)
+    eventually(partial(builds, device), device.log)
     device.kill()
     assert not [name for name in entries(device) if KEY.match(name)]
     go.touch()
     device.start()
-    eventually(partial(runs_on, device, BUILT), what=device.log)
+    eventually(partial(runs_on, device, BUILT), device.log)
     assert [bool(KEY.match(name)) for name in entries(device)] == [True]
 
 
@@ -112,7 +113,7 @@ def test_a_builder_that_dies_leaves_a_whole_engine_or_none(
     go.touch()
     device.start(fault=fault)
     failed = eventually(
-        lambda: (report := device.report()) and report.errors and report, what=device.log
+        lambda: report if (report := device.report()) and report.errors else None, device.log
     )
     assert failed.attests(wanted)
     assert failed.models[0].providers == (INTERIM,)
@@ -128,7 +129,7 @@ def test_an_engine_that_cannot_be_built_is_told_once_and_not_tried_again(
     go.write_text("fail")
     device.start()
     failed = eventually(
-        lambda: (report := device.report()) and report.errors and report, what=device.log
+        lambda: report if (report := device.report()) and report.errors else None, device.log
     )
     assert "no kernel fits" in failed.errors[0]
     assert runs_on(device, INTERIM)
@@ -146,14 +147,14 @@ def test_a_newer_release_ends_a_build(
     device: Device, repository: Repository, wanted: str, go: Path
 ) -> None:
     device.start()
-    eventually(partial(builds, device), what=device.log)
+    eventually(partial(builds, device), device.log)
     (half,) = entries(device)
     newer = repository.release({"digits": publish(repository, 3)})
     repository.point(newer)
     device.active(newer)
     eventually(lambda: half not in entries(device))
     go.touch()
-    eventually(partial(runs_on, device, BUILT), what=device.log)
+    eventually(partial(runs_on, device, BUILT), device.log)
     with device.client() as client:
         assert client.factor() == 3
 

@@ -23,8 +23,9 @@ from device_runtime.tests.node.cuts import (
 )
 from device_runtime.tests.node.device import RECORD, Device, publish
 from device_runtime.tests.node.improving import Building, Trying
-from device_runtime.tests.support import Repository, eventually
+from device_runtime.tests.support import Repository
 from edgefleet.protocol.digest import digest_of
+from edgefleet.testing.waiting import eventually
 
 Templates = Callable[[type[Template]], Template]
 """Gives a template of that kind, made once."""
@@ -109,7 +110,7 @@ def test_a_power_cut_of_what_is_rarely_done_leaves_what_serves(
         template.converged(device)  # asks what brings the device there
         return device.process is None or device.process.poll() is not None
 
-    eventually(dead, what=device.log)
+    eventually(dead, device.log)
     assert device.ended() == -signal.SIGKILL
     template.check(device)
 

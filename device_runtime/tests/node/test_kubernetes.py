@@ -17,11 +17,12 @@ import pytest
 
 from device_runtime.tests.channels.api_server import FakeApiServer
 from device_runtime.tests.node.device import RECORD, Client, Device, publish
-from device_runtime.tests.support import Repository, eventually
+from device_runtime.tests.support import Repository
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.report import Report, read_report
 from edgefleet.protocol.tags import path_of
 from edgefleet.testing.cloud.oci import OciRegistry
+from edgefleet.testing.waiting import eventually
 
 NODE = "cam-07"
 MODELS, SEGMENTS = "plant/models", "plant/telemetry"
@@ -164,7 +165,7 @@ def test_a_pod_that_is_deleted_with_nothing_reachable_serves_the_last_release(
         return None
 
     with node.start():
-        assert eventually(served, what=node.log) == 2
+        assert eventually(served, node.log) == 2
         site.api.start()
         assert node.active(release).health.starts == 2
     site.registry.start()

@@ -8,7 +8,8 @@ from urllib.request import urlopen
 from prometheus_client.parser import text_string_to_metric_families
 
 from device_runtime.tests.node.device import Device, publish
-from device_runtime.tests.support import Repository, eventually
+from device_runtime.tests.support import Repository
+from edgefleet.testing.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,10 @@ import msgspec
 import pytest
 
 from device_runtime.tests.node.device import Device, publish, times, times_with_needless_work
-from device_runtime.tests.support import Repository, details, eventually
+from device_runtime.tests.support import Repository, details
 from edgefleet.protocol.documents import decode, encode
 from edgefleet.protocol.orders import TRIAL, TrialAnswer, TrialOrder
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.channels.requests import Answer
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def candidates(repository: Repository) -> BundleLayout:
 def asked(device: Device, order: TrialOrder) -> Answer:
     """The device's answer to an order, over the file channel."""
     reply = device.order(TRIAL, encode(order), name=uuid.uuid4().hex)
-    eventually(reply.exists, what=device.log)
+    eventually(reply.exists, device.log)
     answer: Answer = msgspec.json.decode(reply.read_bytes(), type=Answer)
     return answer
 
@@ -72,7 +73,7 @@ def over(device: Device) -> TrialAnswer:
         answer = told(device)
         return answer if answer.over else None
 
-    answer: TrialAnswer = eventually(found, what=device.log)
+    answer: TrialAnswer = eventually(found, device.log)
     return answer
 
 
@@ -131,7 +132,7 @@ def test_a_power_cut_leaves_nothing_but_that_it_was_interrupted(
     process = device.process
     assert process is not None
     device.order(TRIAL, encode(TrialOrder(id=ORDER, bundle=bundle.digest, calls=5)))
-    eventually(lambda: process.poll() is not None, what=device.log)
+    eventually(lambda: process.poll() is not None, device.log)
     device.ended()
     device.start().reported(state="active")
     answer = asked(device, TrialOrder(id=ORDER))

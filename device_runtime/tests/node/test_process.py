@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from device_runtime.tests.node.device import RECORD, Device, publish
-from device_runtime.tests.support import OTHER_FLEET, Repository, details, eventually
+from device_runtime.tests.support import OTHER_FLEET, Repository, details
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.event import read_event
 from edgefleet.protocol.orders import CAPTURE, ROLLBACK, STATUS, TRIAL
 from edgefleet.protocol.report import AccessReport
+from edgefleet.testing.waiting import eventually
 
 
 @pytest.fixture
@@ -177,7 +178,7 @@ def test_a_foreign_pointer_is_refused_and_reported(device: Device, repository: R
     device.start().active(release)
     other = repository.release({"digits": publish(repository, 3)})
     repository.point(other, fleet=OTHER_FLEET, number=9)
-    report = eventually(lambda: (r := device.report()) and r.errors and r)
+    report = eventually(lambda: r if (r := device.report()) and r.errors else None)
     assert "another fleet" in report.errors[0]
     assert (report.running, report.pair) == (release, (0, 1))
 

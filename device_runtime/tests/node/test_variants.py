@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_runtime.tests.node.device import Device, times, times_with_needless_work
-from device_runtime.tests.support import Repository, details, eventually
+from device_runtime.tests.support import Repository, details
 from edgefleet.protocol.release import RuntimeSettings
+from edgefleet.testing.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +60,7 @@ def told(device: Device, variant: str, state: str) -> Report:
             return None
         return report if about.variants[1].state == state else None
 
-    report: Report = eventually(found, what=device.log)
+    report: Report = eventually(found, device.log)
     return report
 
 

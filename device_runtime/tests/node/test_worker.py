@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from device_runtime.tests.reconciler.rig import Rig
-from device_runtime.tests.support import eventually
 from edgefleet.errors import UnavailableError
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.spool.spool import Spool
 from edgefleet_runtime.worker import Worker
 

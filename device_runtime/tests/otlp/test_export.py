@@ -18,8 +18,9 @@ from device_runtime.tests.otlp.collector import Collector, collecting
 from device_runtime.tests.serving import FakeModel, served, serving, table_of
 from device_runtime.tests.standalone.test_serve import infer
 from device_runtime.tests.standalone.test_serve import serving as process
-from device_runtime.tests.support import Repository, eventually
+from device_runtime.tests.support import Repository
 from edgefleet.errors import InvalidInputError
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.cli import main
 from edgefleet_runtime.otlp import export as module
 from edgefleet_runtime.otlp.export import OtlpExport

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from device_runtime.tests.reconciler.rig import Rig
-from device_runtime.tests.support import FakeModel, X, eventually
+from device_runtime.tests.support import FakeModel, X
 from edgefleet.protocol.layout import BundleLayout
 from edgefleet.protocol.release import Release, ReleaseModel, RuntimeSettings
 from edgefleet.protocol.report import ShadowReport
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.reconciler.compare import compare
 from edgefleet_runtime.serve.table import ServedModel
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from device_runtime.tests.node.device import times
-from device_runtime.tests.support import X, details, eventually
+from device_runtime.tests.support import X, details
 from edgefleet.protocol.documents import encode
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.reconciler.duel import MIN_PAIRS
 from edgefleet_runtime.reconciler.tryout import Request, Tryout, how_it_ended
 from edgefleet_runtime.reconciler.tryout_process import WARM_UP_RUNS, timed

@@ -18,8 +18,8 @@ from device_runtime.tests import onnx_models
 from device_runtime.tests.serve import triton
 from device_runtime.tests.serve.grpc_serving import serving_grpc
 from device_runtime.tests.serving import WAIT_S, FakeModel, Gate, served, table_of
-from device_runtime.tests.support import eventually
 from edgefleet.errors import ConfigurationError, ConflictError, EdgeFleetError
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgefleet_runtime.serve.extensions.service import Extensions

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from device_runtime.tests.serving import WAIT_S, FakeModel, served, table_of
-from device_runtime.tests.support import eventually
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.serve.extensions.service import Extensions
 from edgefleet_runtime.serve.grpc import inference_pb2 as pb
 from edgefleet_runtime.serve.grpc.inference import STREAM_WINDOW, GrpcRequests

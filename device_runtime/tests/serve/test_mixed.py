@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from device_runtime.tests.serve.grpc_serving import serving_grpc
 from device_runtime.tests.serving import WAIT_S, FakeModel, Gate, served, table_of
-from device_runtime.tests.support import eventually
 from edgefleet.errors import InferenceError
 from edgefleet.protocol.bundle import Interface, TensorSpec
 from edgefleet.protocol.inference import decode_response, encode_request
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.serve import trial
 from edgefleet_runtime.serve.extensions.shared_memory import SystemRegions
 from edgefleet_runtime.serve.grpc import inference_pb2 as pb

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from device_runtime.tests.reconciler.rig import Rig, serving
-from device_runtime.tests.support import eventually
 from edgefleet.errors import LimitExceededError, NotFoundError, StorageFullError
 from edgefleet.protocol.orders import CaptureAnswer, CaptureOrder
 from edgefleet.protocol.policy import TelemetryPolicy
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.serve.capture import Capture, npy
 from edgefleet_runtime.spool.on_demand import MAX_OPEN, OnDemand
 

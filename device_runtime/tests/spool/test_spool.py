@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_runtime.tests.support import Clock, FakeModel, MemoryChannel, eventually
+from device_runtime.tests.support import Clock, FakeModel, MemoryChannel
 from edgefleet.errors import UnavailableError
 from edgefleet.protocol.event import (
     Account,
@@ -23,6 +23,7 @@ from edgefleet.protocol.event import (
 from edgefleet.protocol.policy import TelemetryPolicy
 from edgefleet.protocol.release import Release, RuntimeSettings
 from edgefleet.protocol.segment import read_segment
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.serve.summary import summarize
 from edgefleet_runtime.serve.table import ServedModel
 from edgefleet_runtime.spool.budget import MIN_CAP

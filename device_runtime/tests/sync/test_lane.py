@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from device_runtime.tests.support import Clock, eventually
+from device_runtime.tests.support import Clock
 from device_runtime.tests.sync.rig import Later
 from edgefleet.errors import (
     AccessDeniedError,
@@ -13,6 +13,7 @@ from edgefleet.errors import (
     ThrottledError,
     UnavailableError,
 )
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.retry import FIRST_S, LONGEST_ASKED_S, LONGEST_S
 from edgefleet_runtime.sync.lane import Lane, Stride, Why, in_thread
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from device_runtime.tests.support import MemoryChannel, eventually
+from device_runtime.tests.support import MemoryChannel
 from device_runtime.tests.sync.rig import Rig, metric
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.segment import read_segment
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.channels.iotedge import blob
 from edgefleet_runtime.channels.iotedge.twin import UploadAccess
 from edgefleet_runtime.retry import LONGEST_S

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from device_runtime.tests.support import Clock, MemoryChannel, eventually
+from device_runtime.tests.support import Clock, MemoryChannel
 from device_runtime.tests.sync.rig import metric
 from edgefleet.errors import UnavailableError
 from edgefleet.protocol.event import Alarm, Event, Metric, new_event
 from edgefleet.protocol.policy import Span, SyncPolicy, TelemetryPolicy
 from edgefleet.protocol.release import Release
 from edgefleet.protocol.segment import read_segment
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.spool.spool import Spool
 from edgefleet_runtime.sync.lane import in_thread
 from edgefleet_runtime.sync.sync import Sync

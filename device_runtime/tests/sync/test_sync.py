@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from device_runtime.tests.support import MemoryChannel, eventually
+from device_runtime.tests.support import MemoryChannel
 from device_runtime.tests.sync.rig import Later, Rig, alarm, health, metric
 from edgefleet.errors import AccessExpiredError, UnavailableError
 from edgefleet.protocol.event import Event
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.retry import LONGEST_S
 from edgefleet_runtime.sync.lane import in_thread
 from edgefleet_runtime.sync.sync import LEAST_BATCH_BYTES

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from device_runtime.tests.support import eventually
 from device_runtime.tests.watch.receivers import Broker, Receiver
 from edgefleet.errors import (
     AccessDeniedError,
@@ -17,6 +16,7 @@ from edgefleet.errors import (
 )
 from edgefleet.protocol.event import Alarm, Event, HealthEvent, new_event, read_event
 from edgefleet.protocol.policy import Action, AlarmRule
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.watch.actions.pool import MAX_WAITING, Actions
 from edgefleet_runtime.watch.actions.registered import registered_action
 from edgefleet_runtime.watch.actions.settings import ActionSettings

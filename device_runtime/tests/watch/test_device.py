@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from device_runtime.tests.reconciler.rig import Rig
-from device_runtime.tests.support import X, details, eventually
+from device_runtime.tests.support import X, details
 from device_runtime.tests.watch.seeing import references
 from edgefleet.protocol.event import Alarm, EventData, Sample, SketchWindow, Window
 from edgefleet.protocol.policy import (
@@ -25,6 +25,7 @@ from edgefleet.protocol.policy import (
 )
 from edgefleet.protocol.release import Release, ReleaseModel, RuntimeSettings
 from edgefleet.protocol.segment import read_segment
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.device_watch import DeviceWatch
 from edgefleet_runtime.spool.spool import Spool
 from edgefleet_runtime.watch.actions.settings import ActionSettings

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_runtime.tests.reconciler.rig import Rig
-from device_runtime.tests.support import X, eventually
+from device_runtime.tests.support import X
 from edgefleet.protocol.event import Alarm, EventData, HealthEvent, Reading
 from edgefleet.protocol.policy import AlarmRule, CaptureRule, TelemetryPolicy
 from edgefleet.protocol.release import Release
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.watch.seen import Heard, Seen
 from edgefleet_runtime.watch.tap import ITEM_BYTES, Tap
 from edgefleet_runtime.watch.watch import TELL_S, TURN_S, Watch

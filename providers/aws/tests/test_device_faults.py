@@ -20,6 +20,7 @@ from edgefleet.plugins.provider import Role
 from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit import models
 from edgefleet.testing.mock import MockSession, mock
+from edgefleet.testing.waiting import eventually
 from edgefleet_aws.cloud.calls import Fault
 from edgefleet_aws.mock import AwsMock
 
@@ -94,7 +95,7 @@ def waits(deployment: Deployment, words: str, *, on: str) -> None:
 
 
 def report_of(fleet: Fleet, device: str) -> Report:
-    until(lambda: fleet.device(device).info.report is not None)
+    eventually(lambda: fleet.device(device).info.report is not None)
     report = fleet.device(device).info.report
     assert report is not None
     return report
@@ -152,10 +153,10 @@ def test_what_a_device_tells_without_a_network_arrives_when_it_has_one(
     log = len(nucleus.log(RUNTIME, 10**6))
     devices.offline.add(device)
     session.start_device(device)
-    until(lambda: bool(nucleus.kept) or "the report waits" in said_since(nucleus, log))
+    eventually(lambda: bool(nucleus.kept) or "the report waits" in said_since(nucleus, log))
     devices.offline.discard(device)
-    until(lambda: report_of(fleet, device).health.started > since)
-    until(lambda: len(starts(fleet, device)) > before)
+    eventually(lambda: report_of(fleet, device).health.started > since)
+    eventually(lambda: len(starts(fleet, device)) > before)
 
 
 def said_since(nucleus: Nucleus, lines: int) -> str:
@@ -166,13 +167,6 @@ def starts(fleet: Fleet, device: str) -> list[object]:
     """What a device told of its runtime's starts."""
     found = fleet.events(kind="health", device=device)
     return [one for one in found if b'"started"' in bytes(one.data)]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 # ---------------------------------------------------------------------------------------- access

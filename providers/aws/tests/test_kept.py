@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import boto3
 import pytest
@@ -14,10 +13,10 @@ from edgefleet.errors import ConfigurationError, UnavailableError
 from edgefleet.plugins.provider import Role
 from edgefleet.testing.kit import models
 from edgefleet.testing.mock import MockSession, mock
+from edgefleet.testing.waiting import eventually
 from edgefleet_aws.mock import AwsMock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 TIMEOUT_S = 90.0
@@ -27,28 +26,6 @@ def cloud_of(session: MockSession) -> AwsMock:
     cloud = session.cloud(Role.DEPLOYER)
     assert isinstance(cloud, AwsMock)
     return cloud
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def answers(ask: Callable[[], Any]) -> Any:
-    """What it gives once whoever is asked is up again."""
-    found: list[Any] = []
-
-    def asked() -> bool:
-        try:
-            found.append(ask())
-        except UnavailableError:
-            return False
-        return True
-
-    until(asked)
-    return found[0]
 
 
 def test_versions_runs_and_their_logs_come_back(tmp_path: Path) -> None:
@@ -78,7 +55,9 @@ def test_a_device_comes_back_with_its_disk_and_serves_what_it_had(tmp_path: Path
         before = fleet.device("dev-01").infer("digits", point)
     with mock("aws", devices=1, group="line-3", state=tmp_path / "kept") as session:
         with session.connect() as fleet:
-            after = answers(lambda: fleet.device("dev-01").infer("digits", point))
+            after = eventually(
+                lambda: fleet.device("dev-01").infer("digits", point), ignoring=UnavailableError
+            )
             assert (after["scores"] == before["scores"]).all()
             assert [entry.number for entry in fleet.history("line-3")] == [1]
         seen = "\n".join(cloud_of(session).seen())

@@ -7,10 +7,11 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from edgefleet.testing.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,14 +53,6 @@ def below(folder: Path) -> set[int]:
         except OSError:
             continue
     return found
-
-
-def none_left(folder: Path) -> bool:
-    """Whether all of them end."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while below(folder) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not below(folder)
 
 
 def exports(process: subprocess.Popen[str]) -> dict[str, str]:
@@ -105,7 +98,7 @@ def test_a_signal_ends_the_devices_and_they_are_there_the_next_time(tmp_path: Pa
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=TIMEOUT_S)
         assert process.returncode == 130
-    assert none_left(kept)
+    eventually(lambda: not below(kept), "all of them end", timeout_s=TIMEOUT_S)
     done = subprocess.run(
         [*MOCK, "--state", str(kept), "--", *script],
         stdin=subprocess.DEVNULL,
@@ -115,4 +108,4 @@ def test_a_signal_ends_the_devices_and_they_are_there_the_next_time(tmp_path: Pa
         check=True,
     )
     assert done.stdout.splitlines() == ["dev-01 in yard", "dev-01"]
-    assert none_left(kept)
+    eventually(lambda: not below(kept), "all of them end", timeout_s=TIMEOUT_S)

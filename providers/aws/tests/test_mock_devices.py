@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,10 +10,11 @@ from edgefleet.errors import UnavailableError
 from edgefleet.plugins.provider import Role
 from edgefleet.testing.kit import models
 from edgefleet.testing.mock import MockSession, mock
+from edgefleet.testing.waiting import eventually
 from edgefleet_aws.mock import AwsMock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 RUNTIME = "edgefleet.Runtime.edgefleet"  # of a fleet with the default prefix
 TIMEOUT_S = 120.0  # of a machine that has much else to do
@@ -30,13 +30,6 @@ def cloud_of(session: MockSession) -> AwsMock:
     cloud = session.cloud(Role.DEPLOYER)
     assert isinstance(cloud, AwsMock)
     return cloud
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_devices_take_both_nuclei_by_turns(session: MockSession) -> None:
@@ -56,7 +49,7 @@ def test_a_device_whose_power_is_cut_serves_again_when_it_is_back(session: MockS
         report = fleet.device("dev-01").info.report
         assert report is not None
         before = report.health.pid
-        until(lambda: started(fleet.device("dev-01").info.report) != before)
+        eventually(lambda: started(fleet.device("dev-01").info.report) != before)
         answer = fleet.device("dev-01").infer("digits", models.points(3)[0])
         assert "scores" in answer
 
@@ -78,7 +71,7 @@ def test_a_pointer_arrives_after_the_nucleus_hung_up(session: MockSession) -> No
 def test_the_runtime_ends_in_time_when_its_nucleus_stops(session: MockSession) -> None:
     site = cloud_of(session).fleet.greengrass.site
     nucleus = site.nucleus("dev-01")
-    until(lambda: "serving on" in "\n".join(nucleus.log(RUNTIME)))
+    eventually(lambda: "serving on" in "\n".join(nucleus.log(RUNTIME)))
     site.shut_down("dev-01")
     assert nucleus.process_id(RUNTIME) is None
     assert "stopping" in "\n".join(nucleus.log(RUNTIME))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 import venv
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import pytest
 
 from edgefleet.errors import ConfigurationError
 from edgefleet.testing.kit.samples import Content
+from edgefleet.testing.waiting import eventually
 from edgefleet_aws.deployer import GreengrassDeployer
 from edgefleet_aws.names import Names
 from edgefleet_aws.state import S3StateStore
@@ -75,10 +75,11 @@ def test_a_device_without_the_runtime_installs_and_runs_it(
     cloud.fleet.power_on("cam-1", {})
     nucleus = cloud.fleet.greengrass.site.nucleus("cam-1")
     assert nucleus.state[Names(settings).runtime] == "RUNNING", nucleus.log(Names(settings).runtime)
-    deadline = time.monotonic() + TIMEOUT_S
-    while (report := deployer.device("cam-1").report) is None:
-        assert time.monotonic() < deadline, nucleus.log(Names(settings).runtime)
-        time.sleep(0.05)
+    report = eventually(
+        lambda: deployer.device("cam-1").report,
+        lambda: nucleus.log(Names(settings).runtime),
+        timeout_s=TIMEOUT_S,
+    )
     assert report.health.pid == nucleus.process_id(Names(settings).runtime)
     assert deployer.invoke("cam-1", "/v2/health/live").status == 200
 

@@ -6,7 +6,6 @@ import io
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -26,6 +25,7 @@ from edgefleet.protocol.digest import blob_path, digest_of
 from edgefleet.testing.cloud.calls import Refused
 from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit.samples import Content, noise
+from edgefleet.testing.waiting import eventually
 from edgefleet_azure.blobs import AzureBlobStore
 from edgefleet_azure.clients import Clients
 from edgefleet_azure.cloud.calls import throttled
@@ -164,7 +164,7 @@ def test_an_upload_whose_blocks_were_dropped_is_begun_anew(
     def progress(count: int) -> None:
         steps.append(count)
         if len(steps) == BLOCKS:  # every block was begun
-            _until(lambda: _count(cloud, "PutBlock", settings) >= BLOCKS - 1)
+            eventually(lambda: _count(cloud, "PutBlock", settings) >= BLOCKS - 1)
             blob.upload_blob(b"half")
             blob.delete_blob()
 
@@ -172,13 +172,6 @@ def test_an_upload_whose_blocks_were_dropped_is_begun_anew(
     assert len(opened) == 2
     assert sum(steps) == len(DATA)
     assert _read(blobs) == Content.of(DATA)
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_blob_that_another_operator_stored_meanwhile_is_left_as_it_is(

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from device_runtime.tests.support import eventually
 from edgefleet.errors import AccessDeniedError, UnavailableError
 from edgefleet.interfaces.state import StateStore
-from edgefleet.interfaces.values import Action
+from edgefleet.interfaces.values import Action, DeviceInfo
 from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit import samples
+from edgefleet.testing.waiting import eventually
 from edgefleet_kubernetes.cloud.api_status import Refused
 from edgefleet_kubernetes.cloud.node_images import RUNTIME_IMAGE
 from providers.kubernetes.tests.deployer_rig import Rig
@@ -35,6 +35,11 @@ def rig(tmp_path: Path, state: Callable[[], StateStore]) -> Iterator[Rig]:
     made.close()
 
 
+def cam(rig: Rig) -> DeviceInfo:
+    """What the deployer knows of the device."""
+    return rig.deployer.device("cam-1")
+
+
 def start(rig: Rig, name: str = "cam-1", *, folder: bool = True, **changes: Any) -> None:
     """Have a node of the group line-3."""
     rig.cloud.stage.nodes.add_node(name)
@@ -44,7 +49,7 @@ def start(rig: Rig, name: str = "cam-1", *, folder: bool = True, **changes: Any)
 
 
 def reported(rig: Rig, name: str = "cam-1") -> Any:
-    return eventually(lambda: rig.deployer.device(name).report, what="a report")
+    return eventually(lambda: rig.deployer.device(name).report, "a report")
 
 
 @pytest.mark.parametrize("store", ["hostPath", "claim"])
@@ -62,7 +67,7 @@ def test_a_nodes_runtime_reports_answers_and_keeps_a_log(rig: Rig, store: str) -
     assert (answer.status, b"edgefleet" in answer.body) == (200, True)
     refused = rig.deployer.invoke("cam-1", "/v2/models/none/infer", body=b"{}")
     assert refused.status == 404
-    assert eventually(lambda: rig.deployer.device_log("cam-1", last=5), what="a line of log")
+    assert eventually(lambda: rig.deployer.device_log("cam-1", last=5), "a line of log")
     actions = {one.action for one in rig.deployer.install_documents()}
     assert actions == {Action.UNCHANGED}, "what controllers wrote counts as a change"
 
@@ -108,7 +113,7 @@ def test_an_app_asks_the_runtime_of_its_own_node_by_its_service_with_the_token(r
         except OSError:  # a Service has no pod behind it until that one is ready
             return False
 
-    eventually(answered, what="an answer of the own node's")
+    eventually(answered, "an answer of the own node's")
     assert fetched(url("cam-1"))[0] == 401
     with pytest.raises(OSError):
         fetched(url("no-device"), token)
@@ -141,7 +146,7 @@ def test_pods_stay_over_ten_releases(rig: Rig) -> None:
     assert before
     for number in range(1, 11):
         rig.deployer.publish("line-3", samples.pointer(number))
-    eventually(lambda: (told := reported(rig)) and told.number == 10, what="the tenth pointer")
+    eventually(lambda: (told := reported(rig)) and told.number == 10, "the tenth pointer")
     assert nodes.pids("cam-1") == before
     assert reported(rig).health.pointer_lag_s is not None
 
@@ -158,12 +163,12 @@ def test_an_image_that_is_not_there_is_told_and_undone_by_installing_the_one_bef
         (found,) = rig.deployer.devices("line-3")
         return missing in str(found.blocked) and found
 
-    device = eventually(stalled, what="a device without its image")
+    device = eventually(stalled, "a device without its image")
     assert "pull_secret" in str(device.cure)
     assert device.connected is False
     assert "Pull" in str(device.blocked)
     rig.another().install(group="line-3")
-    eventually(lambda: rig.deployer.device("cam-1").connected, what="the runtime again")
+    eventually(lambda: rig.deployer.device("cam-1").connected, "the runtime again")
 
 
 def test_a_broken_image_stalls_at_the_limit_in_a_group_without_a_release(rig: Rig) -> None:
@@ -175,7 +180,7 @@ def test_a_broken_image_stalls_at_the_limit_in_a_group_without_a_release(rig: Ri
         found = store.get("DaemonSet", "edgefleet-runtime-line-3", "edgefleet")
         return int(found["status"].get("numberReady", 0))
 
-    eventually(lambda: ready() == 2, what="both are ready, which serve nothing")
+    eventually(lambda: ready() == 2, "both are ready, which serve nothing")
     before = {name: set(nodes.pids(name).values()) for name in ("cam-1", "cam-2")}
     missing = "registry.mock/edgefleet-runtime:missing"
     rig.another(runtime_image=missing, max_unavailable="1").install(group="line-3")
@@ -186,7 +191,7 @@ def test_a_broken_image_stalls_at_the_limit_in_a_group_without_a_release(rig: Ri
     (other,) = {"cam-1", "cam-2"} - {one.name for one in blocked}
     assert set(nodes.pids(other).values()) == before[other]
     rig.another(max_unavailable="1").install(group="line-3")
-    eventually(lambda: ready() == 2, what="both again")
+    eventually(lambda: ready() == 2, "both again")
     assert set(nodes.pids(other).values()) == before[other]
 
 
@@ -196,10 +201,7 @@ def test_a_folder_that_is_missing_is_told_with_the_command_that_makes_it(rig: Ri
         lambda: (found := rig.deployer.device("cam-1")).blocked and found, what="a reason"
     )
     device = eventually(
-        lambda: (
-            (found := rig.deployer.device("cam-1")).cure and "install -d" in found.cure and found
-        ),
-        what="the command",
+        lambda: found if "install -d" in str((found := cam(rig)).cure) else None, "the command"
     )
     assert rig.settings.host_path in str(device.blocked)
     rig.cloud.stage.nodes.make_folder("cam-1", rig.settings.host_path)
@@ -216,12 +218,7 @@ def test_a_quota_is_told_and_pods_come_when_it_is_raised(rig: Rig) -> None:
     rig.put(quota)
     start(rig)
     device = eventually(
-        lambda: (
-            (found := rig.deployer.device("cam-1")).blocked
-            and "exceeded quota" in found.blocked
-            and found
-        ),
-        what="the quota",
+        lambda: found if "exceeded quota" in str((found := cam(rig)).blocked) else None, "the quota"
     )
     assert "ResourceQuota" in str(device.cure)
     rig.store().delete("ResourceQuota", "tight", "edgefleet")
@@ -233,22 +230,18 @@ def test_an_eviction_is_told_and_the_runtime_comes_back(rig: Rig) -> None:
     reported(rig)
     nodes = rig.cloud.stage.nodes
     nodes.fill_disk("cam-1")
-    eventually(lambda: not rig.deployer.device("cam-1").connected, what="an eviction")
-    device = eventually(
-        lambda: (found := rig.deployer.device("cam-1")).blocked and found, what="why"
-    )
+    eventually(lambda: not rig.deployer.device("cam-1").connected, "an eviction")
+    device = eventually(lambda: found if (found := cam(rig)).blocked else None, "why")
     assert device.blocked
     nodes.free_disk("cam-1")
-    eventually(lambda: rig.deployer.device("cam-1").connected, what="the runtime again")
+    eventually(lambda: rig.deployer.device("cam-1").connected, "the runtime again")
 
 
 def test_a_node_without_power_is_told_and_its_last_report_stays(rig: Rig) -> None:
     start(rig)
     report = reported(rig)
     rig.cloud.stage.nodes.power_off("cam-1")
-    device = eventually(
-        lambda: (found := rig.deployer.device("cam-1")).blocked and found, what="NotReady"
-    )
+    device = eventually(lambda: found if (found := cam(rig)).blocked else None, "NotReady")
     assert "NotReady since" in str(device.blocked)
     assert device.connected is False
     assert device.report is not None

@@ -16,7 +16,6 @@ import pytest
 
 import edgefleet as ef
 from device_runtime.tests.node.device import times
-from device_runtime.tests.support import eventually
 from edgefleet.errors import (
     EdgeFleetError,
     InvalidInputError,
@@ -32,6 +31,7 @@ from edgefleet.protocol.pointer import Cohort, Next
 from edgefleet.protocol.release import Release, ReleaseModel
 from edgefleet.testing.cloud.oci_tokens import Access, User
 from edgefleet.testing.kit import samples
+from edgefleet.testing.waiting import eventually
 from edgefleet_kubernetes.clients import Clients
 from edgefleet_kubernetes.cloud.node_archives import image_folder, import_archive
 from edgefleet_kubernetes.cloud.node_images import RUNTIME_IMAGE

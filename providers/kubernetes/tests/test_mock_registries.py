@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from device_runtime.tests.node.device import times
-from device_runtime.tests.support import eventually
 from edgefleet.errors import ConfigurationError
 from edgefleet.protocol.tags import path_of
 from edgefleet.testing.kit import samples
 from edgefleet.testing.mock import MockSession, mock
+from edgefleet.testing.waiting import eventually
 from edgefleet_kubernetes.clients import Clients
 from edgefleet_kubernetes.cloud.oci_registry import installed
 from edgefleet_kubernetes.mock import (
@@ -91,7 +91,7 @@ def test_a_model_goes_to_a_device_and_segments_come_back_by_the_real_registry(
         fleet.deploy(model, to=GROUP).wait(timeout_s=90)
         answer = fleet.device("dev-01").infer("digits", np.ones((1, 4), np.float32))
         assert float(answer["y"][0, 0]) == 2.0
-        told = eventually(lambda: [*fleet.telemetry.query(kind="prediction")], what="predictions")
+        told = eventually(lambda: [*fleet.telemetry.query(kind="prediction")], "predictions")
     assert {event.device for event in told} == {"dev-01"}
     below = f"docker-registry/content/docker/registry/v2/repositories/{REPOSITORY}/devices/dev-01"
     tags = tmp_path / "mock" / "kubernetes" / below / "_manifests" / "tags"

@@ -6,8 +6,6 @@ import itertools
 import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -21,15 +19,6 @@ _CUTS = frozenset(
     {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "fcntl.flock"}
 )
 _MAX_CUTS = 2000
-
-
-def eventually(condition: Callable[[], T | None], *, timeout_s: float = 90.0) -> T:
-    """The first true value of a condition that another process brings about."""
-    tick, deadline = threading.Event(), time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"never became true: {condition}"
-        tick.wait(0.01)
-    return value
 
 
 def alive(pid: int) -> bool:

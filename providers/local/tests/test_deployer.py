@@ -21,11 +21,12 @@ from edgefleet.interfaces.abilities import Reply
 from edgefleet.protocol.orders import ROLLBACK, STATUS
 from edgefleet.protocol.report import Report, read_report
 from edgefleet.testing.kit import samples
+from edgefleet.testing.waiting import eventually
 from edgefleet_local.deployer import LocalDeployer
 from edgefleet_local.devices import Devices
 from edgefleet_local.journal import Journal
 from edgefleet_local.requests import ask
-from providers.local.tests.support import cut_at_every_point, elsewhere, eventually
+from providers.local.tests.support import cut_at_every_point, elsewhere
 
 Step = Callable[[Path], None]
 OTHER_FLEET = "00000000-0000-4000-8000-000000000002"

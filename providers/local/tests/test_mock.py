@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgefleet.errors import InvalidInputError
 from edgefleet.testing.mock import MockSession, mock
+from edgefleet.testing.waiting import eventually
 from edgefleet_local.devices import Devices
-from providers.local.tests.support import alive, eventually
+from providers.local.tests.support import alive
 
 X = np.array([[1, 2, 3, 4]], dtype=np.float32)
 

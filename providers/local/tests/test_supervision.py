@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from edgefleet.testing.waiting import eventually
 from edgefleet_local import machine
 from edgefleet_local.deployer import LocalDeployer
 from edgefleet_local.devices import Devices
 from edgefleet_local.machine import MAX_DELAY_S, Machine
-from providers.local.tests.support import alive, eventually
+from providers.local.tests.support import alive
 
 Holder = Callable[..., subprocess.Popen[bytes]]
 

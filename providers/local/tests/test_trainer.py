@@ -18,10 +18,11 @@ from edgefleet.errors import (
 )
 from edgefleet.interfaces.training import Resources, RunState, TrainingJob
 from edgefleet.interfaces.training_run import TrainingRun
+from edgefleet.testing.waiting import eventually
 from edgefleet_local import requirements
 from edgefleet_local.journal import Journal
 from edgefleet_local.trainer import LocalTrainer
-from providers.local.tests.support import alive, cut_at_every_point, elsewhere, eventually
+from providers.local.tests.support import alive, cut_at_every_point, elsewhere
 
 FAMILY = """
     import os, subprocess, sys, threading

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from edgefleet.testing.waiting import eventually
 from edgefleet_aws.cloud.recipes import Kind
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from edgefleet_aws.settings import AwsSettings
 
 THING = "cam-1"
-TIMEOUT_S = 90.0
 
 
 class Bench:
@@ -83,11 +82,7 @@ class Bench:
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Let the device work until it is so."""
-        deadline = time.monotonic() + TIMEOUT_S
-        while not condition():
-            assert time.monotonic() < deadline, self.nucleus.state
-            self.site.wake()
-            time.sleep(0.01)
+        eventually(condition, lambda: self.nucleus.state, meanwhile=self.site.wake)
 
 
 @pytest.fixture(params=list(Kind), ids=lambda kind: kind.value)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from edgefleet.testing.waiting import eventually
 from edgefleet_aws.cloud.recipes import Kind
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ ComponentName: com.acme.Empty
 ComponentVersion: 1.0.0
 Manifests: [{Platform: {os: linux, runtime: "*"}}]
 """
-TIMEOUT_S = 60.0
 COMPONENTS = {"com.acme.Empty": {"componentVersion": "1.0.0"}}
 
 
@@ -48,18 +47,17 @@ class Line:
 
     def done(self, thing: str) -> list[tuple[str, str]]:
         """Ids and statuses of a device's deployments, once none of them is under way."""
-        deadline = time.monotonic() + TIMEOUT_S
-        while True:
+
+        def ended() -> list[tuple[str, str]] | None:
             reply = self._greengrass.list_effective_deployments(coreDeviceThingName=thing)
             found = [
                 (one["deploymentId"], one["coreDeviceExecutionStatus"])
                 for one in reply["effectiveDeployments"]
             ]
-            if found and not {status for _, status in found} & {"QUEUED", "IN_PROGRESS"}:
-                return found
-            assert time.monotonic() < deadline, found
-            self._site.wake()
-            time.sleep(0.05)
+            going = {status for _, status in found} & {"QUEUED", "IN_PROGRESS"}
+            return None if going else found
+
+        return eventually(ended, f"deployments of {thing} end", meanwhile=self._site.wake)
 
 
 @pytest.fixture

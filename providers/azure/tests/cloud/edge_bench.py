@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from device_runtime.tests.support import Repository, details
 from edgefleet.protocol.pointer import Pointer
 from edgefleet.protocol.report import Report, read_report
 from edgefleet.testing.cloud.authority import Authority
+from edgefleet.testing.waiting import eventually
 from edgefleet_azure.cloud.edge_device import EdgeSite
 from edgefleet_azure.cloud.hub_state import HubState
 from edgefleet_azure.cloud.hub_values import Configuration, HubError, Identity, Message, key
@@ -26,17 +26,7 @@ from providers.azure.tests.cloud.edge_storage import READ, WRITE, Storage
 HOST = "plant.azure-devices.test"
 MODULE = "edgefleet"
 IMAGE = "registry.test/edgefleet-runtime:1"
-TIMEOUT_S = 90.0
 ROUTE = "FROM /messages/modules/edgefleet/outputs/hot INTO $upstream"
-
-
-def until(condition: Callable[[], Any], what: str = "") -> Any:
-    """The first true value of a condition that a device brings about."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"never became true: {what or condition}"
-        time.sleep(0.05)
-    return value
 
 
 def module_of(
@@ -190,7 +180,7 @@ class Bench:
             return report if good else None
 
         try:
-            found: Report = until(attested, f"{name} serves {pointer.number}")
+            found: Report = eventually(attested, f"{name} serves {pointer.number}")
         except AssertionError as error:
             log = "\n".join(self.site.log(name, MODULE, 40))
             raise AssertionError(f"{error}; {self.report(name)}\n{log}") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from azure.storage.blob import (
 )
 
 from edgefleet.testing.cloud.rules import Rule
+from edgefleet.testing.waiting import eventually
 from edgefleet_azure.cloud.accounts import UNCOMMITTED_S
 from edgefleet_azure.mock import AzureMock
 
@@ -68,14 +68,10 @@ def _azurite(program: str, folder: Path) -> Iterator[Account]:
     command = [program, "--silent", "--location", str(folder), "--blobPort", str(port)]
     running = subprocess.Popen(command)
     try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+        connection = eventually(
+            lambda: socket.create_connection(("127.0.0.1", port), 1), ignoring=OSError
+        )
+        connection.close()
         yield Account(f"http://127.0.0.1:{port}/{AZURITE_ACCOUNT}", AZURITE_KEY)
     finally:
         running.terminate()

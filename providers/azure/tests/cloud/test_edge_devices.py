@@ -13,6 +13,7 @@ import pytest
 
 from edgefleet.errors import UnavailableError
 from edgefleet.protocol.pointer import Pointer
+from edgefleet.testing.waiting import TIMEOUT_S, eventually
 from edgefleet_azure.cloud.edge_hub import PORT
 from edgefleet_azure.cloud.hub_values import HubError, MethodReply
 from edgefleet_azure.manifests import base
@@ -20,11 +21,9 @@ from edgefleet_azure.settings import AzureSettings
 from providers.azure.tests.cloud.edge_bench import (
     IMAGE,
     MODULE,
-    TIMEOUT_S,
     Bench,
     base_of,
     module_of,
-    until,
 )
 from providers.azure.tests.cloud.edge_storage import READ
 
@@ -96,10 +95,10 @@ def test_what_a_device_spooled_offline_is_uploaded_when_the_network_is_back(benc
     bench.site.cut_network(CAM)
     (address,) = ADDRESS.findall(bench.log(CAM))
     assert answers(address)
-    until(lambda: "cold: telemetry waits" in bench.log(CAM))
+    eventually(lambda: "cold: telemetry waits" in bench.log(CAM))
     assert bench.storage.uploads == {}
     bench.site.restore_network(CAM)
-    until(lambda: bench.storage.uploads)
+    eventually(lambda: bench.storage.uploads)
     assert all(path.startswith(f"/devices/{CAM}/") for path in bench.storage.uploads)
 
 
@@ -108,19 +107,19 @@ def test_a_device_offline_since_before_the_first_release_takes_the_newest_only(
 ) -> None:
     """What it had to say meanwhile arrives, too."""
     bench.add(CAM)
-    until(lambda: bench.report(CAM))
+    eventually(lambda: bench.report(CAM))
     bench.site.cut_network(CAM)
     bench.site.shut_down(CAM)
     told = len(bench.messages)
     bench.site.power_on(CAM)
     device = bench.site.device(CAM)
-    until(lambda: device.hub is not None and device.hub.waiting)
+    eventually(lambda: device.hub is not None and device.hub.waiting)
     skipped = [bench.publish(float(number)) for number in range(3)]
     newest = bench.publish(9.0)
     assert len(bench.messages) == told
     bench.site.restore_network(CAM)
     bench.serves(CAM, newest)
-    until(lambda: len(bench.messages) > told)
+    eventually(lambda: len(bench.messages) > told)
     assert asked_for(bench, [newest])
     assert not asked_for(bench, skipped)
 
@@ -135,11 +134,11 @@ def test_a_device_offline_for_many_releases_catches_up_and_uploads_what_it_spool
     assert answers(address)
     skipped = [bench.publish(float(number)) for number in range(3, 6)]
     newest = bench.publish(9.0)
-    until(lambda: "cold: telemetry waits" in bench.log(CAM))
+    eventually(lambda: "cold: telemetry waits" in bench.log(CAM))
     assert bench.storage.uploads == {}
     bench.site.restore_network(CAM)
     bench.serves(CAM, newest)
-    until(lambda: bench.storage.uploads)
+    eventually(lambda: bench.storage.uploads)
     assert asked_for(bench, [newest])
     assert not asked_for(bench, skipped)
 
@@ -162,27 +161,27 @@ def answers(address: str) -> bool:
 
 def test_a_report_from_without_a_network_arrives_when_it_is_back(bench: Bench) -> None:
     bench.add(CAM)
-    before = until(lambda: bench.report(CAM)).sequence
+    before = eventually(lambda: bench.report(CAM)).sequence
     bench.site.cut_network(CAM)
     bench.site.shut_down(CAM)
     bench.site.power_on(CAM)
     device = bench.site.device(CAM)
-    until(lambda: device.hub is not None and device.hub.waiting)
+    eventually(lambda: device.hub is not None and device.hub.waiting)
     assert bench.report(CAM).sequence == before  # type: ignore[union-attr]
     bench.site.restore_network(CAM)
-    until(lambda: bench.report(CAM).sequence > before)  # type: ignore[union-attr]
+    eventually(lambda: bench.report(CAM).sequence > before)  # type: ignore[union-attr]
 
 
 def test_a_message_that_waited_longer_than_its_route_allows_is_dropped(bench: Bench) -> None:
     bench.add(CAM, on=False)
     bench.site.power_on(CAM)
-    until(lambda: bench.messages)
+    eventually(lambda: bench.messages)
     bench.site.cut_network(CAM)
     bench.site.shut_down(CAM)
     bench.site.power_on(CAM)
     hub = bench.site.device(CAM).hub
     assert hub is not None
-    until(lambda: hub.waiting)
+    eventually(lambda: hub.waiting)
     waiting, count = hub.waiting, len(bench.messages)
     bench.now += 61
     bench.site.restore_network(CAM)
@@ -192,7 +191,7 @@ def test_a_message_that_waited_longer_than_its_route_allows_is_dropped(bench: Be
 
 def test_a_device_is_named_by_its_connection(bench: Bench) -> None:
     bench.add(CAM)
-    message = until(lambda: bench.messages and bench.messages[0])
+    message = eventually(lambda: bench.messages)[0]
     assert (message.device, message.output) == (CAM, "hot")
     assert {event["source"] for event in json.loads(message.body)["events"]} == {
         "urn:edgefleet:device"
@@ -218,7 +217,7 @@ def test_access_that_ends_in_the_middle_of_a_download_is_waited_for_and_resumed(
     bench.add(CAM)
     bench.storage.cut_at, bench.storage.next_read = 300_000, RENEWED
     pointer = bench.publish(padding=1_000_000)
-    until(lambda: (found := bench.report(CAM)) and found.access.state == "expired")
+    eventually(lambda: (found := bench.report(CAM)) and found.access.state == "expired")
     report = bench.report(CAM)
     assert report is not None
     assert report.state == "waiting"
@@ -233,7 +232,7 @@ def test_no_signature_stands_in_the_log(bench: Bench) -> None:
     bench.add(CAM)
     bench.storage.read = RENEWED
     bench.publish()
-    until(lambda: (found := bench.report(CAM)) and found.access.state == "expired")
+    eventually(lambda: (found := bench.report(CAM)) and found.access.state == "expired")
     assert "sig=" not in bench.log(CAM)
     assert "sig=" not in json.dumps(bench.reported(CAM))
 
@@ -248,7 +247,7 @@ def invoked(bench: Bench, payload: object) -> MethodReply:
         except HubError:  # not there yet
             return None
 
-    reply: MethodReply = until(answer)
+    reply: MethodReply = eventually(answer)
     return reply
 
 
@@ -277,7 +276,9 @@ def test_a_direct_method_rolls_back_until_a_newer_pointer(bench: Bench) -> None:
     reply = bench.hub.invoke(CAM, MODULE, "rollback", {"by": "ada", "reason": "ghosts"}, 60.0)
     assert (reply.status, reply.payload["running"]) == (200, first.running)
     assert reply.payload["rolled_back"]["reason"] == "ghosts"
-    report = until(lambda: (found := bench.report(CAM)) and found.rolled_back and found)
+    report = eventually(
+        lambda: found if (found := bench.report(CAM)) and found.rolled_back else None
+    )
     assert (report.state, report.pair, report.health.pid) == ("rejected", second.pair, pid)
     again = bench.hub.invoke(CAM, MODULE, "rollback", None, 60.0)
     assert (again.status, again.payload["changed"]) == (200, False)
@@ -296,8 +297,8 @@ def test_a_direct_method_captures_the_next_request(bench: Bench) -> None:
         order = {"model": "scale", "id": asked["id"]}
         return bench.hub.invoke(CAM, MODULE, "capture", order, 60.0).payload.get("captured")
 
-    assert until(kept) == 1
-    until(lambda: any("/samples/sha256/" in path for path in bench.storage.uploads))
+    assert eventually(kept) == 1
+    eventually(lambda: any("/samples/sha256/" in path for path in bench.storage.uploads))
     reply = bench.hub.invoke(CAM, MODULE, "capture", {"model": "faces"}, 60.0)
     assert (reply.status, "scale" in reply.payload["cure"]) == (404, True)
 
@@ -320,15 +321,15 @@ def test_a_device_whose_power_is_cut_serves_its_release_without_a_network(bench:
     bench.site.power_off(CAM)
     assert bench.site.pid(CAM, MODULE) is None
     bench.site.power_on(CAM)
-    addresses = until(lambda: (found := ADDRESS.findall(bench.log(CAM))) and found[1:])
-    until(lambda: answers(addresses[0]))
+    addresses = eventually(lambda: (found := ADDRESS.findall(bench.log(CAM))) and found[1:])
+    eventually(lambda: answers(addresses[0]))
     bench.site.restore_network(CAM)
-    until(lambda: (found := bench.report(CAM)) and found.health.starts == 2 and found.running)
+    eventually(lambda: (found := bench.report(CAM)) and found.health.starts == 2 and found.running)
 
 
 def test_the_runtime_ends_in_time_when_its_agent_stops(bench: Bench) -> None:
     bench.add(CAM)
-    until(lambda: bench.report(CAM))
+    eventually(lambda: bench.report(CAM))
     device = bench.site.device(CAM)
     assert device.agent is not None
     module = device.agent.modules[MODULE]
@@ -338,7 +339,7 @@ def test_the_runtime_ends_in_time_when_its_agent_stops(bench: Bench) -> None:
 
 def test_the_runtime_ends_in_time_although_its_edgehub_is_gone(bench: Bench) -> None:
     bench.add(CAM)
-    until(lambda: bench.report(CAM))
+    eventually(lambda: bench.report(CAM))
     device = bench.site.device(CAM)
     agent, hub = device.agent, device.hub
     assert agent is not None
@@ -351,7 +352,7 @@ def test_the_runtime_ends_in_time_although_its_edgehub_is_gone(bench: Bench) -> 
 
 def test_the_runtime_ends_in_time_although_its_edgehub_answers_nothing(bench: Bench) -> None:
     bench.add(CAM)
-    until(lambda: bench.report(CAM))
+    eventually(lambda: bench.report(CAM))
     device = bench.site.device(CAM)
     agent, hub = device.agent, device.hub
     assert agent is not None
@@ -405,7 +406,7 @@ def test_a_module_that_keeps_restarting_is_reported_so(bench: Bench) -> None:
         )
         return found
 
-    until(lambda: module().get("restartCount", 0) >= 2)  # type: ignore[operator]
+    eventually(lambda: module().get("restartCount", 0) >= 2)  # type: ignore[operator]
     assert module()["runtimeStatus"] in {"backoff", "running"}
     assert module()["exitCode"] == 2
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgefleet.testing.waiting import eventually
 from edgefleet_azure.clients import Clients
 from edgefleet_azure.cloud.edge_fleet import RUNTIME_IMAGE, DeviceFleet
 from edgefleet_azure.deployer import IotEdgeDeployer
@@ -15,7 +16,6 @@ from edgefleet_azure.manifests import MODULE, base
 from edgefleet_azure.mock import AzureMock
 from edgefleet_azure.settings import AzureSettings
 from edgefleet_azure.state import BlobStateStore
-from providers.azure.tests.cloud.edge_bench import until
 
 CAM = "cam-1"
 
@@ -53,7 +53,7 @@ def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
 
 def test_a_deployer_reads_what_a_device_reports(plant: Plant) -> None:
     plant.devices.add(plant.deployer, CAM, group="line-3", labels={"target": "jetson-orin"})
-    until(plant.started)
+    eventually(plant.started)
     info = plant.deployer.device(CAM)
     assert info.group == "line-3"
     assert info.report is not None
@@ -63,18 +63,18 @@ def test_a_deployer_reads_what_a_device_reports(plant: Plant) -> None:
 
 def test_a_deployer_asks_a_device_by_direct_method(plant: Plant) -> None:
     plant.devices.add(plant.deployer, CAM, group="line-3", labels={})
-    until(plant.started)
+    eventually(plant.started)
     assert plant.deployer.invoke(CAM, "/v2/health/live").status == 200
 
 
 def test_devices_go_on_where_they_were(plant: Plant) -> None:
     plant.devices.add(plant.deployer, CAM, group="line-3", labels={})
-    until(plant.started)
+    eventually(plant.started)
     plant.devices.shut_down()
     kept = plant.devices.kept()
     plant.devices = DeviceFleet(plant.cloud.stage, plant.folder)
     plant.devices.restore(kept)
-    until(lambda: plant.started() == 2)
+    eventually(lambda: plant.started() == 2)
 
 
 def test_a_mock_that_stops_leaves_no_process_and_no_socket(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import subprocess
 import sys
 from itertools import pairwise
 
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.channels.iotedge.channel import MAX_MESSAGE, UNIT_BYTES
-from providers.azure.tests.cloud.edge_bench import MODULE, Bench, base_of, module_of, until
+from providers.azure.tests.cloud.edge_bench import MODULE, Bench, base_of, module_of
 
 CAM = "cam-1"
 # In a process of its own, as on a device: the client leaves sockets to the end of its process.
@@ -46,7 +47,7 @@ def rules(bench: Bench) -> list[str]:
 
 def test_hot_events_fill_messages_of_the_size_that_iot_hub_bills(bench: Bench) -> None:
     send(bench, *[200] * 800)
-    until(lambda: len(rules(bench)) == 800)
+    eventually(lambda: len(rules(bench)) == 800)
     assert rules(bench) == [f"rule-{number}" for number in range(800)]
     sizes = [len(message.body) for message in bench.messages]
     assert max(sizes) <= MAX_MESSAGE
@@ -57,5 +58,5 @@ def test_hot_events_fill_messages_of_the_size_that_iot_hub_bills(bench: Bench) -
 
 def test_a_hot_event_that_no_message_holds_keeps_no_other_waiting(bench: Bench) -> None:
     send(bench, MAX_MESSAGE, 1)
-    until(lambda: rules(bench))
+    eventually(lambda: rules(bench))
     assert rules(bench) == ["rule-1"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 from azure.core.exceptions import HttpResponseError
 
+from edgefleet.testing.waiting import eventually
 from edgefleet_azure.clients import Clients
 from edgefleet_azure.errors import status_of
 from edgefleet_azure.mock import AzureMock
@@ -38,13 +38,11 @@ def job(ml: Any) -> Callable[..., Any]:
 
 
 def until_ended(ml: Any, name: str) -> str:
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
+    def ended() -> str | None:
         status = str(getattr(ml.jobs.get(name).status, "value", "none yet"))
-        if status in {"Completed", "Failed", "Canceled"}:
-            return status
-        time.sleep(0.05)
-    pytest.fail(f"{name} did not end in {WAIT_S} s")
+        return status if status in {"Completed", "Failed", "Canceled"} else None
+
+    return eventually(ended, f"{name} ends")
 
 
 def test_azures_own_client_streams_a_job_that_really_runs(
@@ -58,14 +56,17 @@ def test_azures_own_client_streams_a_job_that_really_runs(
     made = job(text, environment_variables={"A": "b"})
     streaming = threading.Thread(target=ml.jobs.stream, args=(made.name,), daemon=True)
     streaming.start()
-    shown, deadline = "", time.monotonic() + WAIT_S
-    while f"from {made.name}" not in shown and time.monotonic() < deadline:
-        time.sleep(0.05)
+    shown = ""
+
+    def streamed() -> bool:
+        nonlocal shown
         shown += capsys.readouterr().out
+        return f"from {made.name}" in shown
+
+    eventually(streamed, lambda: f"its output, of which came {shown!r}")
     seen.touch()  # it ends when its output was streamed, and not before
     streaming.join(WAIT_S)
     shown += capsys.readouterr().out
-    assert f"from {made.name}" in shown
     assert "Execution Summary" in shown
     told = ml.jobs.get(made.name)
     assert (told.status, told.environment_variables) == ("Completed", {"A": "b"})

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from edgefleet_kubernetes.cloud.node_cluster import Cluster
 Object = dict[str, Any]
 NAMESPACE = "plant"
 IMAGE, OTHER, BROKEN = "registry.test/app:1", "registry.test/app:2", "registry.test/app:broken"
-TIMEOUT_S = 90.0
 FAST = Timing(
     backoff_s=0.1,
     longest_backoff_s=0.4,
@@ -38,15 +36,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_): pass
 http.server.ThreadingHTTPServer(("0.0.0.0", int(sys.argv[1])), Handler).serve_forever()
 """.replace('"0.0.0.0"', 'os.environ["HOST"]')
-
-
-def until(condition: Callable[[], Any], what: str = "") -> Any:
-    """The first true value of a condition that the cluster brings about."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"never became true: {what or condition}"
-        time.sleep(0.02)
-    return value
 
 
 def python(source: str, *args: str, **more: Any) -> Object:

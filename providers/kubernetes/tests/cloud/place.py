@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from edgefleet.testing.waiting import eventually
 from edgefleet_kubernetes.clients import Clients
 from edgefleet_kubernetes.cloud.stage import Stage
 from edgefleet_kubernetes.kubeconfig import VARIABLE
 from edgefleet_kubernetes.settings import KubernetesSettings
 from providers.kubernetes.tests.cloud.kubectl import Kubectl
-
-WAIT_S = 0.5
-WAITS = 240
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def _place(path: Path, folder: Path) -> Iterator[Place]:
     document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     clients.call("POST", "api/v1/namespaces", document=document)
     maps = f"api/v1/namespaces/{name}/configmaps"
-    until(lambda: clients.call("GET", maps)["items"])  # a controller puts the authority there
+    eventually(lambda: clients.call("GET", maps)["items"])  # a controller puts the authority there
     own = yaml.safe_load(path.read_text())
     for context in own["contexts"]:
         context["context"]["namespace"] = name
@@ -79,9 +76,3 @@ def _place(path: Path, folder: Path) -> Iterator[Place]:
     finally:
         clients.call("DELETE", f"api/v1/namespaces/{name}")
         clients.close()
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Return when a condition holds."""
-    pause = threading.Event()
-    assert any(condition() or pause.wait(WAIT_S) for _ in range(WAITS))

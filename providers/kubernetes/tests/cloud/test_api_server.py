@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-
 import httpx2
 import pytest
 from lightkube import ApiError
 
 from edgefleet.testing.cloud.rules import Rule
+from edgefleet.testing.waiting import eventually
 from edgefleet_kubernetes.clients import Clients
 from edgefleet_kubernetes.cloud import api_reading
 from edgefleet_kubernetes.cloud.api_status import Refused, throttled
@@ -66,17 +65,12 @@ def test_a_client_that_hangs_up_leaves_no_watch_behind(
     api: Api, clients: Clients, cluster: Stage
 ) -> None:
     reading = cluster.server.reading
-
-    def until(count: int) -> bool:
-        pause = threading.Event()
-        return any(reading.watching == count or pause.wait(0.1) for _ in range(600))
-
-    assert until(0)  # other tests' watches
+    eventually(lambda: reading.watching == 0, "other tests' watches end")
     since = api.maps("GET")["metadata"]["resourceVersion"]
     query = {"watch": "true", "resourceVersion": since}
     with clients.stream(f"{api.core}/configmaps", query=query):
-        assert until(1)
-    assert until(0)
+        eventually(lambda: reading.watching == 1)
+    eventually(lambda: reading.watching == 0)
 
 
 # ----------------------------------------------------------------------------- other requests

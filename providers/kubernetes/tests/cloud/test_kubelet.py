@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edgefleet.testing.waiting import eventually
 from edgefleet_kubernetes.cloud.api_status import Refused
 from providers.kubernetes.tests.cloud.node_bench import (
     BROKEN,
@@ -21,7 +22,6 @@ from providers.kubernetes.tests.cloud.node_bench import (
     pod,
     python,
     serving,
-    until,
 )
 
 
@@ -36,7 +36,7 @@ def printing(bench: Bench, document: Object) -> str:
     """What a pod that ends has printed."""
     bench.create(document)
     name = document["metadata"]["name"]
-    until(lambda: bench.phase(name) in ("Succeeded", "Failed"), name)
+    eventually(lambda: bench.phase(name) in ("Succeeded", "Failed"), name)
     return bench.log(name)
 
 
@@ -58,7 +58,7 @@ def test_a_pod_runs_and_tells_how_it_ended(bench: Bench) -> None:
 def test_a_pod_is_ready_at_its_own_address(bench: Bench) -> None:
     bench.create(pod("one", serving()))
     bench.create(pod("two", serving()))
-    until(lambda: bench.ready("one") and bench.ready("two"))
+    eventually(lambda: bench.ready("one") and bench.ready("two"))
     addresses = {(bench.pod(name) or {})["status"]["podIP"] for name in ("one", "two")}
     assert len(addresses) == 2
 
@@ -66,7 +66,7 @@ def test_a_pod_is_ready_at_its_own_address(bench: Bench) -> None:
 def test_a_program_that_is_not_there_is_a_start_error(bench: Bench) -> None:
     wanted = {**python(""), "command": ["no-such-program"]}
     bench.create(pod("one", wanted, restartPolicy="Never"))
-    until(lambda: bench.phase() == "Failed")
+    eventually(lambda: bench.phase() == "Failed")
     assert bench.state()["terminated"]["reason"] == "StartError"
     assert (
         'exec: "no-such-program": executable file not found in $PATH'
@@ -76,7 +76,7 @@ def test_a_program_that_is_not_there_is_a_start_error(bench: Bench) -> None:
 
 def test_a_container_that_fails_again_and_again_is_held_back(bench: Bench) -> None:
     bench.create(pod("one", python("print('on my way', flush=True); raise SystemExit(1)")))
-    until(lambda: bench.waiting() == "CrashLoopBackOff")
+    eventually(lambda: bench.waiting() == "CrashLoopBackOff")
     status = (bench.pod() or {})["status"]["containerStatuses"][0]
     assert status["restartCount"] >= 1
     assert status["lastState"]["terminated"]["exitCode"] == 1
@@ -86,17 +86,17 @@ def test_a_container_that_fails_again_and_again_is_held_back(bench: Bench) -> No
 def test_the_log_before_a_restart_can_be_read(bench: Bench) -> None:
     source = "import os, sys; print(os.getpid(), flush=True); sys.exit(1)"
     bench.create(pod("one", python(source)))
-    until(lambda: bench.log(previous=True).strip().isdecimal())
+    eventually(lambda: bench.log(previous=True).strip().isdecimal())
     with pytest.raises(Refused, match="is not valid"):
         bench.cluster.log(NAMESPACE, "one", "another")
 
 
 def test_a_killed_container_has_the_signals_exit_code_and_runs_again(bench: Bench) -> None:
     bench.create(pod("one"))
-    before = until(lambda: bench.cluster.pid("n-1", "app"))
+    before = eventually(lambda: bench.cluster.pid("n-1", "app"))
     os.kill(before, signal.SIGKILL)
-    until(lambda: bench.cluster.pid("n-1", "app") not in (None, before))
-    until(lambda: "running" in bench.state())
+    eventually(lambda: bench.cluster.pid("n-1", "app") not in (None, before))
+    eventually(lambda: "running" in bench.state())
     status = (bench.pod() or {})["status"]["containerStatuses"][0]
     assert status["lastState"]["terminated"]["exitCode"] == 128 + signal.SIGKILL
     assert status["restartCount"] == 1
@@ -115,9 +115,9 @@ time.sleep(3600)
     volume = {"name": "data", "hostPath": {"path": "/data"}}
     mount = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
     bench.create(pod("one", python(source, "/data/ended", **mount), volumes=[volume]))
-    until(lambda: "up" in bench.log())
+    eventually(lambda: "up" in bench.log())
     bench.store.delete("Pod", "one", NAMESPACE)
-    until(lambda: bench.pod() is None)
+    eventually(lambda: bench.pod() is None)
     assert bench.cluster.kubelet("n-1").disk.place("/data/ended").exists()
 
 
@@ -125,17 +125,17 @@ def test_a_pod_that_does_not_listen_is_killed(bench: Bench) -> None:
     source = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     source += "print('up', flush=True); time.sleep(3600)"
     bench.create(pod("one", python(source), terminationGracePeriodSeconds=1))
-    until(lambda: "up" in bench.log())
+    eventually(lambda: "up" in bench.log())
     bench.store.delete("Pod", "one", NAMESPACE)
-    until(lambda: bench.pod() is None)
+    eventually(lambda: bench.pod() is None)
     assert bench.cluster.pids("n-1") == {}
 
 
 def test_a_pod_that_is_forced_out_of_the_api_is_ended(bench: Bench) -> None:
     bench.create(pod("one"))
-    until(bench.ready)
+    eventually(bench.ready)
     bench.store.delete("Pod", "one", NAMESPACE, grace_s=0)
-    until(lambda: bench.cluster.pids("n-1") == {})
+    eventually(lambda: bench.cluster.pids("n-1") == {})
 
 
 def test_init_containers_run_one_after_the_other_before_the_rest(bench: Bench) -> None:
@@ -158,7 +158,7 @@ def test_init_containers_run_one_after_the_other_before_the_rest(bench: Bench) -
 def test_an_init_container_that_fails_keeps_the_rest_from_running(bench: Bench) -> None:
     init = [{**python("raise SystemExit(1)"), "name": "first"}]
     bench.create(once("print('never')", initContainers=init))
-    until(lambda: bench.phase() == "Failed")
+    eventually(lambda: bench.phase() == "Failed")
     assert bench.state()["waiting"]["reason"] == "PodInitializing"
 
 
@@ -173,23 +173,23 @@ def test_a_program_says_why_it_failed(bench: Bench) -> None:
 
 def test_an_image_that_is_not_there_is_tried_again_after_pauses(bench: Bench) -> None:
     bench.create(pod("one", {**python(""), "image": BROKEN}))
-    until(lambda: bench.waiting() == "ImagePullBackOff")
+    eventually(lambda: bench.waiting() == "ImagePullBackOff")
     events = bench.events("one")
     assert events["BackOff"] == f'Back-off pulling image "{BROKEN}"'
-    until(lambda: "Failed" in bench.events("one"))
+    eventually(lambda: "Failed" in bench.events("one"))
     assert bench.phase() == "Pending"
 
 
 def test_an_image_that_comes_is_pulled_at_last(bench: Bench) -> None:
     bench.create(pod("one", {**serving(), "image": BROKEN}))
-    until(lambda: bench.waiting() in ("ErrImagePull", "ImagePullBackOff"))
+    eventually(lambda: bench.waiting() in ("ErrImagePull", "ImagePullBackOff"))
     bench.images[BROKEN] = next(iter(bench.images.values()))
-    until(bench.ready)
+    eventually(bench.ready)
 
 
 def test_an_image_is_not_pulled_where_it_must_be_there(bench: Bench) -> None:
     bench.create(pod("one", python("", imagePullPolicy="Never")))
-    until(lambda: bench.waiting() == "ErrImageNeverPull")
+    eventually(lambda: bench.waiting() == "ErrImageNeverPull")
 
 
 # --------------------------------------------------------------------------------- environment
@@ -243,9 +243,9 @@ def test_a_container_waits_for_a_config_map_that_it_needs(bench: Bench) -> None:
         "import os; print(os.environ['WORD'])", env=[{"name": "WORD", "valueFrom": reference}]
     )
     bench.create(pod("one", container, restartPolicy="Never"))
-    until(lambda: bench.waiting() == "CreateContainerConfigError")
+    eventually(lambda: bench.waiting() == "CreateContainerConfigError")
     bench.create(config_map("late", word="now"))
-    until(lambda: bench.phase() == "Succeeded")
+    eventually(lambda: bench.phase() == "Succeeded")
     assert bench.log() == "now\n"
 
 
@@ -258,23 +258,23 @@ def test_a_pod_is_ready_when_its_probe_says_so(bench: Bench, tmp_path: Path) -> 
     wanted = serving(readinessProbe=probe)
     wanted["env"].append({"name": "GATE", "value": str(gate)})
     bench.create(pod("one", wanted))
-    until(lambda: "Unhealthy" in bench.events("one"))
+    eventually(lambda: "Unhealthy" in bench.events("one"))
     assert not bench.ready()
     assert bench.phase() == "Running"
     gate.touch()
-    until(bench.ready)
+    eventually(bench.ready)
     gate.unlink()
-    until(lambda: not bench.ready())
+    eventually(lambda: not bench.ready())
 
 
 def test_a_container_whose_liveness_fails_runs_again(bench: Bench) -> None:
     probe = {"httpGet": {"path": "/", "port": 9}, "periodSeconds": 1, "failureThreshold": 1}
     bench.create(pod("one", serving(livenessProbe=probe)))
-    until(lambda: "Killing" in bench.events("one"))
+    eventually(lambda: "Killing" in bench.events("one"))
     assert bench.events("one")["Killing"] == (
         "Container app failed liveness probe, will be restarted"
     )
-    until(lambda: (bench.pod() or {})["status"]["containerStatuses"][0]["restartCount"] >= 1)
+    eventually(lambda: (bench.pod() or {})["status"]["containerStatuses"][0]["restartCount"] >= 1)
 
 
 def test_a_startup_probe_holds_the_others_back(bench: Bench, tmp_path: Path) -> None:
@@ -285,10 +285,10 @@ def test_a_startup_probe_holds_the_others_back(bench: Bench, tmp_path: Path) -> 
     )
     wanted["env"].append({"name": "GATE", "value": str(gate)})
     bench.create(pod("one", wanted))
-    until(lambda: "running" in bench.state())
+    eventually(lambda: "running" in bench.state())
     assert not bench.ready()
     gate.touch()
-    until(bench.ready)
+    eventually(bench.ready)
 
 
 # ------------------------------------------------------------------------------------- Services
@@ -323,9 +323,9 @@ def test_a_node_local_service_reaches_the_pod_of_its_node_or_nobody(bench: Bench
     bench.cluster.add_node("n-2")
     bench.create(service("runtime", internalTrafficPolicy="Local"))
     bench.create(pod("runtime", serving(), nodeSelector={"group": "line"}))
-    until(lambda: bench.ready("runtime"))
+    eventually(lambda: bench.ready("runtime"))
     host = f"runtime.{NAMESPACE}.svc.cluster.local"
-    until(lambda: asked(bench, "n-1", host) == "n-1")
+    eventually(lambda: asked(bench, "n-1", host) == "n-1")
     assert asked(bench, "n-2", host) == ""
 
 
@@ -333,8 +333,8 @@ def test_another_service_reaches_pods_of_every_node(bench: Bench) -> None:
     bench.cluster.add_node("n-2")
     bench.create(service("runtime"))
     bench.create(pod("runtime", serving(), nodeSelector={"group": "line"}))
-    until(lambda: bench.ready("runtime"))
-    until(lambda: asked(bench, "n-2", f"runtime.{NAMESPACE}") == "n-1")
+    eventually(lambda: bench.ready("runtime"))
+    eventually(lambda: asked(bench, "n-2", f"runtime.{NAMESPACE}") == "n-1")
 
 
 def test_apps_find_a_service_by_name_and_by_variables(bench: Bench) -> None:
@@ -349,7 +349,7 @@ def test_apps_find_a_service_by_name_and_by_variables(bench: Bench) -> None:
 def test_the_addresses_of_a_pod_are_in_its_status(bench: Bench) -> None:
     probe = {"tcpSocket": {"port": "http"}}
     bench.create(pod("one", serving(readinessProbe=probe)))
-    until(bench.ready)
+    eventually(bench.ready)
     found = (bench.pod() or {})["status"]
     address = found["podIP"]
     with urllib.request.urlopen(f"http://{address}:8080/", timeout=30) as answer:
@@ -362,7 +362,7 @@ def test_what_a_container_started_ends_with_it(bench: Bench) -> None:
     bench.cluster.add_node("n-1")
     source = "import subprocess, sys; print(subprocess.Popen(['sleep', '3600']).pid, flush=True)"
     bench.create(pod("one", python(source), restartPolicy="Never"))
-    until(lambda: bench.phase() == "Succeeded")
+    eventually(lambda: bench.phase() == "Succeeded")
     left = Path("/proc") / bench.log().strip() / "stat"
 
     def is_gone() -> bool:
@@ -371,4 +371,4 @@ def test_what_a_container_started_ends_with_it(bench: Bench) -> None:
         except OSError:
             return True
 
-    until(is_gone)
+    eventually(is_gone)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from edgefleet.testing.cloud.rules import Rules
+from edgefleet.testing.waiting import eventually
 from edgefleet_kubernetes.cloud.api_status import throttled
 from edgefleet_kubernetes.cloud.kubelet_environment import Image
 from edgefleet_kubernetes.cloud.stage import Stage
@@ -32,7 +33,6 @@ from providers.kubernetes.tests.cloud.node_bench import (
     pod,
     python,
     serving,
-    until,
 )
 
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
@@ -69,7 +69,7 @@ def run(stage: Stage, document: Object) -> None:
     """Run a pod until it is ready."""
     stage.store.create(document)
     name = document["metadata"]["name"]
-    until(lambda: is_ready(stage.store.get("Pod", name, NAMESPACE)))
+    eventually(lambda: is_ready(stage.store.get("Pod", name, NAMESPACE)))
 
 
 def finish(stage: Stage, document: Object) -> None:
@@ -81,7 +81,7 @@ def finish(stage: Stage, document: Object) -> None:
         status: Any = stage.store.get("Pod", name, NAMESPACE)["status"]
         return status["phase"] in ("Succeeded", "Failed")
 
-    until(ended)
+    eventually(ended)
 
 
 LINES = "for number in range(5): print('line', number)"
@@ -112,7 +112,7 @@ def test_a_log_that_is_followed_by_time_is_refused(stage: Stage) -> None:
 def test_a_log_is_followed_until_its_container_ends(stage: Stage) -> None:
     source = "import time\nfor n in range(3): print(n, flush=True); time.sleep(0.1)"
     stage.store.create(pod("one", python(source), restartPolicy="Never"))
-    until(lambda: call(stage, f"{PODS}/one/log")[0] == 200)
+    eventually(lambda: call(stage, f"{PODS}/one/log")[0] == 200)
     assert call(stage, f"{PODS}/one/log?follow=true") == (200, b"0\n1\n2\n")
 
 
@@ -152,7 +152,7 @@ def test_an_eviction_that_a_budget_forbids_is_refused(stage: Stage) -> None:
     assert call(stage, f"{PODS}/one/eviction", eviction)[0] == 429
     stage.store.delete("PodDisruptionBudget", "keep", NAMESPACE)
     assert call(stage, f"{PODS}/one/eviction", eviction)[0] == 201
-    until(lambda: stage.store.find("Pod", "one", NAMESPACE) is None)
+    eventually(lambda: stage.store.find("Pod", "one", NAMESPACE) is None)
 
 
 # ------------------------------------------------------------------------- from within the node
@@ -199,20 +199,20 @@ def last_line(stage: Stage) -> str:
 
 def test_a_pod_reaches_the_api_server_as_its_account_on_its_node(stage: Stage) -> None:
     run(stage, asking())
-    found = json.loads(until(lambda: last_line(stage)))["status"]["userInfo"]
+    found = json.loads(eventually(lambda: last_line(stage)))["status"]["userInfo"]
     assert found["username"] == f"system:serviceaccount:{NAMESPACE}:default"
     assert found["extra"]["authentication.kubernetes.io/node-name"] == ["n-1"]
 
 
 def test_a_pod_of_a_node_that_is_cut_off_does_not_reach_it(stage: Stage) -> None:
     run(stage, asking())
-    until(lambda: last_line(stage).startswith("{"))
+    eventually(lambda: last_line(stage).startswith("{"))
     worker = next(iter(stage.nodes.kubelet("n-1").workers.values()))
     log = worker.log("app", 0)
     stage.nodes.cut_network("n-1")
-    until(lambda: log.read_text().splitlines()[-1].startswith("failed"))
+    eventually(lambda: log.read_text().splitlines()[-1].startswith("failed"))
     stage.nodes.restore_network("n-1")
-    until(lambda: log.read_text().splitlines()[-1].startswith("{"))
+    eventually(lambda: log.read_text().splitlines()[-1].startswith("{"))
 
 
 # -------------------------------------------------------------------------------------- the mock
@@ -236,10 +236,10 @@ def test_kubectl_rolls_out_and_undoes(stage: Stage, tmp_path: Path) -> None:
         status = stage.store.get("DaemonSet", "agent", NAMESPACE)["status"]
         return bool(status["observedGeneration"] > 1 and status.get("numberUnavailable") == 1)
 
-    until(stalled)
+    eventually(stalled)
     assert "rolled back" in kubectl("rollout", "undo", "ds/agent").stdout
     assert "successfully rolled out" in kubectl("rollout", "status", "ds/agent").stdout
-    until(lambda: "up" in kubectl("logs", "ds/agent").stdout)
+    eventually(lambda: "up" in kubectl("logs", "ds/agent").stdout)
 
 
 def test_a_mock_that_starts_again_has_its_nodes_and_runs_their_pods(tmp_path: Path) -> None:
@@ -250,16 +250,16 @@ def test_a_mock_that_starts_again_has_its_nodes_and_runs_their_pods(tmp_path: Pa
     first.stage.nodes.add_node("n-1", labels={"group": "line"})
     first.stage.store.create(daemon_set())
     first.stage.nodes.settle("n-1")
-    until(lambda: first.stage.nodes.pid("n-1", "app"))
+    eventually(lambda: first.stage.nodes.pid("n-1", "app"))
     first.kill_device("n-1")
     assert first.stage.nodes.pids("n-1") == {}
     first.start_device("n-1")
-    until(lambda: first.stage.nodes.pid("n-1", "app"))
+    eventually(lambda: first.stage.nodes.pid("n-1", "app"))
     first.stop()
     again = KubernetesMock(tmp_path)
     again.start()
     try:
         again.stage.nodes.images[IMAGE] = Image((sys.executable,))
-        until(lambda: again.stage.nodes.pid("n-1", "app"))
+        eventually(lambda: again.stage.nodes.pid("n-1", "app"))
     finally:
         again.stop()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from edgefleet.testing.waiting import eventually
 from edgefleet_kubernetes.cloud.kubelet_volumes import File, NodeDisk, NotYetError, Volumes, swap
 from edgefleet_kubernetes.cloud.node_client import Client
 from edgefleet_kubernetes.cloud.node_tokens import Tokens
@@ -23,7 +24,6 @@ from providers.kubernetes.tests.cloud.node_bench import (
     config_map,
     pod,
     python,
-    until,
 )
 
 
@@ -247,10 +247,10 @@ def test_a_change_reaches_a_running_pod_without_a_restart(bench: Bench) -> None:
     bench.cluster.add_node("n-1")
     bench.create(config_map("pointer", **{"pointer.json": "first"}))
     bench.create(reading("one"))
-    until(lambda: bench.log() == "first\n")
-    before = until(lambda: bench.cluster.pid("n-1", "app"))
+    eventually(lambda: bench.log() == "first\n")
+    before = eventually(lambda: bench.cluster.pid("n-1", "app"))
     set_pointer(bench, "second")
-    until(lambda: bench.log() == "first\nsecond\n")
+    eventually(lambda: bench.log() == "first\nsecond\n")
     assert bench.cluster.pid("n-1", "app") == before
 
 
@@ -260,10 +260,10 @@ def test_a_change_reaches_a_running_pod_later_than_a_new_one(tmp_path: Path) -> 
         bench.cluster.add_node("n-1")
         bench.create(config_map("pointer", **{"pointer.json": "first"}))
         bench.create(reading("old"))
-        until(lambda: bench.log("old") == "first\n")
+        eventually(lambda: bench.log("old") == "first\n")
         set_pointer(bench, "second")
         bench.create(reading("new"))
-        until(lambda: bench.log("new") == "second\n")
+        eventually(lambda: bench.log("new") == "second\n")
         assert bench.log("old") == "first\n"
     finally:
         bench.stop()
@@ -301,7 +301,7 @@ def test_a_pods_token_is_of_its_account_and_its_node(bench: Bench) -> None:
     bench.create(
         pod("one", container, volumes=[volume], serviceAccountName="device", restartPolicy="Never")
     )
-    until(lambda: bench.phase() == "Succeeded")
+    eventually(lambda: bench.phase() == "Succeeded")
     assert json.loads(bench.log())["expires_s"] == 900
     assert bench.tokens == [("device", None, "n-1")]
 
@@ -311,10 +311,10 @@ def test_a_pod_without_its_volume_waits_and_says_why(bench: Bench) -> None:
     volume = {"name": "settings", "configMap": {"name": "late"}}
     container = python("", volumeMounts=[{"name": "settings", "mountPath": "/etc/settings"}])
     bench.create(pod("one", container, volumes=[volume], restartPolicy="Never"))
-    until(lambda: "FailedMount" in bench.events("one"))
+    eventually(lambda: "FailedMount" in bench.events("one"))
     assert bench.waiting() == "ContainerCreating"
     bench.create(config_map("late"))
-    until(lambda: bench.phase() == "Succeeded")
+    eventually(lambda: bench.phase() == "Succeeded")
 
 
 @pytest.fixture
@@ -334,5 +334,5 @@ def test_sockets_fit_below_volumes_that_are_in_memory(short: Bench) -> None:
     mount = {"volumeMounts": [{"name": "run", "mountPath": "/run/app"}]}
     container = python(source, "/run/app/runtime.sock", **mount)
     bench.create(pod("one", container, volumes=[volume], restartPolicy="Never"))
-    until(lambda: bench.phase() in ("Succeeded", "Failed"))
+    eventually(lambda: bench.phase() in ("Succeeded", "Failed"))
     assert bench.log() == "ok\n"

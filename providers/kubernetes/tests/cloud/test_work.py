@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
+from edgefleet.testing.waiting import eventually
 from edgefleet_kubernetes.cloud.api_status import Refused
 from edgefleet_kubernetes.cloud.node_claims import PROVISIONER, fitting
 from edgefleet_kubernetes.cloud.train_definitions import RUNTIME, install_trainer
@@ -23,7 +24,6 @@ from providers.kubernetes.tests.cloud.node_bench import (
     job,
     pod,
     python,
-    until,
 )
 
 
@@ -50,44 +50,44 @@ def pods_of(bench: Bench, name: str = "train") -> list[Object]:
 
 def test_a_job_runs_to_its_end_and_says_so(bench: Bench) -> None:
     bench.create(job())
-    until(lambda: holds(bench, "Job", "train", "Complete"))
+    eventually(lambda: holds(bench, "Job", "train", "Complete"))
     assert bench.status("Job", "train")["succeeded"] == 1
     assert bench.status("Job", "train")["completionTime"]
     assert bench.log(pods_of(bench)[0]["metadata"]["name"]) == "done\n"
-    until(lambda: bench.events("train").get("Completed") == "Job completed")
+    eventually(lambda: bench.events("train").get("Completed") == "Job completed")
 
 
 def test_a_job_that_fails_too_often_has_failed(bench: Bench) -> None:
     bench.create(job(source="raise SystemExit(1)", backoffLimit=1))
-    until(lambda: holds(bench, "Job", "train", "Failed"))
+    eventually(lambda: holds(bench, "Job", "train", "Failed"))
     found = bench.find("Job", "train")
     assert condition(found, "Failed")["reason"] == "BackoffLimitExceeded"
     assert found["status"]["failed"] == 2
-    until(lambda: "BackoffLimitExceeded" in bench.events("train"))
+    eventually(lambda: "BackoffLimitExceeded" in bench.events("train"))
 
 
 def test_a_job_at_its_deadline_takes_its_pods_along(bench: Bench) -> None:
     bench.create(job(source=SLEEP, activeDeadlineSeconds=1))
-    until(lambda: holds(bench, "Job", "train", "Failed"))
+    eventually(lambda: holds(bench, "Job", "train", "Failed"))
     assert condition(bench.find("Job", "train"), "Failed")["reason"] == "DeadlineExceeded"
-    until(lambda: bench.cluster.pids("n-1") == bench.cluster.pids("n-2") == {})
+    eventually(lambda: bench.cluster.pids("n-1") == bench.cluster.pids("n-2") == {})
 
 
 def test_a_job_pauses_and_goes_on(bench: Bench) -> None:
     bench.create(job(source=SLEEP, suspend=True))
-    until(lambda: holds(bench, "Job", "train", "Suspended"))
+    eventually(lambda: holds(bench, "Job", "train", "Suspended"))
     assert pods_of(bench) == []
     bench.store.patch("Job", "train", {"spec": {"suspend": False}}, NAMESPACE)
-    until(lambda: bench.status("Job", "train").get("ready") == 1)
+    eventually(lambda: bench.status("Job", "train").get("ready") == 1)
     bench.store.patch("Job", "train", {"spec": {"suspend": True}}, NAMESPACE)
-    until(lambda: pods_of(bench) == [])
+    eventually(lambda: pods_of(bench) == [])
     assert bench.status("Job", "train")["failed"] == 0
 
 
 def test_each_index_runs_once_with_its_number(bench: Bench) -> None:
     source = "import os; print(os.environ['JOB_COMPLETION_INDEX'])"
     bench.create(job(source=source, completionMode="Indexed", completions=3, parallelism=2))
-    until(lambda: holds(bench, "Job", "train", "Complete"))
+    eventually(lambda: holds(bench, "Job", "train", "Complete"))
     assert bench.status("Job", "train")["completedIndexes"] == "0-2"
     told = {bench.log(one["metadata"]["name"]) for one in pods_of(bench)}
     assert told == {"0\n", "1\n", "2\n"}
@@ -95,24 +95,24 @@ def test_each_index_runs_once_with_its_number(bench: Bench) -> None:
 
 def test_a_job_goes_when_its_time_is_over(bench: Bench) -> None:
     bench.create(job(ttlSecondsAfterFinished=0))
-    until(lambda: bench.store.find("Job", "train", NAMESPACE) is None)
-    until(lambda: pods_of(bench) == [])
+    eventually(lambda: bench.store.find("Job", "train", NAMESPACE) is None)
+    eventually(lambda: pods_of(bench) == [])
 
 
 def test_a_job_that_is_deleted_takes_its_pods_along(bench: Bench) -> None:
     bench.create(job(source=SLEEP))
-    until(lambda: bench.status("Job", "train").get("ready") == 1)
+    eventually(lambda: bench.status("Job", "train").get("ready") == 1)
     bench.store.delete("Job", "train", NAMESPACE)
-    until(lambda: pods_of(bench) == [])
+    eventually(lambda: pods_of(bench) == [])
 
 
 def test_a_pod_that_is_lost_with_its_node_is_made_again(bench: Bench) -> None:
     bench.create(job(source=SLEEP))
-    until(lambda: bench.status("Job", "train").get("ready") == 1)
+    eventually(lambda: bench.status("Job", "train").get("ready") == 1)
     lost = pods_of(bench)[0]
     bench.cluster.power_off(lost["spec"]["nodeName"])
     other = {"n-1": "n-2", "n-2": "n-1"}[lost["spec"]["nodeName"]]
-    until(
+    eventually(
         lambda: any(
             one["spec"].get("nodeName") == other and one["status"]["phase"] == "Running"
             for one in pods_of(bench)
@@ -161,7 +161,7 @@ def test_each_node_of_a_train_job_is_told_its_place(bench: Bench, contracts: Pat
         }
     )
     bench.create(wanted)
-    until(lambda: holds(bench, "TrainJob", "fit", "Complete"))
+    eventually(lambda: holds(bench, "TrainJob", "fit", "Complete"))
     told = [json.loads(bench.log(one["metadata"]["name"])) for one in pods_of(bench, "fit-node-0")]
     assert {one["PET_NODE_RANK"] for one in told} == {"0", "1"}
     assert {
@@ -180,9 +180,9 @@ def test_a_node_of_a_train_job_that_fails_is_tried_again(bench: Bench) -> None:
     install_trainer(bench.store, IMAGE)
     bench.create(train_job("import os; raise SystemExit(int(os.environ['PET_NODE_RANK']))"))
     # In place, up to the limit of its Job: JobSet has pods restart OnFailure.
-    until(lambda: any(_restarts(one) for one in pods_of(bench, "fit-node-0")))
+    eventually(lambda: any(_restarts(one) for one in pods_of(bench, "fit-node-0")))
     bench.store.delete("TrainJob", "fit", NAMESPACE)
-    until(lambda: pods_of(bench, "fit-node-0") == [])
+    eventually(lambda: pods_of(bench, "fit-node-0") == [])
 
 
 def test_a_train_job_fails_with_its_job(bench: Bench) -> None:
@@ -192,7 +192,7 @@ def test_a_train_job_fails_with_its_job(bench: Bench) -> None:
     job_spec["backoffLimit"] = 0
     bench.store.update(runtime)
     bench.create(train_job("raise SystemExit(1)"))
-    until(lambda: holds(bench, "TrainJob", "fit", "Failed"))
+    eventually(lambda: holds(bench, "TrainJob", "fit", "Failed"))
     found = condition(bench.find("TrainJob", "fit"), "Failed")
     assert found["message"] == (
         "jobset failed due to one or more job failures (first failed job: fit-node-0)"
@@ -210,7 +210,7 @@ def test_a_train_job_patches_the_pods_of_its_runtime(bench: Bench) -> None:
     bench.create(
         train_job(SLEEP, runtimePatches=[{"manager": "test", "trainingRuntimeSpec": spec}])
     )
-    until(lambda: bench.status("Job", "fit-node-0").get("ready") == 2)
+    eventually(lambda: bench.status("Job", "fit-node-0").get("ready") == 2)
     for one in pods_of(bench, "fit-node-0"):
         assert one["spec"]["nodeName"] == "n-2"
         assert {"name": "MORE", "value": "1"} in one["spec"]["containers"][0]["env"]
@@ -224,7 +224,7 @@ def _restarts(found: Object) -> int:
 def test_a_train_job_without_its_runtime_is_refused(bench: Bench) -> None:
     install_trainer(bench.store, IMAGE)
     bench.create(train_job(runtimeRef={"name": "none"}))
-    until(lambda: holds(bench, "TrainJob", "fit", "Failed"))
+    eventually(lambda: holds(bench, "TrainJob", "fit", "Failed"))
     found = condition(bench.find("TrainJob", "fit"), "Failed")
     assert found["reason"] == "TrainingRuntimeNotSupported"
 
@@ -232,10 +232,10 @@ def test_a_train_job_without_its_runtime_is_refused(bench: Bench) -> None:
 def test_a_train_job_pauses(bench: Bench) -> None:
     install_trainer(bench.store, IMAGE)
     bench.create(train_job(SLEEP, suspend=True))
-    until(lambda: holds(bench, "TrainJob", "fit", "Suspended"))
+    eventually(lambda: holds(bench, "TrainJob", "fit", "Suspended"))
     assert pods_of(bench, "fit-node-0") == []
     bench.store.patch("TrainJob", "fit", {"spec": {"suspend": False}}, NAMESPACE)
-    until(lambda: bench.status("Job", "fit-node-0").get("ready") == 2)
+    eventually(lambda: bench.status("Job", "fit-node-0").get("ready") == 2)
 
 
 # --------------------------------------------------------------------------------------- claims
@@ -304,12 +304,12 @@ def test_what_is_written_to_a_claim_outlives_the_pod(bench: Bench) -> None:
     mount = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
     write = python("import sys; open(sys.argv[1], 'w').write('kept')", "/data/it", **mount)
     bench.create(pod("first", write, volumes=volumes, restartPolicy="Never"))
-    until(lambda: bench.phase("first") == "Succeeded")
+    eventually(lambda: bench.phase("first") == "Succeeded")
     where = (bench.pod("first") or {})["spec"]["nodeName"]
     bench.store.delete("Pod", "first", NAMESPACE)
     read = python("import sys; print(open(sys.argv[1]).read())", "/data/it", **mount)
     bench.create(pod("second", read, volumes=volumes, restartPolicy="Never"))
-    until(lambda: bench.phase("second") == "Succeeded")
+    eventually(lambda: bench.phase("second") == "Succeeded")
     assert bench.log("second") == "kept\n"
     assert (bench.pod("second") or {})["spec"]["nodeName"] == where
 
@@ -323,5 +323,5 @@ def test_a_pod_follows_its_claim_to_the_node_of_the_volume(bench: Bench) -> None
     names = ("first", "second", "third")
     for name in names:
         bench.create(pod(name, python(""), volumes=volumes, restartPolicy="Never"))
-    until(lambda: [bench.phase(name) for name in names] == ["Succeeded"] * 3)
+    eventually(lambda: [bench.phase(name) for name in names] == ["Succeeded"] * 3)
     assert {one["spec"]["nodeName"] for one in bench.store.list("Pod", NAMESPACE)} == {"n-2"}

@@ -9,8 +9,8 @@ import pytest
 
 import edgefleet as ef
 from device_runtime.tests.node.device import times
-from device_runtime.tests.support import eventually
 from edgefleet.interfaces.abilities import CanInstall
+from edgefleet.testing.waiting import eventually
 from edgefleet_kubernetes.cloud.node_images import RUNTIME_IMAGE
 from edgefleet_kubernetes.mock import KubernetesMock
 

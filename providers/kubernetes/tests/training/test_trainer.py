@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from device_runtime.tests.support import eventually
 from edgefleet.errors import (
     CancelledError,
     InvalidInputError,
@@ -19,6 +18,7 @@ from edgefleet.errors import (
 )
 from edgefleet.interfaces.training import Resources, RunState, TrainingJob
 from edgefleet.interfaces.training_run import TrainingRun
+from edgefleet.testing.waiting import eventually
 from edgefleet_kubernetes.clients import Clients
 from edgefleet_kubernetes.cloud.node_images import TRAINING_IMAGE
 from edgefleet_kubernetes.cloud.train_definitions import install_trainer

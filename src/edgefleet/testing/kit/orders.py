@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
@@ -22,9 +21,9 @@ from edgefleet.protocol.release import (
 from edgefleet.testing.kit import models
 from edgefleet.testing.kit.devices import AddDevice
 from edgefleet.testing.kit.fleet_fixtures import FleetFixtures, first_deployer
+from edgefleet.testing.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     import numpy as np
@@ -63,10 +62,10 @@ class OrderRules(FleetFixtures):
         assert _scores(fleet, x) == before
         assert not device.rollback(timeout_s=TIMEOUT_S).changed
 
-        report = _until(lambda: _rolled_back(device.status(timeout_s=TIMEOUT_S)))
+        report = eventually(lambda: _rolled_back(device.status(timeout_s=TIMEOUT_S)))
         assert report.state == "rejected"
         assert report.health.starts == 1
-        _until(lambda: "it sees ghosts" in fleet.group_status("line-3").devices[0].why)
+        eventually(lambda: "it sees ghosts" in fleet.group_status("line-3").devices[0].why)
         assert "newer pointer" in fleet.why("cam-07").cure
 
         _deploy(fleet, tmp_path, 3)
@@ -91,13 +90,13 @@ class OrderRules(FleetFixtures):
             order = device.capture("digits", order=asked.id, timeout_s=TIMEOUT_S)
             return order.ids if order.captured else ()
 
-        (identity,) = _until(kept)
+        (identity,) = eventually(kept)
 
         def arrived() -> list[Sample]:
             found = (e for e in fleet.events(kind="sample") if e.id == identity)
             return [data for e in found if isinstance(data := e.payload(), Sample)]
 
-        (sample,) = _until(arrived)
+        (sample,) = eventually(arrived)
         assert (sample.model, sample.model_version) == ("digits", "1")
         assert sample.reason.endswith(": odd")
         assert list(sample.outputs) == ["scores"]
@@ -136,7 +135,7 @@ class OrderRules(FleetFixtures):
             newer = report.sequence > told
             return report if newer and report.health.store_bytes == before else None
 
-        report = _until(cleared)
+        report = eventually(cleared)
         assert (report.state, report.health.starts) == ("active", 1)
 
 
@@ -158,12 +157,3 @@ def _scores(fleet: Fleet, x: NDArray[np.float32]) -> list[list[float]]:
 
 def _rolled_back(report: Report) -> Report | None:
     return report if report.rolled_back is not None else None
-
-
-def _until(condition: Callable[[], T | None]) -> T:
-    """The first true value of a condition that a device brings about."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "the device didn't follow the order"
-        time.sleep(0.05)
-    return value
