@@ -19,11 +19,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from edgefleet_runtime.closing import Closing
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Executor
-    from types import TracebackType
-    from typing import Self
 
     from edgefleet_runtime.engines.base import Bound
     from edgefleet_runtime.serve.table import ServedModel
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 INLINE_RUN_US = 200.0  # of a run; handing one to another thread and back costs as much
 
 
-class BoundModel:
+class BoundModel(Closing):
     """Runs a model on fixed tensors; use as a context manager, or call `close`.
 
     Args:
@@ -84,17 +84,6 @@ class BoundModel:
         if served is not None:
             self._bound.close()
             served.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _timed(self) -> Tensors:
         start = time.perf_counter()

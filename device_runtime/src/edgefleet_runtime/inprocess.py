@@ -21,13 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import InvalidModelError, NotFoundError
 from edgefleet_runtime.bound import INLINE_RUN_US, BoundModel
+from edgefleet_runtime.closing import Closing
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.standalone.loading import load_bundle, load_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
-    from typing import Self
 
     from numpy.typing import NDArray
 
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     Outputs = dict[str, NDArray[Any]]
 
 
-class Runtime:
+class Runtime(Closing):
     """Models by name, ready to run; may be used by several threads.
 
     Args:
@@ -190,17 +189,6 @@ class Runtime:
             served.retire()
         if self._work is not None:
             self._work.cleanup()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _get(self, name: str) -> ServedModel:
         served = self._models.get(name)

@@ -17,17 +17,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from edgefleet.errors import InvalidInputError, UnavailableError
+from edgefleet_runtime.closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
-    from types import TracebackType
-    from typing import Self
 
 PATH = "/v2/edgefleet/readings"
 
 
-class ReadingsClient:
+class ReadingsClient(Closing):
     """One connection to a runtime; for one thread.
 
     Args:
@@ -94,17 +93,6 @@ class ReadingsClient:
     def close(self) -> None:
         """Close the connection; may be called twice."""
         self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class _Unix(http.client.HTTPConnection):

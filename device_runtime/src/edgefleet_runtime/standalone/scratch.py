@@ -27,18 +27,17 @@ from edgefleet.errors import (
 )
 from edgefleet.protocol.files import translate_full
 from edgefleet.protocol.names import check_path
+from edgefleet_runtime.closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
-    from typing import Self
 
 PREFIX = "edgefleet-serve-"
 _LOCK = "lock"
 _TRIES = 10
 
 
-class Scratch:
+class Scratch(Closing):
     """Makes folders; use as a context manager, which removes them at its end.
 
     Args:
@@ -95,17 +94,6 @@ class Scratch:
                 shutil.rmtree(self._root, ignore_errors=True)
                 os.close(self._lock)
                 self._root = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _write(folder: Path, path: str, data: bytes) -> None:

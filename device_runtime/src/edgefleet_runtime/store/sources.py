@@ -14,13 +14,11 @@ Several threads may open blobs of one source at once; each stream belongs to one
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Self
 
-if TYPE_CHECKING:
-    from types import TracebackType
+from edgefleet_runtime.closing import Closing
 
 
-class BlobStream(ABC):
+class BlobStream(Closing):
     """Bytes of one blob, from some offset to its end."""
 
     start: int
@@ -33,17 +31,6 @@ class BlobStream(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of the connection or file."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Source(ABC):
