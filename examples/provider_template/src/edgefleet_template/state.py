@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from edgefleet.errors import ConflictError, EdgeFleetError
+from edgefleet.errors import EdgeFleetError
 from edgefleet.interfaces.state import StateStore, Stored
 from edgefleet_template.database import Database
 from edgefleet_template.errors import translate
@@ -47,7 +47,7 @@ class SqliteStateStore(StateStore):
                     "UPDATE documents SET data = ?, tag = ? WHERE key = ? AND tag = ?",
                     (data, tag, key, expect),
                 )
-            _check(key, done.rowcount)
+            self._check(key, done.rowcount)
         return tag
 
     def _delete(self, key: str, expect: str) -> None:
@@ -55,15 +55,13 @@ class SqliteStateStore(StateStore):
             done = connection.execute(
                 "DELETE FROM documents WHERE key = ? AND tag = ?", (key, expect)
             )
-            _check(key, done.rowcount)
+            self._check(key, done.rowcount)
 
     def _keys(self, prefix: str) -> Iterator[str]:
         beyond = prefix[:-1] + "0"  # the character after the slash
         query = "SELECT key FROM documents WHERE key >= ? AND key < ? ORDER BY key"
         yield from (row[0] for row in self._database.rows(query, prefix, beyond))
 
-
-def _check(key: str, changed: int) -> None:
-    if not changed:
-        msg = f"state document {key!r} was changed, made or deleted by somebody else"
-        raise ConflictError(msg, cure="read it again and repeat")
+    def _check(self, key: str, changed: int) -> None:
+        if not changed:
+            raise self._conflict(key, "was changed, made or deleted by somebody else")

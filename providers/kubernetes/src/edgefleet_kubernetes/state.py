@@ -17,7 +17,7 @@ import binascii
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.errors import ConflictError, DocumentError, EdgeFleetError, LimitExceededError
+from edgefleet.errors import DocumentError, EdgeFleetError, LimitExceededError
 from edgefleet.interfaces.state import StateStore, Stored
 from edgefleet_kubernetes.errors import reason_of, translate
 from edgefleet_kubernetes.names import DOMAIN, FLEET, KEY, MANAGER, PART, fleet_labels, state_name
@@ -83,7 +83,7 @@ class KubernetesStateStore(StateStore):
                 raise
             found = self._find(key)
             if found is None or _mark_of(found) != _mark_of(document):
-                raise _conflict(key, gone=found is None) from error
+                raise self._conflict(key, _became(gone=found is None)) from error
             made = found
         tag: str = made["metadata"]["resourceVersion"]
         return tag
@@ -98,7 +98,7 @@ class KubernetesStateStore(StateStore):
                 raise
             gone = reason_of(error) == "NotFound"
             if not (gone and maybe_done_before(error)):
-                raise _conflict(key, gone=gone) from error
+                raise self._conflict(key, _became(gone=gone)) from error
 
     def _keys(self, prefix: str) -> Iterator[str]:
         query = {
@@ -168,6 +168,5 @@ def _data_of(found: dict[str, Any], key: str) -> bytes:
         ) from error
 
 
-def _conflict(key: str, *, gone: bool) -> ConflictError:
-    what = "is gone" if gone else "exists already, or somebody changed it"
-    return ConflictError(f"state document {key!r} {what}", cure="read it again and repeat")
+def _became(*, gone: bool) -> str:
+    return "is gone" if gone else "exists already, or somebody changed it"
