@@ -6,13 +6,13 @@ its digest must be on the operator's list. What isn't there is never opened.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import InvalidInputError, NotFoundError
+from edgefleet.protocol.digest import digest_of_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -80,7 +80,6 @@ def digest_of(path: Path) -> str:
         NotFoundError: it is gone.
     """
     try:
-        with path.open("rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        return digest_of_file(path)[0]
     except FileNotFoundError as error:
         raise NotFoundError(f"{path} is gone") from error

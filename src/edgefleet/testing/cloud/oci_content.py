@@ -9,7 +9,6 @@ Rules kept here, all of them the distribution specification's (see `edgefleet.te
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import secrets
@@ -17,7 +16,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgefleet.protocol.digest import CHUNK_BYTES, digest_of
+from edgefleet.protocol.digest import digest_of, digest_of_file
 from edgefleet.protocol.files import write_whole
 from edgefleet.testing.cloud.calls import Refused
 
@@ -87,11 +86,7 @@ class Upload:
 
     def digest(self) -> str:
         """Of the bytes so far."""
-        hasher = hashlib.sha256()
-        with self._path.open("rb") as stream:
-            while chunk := stream.read(CHUNK_BYTES):
-                hasher.update(chunk)
-        return f"sha256:{hasher.hexdigest()}"
+        return digest_of_file(self._path)[0]
 
     def move(self, to: Path) -> None:
         """Become a blob."""

@@ -18,12 +18,12 @@ import json
 import shutil
 import tarfile
 import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from edgefleet.errors import InvalidInputError
+from edgefleet.protocol.digest import digest_of_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 PLATFORM = {"architecture": "amd64", "os": "linux"}
@@ -33,7 +33,6 @@ MAX_DOCUMENT = 4 << 20  # bytes; what registries take of a manifest
 _INDEX = "application/vnd.oci.image.index.v1+json"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
-_CHUNK = 1 << 20
 
 
 def image_folder(images: Path, reference: str) -> Path:
@@ -97,7 +96,8 @@ def _document(archive: tarfile.TarFile, name: str) -> Any:  # noqa: ANN401 - JSO
     member = archive.getmember(name)
     if member.size > MAX_DOCUMENT:
         raise ValueError(f"{name} has {member.size} bytes")
-    return json.loads(b"".join(_chunks(archive, name)))
+    with _opened(archive, name) as stream:
+        return json.load(stream)
 
 
 def _blob(archive: tarfile.TarFile, descriptor: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
@@ -106,11 +106,9 @@ def _blob(archive: tarfile.TarFile, descriptor: dict[str, Any]) -> Any:  # noqa:
 
 
 def _verify(archive: tarfile.TarFile, descriptor: dict[str, Any]) -> None:
-    hasher, size = hashlib.sha256(), 0
-    for piece in _chunks(archive, _path(descriptor)):
-        hasher.update(piece)
-        size += len(piece)
-    if (f"sha256:{hasher.hexdigest()}", size) != (descriptor["digest"], descriptor["size"]):
+    with _opened(archive, _path(descriptor)) as stream:
+        found = digest_of_stream(stream)
+    if found != (descriptor["digest"], descriptor["size"]):
         raise ValueError(f"{_path(descriptor)} isn't what its descriptor says")
 
 
@@ -118,13 +116,11 @@ def _path(descriptor: dict[str, Any]) -> str:
     return "blobs/" + str(descriptor["digest"]).replace(":", "/", 1)
 
 
-def _chunks(archive: tarfile.TarFile, name: str) -> Iterator[bytes]:
+def _opened(archive: tarfile.TarFile, name: str) -> BinaryIO:
     stream = archive.extractfile(name)
     if stream is None:
         raise ValueError(f"{name} is no file")
-    with stream:
-        while piece := stream.read(_CHUNK):
-            yield piece
+    return cast("BinaryIO", stream)
 
 
 def _unpack(archive: tarfile.TarFile, layer: dict[str, Any], folder: Path) -> None:
