@@ -1,17 +1,16 @@
 """What every backend shares: a name, an error boundary, a way to close.
 
 A backend raises whatever its vendor's library raises; the boundary around each public operation
-turns
-that into our error tree, naming provider and operation. It encloses iteration too: an error that
-escapes a generator halfway is mapped like one raised by the call.
+turns that into our error tree, naming provider and operation. It encloses iteration too: an error
+that escapes a generator halfway is mapped like one raised by the call.
 """
 
 from __future__ import annotations
 
 import errno
-from abc import ABC
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar, TypeVar, final
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, final
 
 from edgefleet.errors import (
     AccessDeniedError,
@@ -63,6 +62,40 @@ class Service(ABC):
         """Iterate inside the boundary."""
         with self._boundary(operation):
             yield from items()
+
+
+class Closes(Protocol):
+    """Something that holds connections: a vendor's client, a session, several of them."""
+
+    def close(self) -> None:
+        """Close them; may be called twice."""
+
+
+class RemoteService(Service):
+    """Base of a backend that speaks over a network, through clients that it owns.
+
+    A provider derives one class, which its services inherit before the role's own: it names the
+    provider and maps the vendor's errors by the provider's one table. The constructor of each
+    service sets ``_clients``, which are closed with it::
+
+        class AcmeService(RemoteService):
+            provider = "acme"
+            _clients: Clients
+
+            def _translate(self, error: Exception) -> EdgeFleetError | None:
+                return translate(error)
+
+
+        class AcmeStateStore(AcmeService, StateStore): ...
+    """
+
+    _clients: Closes
+
+    def close(self) -> None:
+        self._clients.close()
+
+    @abstractmethod
+    def _translate(self, error: Exception) -> EdgeFleetError | None: ...
 
 
 def translate_os_error(error: Exception) -> EdgeFleetError | None:

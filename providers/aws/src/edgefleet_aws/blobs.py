@@ -24,13 +24,13 @@ from edgefleet.errors import IntegrityError
 from edgefleet.interfaces.object_blobs import ObjectBlobStore
 from edgefleet.interfaces.sending import send_in_parts, size_of_parts
 from edgefleet.protocol.digest import blob_path
-from edgefleet_aws.errors import code_of, translate
+from edgefleet_aws.backend import AwsBackend
+from edgefleet_aws.errors import code_of
 from edgefleet_aws.reading import ObjectStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from edgefleet.errors import EdgeFleetError
     from edgefleet.interfaces.sending import Told
     from edgefleet.protocol.bundle import Descriptor
     from edgefleet_aws.clients import Clients
@@ -62,7 +62,7 @@ class _Part(NamedTuple):
         return named if self.checksum is None else {**named, "ChecksumSHA256": self.checksum}
 
 
-class S3BlobStore(ObjectBlobStore):
+class S3BlobStore(AwsBackend, ObjectBlobStore):
     """Blobs below ``s3://BUCKET/PREFIX/blobs/sha256/``.
 
     Args:
@@ -70,7 +70,6 @@ class S3BlobStore(ObjectBlobStore):
         settings: bucket, prefix, size of parts.
     """
 
-    provider = "aws"
     where: ClassVar[str] = "in S3"
     ended_cure: ClassVar[str] = "look for a lifecycle rule that ends uploads too soon, push again"
 
@@ -80,12 +79,6 @@ class S3BlobStore(ObjectBlobStore):
         self._bucket = settings.bucket
         self._prefix = settings.prefix
         self._part_bytes = settings.part_bytes
-
-    def close(self) -> None:
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)
 
     def _at(self, digest: str) -> dict[str, object]:
         return {"Bucket": self._bucket, "Key": f"{self._prefix}/{blob_path(digest)}"}

@@ -28,6 +28,7 @@ from edgefleet.interfaces.object_blobs import ObjectBlobStore
 from edgefleet.interfaces.resuming import Pieces, ResumingStream
 from edgefleet.interfaces.sending import send_in_parts, size_of_parts
 from edgefleet.protocol.digest import blob_path
+from edgefleet_azure.backend import AzureBackend
 from edgefleet_azure.clients import STORAGE_AUDIENCE, STORAGE_VERSION
 from edgefleet_azure.errors import code_of, status_of, translate
 
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 MAX_BLOCKS = 50_000
 
 
-class AzureBlobStore(ObjectBlobStore):
+class AzureBlobStore(AzureBackend, ObjectBlobStore):
     """Blobs in the container ``PREFIX-models``, at ``blobs/sha256/<hex>``.
 
     Args:
@@ -55,7 +56,6 @@ class AzureBlobStore(ObjectBlobStore):
         settings: storage account, prefix, size of blocks.
     """
 
-    provider = "azure"
     where: ClassVar[str] = "in storage"
     ended_cure: ClassVar[str] = "let one operator push at a time, then push again"
 
@@ -64,12 +64,6 @@ class AzureBlobStore(ObjectBlobStore):
         self._clients = clients
         self._block_bytes = settings.block_bytes
         self._url = settings.models_url
-
-    def close(self) -> None:
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)
 
     def _blob(self, digest: str) -> BlobClient:
         return self._clients.container("models").get_blob_client(blob_path(digest))

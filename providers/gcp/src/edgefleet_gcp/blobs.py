@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 from edgefleet.interfaces.object_blobs import ObjectBlobStore
 from edgefleet.protocol.digest import blob_path
 from edgefleet_gcp.answers import status_of
-from edgefleet_gcp.errors import is_no_object, translate
+from edgefleet_gcp.backend import GcpBackend
+from edgefleet_gcp.errors import is_no_object
 from edgefleet_gcp.reading import ObjectStream
 from edgefleet_gcp.uploads import send
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edgefleet.errors import EdgeFleetError
     from edgefleet.interfaces.sending import Told
     from edgefleet.protocol.bundle import Descriptor
     from edgefleet_gcp.clients import Clients
     from edgefleet_gcp.settings import GcpSettings
 
 
-class GcsBlobStore(ObjectBlobStore):
+class GcsBlobStore(GcpBackend, ObjectBlobStore):
     """Blobs below ``gs://BUCKET/PREFIX/blobs/sha256/``.
 
     Args:
@@ -39,7 +39,6 @@ class GcsBlobStore(ObjectBlobStore):
         base: folder that the settings' ``cache`` starts from.
     """
 
-    provider = "gcp"
     where: ClassVar[str] = "in Cloud Storage"
     ended_cure: ClassVar[str] = "push again"
 
@@ -49,12 +48,6 @@ class GcsBlobStore(ObjectBlobStore):
         self._prefix = settings.prefix
         self._chunk_bytes = settings.chunk_bytes
         self._uploads = base / settings.cache / "uploads" / settings.bucket / settings.prefix
-
-    def close(self) -> None:
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)
 
     def _name(self, digest: str) -> str:
         return f"{self._prefix}/{blob_path(digest)}"

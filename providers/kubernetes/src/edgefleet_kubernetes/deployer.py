@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from edgefleet.errors import (
     AccessDeniedError,
-    EdgeFleetError,
     InvalidInputError,
     NotFoundError,
     UnavailableError,
@@ -23,13 +22,14 @@ from edgefleet.interfaces.values import DeviceInfo, Group
 from edgefleet.protocol import orders
 from edgefleet_kubernetes.cluster import address
 from edgefleet_kubernetes.clusters import Clusters
-from edgefleet_kubernetes.errors import problem_of, reason_of, translate
+from edgefleet_kubernetes.errors import problem_of, reason_of
 from edgefleet_kubernetes.groups import DeviceGroups
 from edgefleet_kubernetes.install import InstallsKubernetes
 from edgefleet_kubernetes.names import serving_secret
 from edgefleet_kubernetes.pod import CONTAINER, ORDERS_KEY, ORDERS_PORT, PORT
 from edgefleet_kubernetes.pointers import GroupPointers
 from edgefleet_kubernetes.reading import is_running, read_member
+from edgefleet_kubernetes.service import KubernetesService
 from edgefleet_kubernetes.sight import Sight
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ TOKEN_HEADER = "Edgefleet-Authorization"  # noqa: S105 - a header's name
 _GATEWAY = {502, 504}  # what stands before an API server says so, and no runtime does
 
 
-class KubernetesDeployer(CanEnroll, CanInvoke, CanStreamLogs, InstallsKubernetes, Deployer):
+class KubernetesDeployer(
+    KubernetesService, CanEnroll, CanInvoke, CanStreamLogs, InstallsKubernetes, Deployer
+):
     """Nodes of clusters, whose runtimes are pods of a DaemonSet a group.
 
     Args:
@@ -57,8 +59,6 @@ class KubernetesDeployer(CanEnroll, CanInvoke, CanStreamLogs, InstallsKubernetes
         name: of this deployer in the profile.
         state: gives the profile's state store.
     """
-
-    provider = "kubernetes"
 
     def __init__(
         self,
@@ -77,12 +77,6 @@ class KubernetesDeployer(CanEnroll, CanInvoke, CanStreamLogs, InstallsKubernetes
         self._pointers = GroupPointers(
             self._clusters, self._members, settings, state, deployer=name
         )
-
-    def close(self) -> None:
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)
 
     @property
     def limits(self) -> Limits:

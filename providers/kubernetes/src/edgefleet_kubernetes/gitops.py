@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from edgefleet.errors import ConflictError, DocumentError, EdgeFleetError, UnsupportedError
+from edgefleet.errors import ConflictError, DocumentError, UnsupportedError
 from edgefleet.interfaces.abilities import CanInstall
 from edgefleet.interfaces.deployer import Deployer
 from edgefleet.interfaces.values import Action, DeviceInfo, Group, Rendered
 from edgefleet_kubernetes import yaml_files
 from edgefleet_kubernetes.cluster import is_ours
 from edgefleet_kubernetes.clusters import Clusters
-from edgefleet_kubernetes.errors import translate
 from edgefleet_kubernetes.groups import DeviceGroups
 from edgefleet_kubernetes.manifests import (
     daemon_set,
@@ -41,6 +40,7 @@ from edgefleet_kubernetes.manifests import (
 from edgefleet_kubernetes.names import GROUP, PART
 from edgefleet_kubernetes.pointers import pointer_of
 from edgefleet_kubernetes.removal import PARTS
+from edgefleet_kubernetes.service import KubernetesService
 from edgefleet_kubernetes.sight import Sight
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from edgefleet_kubernetes.settings import KubernetesSettings
 
 
-class GitDeployer(CanInstall, Deployer):
+class GitDeployer(KubernetesService, CanInstall, Deployer):
     """Groups as files, for Flux or Argo CD.
 
     Args:
@@ -61,8 +61,6 @@ class GitDeployer(CanInstall, Deployer):
         name: of this deployer in the profile.
         base: folder that relative paths in settings start from.
     """
-
-    provider = "kubernetes"
 
     def __init__(
         self,
@@ -84,12 +82,6 @@ class GitDeployer(CanInstall, Deployer):
             clusters = Clusters(clients)
             self._members = DeviceGroups(clusters, settings)
             self._sight = Sight(clusters, self._members, settings)
-
-    def close(self) -> None:
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)
 
     # Groups and devices
 

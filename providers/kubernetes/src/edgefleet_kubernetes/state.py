@@ -17,11 +17,12 @@ import binascii
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.errors import DocumentError, EdgeFleetError, LimitExceededError
+from edgefleet.errors import DocumentError, LimitExceededError
 from edgefleet.interfaces.state import StateStore, Stored
-from edgefleet_kubernetes.errors import reason_of, translate
+from edgefleet_kubernetes.errors import reason_of
 from edgefleet_kubernetes.names import DOMAIN, FLEET, KEY, MANAGER, PART, fleet_labels, state_name
 from edgefleet_kubernetes.retries import maybe_done_before
+from edgefleet_kubernetes.service import KubernetesService
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,7 @@ _MARK = f"{DOMAIN}/write"
 _NAMES = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
-class KubernetesStateStore(StateStore):
+class KubernetesStateStore(KubernetesService, StateStore):
     """Documents in ConfigMaps of the fleet's namespace, for any number of operators.
 
     Args:
@@ -44,18 +45,11 @@ class KubernetesStateStore(StateStore):
         settings: namespace and prefix.
     """
 
-    provider = "kubernetes"
     longest_pause_s = 0.2
 
     def __init__(self, clients: Clients, settings: KubernetesSettings) -> None:
         self._clients, self._settings = clients, settings
         self._path = f"api/v1/namespaces/{settings.namespace}/configmaps"
-
-    def close(self) -> None:
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)
 
     def _read(self, key: str) -> Stored | None:
         found = self._find(key)

@@ -29,12 +29,12 @@ from edgefleet.protocol.oci import Repository, read_repository
 from edgefleet.protocol.tags import content_of, device_repository, path_of, tag_of
 from edgefleet_kubernetes.blobs import BlobReader
 from edgefleet_kubernetes.clusters import Clusters
-from edgefleet_kubernetes.errors import translate
 from edgefleet_kubernetes.names import FLEET, PART, report_name
 from edgefleet_kubernetes.oci import RegistryClient
 from edgefleet_kubernetes.oci_access import find_credentials
 from edgefleet_kubernetes.oci_errors import RegistryRefusal, asking_registry
 from edgefleet_kubernetes.proofs import prove
+from edgefleet_kubernetes.service import KubernetesService
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from edgefleet.errors import EdgeFleetError
     from edgefleet.interfaces.abilities import Proof
     from edgefleet.protocol.event import Event
     from edgefleet.protocol.oci import Credentials
@@ -61,7 +60,7 @@ class _Cluster(Protocol):
     ) -> Iterator[dict[str, Any]]: ...
 
 
-class KubernetesTelemetry(CanProve, StoredTelemetry):
+class KubernetesTelemetry(KubernetesService, CanProve, StoredTelemetry):
     """Events of a fleet's devices.
 
     Args:
@@ -73,8 +72,6 @@ class KubernetesTelemetry(CanProve, StoredTelemetry):
     Raises:
         ProfileError: the settings name no repository that segments go to.
     """
-
-    provider = "kubernetes"
 
     def __init__(
         self,
@@ -95,10 +92,7 @@ class KubernetesTelemetry(CanProve, StoredTelemetry):
     def close(self) -> None:
         while self._open:
             self._open.popitem()[1].close()
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)  # a registry's are ours already
+        super().close()
 
     def _proofs(self) -> Iterator[Proof]:
         for cluster in Clusters(self._clients):

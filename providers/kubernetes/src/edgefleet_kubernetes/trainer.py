@@ -23,17 +23,16 @@ from edgefleet.interfaces.training import RunState
 from edgefleet_kubernetes import datasets, job_request
 from edgefleet_kubernetes.artifacts import CODE, Artifacts, open_artifacts
 from edgefleet_kubernetes.clusters import Clusters
-from edgefleet_kubernetes.errors import translate
 from edgefleet_kubernetes.names import RUN, fleet_labels
 from edgefleet_kubernetes.proofs import prove
 from edgefleet_kubernetes.run_log import RunLog
 from edgefleet_kubernetes.run_states import CANCELLED, status_of, submitted
+from edgefleet_kubernetes.service import KubernetesService
 from edgefleet_kubernetes.training_nodes import check_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from edgefleet.errors import EdgeFleetError
     from edgefleet.interfaces.abilities import Proof
     from edgefleet.interfaces.training import RunStatus, TrainingJob
     from edgefleet_kubernetes.clients import Clients
@@ -46,7 +45,7 @@ _INDEX = "batch.kubernetes.io/job-completion-index"
 _SUSPENDED = {"spec": {"suspend": True}}
 
 
-class KubernetesTrainer(CanTrainDistributed, CanProve, Trainer):
+class KubernetesTrainer(KubernetesService, CanTrainDistributed, CanProve, Trainer):
     """Runs scripts on the first of the profile's clusters.
 
     Args:
@@ -54,8 +53,6 @@ class KubernetesTrainer(CanTrainDistributed, CanProve, Trainer):
         settings: image, registry, resources, prefix.
         base: folder that a relative ``cache`` starts from.
     """
-
-    provider = "kubernetes"
 
     def __init__(self, clients: Clients, settings: KubernetesSettings, *, base: Path) -> None:
         self._clients, self._settings, self._base = clients, settings, base
@@ -69,10 +66,7 @@ class KubernetesTrainer(CanTrainDistributed, CanProve, Trainer):
             log.close()
         if self._opened is not None:
             self._opened.close()
-        self._clients.close()
-
-    def _translate(self, error: Exception) -> EdgeFleetError | None:
-        return translate(error)
+        super().close()
 
     def _proofs(self) -> Iterator[Proof]:
         return prove(self._cluster, self._settings, ("trainer",))
