@@ -2,15 +2,13 @@
 
 Rules kept here:
 
-- Waits grow, with full jitter, so that operators who were refused together don't come together.
-- ``Retry-After`` is honoured up to `LONGEST_WAIT_S`; who is told to wait longer is told so.
+- Waits are those of `PAUSES`, ``Retry-After`` is honoured as `edgefleet.interfaces.retrying` says.
 - A call that may not be done twice (POST, PATCH) is repeated only when it was refused undone: 429,
   or an answer with ``Retry-After``. Who deletes a blob by its tag looks whether it was done.
 """
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import ServiceRequestError
@@ -18,22 +16,14 @@ from azure.core.pipeline.policies import RetryPolicy
 from azure.storage.blob import LocationMode
 from urllib3.util import Retry
 
+from edgefleet.interfaces.retrying import PASSING, Pauses
+
 if TYPE_CHECKING:
     from azure.core.pipeline import PipelineRequest, PipelineResponse
     from azure.core.pipeline.policies import RequestHistory
 
-FIRST_WAIT_S = 0.5
-MOST_BACKOFF_S = 20.0
-LONGEST_WAIT_S = 120.0
-REPEATED = frozenset({408, 429, 500, 502, 503, 504})
-"""Statuses that another try may mend."""
+PAUSES = Pauses(first_s=0.5, most_s=20.0, longest_told_s=120.0)
 _MAYBE_DONE = "edgefleet_maybe_done"
-
-
-def backoff_s(tries: int) -> float:
-    """How long to wait after so many tries, in seconds: anything up to a bound that doubles."""
-    bound = min(MOST_BACKOFF_S, FIRST_WAIT_S * 2.0 ** max(0, tries - 1))
-    return bound * random.random()  # noqa: S311 - jitter guards nothing
 
 
 class Retries(RetryPolicy[Any, Any]):
@@ -50,11 +40,10 @@ class Retries(RetryPolicy[Any, Any]):
         )
 
     def get_backoff_time(self, settings: dict[str, Any]) -> float:
-        return backoff_s(len(settings["history"]))
+        return PAUSES.backoff_s(len(settings["history"]))
 
     def is_retry(self, settings: dict[str, Any], response: PipelineResponse[Any, Any]) -> bool:
-        told = self.get_retry_after(response)
-        if told is not None and told > LONGEST_WAIT_S:
+        if PAUSES.is_too_long(self.get_retry_after(response)):
             return False
         return super().is_retry(settings, response)
 
@@ -96,13 +85,13 @@ class HubRetries(Retry):
         """With so many tries, the first included."""
         return cls(
             total=attempts - 1,
-            status_forcelist=REPEATED,
-            backoff_max=MOST_BACKOFF_S,
+            status_forcelist=PASSING,
+            backoff_max=PAUSES.most_s,
             raise_on_status=False,
         )
 
     def get_backoff_time(self) -> float:
-        return backoff_s(len(self.history))
+        return PAUSES.backoff_s(len(self.history))
 
     def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:  # noqa: FBT001, FBT002 - urllib3's
         return status_code == 429 or super().is_retry(method, status_code, has_retry_after)

@@ -2,9 +2,8 @@
 
 Rules kept here:
 
-- Waits grow, with full jitter, so that operators who were refused together don't come together
-  (https://cloud.google.com/storage/docs/retry-strategy).
-- ``Retry-After`` is honoured up to `LONGEST_WAIT_S`; who is told to wait longer is told so.
+- Waits are those of `PAUSES` (https://cloud.google.com/storage/docs/retry-strategy),
+  ``Retry-After`` is honoured as `edgefleet.interfaces.retrying` says.
 - Only what may be done twice is repeated: whoever makes a call says so by giving this to it.
 """
 
@@ -12,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import random
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +19,7 @@ import urllib3.exceptions
 from google.api_core.retry import Retry
 from google.auth.exceptions import TransportError
 
+from edgefleet.interfaces.retrying import PASSING, Pauses
 from edgefleet_gcp.answers import retry_after_s, status_of
 
 if TYPE_CHECKING:
@@ -28,11 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FIRST_WAIT_S = 0.5
-MOST_BACKOFF_S = 32.0
-LONGEST_WAIT_S = 120.0
-REPEATED = frozenset({408, 429, 500, 502, 503, 504})
-"""Statuses that another try may mend."""
+PAUSES = Pauses(first_s=0.5, most_s=32.0, longest_told_s=120.0)
 LOST = (
     ConnectionError,
     lost.ConnectionError,
@@ -80,13 +75,10 @@ class Retries(Retry):
     def _wait_s(self, error: Exception, tries: int) -> float | None:
         if tries >= self._attempts or not is_passing(error):
             return None
-        bound = min(MOST_BACKOFF_S, FIRST_WAIT_S * 2.0 ** (tries - 1))
-        told = retry_after_s(error) or 0.0
-        if told > LONGEST_WAIT_S:
-            return None
-        return max(told, bound * random.random())  # noqa: S311 - jitter guards nothing
+        told = retry_after_s(error)
+        return None if PAUSES.is_too_long(told) else PAUSES.next_s(tries, told)
 
 
 def is_passing(error: Exception) -> bool:
     """Whether an error may be gone at another try."""
-    return isinstance(error, LOST) or status_of(error) in REPEATED
+    return isinstance(error, LOST) or status_of(error) in PASSING

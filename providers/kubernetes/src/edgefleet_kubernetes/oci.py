@@ -7,7 +7,7 @@ Rules kept here:
   other host refuses, the registry is asked once more: signed addresses end.
 - A challenge is answered and the call repeated, once.
 - Calls that may be done twice are repeated where another try may mend them, after waits that grow;
-  ``Retry-After`` is honoured up to `LONGEST_WAIT_S`. A chunk is not: see `oci_upload`.
+  ``Retry-After`` is honoured up to a minute. A chunk is not: see `oci_upload`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import httpx2
 
 from edgefleet.errors import AccessDeniedError, AccessExpiredError, UnavailableError
+from edgefleet.interfaces.retrying import PASSING
 from edgefleet.protocol.bundle import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE
 from edgefleet.protocol.retry_after import retry_after_s
 from edgefleet_kubernetes.oci_access import LOG_IN, Access
 from edgefleet_kubernetes.oci_errors import RegistryRefusal
 from edgefleet_kubernetes.oci_pages import in_pages
-from edgefleet_kubernetes.retries import LONGEST_WAIT_S, REPEATED, backoff_s
+from edgefleet_kubernetes.retries import PAUSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -199,17 +200,17 @@ class RegistryClient:
             except httpx2.TransportError:
                 if last or not again:
                     raise
-                self._pause(backoff_s(tries))
+                self._pause(PAUSES.backoff_s(tries))
                 continue
             if reply.status_code < 300:
                 return reply
             refusal = RegistryRefusal(where, reply.status_code, reply.headers, _said(reply))
             asked = retry_after_s(refusal.headers.get("Retry-After"))
             undone = refusal.status == 429 or asked is not None
-            mended = refusal.status in REPEATED and (again or undone)
-            if last or not mended or not call.repeatable or (asked or 0) > LONGEST_WAIT_S:
+            mended = refusal.status in PASSING and (again or undone)
+            if last or not mended or not call.repeatable or PAUSES.is_too_long(asked):
                 raise refusal
-            self._pause(backoff_s(tries) if asked is None else asked)
+            self._pause(PAUSES.next_s(tries, asked))
         raise AssertionError("a call is tried at least once")
 
     def _authorized(self, call: _Call) -> httpx2.Response:
@@ -273,7 +274,7 @@ class RegistryClient:
             except httpx2.TransportError:
                 if tries == self._attempts:
                     raise
-                self._pause(backoff_s(tries))
+                self._pause(PAUSES.backoff_s(tries))
                 continue
             if reply.status_code == 200:
                 return reply.content
@@ -282,12 +283,12 @@ class RegistryClient:
                     f"{place} gives no token for {self.repository}: HTTP {reply.status_code}",
                     cure=LOG_IN,
                 )
-            if tries == self._attempts or reply.status_code not in REPEATED:
+            if tries == self._attempts or reply.status_code not in PASSING:
                 raise RegistryRefusal(
                     f"a token from {place}", reply.status_code, reply.headers, reply.content
                 )
             asked_s = retry_after_s(reply.headers.get("Retry-After"))
-            self._pause(min(asked_s or backoff_s(tries), LONGEST_WAIT_S))
+            self._pause(min(PAUSES.next_s(tries, asked_s), PAUSES.longest_told_s))
         raise AssertionError("a token is asked for at least once")
 
     # Manifests and tags

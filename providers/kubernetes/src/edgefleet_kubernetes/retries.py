@@ -2,8 +2,7 @@
 
 Rules kept here:
 
-- Waits grow, with full jitter, so that operators who were refused together don't come together.
-- ``Retry-After`` is honoured up to `LONGEST_WAIT_S`; who is told to wait longer is told so.
+- Waits are those of `PAUSES`, ``Retry-After`` is honoured as `edgefleet.interfaces.retrying` says.
 - A call that may not be done twice (POST, a JSON patch) is repeated only where it was refused
   undone: 429, an answer with ``Retry-After``, or a connection that never stood.
 - A read, a PUT or DELETE, and a patch that says how things are to be, is repeated on any answer
@@ -12,22 +11,18 @@ Rules kept here:
 
 from __future__ import annotations
 
-import random
 import time
 from typing import TYPE_CHECKING
 
 import httpx2
 
+from edgefleet.interfaces.retrying import PASSING, Pauses
 from edgefleet.protocol.retry_after import retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FIRST_WAIT_S = 0.25
-MOST_BACKOFF_S = 10.0
-LONGEST_WAIT_S = 60.0
-REPEATED = frozenset({429, 500, 502, 503, 504})
-"""Statuses that another try may mend."""
+PAUSES = Pauses(first_s=0.25, most_s=10.0, longest_told_s=60.0)
 _TWICE = ("GET", "HEAD", "PUT", "DELETE")
 _JSON_PATCH = "application/json-patch+json"
 _PASSED_ON = "/proxy/"
@@ -72,24 +67,24 @@ class Retrying(httpx2.BaseTransport):
             try:
                 response = self._transport.handle_request(request)
             except httpx2.ConnectError:
-                self._wait(backoff_s(tries))
+                self._wait(PAUSES.backoff_s(tries))
                 continue
             except httpx2.TransportError:
                 if not twice:
                     raise
                 request.extensions[_MAYBE_DONE] = True
-                self._wait(backoff_s(tries))
+                self._wait(PAUSES.backoff_s(tries))
                 continue
             told = retry_after_s(response.headers.get("Retry-After"))
             refused = response.status_code == 429 or told is not None
-            if response.status_code not in REPEATED or not (twice or refused):
+            if response.status_code not in PASSING or not (twice or refused):
                 return response
-            if told is not None and told > LONGEST_WAIT_S:
+            if PAUSES.is_too_long(told):
                 return response
             if not refused:
                 request.extensions[_MAYBE_DONE] = True
             response.close()
-            self._wait(max(told or 0.0, backoff_s(tries)))
+            self._wait(PAUSES.next_s(tries, told))
         return self._transport.handle_request(request)
 
     def close(self) -> None:
@@ -100,9 +95,3 @@ class Retrying(httpx2.BaseTransport):
 def maybe_done_before(error: Exception) -> bool:
     """Whether a call was repeated that may have been done at an earlier try."""
     return isinstance(error, httpx2.HTTPStatusError) and _MAYBE_DONE in error.request.extensions
-
-
-def backoff_s(tries: int) -> float:
-    """How long to wait after so many tries, in seconds: anything up to a bound that doubles."""
-    bound = min(MOST_BACKOFF_S, FIRST_WAIT_S * 2.0 ** max(0, tries - 1))
-    return bound * random.random()  # noqa: S311 - jitter guards nothing

@@ -22,7 +22,7 @@ from edgefleet_kubernetes.clients import Clients
 from edgefleet_kubernetes.cloud.api_status import Refused, throttled
 from edgefleet_kubernetes.cloud.stage import Stage
 from edgefleet_kubernetes.mock import KubernetesMock
-from edgefleet_kubernetes.retries import LONGEST_WAIT_S, Retrying
+from edgefleet_kubernetes.retries import PAUSES, Retrying
 from edgefleet_kubernetes.settings import KubernetesSettings
 from providers.kubernetes.tests.cloud.api_samples import config_map
 
@@ -305,7 +305,7 @@ def test_a_wait_that_is_asked_for_is_kept() -> None:
 
 
 def test_who_is_told_to_wait_for_long_is_told_so() -> None:
-    told = httpx2.Response(429, headers={"Retry-After": str(LONGEST_WAIT_S + 1)})
+    told = httpx2.Response(429, headers={"Retry-After": str(PAUSES.longest_told_s + 1)})
     assert _sent("GET", told)[:2] == (429, [])
 
 
