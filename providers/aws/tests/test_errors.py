@@ -133,3 +133,22 @@ def test_a_deletion_that_was_only_throttled_tells_what_is_gone_as_gone(
     cloud.rules.add(Rule("s3.DeleteObject", fault=gone))
     with pytest.raises(ConflictError, match="is gone"):
         state.delete("doc", expect=tag)
+
+
+def test_a_repeated_write_takes_nobody_elses_document_for_its_own(
+    cloud: AwsMock, state: S3StateStore
+) -> None:
+    tag = state.write("doc", b"1", expect=None)
+    cloud.rules.add(Rule("s3.PutObject", fault=Fault("InternalError", "maybe done", 500)))
+    cloud.rules.add(Rule("s3.PutObject", fault=Fault("PreconditionFailed", "no", 412)))
+    with pytest.raises(ConflictError, match="somebody else"):
+        state.write("doc", b"2", expect=tag)
+
+
+def test_a_repeated_write_whose_document_went_away_meanwhile_conflicts(
+    cloud: AwsMock, state: S3StateStore
+) -> None:
+    cloud.rules.add(Rule("s3.PutObject", fault=Fault("InternalError", "maybe done", 500)))
+    cloud.rules.add(Rule("s3.PutObject", fault=Fault("PreconditionFailed", "no", 412)))
+    with pytest.raises(ConflictError):
+        state.write("doc", b"2", expect=None)

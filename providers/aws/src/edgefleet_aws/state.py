@@ -61,15 +61,16 @@ class S3StateStore(AwsService, StateStore):
 
     def _write(self, key: str, data: bytes, expect: str | None) -> str:
         condition = {"IfNoneMatch": "*"} if expect is None else {"IfMatch": expect}
-        place = {"Bucket": self._bucket, "Key": self._root + key}
         mark = {_MARK: uuid.uuid4().hex}
         try:
-            reply = self._clients.s3.put_object(**place, Body=data, Metadata=mark, **condition)
+            reply = self._clients.s3.put_object(
+                Bucket=self._bucket, Key=self._root + key, Body=data, Metadata=mark, **condition
+            )
         except Exception as error:
             if code_of(error) in _CHANGED and maybe_done_before(error):
-                found = self._clients.s3.head_object(**place)
-                if found["Metadata"] == mark:
-                    return str(found["ETag"])
+                tag = self._tag_of_own(key, mark)
+                if tag is not None:
+                    return tag
             self._raise_conflict(key, error)
             raise
         return str(reply["ETag"])
@@ -92,6 +93,16 @@ class S3StateStore(AwsService, StateStore):
         for page in pages.paginate(Bucket=self._bucket, Prefix=self._root + prefix):
             for item in page.get("Contents", ()):
                 yield str(item["Key"]).removeprefix(self._root)
+
+    def _tag_of_own(self, key: str, mark: dict[str, str]) -> str | None:
+        """The tag of a document that lies there by the very write that has this mark."""
+        try:
+            found = self._clients.s3.head_object(Bucket=self._bucket, Key=self._root + key)
+        except Exception as error:
+            if code_of(error) in _MISSING:
+                return None
+            raise
+        return str(found["ETag"]) if found["Metadata"] == mark else None
 
     def _raise_conflict(self, key: str, error: Exception) -> None:
         """Raise what a refused condition means; nothing for other errors."""
