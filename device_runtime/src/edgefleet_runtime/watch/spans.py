@@ -7,7 +7,7 @@ go by the monotonic clock of the device, never by what it takes for the time.
 from __future__ import annotations
 
 from collections import deque
-from itertools import islice
+from copy import copy
 from math import floor, isfinite
 from typing import TYPE_CHECKING
 
@@ -38,16 +38,13 @@ class _Sum:
         self.most = max(self.most, value)
         self.last = value
 
-    def followed(self, later: _Sum | None) -> _Sum:
-        """Both in one; this one stays as it is."""
-        if later is None:
-            return self
-        both = _Sum(later.last)
-        both.count = self.count + later.count
-        both.total = self.total + later.total
-        both.least = min(self.least, later.least)
-        both.most = max(self.most, later.most)
-        return both
+    def join(self, later: _Sum) -> None:
+        """Take what came later, which stays as it is."""
+        self.count += later.count
+        self.total += later.total
+        self.least = min(self.least, later.least)
+        self.most = max(self.most, later.most)
+        self.last = later.last
 
 
 class _Part:
@@ -60,15 +57,26 @@ class _Part:
         self.count = 0
         self.sums: dict[str, _Sum] = {}
 
-    def followed(self, later: _Part) -> _Part:
-        """Both in one; this one stays as it is."""
-        both = _Part(later.index)
-        both.count = self.count + later.count
-        sums = {**later.sums, **self.sums}
-        for name in self.sums.keys() & later.sums.keys():
-            sums[name] = self.sums[name].followed(later.sums[name])
-        both.sums = sums
-        return both
+    def add(self, numbers: Mapping[str, Number]) -> None:
+        self.count += 1
+        for name, value in numbers.items():
+            if value is None or not isfinite(value):
+                continue
+            held = self.sums.get(name)
+            if held is not None:
+                held.add(value)
+            elif len(self.sums) < MAX_VALUES:
+                self.sums[name] = _Sum(value)
+
+    def join(self, later: _Part) -> None:
+        """Take what came later, which stays as it is."""
+        self.count += later.count
+        for name, each in later.sums.items():
+            held = self.sums.get(name)
+            if held is None:
+                self.sums[name] = copy(each)
+            else:
+                held.join(each)
 
 
 class Span:
@@ -84,32 +92,28 @@ class Span:
         self._width_s = length_s / BUCKETS
         self._began = at
         self._parts: deque[_Part] = deque()
-        self._before: _Part | None = None  # all parts but the last in one, where that is known
+        self._all: _Part | None = None  # all parts in one, where that is known
 
     def add(self, numbers: Mapping[str, Number], at: float) -> None:
         """Take what came at a moment; moments don't go back."""
         index = floor(at / self._width_s)
         if not self._parts or self._parts[-1].index != index:
             self._parts.append(_Part(index))
-            self._before = None
             self._forget(at)
-        part = self._parts[-1]
-        part.count += 1
-        for name, value in numbers.items():
-            if value is None or not isfinite(value):
-                continue
-            held = part.sums.get(name)
-            if held is not None:
-                held.add(value)
-            elif len(part.sums) < MAX_VALUES:
-                part.sums[name] = _Sum(value)
+        self._parts[-1].add(numbers)
+        if self._all is not None:
+            self._all.add(numbers)
 
     def facts(self, key: str, at: float) -> Facts | None:
         """What a condition may name; None until the span has passed once."""
         if at - self._began < self._length_s:
             return None
         self._forget(at)
-        seen = self._all()
+        if self._all is None:
+            self._all = _Part(0)
+            for part in self._parts:
+                self._all.join(part)
+        seen = self._all
         return {
             "key": key,
             "count": seen.count,
@@ -118,17 +122,6 @@ class Span:
             "most": {name: each.most for name, each in seen.sums.items()},
             "last": {name: each.last for name, each in seen.sums.items()},
         }
-
-    def _all(self) -> _Part:
-        if not self._parts:
-            return _Part(0)
-        before = self._before
-        if before is None:
-            before = _Part(0)
-            for part in islice(self._parts, len(self._parts) - 1):
-                before = before.followed(part)
-            self._before = before
-        return before.followed(self._parts[-1])
 
     @property
     def cells(self) -> int:
@@ -139,4 +132,4 @@ class Span:
         first = floor((at - self._length_s) / self._width_s)
         while self._parts and self._parts[0].index <= first:
             self._parts.popleft()
-            self._before = None
+            self._all = None
