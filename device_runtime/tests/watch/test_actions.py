@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,8 @@ from edgefleet.errors import (
 from edgefleet.protocol.event import Alarm, Event, HealthEvent, new_event, read_event
 from edgefleet.protocol.policy import Action, AlarmRule
 from edgefleet.testing.waiting import eventually
-from edgefleet_runtime.watch.actions.pool import MAX_WAITING, Actions
+from edgefleet_runtime.watch.actions import pool as pool_module
+from edgefleet_runtime.watch.actions.pool import APART_S, GIVE_WAY_S, MAX_WAITING, Actions
 from edgefleet_runtime.watch.actions.registered import registered_action
 from edgefleet_runtime.watch.actions.settings import ActionSettings
 
@@ -73,11 +74,13 @@ class Pool:
     def __init__(self, **settings: object) -> None:
         self.told: list[HealthEvent] = []
         self.now = 0.0
+        self.gave_way: list[float] = []
         registered = {name: f"{__name__}:{name}" for name in ("remember", "hold", "fail")}
         self.actions = Actions(
             ActionSettings(registered=registered, **settings),  # type: ignore[arg-type]
             self.told.append,
             clock=lambda: self.now,
+            give_way=self.gave_way.append,
         )
 
     def act(self, *targets: tuple[str, str], event: Event = EVENT) -> None:
@@ -149,6 +152,27 @@ def test_slow_action_delays_nobody_and_what_does_not_fit_is_told(pool: Pool) -> 
         pool.act(("run", "hold"))
     assert not HOLD.is_set()  # so none of them has been waited for
     assert [event.what for event in pool.told] == ["action-dropped"]
+
+
+def test_who_hands_over_gives_way_but_not_each_time(pool: Pool) -> None:
+    for now in (0.0, APART_S / 2, APART_S):
+        pool.now = now
+        pool.act(("run", "remember"))
+    assert pool.gave_way == [GIVE_WAY_S] * 2
+
+
+def test_registered_action_is_looked_for_once(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[str] = []
+
+    def registered(name: str, _given: object) -> Callable[[Alarm], None]:
+        found.append(name)
+        return remember
+
+    monkeypatch.setattr(pool_module, "registered_action", registered)
+    for _ in range(3):
+        pool.act(("run", "remember"))
+    assert pool.actions.close(60.0)
+    assert (found, len(CALLED)) == (["remember"], 3)
 
 
 def test_what_waits_when_the_runtime_stops_is_told() -> None:

@@ -2,7 +2,8 @@
 
 Rules kept here:
 
-- Handing an action over takes no longer than a short critical section; it waits for nothing.
+- Handing an action over takes a short critical section. Then, now and then, the thread that hands
+  over gives way for a moment: else the action would wait for Python's lock, or for a core.
 - Each action is tried once. What fails, what the device refuses and what finds no room is told as a
   health event, at most once a minute for each alarm and target. The alarm's own event doesn't
   depend on it.
@@ -31,10 +32,13 @@ if TYPE_CHECKING:
     from edgefleet.protocol.event import Event
     from edgefleet.protocol.policy import Action, AlarmRule
     from edgefleet_runtime.rules.judge import Tell
+    from edgefleet_runtime.watch.actions.registered import Registered
     from edgefleet_runtime.watch.actions.settings import ActionSettings
 
 THREADS = 2
 MAX_WAITING = 256  # actions
+GIVE_WAY_S = 50e-6  # and what the system adds: as long as it takes the other thread to begin
+APART_S = 0.01  # between two moments of giving way, so that they cost serving 1 % at most
 TELL_S = 60.0  # between two health events about the same
 MAX_TOLD = 256  # alarms and targets whose last failure is remembered
 
@@ -54,6 +58,7 @@ class Actions:
         settings: what the device allows.
         tell: takes health events, on any thread.
         clock: monotonic seconds.
+        give_way: lets other threads run for so many seconds.
     """
 
     def __init__(
@@ -62,10 +67,14 @@ class Actions:
         tell: Tell,
         *,
         clock: Callable[[], float] = time.monotonic,
+        give_way: Callable[[float], object] = time.sleep,
     ) -> None:
         self._settings = settings
         self._tell = tell
         self._clock = clock
+        self._give_way = give_way
+        self._gave_way_at = clock() - APART_S
+        self._found: dict[str, Registered] = {}
         self._waiting: deque[_Task] = deque()
         self._told: dict[tuple[str, str], float] = {}
         self._telling = threading.Lock()
@@ -74,7 +83,7 @@ class Actions:
         self._threads: list[threading.Thread] = []
 
     def act(self, rule: AlarmRule, event: Event) -> None:
-        """Begin a rule's actions; returns at once."""
+        """Begin a rule's actions; waits for none of them."""
         for action in rule.actions:
             task = _Task(rule.name, action, event)
             with self._changed:
@@ -86,6 +95,10 @@ class Actions:
                 self._failed(task, "action-dropped", "too many others wait")
         if not self._threads and not self._closed:
             self._start()
+        now = self._clock()
+        if rule.actions and now - self._gave_way_at >= APART_S:
+            self._gave_way_at = now
+            self._give_way(GIVE_WAY_S)
 
     def close(self, timeout_s: float) -> bool:
         """Finish what waits; False when that takes longer, and then the rest is let go."""
@@ -152,7 +165,19 @@ class Actions:
             case "run":
                 alarm = task.event.payload()
                 assert isinstance(alarm, Alarm)  # noqa: S101 - only alarms come here
-                registered_action(action.target, settings.registered)(alarm)
+                self._registered(action.target)(alarm)
+
+    def _registered(self, name: str) -> Registered:
+        """The action of that name, looked for once: entry points are read from the disk.
+
+        Raises:
+            AccessDeniedError: the device doesn't allow it.
+            ConfigurationError: it can't be imported.
+        """
+        found = self._found.get(name)
+        if found is None:
+            found = self._found[name] = registered_action(name, self._settings.registered)
+        return found
 
     def _failed(self, task: _Task, what: str, why: str) -> None:
         message = f"{task.rule}: {task.action.kind} {task.action.target}: {why}"[:1024]
