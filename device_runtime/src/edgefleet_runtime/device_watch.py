@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgefleet_runtime.redaction import Redactor
 from edgefleet_runtime.spool.recorders import SpoolRecorder
 from edgefleet_runtime.watch.capturing import Capturer
+from edgefleet_runtime.watch.first import First
 from edgefleet_runtime.watch.keeping import Keeper
 from edgefleet_runtime.watch.rule_parts import rule_parts
 from edgefleet_runtime.watch.sketching import Sketcher
@@ -59,18 +60,19 @@ class DeviceWatch:
     ) -> None:
         self._table = table
         self._slots = slots
-        self.tap = Tap(table, clock=clock, now=now)
         self.redactor = Redactor(spool.tell)
         self._sketcher = Sketcher(spool, self._references, root / FOLDER, clock=clock, now=now)
         self.keeper = Keeper(SpoolRecorder(spool), self.redactor, self._specs)
         capturer = Capturer(self.keeper, spool.tell)
         rules = rule_parts(
-            spool, settings, began=lambda rule, model: capturer.began(rule, model, clock())
+            spool, settings, began=lambda rule, model: first.began(rule, model, clock())
         )
         self._actions = rules.actions
+        first = First(rules.alarms, spool.tell, drifted=self._sketcher.drifted)
+        self.tap = Tap(table, first, clock=clock, now=now)
         self.watch = Watch(
             self.tap,
-            (rules.alarms, rules.windows, rules.readings, self._sketcher, capturer),
+            (rules.windows, rules.readings, self._sketcher, capturer),
             tell=spool.tell,
             drifted=self._sketcher.drifted,
             clock=clock,

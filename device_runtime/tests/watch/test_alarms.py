@@ -10,7 +10,7 @@ from device_runtime.tests.watch.hearing import asked, heard
 from device_runtime.tests.watch.seeing import release
 from edgefleet.protocol.event import Alarm, Event, HealthEvent
 from edgefleet.protocol.policy import Action, AlarmRule
-from edgefleet_runtime.watch.alarms import Alarms
+from edgefleet_runtime.watch.alarms import AT_ONCE, Alarms
 from edgefleet_runtime.watch.spans import BUCKETS
 
 
@@ -184,6 +184,26 @@ def test_stream_that_falls_silent_raises_an_alarm_by_the_clock_alone() -> None:
     bench.alarms.turn(6.0, 0.0)
     bench.alarms.hear(heard(1.0, 7.0, key="m1"))
     assert bench.steps() == [("m1", False), ("m1", True)]
+
+
+def test_a_turn_survives_what_is_looked_at_in_between() -> None:
+    bench = Bench(shakes(name="silent", when="count == 0", over_s=5.0))
+    for number in range(2 * AT_ONCE):
+        bench.alarms.hear(heard(1.0, 0.0, key=f"m{number}"))
+    pauses: list[int] = []
+
+    def between() -> None:
+        pauses.append(len(bench.events))
+        bench.alarms.hear(heard(1.0, 6.0, key="new"))
+        bench.alarms.hear(heard(1.0, 6.0, key="m1"))
+        if len(pauses) == 2:
+            bench.alarms.follow(release(alarms=()))
+
+    bench.alarms.turn(6.0, 0.0, between)
+    assert pauses == [0, AT_ONCE - 1]
+    begun = [key for key, ended in bench.steps() if not ended]
+    assert begun == [f"m{number}" for number in range(AT_ONCE) if number != 1]
+    assert sorted(begun) == sorted(key for key, ended in bench.steps() if ended)
 
 
 def test_span_over_predictions() -> None:

@@ -29,6 +29,7 @@ from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.device_watch import DeviceWatch
 from edgefleet_runtime.spool.spool import Spool
 from edgefleet_runtime.watch.actions.settings import ActionSettings
+from edgefleet_runtime.watch.seen import Seen
 
 RANDOM = np.random.default_rng(11)
 NORMAL = RANDOM.normal(size=(1000, 4)).astype(np.float32)
@@ -150,6 +151,27 @@ def test_alarms_windows_and_captures_around_alarms_work_together(bench: Bench) -
     assert sorted(value for value in firsts if value is not None) == [4.0, 6.0, 8.0, 180.0]
     assert [w.count for w in sent if isinstance(w, Window)] == [6]
     assert sorted(a.ended for a in sent if isinstance(a, Alarm)) == [False, True]
+
+
+def test_an_alarm_is_not_behind_what_else_the_watch_does(bench: Bench) -> None:
+    """If this fails, an alarm waits for sketches, windows or samples of earlier requests."""
+    act = Action(kind="file", target=bench.acted.name)
+    rule = AlarmRule(name="high", model="digits", when="values[0] > 100.0", actions=(act,))
+    policy = TelemetryPolicy(alarms=(rule,), drift=DriftPolicy(window_s=60.0))
+    bench.deploy(policy)
+    bench.rig.infer()
+    acted_within: list[bool] = []
+
+    def sketch(seen: Seen) -> None:
+        del seen
+        if not acted_within:
+            bench.rig.infer(x=np.full((1, 4), 90, np.float32))
+            eventually(bench.acted.exists)
+            acted_within.append(True)
+
+    bench.watch._sketcher.see = sketch  # type: ignore[method-assign]
+    bench.watch.watch.work()
+    assert acted_within == [True]
 
 
 def test_what_a_shadow_disagrees_with_becomes_a_sample(bench: Bench) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from device_runtime.tests.support import X
 from edgefleet.protocol.event import Reading
 from edgefleet.protocol.policy import AlarmRule, CaptureRule, DriftPolicy, TelemetryPolicy
 from edgefleet.protocol.release import Release
+from edgefleet_runtime.watch.first import First
 from edgefleet_runtime.watch.seen import Heard, Seen
 from edgefleet_runtime.watch.tap import (
     ITEM_BYTES,
@@ -34,8 +38,27 @@ class Bench:
 
     def __init__(self, root: Path, **limits: int) -> None:
         self.rig = Rig(root)
-        self.tap = Tap(self.rig.table, clock=self.rig.clock, now=lambda: 5e8, **limits)
+        self.judged: list[Seen] = []
+        self.spent = itertools.count()
+        self.slow = False
+        first = First(self, spent=lambda: next(self.spent) if self.slow else 0.0)
+        self.tap = Tap(self.rig.table, first, clock=self.rig.clock, now=lambda: 5e8, **limits)
         self.rig.on_serve.append(self.tap.attend)
+
+    def follow(self, release: Release) -> None:
+        pass
+
+    def see(self, seen: Seen) -> None:
+        self.judged.append(seen)
+
+    def see_compared(self, seen: Seen) -> None:
+        self.judged.append(seen)
+
+    def hear(self, heard: Heard) -> None:
+        pass
+
+    def turn(self, at: float, time: float, between: Callable[[], object]) -> None:
+        pass
 
     def deploy(self, policy: TelemetryPolicy, factor: float = 2, version: str = "1") -> None:
         model = {"digits": self.rig.repository.fake(factor)}
@@ -66,11 +89,43 @@ def test_alarms_get_every_answer_at_once_and_no_inputs(bench: Bench) -> None:
     bench.deploy(ALARMS)
     bench.tap.wait(0)
     bench.ask(3)
-    assert bench.tap._urgent.is_set()
+    assert [one.outputs["y"].tolist() for one in bench.judged] == [(2 * X).tolist()] * 3
+    assert not bench.tap._urgent.is_set(), "the watch's thread isn't needed for it"
     seen = bench.seen()
     assert [(one.model, one.version, dict(one.inputs)) for one in seen] == [("digits", "1", {})] * 3
     assert np.array_equal(seen[0].outputs["y"], 2 * X)
     assert (seen[0].time, seen[0].at, seen[0].disagrees) == (5e8, bench.rig.clock.now, None)
+
+
+def test_alarms_that_take_long_are_left_to_the_watch_s_thread_which_is_woken(bench: Bench) -> None:
+    bench.slow = True
+    bench.deploy(ALARMS)
+    bench.tap.wait(0)
+    bench.ask(10)
+    assert len(bench.judged) < 10
+    assert bench.tap._urgent.is_set()
+    bench.tap.take(1)
+    assert len(bench.judged) == 10, "it judges all of them before it goes on with the first"
+
+
+def test_on_an_event_loop_alarms_are_judged_behind_the_answer(bench: Bench) -> None:
+    bench.deploy(ALARMS)
+
+    async def ask() -> None:
+        bench.ask()
+        assert not bench.judged
+        await asyncio.sleep(0)
+        assert len(bench.judged) == 1
+
+    asyncio.run(ask())
+
+
+def test_what_a_shadow_answered_is_judged_at_once_too(bench: Bench) -> None:
+    rule = AlarmRule(name="odd", model="digits", when="disagrees")
+    bench.deploy(TelemetryPolicy(alarms=(rule,)))
+    (served,) = bench.rig.table
+    bench.tap.compared(served, {"x": X}, {"y": X}, True)
+    assert [one.disagrees for one in bench.judged] == [True]
 
 
 def test_drift_alone_gets_its_share_evenly_without_being_woken(bench: Bench) -> None:

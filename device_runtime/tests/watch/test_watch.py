@@ -12,7 +12,7 @@ from edgefleet.protocol.event import Alarm, EventData, HealthEvent, Reading
 from edgefleet.protocol.policy import AlarmRule, CaptureRule, TelemetryPolicy
 from edgefleet.protocol.release import Release
 from edgefleet.testing.waiting import eventually
-from edgefleet_runtime.watch.seen import Heard, Seen
+from edgefleet_runtime.watch.seen import Heard, Seen, Taken
 from edgefleet_runtime.watch.tap import ITEM_BYTES, Tap
 from edgefleet_runtime.watch.watch import TELL_S, TURN_S, Watch
 
@@ -154,6 +154,32 @@ def test_what_a_shadow_answered_goes_to_those_who_ask_for_it_alone(bench: Bench)
     bench.watch.work()
     assert not bench.first.saw
     assert [seen.disagrees for seen in bench.first.compared] == [True]
+
+
+def test_what_has_come_is_judged_before_a_part_sees_the_next_request(bench: Bench) -> None:
+    log: list[str] = []
+    first, part = bench.tap.first, bench.first
+
+    def see(seen: Seen) -> None:
+        log.append("sketched")
+        if log.count("sketched") == 1:
+            served = next(iter(bench.rig.table))
+            more = Taken(served, {}, {"y": X}, 1.0, 0.0, 0.0, True, None)
+            first.come(more, ITEM_BYTES)  # as serving leaves what takes long
+
+    part.see = see  # type: ignore[method-assign]
+    judge = first.judge
+
+    def judged() -> None:
+        if first._come:
+            log.append("judged")
+        judge()
+
+    first.judge = judged  # type: ignore[method-assign]
+    for _ in range(2):
+        bench.rig.infer()
+    bench.watch.work()
+    assert log == ["judged", "sketched", "judged", "sketched"]
 
 
 def test_what_can_wait_is_done_in_pieces_between_requests(bench: Bench) -> None:

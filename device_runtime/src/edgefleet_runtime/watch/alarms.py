@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from edgefleet_runtime.watch.seen import Heard, Seen
 
 MAX_KEYS = 1024  # of one rule
+AT_ONCE = 16  # keys whose spans are looked at before others have their turn
 MAX_CELLS = 1 << 17  # sums in the spans of all rules, about 20 MB
 MAX_MESSAGE = 1024  # characters, once filled in
 
@@ -49,7 +50,7 @@ _log = logging.getLogger(__name__)
 
 
 class Alarms:
-    """The watch's part that raises alarms; see `edgefleet_runtime.watch.seen.Watcher`.
+    """What raises alarms: looks first, or as a part of the watch; for one thread at a time.
 
     Args:
         act: begins a rule's actions with the alarm's event; returns at once.
@@ -123,23 +124,35 @@ class Alarms:
                 facts = facts or of_reading(reading)
                 self._weigh(rule, reading.key, facts, heard.at, heard.time)
 
-    def turn(self, at: float, time: float) -> None:
-        """Look at spans from which numbers have gone by now."""
+    def turn(self, at: float, time: float, between: Callable[[], object] = lambda: None) -> None:
+        """Look at spans from which numbers have gone by now.
+
+        Args:
+            at: monotonic seconds.
+            time: since 1970.
+            between: called now and then; it may have requests, readings and releases looked at.
+        """
         spanning = [rule for rule in self._rules.values() if rule.rule.over_s is not None]
         for rule in spanning:
             cells = 0
-            for key, state in rule.states.items():
-                if state.span is None:
+            for number, (key, state) in enumerate(tuple(rule.states.items())):
+                if number % AT_ONCE == 0:
+                    between()
+                if state.span is None or not self._has(rule, key, state):
                     continue
                 facts = state.span.facts(key, at)
                 if facts is not None:
                     self._judge(rule, key, state, facts, at, time)
                 cells += state.span.cells
-            while cells > self._max_cells // len(spanning):
+            while rule.states and cells > self._max_cells // len(spanning):
                 cells -= self._forget_oldest(rule)
 
     def close(self) -> None:
         """Nothing: an alarm that holds goes on while the process doesn't run."""
+
+    def _has(self, rule: _Rule, key: str, state: _State) -> bool:
+        """Whether a rule and its key are still looked at."""
+        return self._rules.get(rule.rule.name) is rule and rule.states.get(key) is state
 
     def _add(
         self, rule: _Rule, key: str, numbers: Mapping[str, Number], at: float, time: float

@@ -9,10 +9,17 @@ from edgefleet_runtime.rules.facts import of_answers
 
 if TYPE_CHECKING:
     from edgefleet.protocol.event import Number
+    from edgefleet.protocol.policy import TelemetryPolicy
     from edgefleet_runtime.rules.facts import Facts
     from edgefleet_runtime.watch.seen import Seen
 
 MAX_VALUES = 64  # numbers of one prediction or reading
+VALUES = 16  # of each output in the answers, where the policy keeps none
+
+
+def answered_values(policy: TelemetryPolicy) -> int:
+    """How many values of each output what watches may name."""
+    return policy.output_values or VALUES
 
 
 def of_seen(seen: Seen) -> Facts:

@@ -28,10 +28,10 @@ class Keeping(Protocol):
 
 
 class RuleParts(NamedTuple):
-    """The parts, in the order in which they look.
+    """The parts; those of the watch in the order in which they look.
 
     Attributes:
-        alarms: first, because somebody waits for what they do.
+        alarms: for `edgefleet_runtime.watch.first.First`, because somebody waits for what they do.
         windows: what reduces.
         readings: what keeps single readings.
         actions: threads of what alarms do; closed after the watch.

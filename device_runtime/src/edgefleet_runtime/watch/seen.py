@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from edgefleet.protocol.event import OutputSummary, Reading
     from edgefleet.protocol.release import Release
+    from edgefleet_runtime.serve.table import ServedModel
 
     Arrays = Mapping[str, NDArray[Any]]
 
@@ -57,6 +58,57 @@ class Heard(NamedTuple):
     at: float
 
 
+class Taken(NamedTuple):
+    """A request as the tap took it; `Seen` is made of it by whoever looks first."""
+
+    served: ServedModel
+    inputs: Arrays
+    outputs: Arrays
+    run_us: float
+    time: float
+    at: float
+    sampled: bool
+    disagrees: bool | None
+
+    def seen(self) -> Seen:
+        """What is looked at, without answers."""
+        served = self.served
+        return Seen(
+            model=served.name,
+            version=served.version,
+            bundle=served.bundle,
+            variant=served.variant,
+            inputs=self.inputs,
+            outputs=self.outputs,
+            answers=(),
+            run_us=self.run_us,
+            time=self.time,
+            at=self.at,
+            disagrees=self.disagrees,
+            sampled=self.sampled,
+        )
+
+
+class Followed(NamedTuple):
+    """A release whose policy counts for what comes behind it."""
+
+    release: Release
+
+
+class Began(NamedTuple):
+    """An alarm has begun: at the request behind this, where a request raised it.
+
+    Attributes:
+        rule: its name.
+        model: whose request raised it; None for a reading, and for what a shadow has answered.
+        at: monotonic seconds.
+    """
+
+    rule: str
+    model: str | None
+    at: float
+
+
 class Watcher(Protocol):
     """A part of the watch: called in the watch's one thread, and may raise nothing."""
 
@@ -85,6 +137,14 @@ class SeesCompared(Protocol):
 
         `Watcher.see` has looked at it before, without knowing that, unless it was let go.
         """
+
+
+@runtime_checkable
+class SeesAlarms(Protocol):
+    """A part that also wants to know which alarms begin."""
+
+    def began(self, alarm: str, model: str | None, at: float) -> None:
+        """An alarm of this rule has begun, at a request of that model if there is one."""
 
 
 @runtime_checkable

@@ -5,24 +5,27 @@ Rules kept here:
 - Nothing is copied that the running release's policy wants nobody to look at: with drift alone
   every n-th request, and of a large input an evenly spread part.
 - What waits is bounded in bytes and in items. What doesn't fit isn't looked at, and is counted.
-- Where alarms want to know at once the watch's thread is woken by each request; otherwise it comes
-  by itself now and then: each switch of threads costs the server some of its next answer.
+- Alarms are judged on the thread that ran the request (`edgefleet_runtime.watch.first.First`), and
+  where that is an event loop's, behind the answer. The watch's thread is woken only where that
+  takes too long; otherwise it comes by itself now and then: each switch of threads costs the server
+  some of its next answer.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 import threading
 import time
-from collections import deque
 from functools import partial
 from math import gcd
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgefleet.protocol.policy import TelemetryPolicy
 from edgefleet_runtime.serve.capture import bytes_of
-from edgefleet_runtime.watch.seen import Heard, Seen
+from edgefleet_runtime.watch.first import First
+from edgefleet_runtime.watch.seen import Followed, Heard, Taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from edgefleet.protocol.event import Reading
     from edgefleet.protocol.release import Release
     from edgefleet_runtime.serve.table import ModelTable, ServedModel
+    from edgefleet_runtime.watch.first import Item
     from edgefleet_runtime.watch.seen import Arrays
 
 MAX_BYTES = 16 << 20  # of what waits, overhead included
@@ -44,15 +48,6 @@ MAX_VALUES = 1024  # of an input looked at as a whole
 NUMBERS = "biuf"  # numpy's kinds of booleans, integers and floats
 
 
-class Followed(NamedTuple):
-    """A release whose policy counts for what comes behind it."""
-
-    release: Release
-
-
-Item = Seen | Heard | Followed
-
-
 class Want(NamedTuple):
     """What a policy wants of a model's requests.
 
@@ -60,14 +55,12 @@ class Want(NamedTuple):
         every: all of them are looked at, or else only drift's share.
         share: of requests that drift looks at; 0 for none.
         whole: inputs that are wanted whole, by their names.
-        urgent: at once.
         compared: what a shadow has answered, too.
     """
 
     every: bool
     share: float
     whole: frozenset[str]
-    urgent: bool
     compared: bool
 
     @property
@@ -88,7 +81,6 @@ def want_of(policy: TelemetryPolicy, model: str, inputs: tuple[str, ...]) -> Wan
         every=bool(alarms or windows or captures),
         share=policy.drift.fraction if policy.drift else 0.0,
         whole=frozenset(name for name in inputs if stored and policy.may_keep(model, name)),
-        urgent=bool(alarms),
         compared=any(map(asks_a_shadow, asked)),
     )
 
@@ -117,36 +109,6 @@ def looked_at(array: NDArray[Any]) -> NDArray[Any]:
     return flat[:, ::step]
 
 
-class _Taken(NamedTuple):
-    """A request as it was taken; `Seen` is made of it in the watch's thread."""
-
-    served: ServedModel
-    inputs: Arrays
-    outputs: Arrays
-    run_us: float
-    time: float
-    at: float
-    sampled: bool
-    disagrees: bool | None
-
-    def seen(self) -> Seen:
-        served = self.served
-        return Seen(
-            model=served.name,
-            version=served.version,
-            bundle=served.bundle,
-            variant=served.variant,
-            inputs=self.inputs,
-            outputs=self.outputs,
-            answers=(),
-            run_us=self.run_us,
-            time=self.time,
-            at=self.at,
-            disagrees=self.disagrees,
-            sampled=self.sampled,
-        )
-
-
 class _Watched:
     """A served model that is watched.
 
@@ -168,6 +130,7 @@ class Tap:
 
     Args:
         table: the models that answer requests.
+        first: what looks at once.
         max_bytes: of what waits.
         max_items: likewise.
         clock: monotonic seconds.
@@ -177,12 +140,15 @@ class Tap:
     def __init__(
         self,
         table: ModelTable,
+        first: First | None = None,
         *,
         max_bytes: int = MAX_BYTES,
         max_items: int = MAX_ITEMS,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
+        self.first = first or First()
+        """What looks at once at everything that is taken, and where that waits."""
         self._table = table
         self._max_bytes = max_bytes
         self._max_items = max_items
@@ -190,7 +156,6 @@ class Tap:
         self._now = now
         self._policy = TelemetryPolicy()
         self._watched: dict[str, _Watched] = {}
-        self._items: deque[tuple[_Taken | Heard | Followed, int]] = deque()
         self._bytes = 0
         self._lost = 0
         self._closed = False
@@ -201,7 +166,8 @@ class Tap:
     def follow(self, release: Release) -> None:
         """Take what this release's policy wants from now on, and hand the release on."""
         self._policy = release.telemetry
-        self._items.append((Followed(release), 0))
+        self.first.come(Followed(release), 0)
+        self.first.judge()
         self.attend()
         self._urgent.set()
 
@@ -236,14 +202,11 @@ class Tap:
             reading: as it was sent.
             time: when it was made, in seconds since 1970; None for now.
         """
-        policy = self._policy
         if not self._reserve(ITEM_BYTES):
             return False
-        self._items.append(
-            (Heard(reading, self._now() if time is None else time, self._clock()), ITEM_BYTES)
-        )
-        if self._crowded or any(rule.stream == reading.stream for rule in policy.alarms):
-            self.wake()
+        heard = Heard(reading, self._now() if time is None else time, self._clock())
+        self.first.come(heard, ITEM_BYTES)
+        self._look()
         return True
 
     def compared(
@@ -261,17 +224,22 @@ class Tap:
         size = bytes_of(parts) + bytes_of(outputs) + ITEM_BYTES
         if self._reserve(size):
             now, at = self._now(), self._clock()
-            taken = _Taken(served, parts, outputs, 0.0, now, at, sampled=False, disagrees=disagrees)
-            self._items.append((taken, size))
+            taken = Taken(served, parts, outputs, 0.0, now, at, sampled=False, disagrees=disagrees)
+            self.first.come(taken, size)
+            self._look()
 
     def take(self, most: int) -> tuple[list[Item], int]:
-        """Up to so many that wait, in order, and how many found no room since the last call."""
+        """Up to so many that wait, in order, and how many found no room since the last call.
+
+        What has come is judged before.
+        """
+        self.first.judge()
         taken: list[Item] = []
         with self._lock:
-            while self._items and len(taken) < most:
-                item, size = self._items.popleft()
+            while len(taken) < most and (found := self.first.take()) is not None:
+                item, size = found
                 self._bytes -= size
-                taken.append(item.seen() if isinstance(item, _Taken) else item)
+                taken.append(item.seen() if isinstance(item, Taken) else item)
             lost, self._lost = self._lost, 0
         return taken, lost
 
@@ -329,14 +297,30 @@ class Tap:
         watched.size = size
         if self._reserve(size):
             now, at = self._now(), self._clock()
-            taken = _Taken(watched.served, copies, outputs, run_us, now, at, sampled, None)
-            self._items.append((taken, size))
-            if want.urgent or self._crowded:
+            taken = Taken(watched.served, copies, outputs, run_us, now, at, sampled, None)
+            self.first.come(taken, size)
+            self._look()
+
+    def _look(self) -> None:
+        """Let what has come be judged on this thread: once the answer is out, on an event loop."""
+        if self.first.idle:
+            if self._crowded:
                 self.wake()
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._judge()
+        else:
+            loop.call_soon(self._judge)
+
+    def _judge(self) -> None:
+        if not self.first.judge_few() or self._crowded:
+            self.wake()
 
     def _reserve(self, size: int) -> bool:
         with self._lock:
-            full = len(self._items) >= self._max_items or self._bytes + size > self._max_bytes
+            full = self.first.waiting >= self._max_items or self._bytes + size > self._max_bytes
             if full or self._closed:
                 self._lost += not self._closed
                 return False
@@ -345,4 +329,4 @@ class Tap:
 
     @property
     def _crowded(self) -> bool:
-        return len(self._items) * 2 > self._max_items or self._bytes * 2 > self._max_bytes
+        return self.first.waiting * 2 > self._max_items or self._bytes * 2 > self._max_bytes

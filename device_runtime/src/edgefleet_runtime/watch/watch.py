@@ -3,7 +3,8 @@
 Rules kept here:
 
 - Each part is called in this thread alone, in the order in which it was given, and for each item
-  before the next one.
+  before the next one. What looks first (`edgefleet_runtime.watch.first.First`) is no such part:
+  all that has come is judged there before any part is called for the next item.
 - A part that raises is left out for that item, counted and told of once a release: the others, and
   serving, go on.
 - A release's policy counts from the first request on that it served.
@@ -12,7 +13,6 @@ Rules kept here:
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -20,25 +20,24 @@ from typing import TYPE_CHECKING
 from edgefleet.protocol.event import HealthEvent
 from edgefleet.protocol.policy import TelemetryPolicy
 from edgefleet_runtime.serve.summary import summarize
-from edgefleet_runtime.watch.seen import GoesOn, Heard, SeesCompared
-from edgefleet_runtime.watch.tap import Followed
+from edgefleet_runtime.watch.facts import answered_values
+from edgefleet_runtime.watch.guard import Guard
+from edgefleet_runtime.watch.seen import Began, Followed, GoesOn, Heard, SeesAlarms, SeesCompared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from edgefleet.protocol.event import EventData
     from edgefleet.protocol.release import Release
+    from edgefleet_runtime.watch.first import Item
     from edgefleet_runtime.watch.seen import Seen, Watcher
-    from edgefleet_runtime.watch.tap import Item, Tap
-
-_log = logging.getLogger(__name__)
+    from edgefleet_runtime.watch.tap import Tap
 
 TURN_S = 0.5  # between two turns of the parts, at most
 SLICE = 4  # items that are worked through in one go, in some 0.3 ms
 PAUSE_S = 0.001  # between two slices, while there is no hurry
 MANY = 1024  # slices in one go are worked through without a pause, or some would find no room
 TELL_S = 60.0  # between two health events about what wasn't looked at
-VALUES = 16  # of each output in the answers, where the policy keeps fewer
 
 
 class Watch:
@@ -65,8 +64,6 @@ class Watch:
     ) -> None:
         self.skipped = 0
         """Requests and readings that weren't looked at for lack of room."""
-        self.failures = 0
-        """Calls in which a part raised."""
         self._tap = tap
         self._parts = tuple(parts)
         self._tell_event = tell
@@ -74,13 +71,18 @@ class Watch:
         self._clock = clock
         self._now = now
         self._policy = TelemetryPolicy()
-        self._told_parts: set[int] = set()
+        self._guard = Guard(tell)
         self._told = 0
         self._told_at: float | None = None
         self._turned = clock() - TURN_S
         self._more = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    @property
+    def failures(self) -> int:
+        """Calls in which a part raised."""
+        return self._guard.failures + self._tap.first.failures
 
     # ------------------------------------------------------------------------- from other threads
 
@@ -121,7 +123,7 @@ class Watch:
             slices += 1
             # Working through a backlog without a pause would be felt by those who ask meanwhile.
             if slices < MANY // SLICE and not self._tap.hurried:
-                self._stopping.wait(PAUSE_S)
+                self._tap.wait(PAUSE_S)
             if self._clock() - self._turned >= TURN_S:
                 self._turn()
         if self._clock() - self._turned >= TURN_S:
@@ -129,7 +131,7 @@ class Watch:
         self._more = False
         for part in self._parts:
             if isinstance(part, GoesOn):
-                self._guarded(part, self._go_on, part)
+                self._guard(part, self._go_on, part)
 
     def _go_on(self, part: GoesOn) -> None:
         self._more = part.go_on() or self._more
@@ -138,31 +140,39 @@ class Watch:
         """The end of a process: look at what waits, and let the parts hand over."""
         while self._look():
             pass
-        self._turn()
+        self._turn()  # which waits for whoever still judges
+        while self._look():
+            pass
         for part in self._parts:
-            self._guarded(part, part.close)
+            self._guard(part, part.close)
 
     def _look(self) -> bool:
         """Look at a slice of what waits; False when nothing more does."""
         items, lost = self._tap.take(SLICE)
         self.skipped += lost
         for item in items:
+            self._tap.first.judge()
             self._hand(item)
         return len(items) == SLICE
 
     def _hand(self, item: Item) -> None:
         if isinstance(item, Followed):
             self._policy = item.release.telemetry
-            self._told_parts.clear()
+            self._guard.begin()
             for part in self._parts:
-                self._guarded(part, part.follow, item.release)
+                self._guard(part, part.follow, item.release)
             return
         if isinstance(item, Heard):
             for part in self._parts:
-                self._guarded(part, part.hear, item)
+                self._guard(part, part.hear, item)
+            return
+        if isinstance(item, Began):
+            for part in self._parts:
+                if isinstance(part, SeesAlarms):
+                    self._guard(part, part.began, *item)
             return
         seen = item._replace(
-            answers=summarize(item.outputs, self._policy.output_values or VALUES),
+            answers=summarize(item.outputs, answered_values(self._policy)),
             drifted=self._drifted(item.model),
         )
         for part in self._parts:
@@ -170,14 +180,15 @@ class Watch:
 
     def _see(self, part: Watcher, seen: Seen) -> None:
         if seen.disagrees is None:
-            self._guarded(part, part.see, seen)
+            self._guard(part, part.see, seen)
         elif isinstance(part, SeesCompared):
-            self._guarded(part, part.see_compared, seen)
+            self._guard(part, part.see_compared, seen)
 
     def _turn(self) -> None:
         self._turned = self._clock()
+        self._tap.first.turn(self._clock(), self._now())
         for part in self._parts:
-            self._guarded(part, part.turn, self._clock(), self._now())
+            self._guard(part, part.turn, self._clock(), self._now())
         recently = self._told_at is not None and self._turned - self._told_at < TELL_S
         if self.skipped == self._told or recently:
             return
@@ -185,16 +196,3 @@ class Watch:
         self._tell_event(
             HealthEvent(what="watch-overload", message=f"{lost} requests weren't looked at")
         )
-
-    def _guarded(self, part: Watcher, call: Callable[..., object], *what: object) -> None:
-        try:
-            call(*what)
-        except Exception as error:  # noqa: BLE001 - the other parts go on, and so does this one
-            self.failures += 1
-            if id(part) in self._told_parts:
-                return
-            self._told_parts.add(id(part))
-            name = type(part).__name__
-            _log.exception("the watch's part %s failed", name)
-            said = f"{name} failed: {type(error).__name__}: {error}"[:512]
-            self._tell_event(HealthEvent(what="watch-failed", message=said))
