@@ -1,13 +1,16 @@
 """From a model's result to the action of an alarm: in a whole runtime, under load.
 
 A runtime process serves an ONNX model over HTTP under a policy with alarm rules. Clients in
-processes of their own ask without a pause; they stand for other machines, so they run at the lowest
-priority and leave the cores to the runtime. In between, one sends a request that raises an alarm
-with a number of its own. In the runtime, the end of each such run is noted by a watcher ahead of
-all others, and the begin of the alarm's registered action by the action itself, on one clock. Goal:
-99 of 100 below 5 ms on two cores.
+processes of their own ask; they stand for other machines, so they run at the lowest priority and
+leave the cores to the runtime. Rounds alternate between clients that ask ``--rate`` times a second
+together, as eight cameras do, and clients that ask without a pause, so that both cores are always
+busy. In between, one sends a request that raises an alarm with a number of its own. In the
+runtime, the end of each such run is noted by a watcher ahead of all others, and the begin of the
+alarm's registered action by the action itself, on one clock. Goal: 99 of 100 below 5 ms on two
+cores.
 
-    python benchmarks/alarm_latency.py [--alarms 400] [--clients 2] [--rounds 3] [--json FILE]
+    python benchmarks/alarm_latency.py [--alarms 400] [--clients 2] [--rate 200] [--rounds 3]
+        [--round-robin] [--json FILE]
 
 With ``--round-robin`` the runtime's process runs at a real-time priority (``chrt``, as root), which
 keeps other programs of a busy machine out of the figures, and nothing else.
@@ -115,14 +118,17 @@ def serve(root: Path, pointer: Path) -> None:
     (root.parent / "taken.json").write_text(json.dumps(taken))
 
 
-def load(endpoint: str, stop: Flag, asked: Any) -> None:  # noqa: ANN401 - a shared number
-    """A client that asks without a pause, on cores that the runtime leaves."""
+def load(endpoint: str, stop: Flag, asked: Any, rate: float) -> None:  # noqa: ANN401 - a number
+    """A client that asks so many times a second, or without a pause (0), on cores left to it."""
     os.nice(19)
     count = 0
+    began = time.monotonic()
     with Client(endpoint) as client:
         while not stop.is_set():
             client.factor()
             count += 1
+            if rate:
+                stop.wait(max(0.0, began + count / rate - time.monotonic()))
     with asked.get_lock():
         asked.value += count
 
@@ -146,8 +152,17 @@ def raise_alarms(endpoint: str, count: int) -> None:
     connection.close()
 
 
-def measure(alarms: int, clients: int, *, round_robin: bool) -> tuple[list[float], float]:
-    """Seconds from result to action of each alarm, and requests a second meanwhile."""
+def measure(
+    alarms: int, clients: int, *, rate: float, round_robin: bool
+) -> tuple[list[float], float]:
+    """Seconds from result to action of each alarm, and requests a second meanwhile.
+
+    Args:
+        alarms: to raise.
+        clients: that ask all the while.
+        rate: of all clients together, a second; 0 for without a pause.
+        round_robin: at a real-time priority.
+    """
     with tempfile.TemporaryDirectory(prefix="edgefleet-bench-") as folder:
         repository = Repository(Path(folder) / "fleet")
         device = Measured(Path(folder) / "cam-07", repository)
@@ -160,9 +175,8 @@ def measure(alarms: int, clients: int, *, round_robin: bool) -> tuple[list[float
                 time.sleep(0.05)
             context = multiprocessing.get_context("spawn")
             stop, asked = context.Event(), context.Value("q", 0)
-            callers = [
-                context.Process(target=load, args=(endpoint, stop, asked)) for _ in range(clients)
-            ]
+            given = (endpoint, stop, asked, rate / clients)
+            callers = [context.Process(target=load, args=given) for _ in range(clients)]
             for caller in callers:
                 caller.start()
             began = time.monotonic()
@@ -182,7 +196,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--alarms", type=int, default=400)
     parser.add_argument("--clients", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rate", type=float, default=200.0, help="requests a second, steady")
+    parser.add_argument("--rounds", type=int, default=3, help="of each case")
     parser.add_argument("--round-robin", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--serve", nargs=2, type=Path, help=argparse.SUPPRESS)
@@ -190,30 +205,39 @@ def main() -> int:
     if asked.serve:
         serve(*asked.serve)
         return 0
-    rounds = []
+    cases: dict[str, list[dict[str, float]]] = {"steady": [], "saturated": []}
     for number in range(asked.rounds):
-        taken, rate = measure(asked.alarms, asked.clients, round_robin=asked.round_robin)
-        found = {
-            "alarms": len(taken),
-            "p50_ms": statistics.median(taken) * 1e3,
-            "p99_ms": statistics.quantiles(taken, n=100)[98] * 1e3,
-            "most_ms": max(taken) * 1e3,
-            "requests_per_s": rate,
-        }
-        rounds.append(found)
-        print(
-            f"round {number + 1}: {found['alarms']} of {asked.alarms} alarms, "
-            f"p50 {found['p50_ms']:.2f} ms, p99 {found['p99_ms']:.2f} ms, "
-            f"most {found['most_ms']:.2f} ms at {rate:.0f} requests/s"
-        )
-    p99 = statistics.median(found["p99_ms"] for found in rounds)
-    fine = p99 < GOAL_MS and all(found["alarms"] == asked.alarms for found in rounds)
-    verdict = "" if fine else "  MISSES ITS GOAL"
+        for case, rounds in cases.items():
+            rate = asked.rate if case == "steady" else 0.0
+            rounds.append(_round(asked, rate))
+            found = rounds[-1]
+            print(
+                f"{case}, round {number + 1}: {found['alarms']:.0f} of {asked.alarms} alarms, "
+                f"p50 {found['p50_ms']:.2f} ms, p99 {found['p99_ms']:.2f} ms, "
+                f"most {found['most_ms']:.2f} ms at {found['requests_per_s']:.0f} requests/s"
+            )
     cores = len(os.sched_getaffinity(0))
-    print(f"alarm latency on {cores} cores: p99 {p99:.2f} ms, below {GOAL_MS:g} ms{verdict}")
+    every_fine = True
+    for case, rounds in cases.items():
+        p99 = statistics.median(found["p99_ms"] for found in rounds)
+        fine = p99 < GOAL_MS and all(found["alarms"] == asked.alarms for found in rounds)
+        verdict = "" if fine else "  MISSES ITS GOAL"
+        print(f"{case} on {cores} cores: p99 {p99:.2f} ms, below {GOAL_MS:g} ms{verdict}")
+        every_fine = every_fine and fine
     if asked.json:
-        asked.json.write_text(json.dumps({"rounds": rounds, "cores": cores}, indent=1))
-    return 0 if fine else 1
+        asked.json.write_text(json.dumps({"rounds": cases, "cores": cores}, indent=1))
+    return 0 if every_fine else 1
+
+
+def _round(asked: argparse.Namespace, rate: float) -> dict[str, float]:
+    taken, requests = measure(asked.alarms, asked.clients, rate=rate, round_robin=asked.round_robin)
+    return {
+        "alarms": len(taken),
+        "p50_ms": statistics.median(taken) * 1e3,
+        "p99_ms": statistics.quantiles(taken, n=100)[98] * 1e3,
+        "most_ms": max(taken) * 1e3,
+        "requests_per_s": requests,
+    }
 
 
 if __name__ == "__main__":
