@@ -224,6 +224,7 @@ def test_a_spool_that_can_not_be_opened_is_opened_once_it_can(tmp_path: Path) ->
 
 def damage(device: Device, page: int, *, length: int = 200) -> None:
     """Flip bytes of a page of the closed database."""
+    device.damaged = True
     device.store.close()
     path = device.root / "spool.db"
     size = struct.unpack(">H", path.read_bytes()[16:18])[0]

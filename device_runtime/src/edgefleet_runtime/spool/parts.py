@@ -3,6 +3,8 @@
 Rules kept here:
 
 - Rows are appended; ids come from one sequence of the spool's own, whatever the clock says.
+- While there is room for everything, a shelf's rows go into one table as they come (`UNSORTED`),
+  which says of each what level it is of. `edgefleet_runtime.spool.sorting` moves them.
 - Dropping a level is ``DROP TABLE``: SQLite gives its pages back unread or unwritten, apart from
   lists of page numbers. On flash that is what keeps a full spool from wearing the disk out.
 - Every row carries a checksum of what it says; what doesn't match is damage, never data.
@@ -17,18 +19,23 @@ from zlib import crc32
 
 from edgefleet.errors import IntegrityError
 from edgefleet_runtime.spool.budget import ROW_BYTES
-from edgefleet_runtime.spool.worth import BY_AGE, LEVELS, Shelf
+from edgefleet_runtime.spool.worth import BY_AGE, LEVELS, UNSORTED, Shelf
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from edgefleet_runtime.spool.rating import Entry
+    from edgefleet_runtime.spool.tallies import Key
 
 WORD = 0xFFFFFFFF  # what a checksum may begin with
 _CHUNK = 4096  # rows that are counted at once
 
 
 Stored = tuple[int, int, int, bytes]
-"""A row as its table holds it: `Row.stored`."""
+"""A row as the table of a level holds it: `Row.stored`."""
+Unsorted = tuple[int, int, int, int, bytes]
+"""The same with its level before the event."""
 
 
 class Row(NamedTuple):
@@ -58,6 +65,18 @@ def checked(identity: int, tally: int, check: int, event: bytes) -> Row:
     raise IntegrityError(msg, cure="what can be read is saved by itself")
 
 
+def level_of(level: object) -> int:
+    """A level as it was read.
+
+    Raises:
+        IntegrityError: there is no such level.
+    """
+    if type(level) is int and 0 <= level < LEVELS:
+        return level
+    msg = f"an event of the spool is of level {level!r}"
+    raise IntegrityError(msg, cure="what can be read is saved by itself")
+
+
 class Part:
     """A table of that name. ``events`` and ``size`` (bytes of events) are what waits in it."""
 
@@ -83,15 +102,26 @@ class Part:
 
 def table_of(shelf: Shelf, level: int) -> str:
     """The name of a part's table."""
-    return f"at_{shelf.label}_{level}"
+    return f"at_{shelf.label}_{level if level != UNSORTED else 'new'}"
+
+
+def levels_of(shelf: Shelf) -> range:
+    """The levels that a shelf may have, the least worth first."""
+    return range(1) if shelf in BY_AGE else range(UNSORTED, LEVELS)
 
 
 class Parts:
-    """All tables of events."""
+    """All tables of events.
+
+    Attributes:
+        next_id: of the next event.
+        sorting: whether what comes is sorted at once.
+    """
 
     def __init__(self) -> None:
         self._all: dict[tuple[int, int], Part] = {}
         self.next_id = 1
+        self.sorting = True
 
     def __iter__(self) -> Iterator[Part]:
         """Those that hold something, the least worth first."""
@@ -115,9 +145,26 @@ class Parts:
         """The part that would go first. An account is never dropped: what it says is elsewhere."""
         return next((part for part in self if part.shelf is not Shelf.ACCOUNTS), None)
 
+    def unsorted(self) -> Part | None:
+        """The lowest part of rows that are still to be sorted."""
+        found = [p for p in self._all.values() if p.level == UNSORTED and p.events]
+        return min(found, key=lambda part: part.shelf, default=None)
+
+    @property
+    def growth(self) -> int:
+        """Pages that sorting may take beside those it frees: two for each table that it makes."""
+        shelves = [p.shelf for p in self._all.values() if p.level == UNSORTED and p.events]
+        return sum(2 * (LEVELS + 1 - sum([s == shelf for s, _ in self._all])) for shelf in shelves)
+
     def has(self, shelf: int, level: int) -> bool:
         """Whether there is a table already."""
         return (shelf, level) in self._all
+
+    def where(self, place: tuple[Shelf, int]) -> tuple[Shelf, int]:
+        """The part where an event of that shelf and level would go now."""
+        if self.sorting or place[0] in BY_AGE:
+            return place
+        return place[0], UNSORTED
 
     # ------------------------------------------------------------------------ within a transaction
 
@@ -136,7 +183,7 @@ class Parts:
             )
         }
         for shelf in Shelf:
-            for level in range(1 if shelf in BY_AGE else LEVELS):
+            for level in levels_of(shelf):
                 if table_of(shelf, level) not in there:
                     continue
                 events, size, upto = saved.get((shelf, level), (0, 0, 0))
@@ -165,21 +212,56 @@ class Parts:
         for part in self._all.values():
             part.unsaved = False
 
-    def add(self, sql: sqlite3.Connection, shelf: Shelf, level: int, rows: list[Stored]) -> None:
-        """Append rows, whose ids are the next ones."""
+    def put(
+        self, sql: sqlite3.Connection, entries: Iterable[Entry], tallies: Mapping[Key, int]
+    ) -> None:
+        """Append events, whose ids are the next ones, each where it goes now.
+
+        Args:
+            sql: of a transaction.
+            entries: the events.
+            tallies: the id of each one's tally.
+        """
+        stored: dict[tuple[Shelf, int], list[Stored]] = {}
+        unsorted: dict[Shelf, list[Unsorted]] = {}
+        identity = self.next_id
+        for entry in entries:
+            data, place, tally = entry.data, entry.place, tallies[entry.key]
+            check = crc32(data, tally & WORD)
+            if self.where(place) is place:
+                stored.setdefault(place, []).append((identity, tally, check, data))
+            else:
+                unsorted.setdefault(place[0], []).append((identity, tally, check, place[1], data))
+            identity += 1
+        for (shelf, level), rows in stored.items():
+            self.add(sql, shelf, level, rows)
+        for shelf, more in unsorted.items():
+            self.add(sql, shelf, UNSORTED, more)
+        self.next_id = identity
+
+    def add(
+        self,
+        sql: sqlite3.Connection,
+        shelf: Shelf,
+        level: int,
+        rows: Sequence[Stored] | Sequence[Unsorted],
+    ) -> None:
+        """Append rows, `Unsorted` ones where they are that; their ids are the next ones.
+
+        Rows that came from another part may have lower ids; then `save` within the transaction.
+        """
         part = self._all.get((shelf, level))
         if part is None:
             part = self._all[shelf, level] = Part(shelf, level)
+            more = " level INTEGER NOT NULL," if level == UNSORTED else ""
             sql.execute(
                 f"CREATE TABLE {part.table}(id INTEGER PRIMARY KEY, tally INTEGER NOT NULL,"
-                " crc INTEGER NOT NULL, event BLOB NOT NULL)"
+                f" crc INTEGER NOT NULL,{more} event BLOB NOT NULL)"
             )
-        sql.executemany(
-            f"INSERT INTO {part.table} VALUES (?, ?, ?, ?)",  # noqa: S608 - ours
-            rows,
-        )
+        marks = "?, ?, ?, ?, ?" if level == UNSORTED else "?, ?, ?, ?"
+        sql.executemany(f"INSERT INTO {part.table} VALUES ({marks})", rows)  # noqa: S608 - ours
         part.events += len(rows)
-        part.size += sum([len(event) for _, _, _, event in rows])
+        part.size += sum([len(row[-1]) for row in rows])
         part.unsaved = True
 
     def rows(self, sql: sqlite3.Connection, part: Part, *, newest: bool = False) -> Iterator[Row]:

@@ -28,11 +28,11 @@ from edgefleet.protocol.files import translate_full
 from edgefleet.protocol.typed import decoder
 from edgefleet_runtime.faults import point
 from edgefleet_runtime.spool.database import LOG_SUFFIX, NAME, Database, is_damage
-from edgefleet_runtime.spool.parts import Parts, Row, checked, table_of
+from edgefleet_runtime.spool.parts import Parts, Row, checked, level_of, levels_of, table_of
 from edgefleet_runtime.spool.rating import Rater
 from edgefleet_runtime.spool.room import QUARANTINE, folder_bytes, row_bytes
 from edgefleet_runtime.spool.tallies import Tallies
-from edgefleet_runtime.spool.worth import BY_AGE, LEVELS, Shelf
+from edgefleet_runtime.spool.worth import UNSORTED, Shelf
 from edgefleet_runtime.store.durable import sync_folder
 
 if sys.version_info >= (3, 14):
@@ -148,15 +148,15 @@ def _lines(path: Path) -> Iterator[bytes]:
                     yield _line(table, *row)
         for shelf, level in _best_first():
             if (table := table_of(shelf, level)) in tables:
-                for row in _rows(sql, table):
-                    yield _line("event", shelf, level, row.id, row.tally, msgspec.Raw(row.event))
+                for of, row in _rows(sql, table, level):
+                    yield _line("event", shelf, of, row.id, row.tally, msgspec.Raw(row.event))
     finally:
         sql.close()
 
 
 def _best_first() -> Iterator[tuple[Shelf, int]]:
     for shelf in reversed(Shelf):
-        for level in range(0 if shelf in BY_AGE else LEVELS - 1, -1, -1):
+        for level in reversed(levels_of(shelf)):
             yield shelf, level
 
 
@@ -182,8 +182,9 @@ def _readable(sql: sqlite3.Connection) -> bool:
     return bool(named) and not wrong
 
 
-def _rows(sql: sqlite3.Connection, table: str) -> Iterator[Row]:
-    """What can be read of a table: from both ends, then from probes in between."""
+def _rows(sql: sqlite3.Connection, table: str, level: int) -> Iterator[tuple[int, Row]]:
+    """What can be read of a table, with levels: from both ends, then from probes in between."""
+    of = "level" if level == UNSORTED else str(level)
     gaps = [(1, _LAST_ID)]
     probes = 0
     while gaps and probes < _PROBES:
@@ -192,7 +193,7 @@ def _rows(sql: sqlite3.Connection, table: str) -> Iterator[Row]:
         for order in ("ASC", "DESC"):
             try:
                 for found in sql.execute(
-                    f"SELECT id, tally, crc, event FROM {table}"  # noqa: S608 - ours
+                    f"SELECT id, tally, crc, event, {of} FROM {table}"  # noqa: S608 - ours
                     f" WHERE id BETWEEN ? AND ? ORDER BY id {order}",
                     (low, high),
                 ):
@@ -201,7 +202,7 @@ def _rows(sql: sqlite3.Connection, table: str) -> Iterator[Row]:
                     else:
                         high = found[0] - 1
                     try:
-                        yield checked(*found)
+                        yield level_of(found[4]), checked(*found[:4])
                     except IntegrityError:
                         continue
             except sqlite3.Error:

@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from edgefleet_runtime.spool.rating import Entry
 
 QUARANTINE = "quarantine"  # folder of files that were set aside
-_MOST_SLICE = 1 << 20  # bytes of events in one transaction
-_FIXED = 10  # pages: the file's first, lists of free ones, counts of shelves, the schema
+MOST_SLICE = 1 << 20  # bytes of events in one transaction
+FIXED = 10  # pages: the file's first, lists of free ones, counts of shelves, the schema
 _A_TALLY = 64  # bytes of a row
-_TABLE = 4  # pages that a new table touches
+TABLE = 4  # pages that a new table touches
 
 
 def frames_of(entries: Collection[Entry], page: int, parts: Parts) -> int:
     """Pages that storing these events may write."""
     sizes = [len(entry.data) for entry in entries]
     small = page // 2 - ROW_BYTES  # rows above take pages of their own
-    total = _FIXED + (sum(sizes) + ROW_BYTES * len(sizes)) * 6 // (page * 5)
+    total = FIXED + (sum(sizes) + ROW_BYTES * len(sizes)) * 6 // (page * 5)
     if max(sizes, default=0) >= small:
         total += sum([row_bytes(size, page) // page for size in sizes if size >= small])
-    for place in {entry.place for entry in entries}:
-        total += 3 if parts.has(*place) else 3 + _TABLE
+    for place in {parts.where(place) for place in {entry.place for entry in entries}}:
+        total += 3 if parts.has(*place) else 3 + TABLE
     return total + len({entry.key for entry in entries})
 
 
@@ -39,7 +39,7 @@ def slices(
     """Cut a list of entries, given by number, into what one transaction may hold."""
     page = budget.page
     chosen = [entries[number] for number in numbers]
-    if sum([len(entry.data) for entry in chosen]) <= _MOST_SLICE and (
+    if sum([len(entry.data) for entry in chosen]) <= MOST_SLICE and (
         frames_of(chosen, page, parts) <= budget.change_frames
     ):
         if numbers:
@@ -51,19 +51,19 @@ def slices(
     keys: set[object] = set()
     for number in numbers:
         entry = entries[number]
-        data, key, place = entry.data, entry.key, entry.place
+        data, key, place = entry.data, entry.key, parts.where(entry.place)
         cost = row_bytes(len(data), page) / page
         if place not in places:
-            cost += 2 if parts.has(*place) else 2 + _TABLE
+            cost += 2 if parts.has(*place) else 2 + TABLE
         if key not in keys:
             cost += 1
-        if some and (size + len(data) > _MOST_SLICE or cost > left):
+        if some and (size + len(data) > MOST_SLICE or cost > left):
             yield some
             some = []
         if not some:
-            size, left = 0.0, float(budget.change_frames - _FIXED)
+            size, left = 0.0, float(budget.change_frames - FIXED)
             places, keys = set(), set()
-            cost = row_bytes(len(data), page) / page + 3 + _TABLE
+            cost = row_bytes(len(data), page) / page + 3 + TABLE
         places.add(place)
         keys.add(key)
         some.append(number)
@@ -78,12 +78,12 @@ def drop_frames(part: Part, page: int, budget: Budget) -> int:
     pages = part.pages(page)
     lists = pages // (page // 4) + pages // (page // 5) + 2
     counts = min(part.events, budget.tallies_a_day, budget.tallies) * _A_TALLY // page + 2
-    return _FIXED + lists + counts
+    return FIXED + lists + counts
 
 
 def reserve(budget: Budget) -> int:
     """Pages of a database that events leave to accounts, counts and names of segments."""
-    return budget.account_bytes // budget.page + budget.pages(0) // 64 + _FIXED
+    return budget.account_bytes // budget.page + budget.pages(0) // 64 + FIXED
 
 
 def oldest(part: Part, budget: Budget) -> int:

@@ -5,6 +5,8 @@ Rules kept here:
 - The cap holds at every moment for everything in the folder: each file has its share
   (`edgefleet_runtime.spool.budget`), and room is made before something is written.
 - What is worth less than what is kept is dropped at the door, without touching the disk.
+- While less than half of the room is taken, what comes is put down unsorted, which writes fewest
+  pages. Then each put sorts some of it, and nothing is dropped from a shelf before all of it is.
 - What is counted is written with what it counts. Where the disk takes nothing, hot events stay in
   memory, up to `MAX_HELD`; everything else is counted as dropped once it takes something again.
 - Damage is no error to those who call: what can be read is saved, and the loss counted.
@@ -19,30 +21,29 @@ import time
 from collections import Counter, deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from zlib import crc32
 
 from edgefleet.errors import IntegrityError
 from edgefleet.protocol.event import HOT
 from edgefleet.protocol.policy import TelemetryPolicy
 from edgefleet_runtime.faults import point
-from edgefleet_runtime.spool import room
+from edgefleet_runtime.spool import room, sorting
 from edgefleet_runtime.spool.budget import share_out
 from edgefleet_runtime.spool.database import NAME, Database, is_damage
-from edgefleet_runtime.spool.parts import WORD, Parts
+from edgefleet_runtime.spool.doors import Doors
+from edgefleet_runtime.spool.parts import Parts
 from edgefleet_runtime.spool.rating import Rater
 from edgefleet_runtime.spool.repair import DAMAGED, Repair
 from edgefleet_runtime.spool.samples import FOLDER as SAMPLES
 from edgefleet_runtime.spool.tallies import Tallies
-from edgefleet_runtime.spool.worth import BY_AGE, LEVELS, Shelf
+from edgefleet_runtime.spool.worth import BY_AGE, LEVELS, UNSORTED, Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from edgefleet_runtime.spool.parts import Part, Stored
+    from edgefleet_runtime.spool.parts import Part
     from edgefleet_runtime.spool.rating import Entry
     from edgefleet_runtime.spool.samples import SampleFiles
-    from edgefleet_runtime.spool.tallies import Key
 
 _log = logging.getLogger(__name__)
 
@@ -87,9 +88,8 @@ class Store:
         self.too_large = 0
         self._database: Database | None = None
         self._damaged = False
-        self._doors = dict.fromkeys(Shelf, 0)
-        self._old_drops: Counter[str] = Counter()
-        self._new_drops: Counter[str] = Counter()
+        self._doors = Doors()
+        self._roomy = False  # as of the last time that room was made
         self._counted_at = self._saved_at = clock()
         self._opened_at: float | None = None
         self._reopen()
@@ -97,8 +97,7 @@ class Store:
     @property
     def dropped(self) -> dict[str, int]:
         """Events that had to go, ever, by shelf; and those that damage took."""
-        drops = self._old_drops + self._new_drops
-        return {name: drops[name] for name in (*(shelf.label for shelf in Shelf), DAMAGED)}
+        return self._doors.dropped
 
     @property
     def waiting(self) -> dict[str, int]:
@@ -135,29 +134,29 @@ class Store:
         wanted: list[int] = []
         doors, most = self._doors, self.budget.event_bytes
         for number, entry in enumerate(entries):
-            shelf, level = entry.place
-            if len(entry.data) > most:
-                self.too_large += 1
-                self._turn_away(entry)
-            elif level < doors[shelf]:
-                self._turn_away(entry)
-            else:
+            if len(entry.data) <= most and doors.takes(entry):
                 wanted.append(number)
+                continue
+            self.too_large += len(entry.data) > most
+            self._turn_away(entry)
+        self.parts.sorting = not self._roomy
         if self.held and self._database is not None:
             self._put_held()
         for some in room.slices(wanted, entries, self.budget, self.parts):
             for number in self._store({number: entries[number] for number in some}):
                 kept[number] = True
+            if not self._roomy:
+                self._sort_some()
         return kept
 
     def lose(self, kind: str, model: str, day: int, count: int) -> None:
         """Count events that were lost before they were made."""
         self.tallies.count(self.tallies.key(day, kind, model), seen=count, dropped=count)
-        self._new_drops[Shelf.ORDINARY.label] += count
+        self._doors.count(Shelf.ORDINARY.label, count)
 
     def count_lost(self, events: int) -> None:
         """Count events as dropped whose tallies say so already, within a transaction."""
-        self._new_drops[DAMAGED] += events
+        self._doors.count(DAMAGED, events)
 
     def turn(self, today: int, *, finish: bool = False) -> None:
         """Write counts that wait, keep to the cap, give back what isn't needed."""
@@ -198,23 +197,22 @@ class Store:
         if database is None:
             msg = "the spool's database can't be opened"
             raise sqlite3.OperationalError(msg)
-        counted, drops = self.tallies.snapshot(), self._new_drops.copy()
+        counted, drops = self.tallies.snapshot(), self._doors.snapshot()
         try:
             with database.change() as sql:
                 yield sql, self.parts
-                if self.tallies.pending or self._new_drops:
+                if self.tallies.pending or self._doors.changed:
                     self.tallies.write(sql, self.budget)
-                    if self._new_drops:
-                        self._write_shelves(sql)
+                    if self._doors.changed:
+                        self._doors.write(sql)
                 if save:
                     self.parts.save(sql)
         except BaseException:
             self.tallies.restore(counted)
-            self._new_drops = drops
+            self._doors.restore(drops)
             raise
         self.tallies.written()
-        self._old_drops.update(self._new_drops)
-        self._new_drops.clear()
+        self._doors.written()
         self._counted_at = self.clock()
         if save:
             self.parts.saved()
@@ -240,7 +238,8 @@ class Store:
                 if not some:
                     return set()
                 with self.change() as (sql, parts):
-                    self._insert(sql, parts, some)
+                    came = Counter([entry.key for entry in some.values()])
+                    parts.put(sql, some.values(), self.tallies.take(sql, came, self.budget))
             except (sqlite3.Error, IntegrityError) as error:
                 self.trouble(error)
                 if self._database is None or not (is_damage(error) or self._make_room(error)):
@@ -253,27 +252,9 @@ class Store:
         self._hold(some.values())
         return set()
 
-    def _insert(self, sql: sqlite3.Connection, parts: Parts, some: dict[int, Entry]) -> None:
-        rows: dict[tuple[Shelf, int], list[Stored]] = {}
-        ids: dict[Key, int] = {}
-        for key, count in Counter([entry.key for entry in some.values()]).items():
-            ids[key] = self.tallies.identity(sql, key, self.budget)
-            self.tallies.count(key, seen=count)
-        identity = parts.next_id
-        for entry in some.values():
-            data, tally = entry.data, ids[entry.key]
-            there = rows.get(entry.place)
-            if there is None:
-                there = rows[entry.place] = []
-            there.append((identity, tally, crc32(data, tally & WORD), data))
-            identity += 1
-        for (shelf, level), each in rows.items():
-            parts.add(sql, shelf, level, each)
-        parts.next_id = identity
-
     def _turn_away(self, entry: Entry) -> None:
         self.tallies.count(entry.key, seen=1, dropped=1)
-        self._new_drops[entry.shelf.label] += 1
+        self._doors.count(entry.shelf.label)
 
     def _hold(self, entries: Iterable[Entry]) -> None:
         """Keep hot events in memory, the newest; count the others as dropped."""
@@ -294,30 +275,32 @@ class Store:
 
     def _fit(self, some: dict[int, Entry]) -> dict[int, Entry]:
         """Make room for events, or turn those away that are worth less than what is kept."""
-        while some:
+        while True:
+            if not self._doors.open:
+                for number in [n for n, entry in some.items() if not self._doors.takes(entry)]:
+                    self._turn_away(some.pop(number))
             database = self._open_database()
             need = room.frames_of(some.values(), database.page, self.parts)
-            if self._room(database, need) >= need:
+            if not some or self._room(database, need) >= need:
                 return some
             lowest = self.parts.lowest()
             least = min(entry.place for entry in some.values())
             if lowest is not None and lowest.place <= least:
                 self._drop_lowest(need)
-                doors = self._doors  # what is worth no more than what was dropped goes with it
-                for number in [n for n, e in some.items() if e.place[1] < doors[e.shelf]]:
-                    self._turn_away(some.pop(number))
                 continue
             if least[0] not in BY_AGE:
-                self._raise_door(least[0], least[1] + 1)
+                self._doors.shut(least[0], least[1] + 1)
             for number in [n for n, entry in some.items() if entry.place == least]:
                 self._turn_away(some.pop(number))
-        return some
 
     def _room(self, database: Database, need: int) -> int:
         """Pages that may be filled; samples are promised less room where that helps."""
         free = database.free_pages
-        limit = self._limit(database, database.pages + max(0, need - free))
-        return limit - room.reserve(self.budget) - database.pages + free
+        pages = database.pages
+        limit = self._limit(database, pages + max(0, need - free))
+        kept = self.parts.growth
+        self._roomy = 2 * (pages - free + kept) < limit and self._doors.open
+        return limit - room.reserve(self.budget) - kept - pages + free
 
     def _limit(self, database: Database, wanted: int) -> int:
         """How long the database may be, once samples have got what they are promised."""
@@ -326,22 +309,33 @@ class Store:
         most = budget.pages(other)
         half = budget.cap // 2
         least = min(half, self.samples.used_bytes + budget.cap // 16)
-        spare = (most - max(wanted, database.pages) - room.reserve(budget)) * database.page
+        kept = self.parts.growth
+        spare = (most - max(wanted, database.pages) - room.reserve(budget) - kept) * database.page
         wish = max(least, min(half, spare))
         # What the database takes by now can't be promised: the file must be shorter first.
-        self.samples.allow(min(wish, (most - database.pages) * database.page))
+        self.samples.allow(min(wish, (most - database.pages - kept) * database.page))
         limit = max(budget.pages(other + max(wish, self.samples.used_bytes)), 1)
-        database.limit(limit)
+        database.limit(max(limit, database.pages + kept))
         return limit
 
     def _drop_lowest(self, need: int) -> None:
-        """Drop what is worth least, until so many pages are free or a transaction is full."""
+        """Drop what is worth least, until so many pages are free or a transaction is full.
+
+        Where it isn't known yet what that is, some of it is sorted instead.
+        """
+        lowest = self.parts.lowest()
+        if lowest is not None and lowest.level == UNSORTED and self._sort(lowest, must=True):
+            return
         database = self._open_database()
         limit = self._limit(database, database.pages + need)
         need = max(need, limit // 64) + room.reserve(self.budget)
         frames = 0
         with self.change(save=True) as (sql, parts):
             while (part := parts.lowest()) is not None:
+                if part.level == UNSORTED:
+                    if frames:
+                        break
+                    part = parts.of(part.shelf)[1]  # what is sorted goes, to make room to sort
                 cost = room.drop_frames(part, database.page, self.budget)
                 if frames and frames + cost > self.budget.change_frames:
                     break
@@ -358,14 +352,34 @@ class Store:
         else:
             counts = parts.drop(sql, part)
         self.tallies.drop(sql, counts)
-        self._new_drops[part.shelf.label] += sum(counts.values())
-        self._raise_door(part.shelf, 0 if part.shelf in BY_AGE else min(part.level + 1, LEVELS - 1))
+        self._doors.count(part.shelf.label, counts.total())
+        self._doors.shut(part.shelf, 0 if part.shelf in BY_AGE else min(part.level + 1, LEVELS - 1))
 
-    def _raise_door(self, shelf: Shelf, level: int) -> None:
-        self._doors[shelf] = max(self._doors[shelf], level)
-        for lower in Shelf:
-            if lower < shelf and lower not in BY_AGE:
-                self._doors[lower] = LEVELS
+    def _sort(self, part: Part, *, must: bool) -> bool:
+        """Sort some of a part's rows; False where there is no room to.
+
+        Then what is sorted must go first; where nothing is, and it ``must`` be, some are dropped.
+        """
+        database, door = self._open_database(), self._doors[part.shelf]
+        rows = sorting.oldest(database.read, self.parts, part, self.budget)
+        spare = max(self.parts.growth, self._limit(database, database.pages) - database.pages)
+        higher = sorting.door_for(rows, door, spare + database.free_pages, database.page)
+        if higher > door and (not must or len(self.parts.of(part.shelf)) > 1):
+            return False
+        with self.change(save=True) as (sql, parts):
+            counts = sorting.move(sql, parts, part, rows, higher)
+            self.tallies.drop(sql, counts)
+            self._doors.count(part.shelf.label, counts.total())
+            if higher > door:
+                self._doors.shut(part.shelf, min(higher, LEVELS - 1))
+        return True
+
+    def _sort_some(self) -> None:
+        try:
+            if self._database is not None and (part := self.parts.unsorted()) is not None:
+                self._sort(part, must=False)
+        except (sqlite3.Error, IntegrityError) as error:
+            self.trouble(error)
 
     def _keep_to_cap(self) -> None:
         """Drop and give back until the database is as short as it must be by now."""
@@ -382,13 +396,13 @@ class Store:
             elif not self._shorten(database, database.pages - limit):
                 break
         if database.pages - database.free_pages < limit // 2:
-            self._doors = dict.fromkeys(Shelf, 0)
+            self._doors.reset()
 
     def _give_back(self, *, finish: bool) -> None:
         """Return pages that hold nothing, unless the spool is full and will fill them soon."""
         database = self._open_database()
         slack = min(64, self._limit(database, database.pages) // 16)
-        if any(self._doors.values()) or (database.free_pages < 2 * slack and not finish):
+        if not self._doors.open or (database.free_pages < 2 * slack and not finish):
             return
         for _ in range(_GIVING_BACK):
             if database.free_pages <= slack or not self._shorten(
@@ -427,15 +441,6 @@ class Store:
             raise sqlite3.OperationalError(msg)
         return self._database
 
-    def _write_shelves(self, sql: sqlite3.Connection) -> None:
-        sql.executemany(
-            "REPLACE INTO shelf VALUES (?, ?, ?)",
-            [
-                (name, self._doors[Shelf[name.upper()]] if name != DAMAGED else 0, dropped)
-                for name, dropped in self.dropped.items()
-            ],
-        )
-
     def _reopen(self) -> bool:
         """Open the database, unless that was tried a moment ago."""
         now = self.clock()
@@ -451,7 +456,7 @@ class Store:
             self.budget = share_out(self.budget.cap, self._database.page)
             self._database.bound(self.budget)
             self._load(self._database)
-            self._limit(self._database, self._database.pages)
+            self._room(self._database, 0)
         except (sqlite3.Error, IntegrityError) as error:
             self.close()
             self._damaged = is_damage(error)
@@ -465,10 +470,7 @@ class Store:
             writing.execute("INSERT OR IGNORE INTO meta VALUES ('spool', ?)", (self.tallies.spool,))
         self.tallies.load(sql)
         self.parts.load(sql)
-        for name, door, dropped in sql.execute("SELECT name, door, dropped FROM shelf"):
-            self._old_drops[name] = dropped
-            if name != DAMAGED:
-                self._doors[Shelf[name.upper()]] = door
+        self._doors.load(sql)
         if self.parts.events(set(Shelf) - HOT_SHELVES):
             self.since = float("-inf")  # an earlier process left it: due at once
 

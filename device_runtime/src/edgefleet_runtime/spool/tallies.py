@@ -15,7 +15,9 @@ from __future__ import annotations
 import uuid
 from collections import OrderedDict
 from datetime import date
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from edgefleet.protocol.event import Account, Tally
 from edgefleet_runtime.spool.budget import ACCOUNT_BYTES_A_TALLY
@@ -35,7 +37,7 @@ _PER_DAY = 1 << 16  # ids of a day's tallies
 SEEN_ONLY, DROPPED_TOO = 1, 2  # how a day changed since its last account
 
 
-class Key(NamedTuple):
+class Key(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """What a tally counts, as of `edgefleet.protocol.event.Tally`; ``day`` is an ordinal."""
 
     day: int
@@ -159,7 +161,7 @@ class Tallies:
             return known
         day = self._day(sql, key.day, budget)
         ids = self._ids(sql, day)
-        key = key._replace(day=day)
+        key = msgspec.structs.replace(key, day=day)
         if key not in ids and len(ids) >= budget.tallies_a_day:
             key = Key(day, key.kind, key.model)
             if key not in ids and len(ids) >= budget.tallies_a_day + MAX_MODELS:
@@ -174,6 +176,16 @@ class Tallies:
             ids[key] = found
             self.total += 1
         return found
+
+    def take(
+        self, sql: sqlite3.Connection, came: Mapping[Key, int], budget: Budget
+    ) -> dict[Key, int]:
+        """Count events that are kept; returns the ids of their tallies."""
+        ids = {}
+        for key, count in came.items():
+            ids[key] = self.identity(sql, key, budget)
+            self.count(key, seen=count)
+        return ids
 
     def write(self, sql: sqlite3.Connection, budget: Budget) -> None:
         """Add what was counted. `written` or `failed` must follow the transaction."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgefleet.protocol.policy import WorthPolicy
 
 LEVELS = 40
+UNSORTED = -1  # in place of a level: what isn't sorted by worth yet
 _STEPS_PER_OCTAVE = 2  # a step is a factor of 1.41: dropping one costs three tenths of a shelf
 _DRAWS = 1 << 32
 _LARGEST_X = 128.0  # larger ones, one of 600 at the least weight, are of the lowest level
