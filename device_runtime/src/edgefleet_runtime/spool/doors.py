@@ -18,24 +18,26 @@ from edgefleet_runtime.spool.worth import BY_AGE, LEVELS, Shelf
 if TYPE_CHECKING:
     import sqlite3
 
-    from edgefleet_runtime.spool.rating import Entry
-
 
 class Doors:
-    """Of each shelf, the level below which nothing is taken, and the counts of what was dropped."""
+    """The doors of all shelves, and the counts of what was dropped.
+
+    Attributes:
+        levels: of each shelf, the one below which nothing is taken.
+    """
 
     def __init__(self) -> None:
-        self._levels = dict.fromkeys(Shelf, 0)
+        self.levels = dict.fromkeys(Shelf, 0)
         self._old: Counter[str] = Counter()
         self._new: Counter[str] = Counter()
 
     def __getitem__(self, shelf: Shelf) -> int:
-        return self._levels[shelf]
+        return self.levels[shelf]
 
     @property
     def open(self) -> bool:
         """Whether everything is taken."""
-        return not any(self._levels.values())
+        return not any(self.levels.values())
 
     @property
     def changed(self) -> bool:
@@ -48,25 +50,20 @@ class Doors:
         drops = self._old + self._new
         return {name: drops[name] for name in (*(shelf.label for shelf in Shelf), DAMAGED)}
 
-    def takes(self, entry: Entry) -> bool:
-        """Whether an event is worth enough."""
-        shelf, level = entry.place
-        return level >= self._levels[shelf]
-
     def count(self, name: str, events: int = 1) -> None:
         """Count what had to go, by its shelf's label or `DAMAGED`."""
         self._new[name] += events
 
     def shut(self, shelf: Shelf, level: int) -> None:
         """Take nothing below a level from now on, and nothing at all on lower shelves."""
-        self._levels[shelf] = max(self._levels[shelf], level)
+        self.levels[shelf] = max(self.levels[shelf], level)
         for lower in Shelf:
             if lower < shelf and lower not in BY_AGE:
-                self._levels[lower] = LEVELS
+                self.levels[lower] = LEVELS
 
     def reset(self) -> None:
         """Take everything."""
-        self._levels = dict.fromkeys(Shelf, 0)
+        self.levels = dict.fromkeys(Shelf, 0)
 
     def snapshot(self) -> Counter[str]:
         """The counts that wait to be written."""
@@ -83,11 +80,11 @@ class Doors:
         for name, door, dropped in sql.execute("SELECT name, door, dropped FROM shelf"):
             self._old[name] = dropped
             if name != DAMAGED:
-                self._levels[Shelf[name.upper()]] = door
+                self.levels[Shelf[name.upper()]] = door
 
     def write(self, sql: sqlite3.Connection) -> None:
         """Write all of it; `written` follows the transaction."""
-        doors = {shelf.label: level for shelf, level in self._levels.items()}
+        doors = {shelf.label: level for shelf, level in self.levels.items()}
         sql.executemany(
             "REPLACE INTO shelf VALUES (?, ?, ?)",
             [(name, doors.get(name, 0), dropped) for name, dropped in self.dropped.items()],

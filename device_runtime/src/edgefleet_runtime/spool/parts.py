@@ -224,11 +224,11 @@ class Parts:
         """
         stored: dict[tuple[Shelf, int], list[Stored]] = {}
         unsorted: dict[Shelf, list[Unsorted]] = {}
-        identity = self.next_id
+        identity, at_once = self.next_id, self.sorting
         for entry in entries:
             data, place, tally = entry.data, entry.place, tallies[entry.key]
             check = crc32(data, tally & WORD)
-            if self.where(place) is place:
+            if at_once or place[0] in BY_AGE:
                 stored.setdefault(place, []).append((identity, tally, check, data))
             else:
                 unsorted.setdefault(place[0], []).append((identity, tally, check, place[1], data))

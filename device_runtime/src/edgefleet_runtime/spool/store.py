@@ -132,9 +132,10 @@ class Store:
         """Keep events; returns of each whether it is kept, which then outlives the process."""
         kept = [False] * len(entries)
         wanted: list[int] = []
-        doors, most = self._doors, self.budget.event_bytes
+        doors, most = self._doors.levels, self.budget.event_bytes
         for number, entry in enumerate(entries):
-            if len(entry.data) <= most and doors.takes(entry):
+            shelf, level = entry.place
+            if level >= doors[shelf] and len(entry.data) <= most:
                 wanted.append(number)
                 continue
             self.too_large += len(entry.data) > most
@@ -277,7 +278,8 @@ class Store:
         """Make room for events, or turn those away that are worth less than what is kept."""
         while True:
             if not self._doors.open:
-                for number in [n for n, entry in some.items() if not self._doors.takes(entry)]:
+                doors = self._doors.levels
+                for number in [n for n, e in some.items() if e.place[1] < doors[e.shelf]]:
                     self._turn_away(some.pop(number))
             database = self._open_database()
             need = room.frames_of(some.values(), database.page, self.parts)
@@ -295,10 +297,8 @@ class Store:
 
     def _room(self, database: Database, need: int) -> int:
         """Pages that may be filled; samples are promised less room where that helps."""
-        free = database.free_pages
-        pages = database.pages
+        free, pages, kept = database.free_pages, database.pages, self.parts.growth
         limit = self._limit(database, pages + max(0, need - free))
-        kept = self.parts.growth
         self._roomy = 2 * (pages - free + kept) < limit and self._doors.open
         return limit - room.reserve(self.budget) - kept - pages + free
 

@@ -14,8 +14,8 @@ Rules kept here:
 
 from __future__ import annotations
 
-import math
 from enum import IntEnum
+from math import log, log2
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -67,6 +67,7 @@ _SHELF_OF = {
     "alarm": Shelf.ALARMS,
 }
 _ORDINARY, _HARD = Shelf.ORDINARY, Shelf.HARD  # reading a member of an enumeration takes long
+_PLACES = [[(shelf, level) for level in range(LEVELS)] for shelf in Shelf]  # made once
 
 
 class About(msgspec.Struct, frozen=True):
@@ -91,12 +92,11 @@ def least_sure(outputs: tuple[OutputSummary, ...]) -> Answer | None:
     """
     for output in outputs:
         tops, found = output.top, output.score
-        if not tops or len(tops) != len(found):
-            continue
-        row = 0
-        if len(tops) > 1:
+        if len(tops) == 1 == len(found):
+            return Answer(tops[0], found[0] or 0.0)
+        if tops and len(tops) == len(found):
             row = min(range(len(found)), key=[score or 0.0 for score in found].__getitem__)
-        return Answer(tops[row], found[row] or 0.0)
+            return Answer(tops[row], found[row] or 0.0)
     return None
 
 
@@ -119,19 +119,19 @@ def place(
     """
     shelf = _SHELF_OF.get(kind, _ORDINARY)
     if shelf in BY_AGE:
-        return shelf, 0
-    weight = 1.0
-    if answer is not None:
-        if answer.score < policy.hard_below or share < policy.rare_below:
-            shelf = _HARD
-        unsure = 1.0 - answer.score if answer.score < 1.0 else 0.0
-        weight = (_UNSURE + unsure) / max(_RAREST, share)
-    return shelf, level(identity, weight)
+        return _PLACES[shelf][0]
+    if answer is None:
+        return _PLACES[shelf][level(identity, 1.0)]
+    score = answer.score
+    if score < policy.hard_below or share < policy.rare_below:
+        shelf = _HARD
+    unsure = _UNSURE + 1.0 - score if score < 1.0 else _UNSURE
+    return _PLACES[shelf][level(identity, unsure / max(_RAREST, share))]
 
 
 def level(identity: str, weight: float) -> int:
     """The level that an event draws: 0, the first to go, to ``LEVELS - 1``."""
-    x = -math.log((crc32(identity.encode()) + 1) / _DRAWS) / weight
+    x = -log((crc32(identity.encode()) + 1) / _DRAWS) / weight
     if x <= _SMALLEST_X:
         return LEVELS - 1
-    return int(_STEPS_PER_OCTAVE * math.log2(_LARGEST_X / x)) if x < _LARGEST_X else 0
+    return int(_STEPS_PER_OCTAVE * log2(_LARGEST_X / x)) if x < _LARGEST_X else 0
