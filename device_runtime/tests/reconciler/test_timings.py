@@ -55,11 +55,8 @@ def test_a_fingerprint_changes_with_what_figures_depend_on(
     before = fingerprint(LABELS, providers=("CPU",), root=tmp_path)
     assert fingerprint({**LABELS, "os": "b"}, providers=("CPU",), root=tmp_path) == before
     if change == "library":
-
-        class Package:
-            name, version = "onnxruntime", "99"
-
-        monkeypatch.setattr(t, "distributions", lambda: [Package])
+        (tmp_path / "site" / "onnxruntime_gpu-99.0.dist-info").mkdir(parents=True)
+        monkeypatch.syspath_prepend(str(tmp_path / "site"))
     if change == "driver":
         (tmp_path / "proc/driver/nvidia").mkdir(parents=True)
         (tmp_path / "proc/driver/nvidia/version").write_text("580.65.06")
@@ -69,3 +66,26 @@ def test_a_fingerprint_changes_with_what_figures_depend_on(
         root=tmp_path,
     )
     assert after != before
+
+
+def test_libraries_that_open_no_model_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = fingerprint(LABELS, root=tmp_path)
+    (tmp_path / "requests-99.0.dist-info").mkdir()
+    (tmp_path / "onnxruntime").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert fingerprint(LABELS, root=tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["onnxruntime_gpu-1.2.dist-info", "OpenVINO-1.2.egg-info"])
+def test_another_version_of_a_library_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    seen = {fingerprint(LABELS, root=tmp_path)}
+    (tmp_path / name).mkdir()
+    seen.add(fingerprint(LABELS, root=tmp_path))
+    (tmp_path / name).rename(tmp_path / name.replace("1.2", "1.3"))
+    seen.add(fingerprint(LABELS, root=tmp_path))
+    assert len(seen) == 3

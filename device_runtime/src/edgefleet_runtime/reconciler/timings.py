@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from importlib.metadata import distributions
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,14 +29,14 @@ from edgefleet_runtime.faults import point
 from edgefleet_runtime.store.durable import write_durably
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _log = logging.getLogger(__name__)
 
 FILE = "figures.json"
 MAX_RECORDS = 256
 MAX_TRIES = 3
-_LIBRARIES = ("onnxruntime", "tensorrt", "openvino", "ai-edge-litert", "tflite")
+_LIBRARIES = ("onnxruntime", "tensorrt", "openvino", "ai_edge_litert", "tflite")
 _HARDWARE = ("arch", "cpu", "board", "target")
 
 
@@ -92,21 +92,30 @@ def fingerprint(
         providers: execution providers that the engines here list.
         root: where ``/proc`` lies, which tells of NVIDIA's driver and cards.
     """
-    libraries = sorted(
-        f"{found.name} {found.version}"
-        for found in distributions()
-        if found.name and found.name.lower().startswith(_LIBRARIES)
-    )
     nvidia = root / "proc/driver/nvidia"
     files = [nvidia / "version", *sorted(nvidia.glob("gpus/*/information"))]
     parts = (
         [labels.get(name, "") for name in _HARDWARE],
         os.cpu_count(),
         sorted(set(providers)),
-        sorted(set(libraries)),
+        sorted(set(_libraries())),
         [path.read_text(errors="replace") for path in files if path.is_file()],
     )
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
+
+
+def _libraries() -> Iterator[str]:
+    """Name and version of each engine's library, as its wheel's folder of metadata is named.
+
+    Looked for by hand: `importlib.metadata` reads the metadata of every wheel, which is a quarter
+    of a runtime's start where many are installed.
+    """
+    for folder in filter(os.path.isdir, sys.path):
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name, dot, kind = entry.name.lower().rpartition(".")
+                if dot and kind in {"dist-info", "egg-info"} and name.startswith(_LIBRARIES):
+                    yield name
 
 
 class TimingsFile:
