@@ -48,7 +48,7 @@ demo: $(STAMP)
 # Python to write bytecode.
 test: $(STAMP)
 	@$(BIN)/python -m compileall -q -j 0 $(SOURCES)
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) $(PYTEST_ARGS)
 	@$(BIN)/python tests/wheels/smoke.py
 
 wheels: $(STAMP)

@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -25,6 +26,33 @@ os.environ.setdefault("PYTHONFAULTHANDLER", "1")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--live``: run the tests that need a real account or cluster."""
     parser.addoption("--live", action="store_true", help="run what needs a real account, too")
+
+
+TOGETHER = frozenset(
+    {
+        "device_runtime/tests/node/test_kill.py",  # devices of each kind that have run before
+        "providers/aws/tests/test_wheelhouse.py",  # the wheels
+        "tests/end_to_end/test_vessel.py",  # five days at sea
+        "tests/optimization/test_optimize.py",  # a bundle
+    }
+)
+"""Files whose tests share something dear: one process runs them all, and makes it once."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Any:  # noqa: ANN401 - untyped
+    """Each test goes to whichever process is free, except that those of `TOGETHER` stay so.
+
+    xdist's own marker for that, ``xdist_group``, has no effect under pytest 9.
+    """
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - pytest runs without it, too
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # it has no types
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file in TOGETHER else nodeid
+
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -22,8 +22,6 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 DAYS = 5
 MB = 1 << 20
 
-pytestmark = pytest.mark.xdist_group("vessel")
-
 
 @pytest.fixture(scope="module")
 def vessel() -> Iterator[Any]:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from edgefleet_aws.mock import AwsMock
     from edgefleet_aws.settings import AwsSettings
 
-pytestmark = pytest.mark.xdist_group("wheelhouse")  # one process makes the wheels, not each
-
 ROOT = Path(__file__).parents[3]
 TIMEOUT_S = 300.0
 
