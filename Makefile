@@ -1,12 +1,13 @@
 # demo and test need no setup first: both make .venv when it is missing or older than what it is made from.
 #
 #   make demo    train, deliver to three device processes, serve, measure; the picture lies in demo-out/
-#   make test    every test, then each distribution's wheel in an environment of its own
+#   make test    every test, and each distribution's wheel in an environment of its own
 #   make check   format, lint, types, import contracts, what must not be in the tree
 #   make help    all targets
 
 PYTHON ?= python3
-WORKERS ?= 2
+# One more than the cores of a small machine: a test often waits for the processes that it started.
+WORKERS ?= 3
 PYTEST_ARGS ?=
 
 VENV := .venv
@@ -25,13 +26,15 @@ EDITABLE := -e '.[analysis,classical,cli,demo,images,litert,local,loop,onnx,open
 BUILD_TOOLS := 'pip>=25.1' hatchling editables 'setuptools>=70.1,<85'
 PIP_QUIET := -m pip --quiet --disable-pip-version-check
 
-.PHONY: help setup demo test check bench docs wheels constraints clean python-is-new-enough
+.PHONY: help setup demo test tests alone check bench docs wheels constraints clean python-is-new-enough
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make setup        make .venv: every distribution, editable, with the extras that run here"
 	@echo "make demo         the whole way of a model on this machine; writes demo-out/"
-	@echo "make test         tests, then make wheels"
+	@echo "make test         make tests, then make alone"
+	@echo "make tests        every test"
+	@echo "make alone        try each distribution's wheel in an environment of its own"
 	@echo "make check        format, lint, types, import contracts, tree"
 	@echo "make bench        every benchmark, more than an hour; into benchmarks/out/"
 	@echo "make docs         the documentation, into docs/_build/html"
@@ -44,11 +47,15 @@ setup: $(STAMP)
 demo: $(STAMP)
 	@$(BIN)/edgefleet demo --output demo-out
 
+test: tests alone
+
 # Compiled first: tests start thousands of processes, and each compiles what it loads where the environment forbids
 # Python to write bytecode.
-test: $(STAMP)
+tests: $(STAMP)
 	@$(BIN)/python -m compileall -q -j 0 $(SOURCES)
 	@$(BIN)/python -m pytest -q -n $(WORKERS) $(PYTEST_ARGS)
+
+alone: $(STAMP)
 	@$(BIN)/python tests/wheels/smoke.py
 
 wheels: $(STAMP)
