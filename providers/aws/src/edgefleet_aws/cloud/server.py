@@ -86,6 +86,19 @@ class _Handler(Handler, MotoRequestHandler):
     """Hands headers on as moto wants them."""
 
 
+class _Moto(DomainDispatcherApplication):
+    """moto, which otherwise lists its own folder at every request: a tenth of the mock's time."""
+
+    def __init__(self) -> None:
+        super().__init__(create_backend_app)
+        self._backends: dict[str | None, Any] = {}
+
+    def get_backend_for_host(self, host: str | None) -> Any:  # noqa: ANN401 - moto's own
+        if host not in self._backends:
+            self._backends[host] = super().get_backend_for_host(host)
+        return self._backends[host]
+
+
 class CloudServer:
     """The mock cloud's front door; runs from `start` to `stop`.
 
@@ -99,7 +112,7 @@ class CloudServer:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self.mounts: dict[str, Mount] = {}
-        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._moto = _Moto()
         self._conditional = threading.Lock()
         self._journal = Journal()
         self._front = Front("mock-aws", self, handler=_Handler)
