@@ -8,6 +8,7 @@ is a mock, or several that share the roles. Roles that none of them has fall to 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections import Counter
 from contextlib import contextmanager, nullcontext
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 import pytest
 
 import edgefleet as ef
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from edgefleet.testing.mock import MockSession
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+TRAINING = Path(__file__).parent / "training" / "train.py"
 TIMEOUT_S = 120.0  # for anything that takes a second or two where nothing is wrong
 
 LINE, YARD = "line-3", "yard"
@@ -93,14 +96,16 @@ def test_the_story_of_a_fleet(
 ) -> None:
     monkeypatch.setenv(ACTOR_VARIABLE, "ada")
     with session.connect() as connected, careful(connected) as fleet:
-        one = fleet.push(train(fleet, digits, epochs=30), "digits", labels={"site": "north"})
+        trainable = training(tmp_path / "training", digits)
+        first = train(fleet, trainable, digits, epochs=30)
+        one = fleet.push(first, "digits", labels={"site": "north"})
         assert one.reference == "digits:1"
         assert one.metrics["accuracy"] > 0.9
         nothing_goes_out_unapproved(fleet, one)
         devices_run_what_was_planned(fleet, one)
         every_device_answers_and_says_so(fleet, digits)
 
-        two = fleet.push(train(fleet, digits, epochs=60), "digits")
+        two = fleet.push(train(fleet, trainable, digits, epochs=60), "digits")
         a_better_model_replaces_it_under_load(fleet, two, digits)
 
         three = fleet.push(broken(fleet, two, tmp_path), "digits")
@@ -225,9 +230,24 @@ def careful(fleet: Fleet) -> Iterator[Fleet]:
         yield careful
 
 
-def train(fleet: Fleet, digits: Any, *, epochs: int) -> BundleLayout:
+def training(folder: Path, digits: Any) -> Path:
+    """A training script with its data beside it.
+
+    The tests of the examples run their own script on every cloud; what that imports takes ten times
+    as long as this one.
+    """
+    folder.mkdir()
+    images, labels = digits.training_data()
+    unseen, truth = digits.held_out()
+    np.savez_compressed(
+        folder / "digits.npz", images=images, labels=labels, unseen=unseen, truth=truth
+    )
+    return Path(shutil.copy(TRAINING, folder))
+
+
+def train(fleet: Fleet, script: Path, digits: Any, *, epochs: int) -> BundleLayout:
     """A bundle of a freshly trained model for the fleet's kinds of devices."""
-    run = fleet.train(EXAMPLES / "train_digits.py", params={"epochs": epochs})
+    run = fleet.train(script, params={"epochs": epochs})
     run.wait(timeout_s=TIMEOUT_S, progress=False)
     assert run.metrics["accuracy"] > 0.9
     assert len(run.metric_history("loss")) == epochs
