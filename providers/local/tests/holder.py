@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -16,6 +17,8 @@ from edgefleet_local.deployer import LocalDeployer
 
 
 def main() -> None:
+    # What runs in a shell's background inherits that nobody heeds it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     home, how, *names = sys.argv[1:]
     deployer = LocalDeployer(Path(home))
     for name in names:
