@@ -35,17 +35,22 @@ def frames_of(entries: Collection[Entry], page: int, parts: Parts) -> int:
 
 def slices(
     numbers: Sequence[int], entries: Sequence[Entry], budget: Budget, parts: Parts
-) -> Iterator[list[int]]:
-    """Cut a list of entries, given by number, into what one transaction may hold."""
-    page = budget.page
-    chosen = [entries[number] for number in numbers]
-    if sum([len(entry.data) for entry in chosen]) <= MOST_SLICE and (
-        frames_of(chosen, page, parts) <= budget.change_frames
-    ):
-        if numbers:
-            yield list(numbers)
+) -> Iterator[tuple[dict[int, Entry], int | None]]:
+    """Cut a list of entries, given by number, into what one transaction may hold.
+
+    Returns:
+        the entries of each, and what `frames_of` says of them where that is known.
+    """
+    if not numbers:
         return
-    some: list[int] = []
+    page = budget.page
+    chosen = {number: entries[number] for number in numbers}
+    if sum([len(entry.data) for entry in chosen.values()]) <= MOST_SLICE:
+        frames = frames_of(chosen.values(), page, parts)
+        if frames <= budget.change_frames:
+            yield chosen, frames
+            return
+    some: dict[int, Entry] = {}
     size = left = 0.0
     places: set[tuple[int, int]] = set()
     keys: set[object] = set()
@@ -58,19 +63,19 @@ def slices(
         if key not in keys:
             cost += 1
         if some and (size + len(data) > MOST_SLICE or cost > left):
-            yield some
-            some = []
+            yield some, None
+            some = {}
         if not some:
             size, left = 0.0, float(budget.change_frames - FIXED)
             places, keys = set(), set()
             cost = row_bytes(len(data), page) / page + 3 + TABLE
         places.add(place)
         keys.add(key)
-        some.append(number)
+        some[number] = entry
         size += len(data)
         left -= cost
     if some:
-        yield some
+        yield some, None
 
 
 def drop_frames(part: Part, page: int, budget: Budget) -> int:

@@ -137,14 +137,14 @@ class Store:
             shelf, level = entry.place
             if level >= doors[shelf] and len(entry.data) <= most:
                 wanted.append(number)
-                continue
-            self.too_large += len(entry.data) > most
-            self._turn_away(entry)
+            else:
+                self.too_large += len(entry.data) > most
+                self._turn_away(entry)
         self.parts.sorting = not self._roomy
         if self.held and self._database is not None:
             self._put_held()
-        for some in room.slices(wanted, entries, self.budget, self.parts):
-            for number in self._store({number: entries[number] for number in some}):
+        for some, frames in room.slices(wanted, entries, self.budget, self.parts):
+            for number in self._store(some, frames):
                 kept[number] = True
             if not self._roomy:
                 self._sort_some()
@@ -231,11 +231,11 @@ class Store:
 
     # ------------------------------------------------------------------------------------ storing
 
-    def _store(self, some: dict[int, Entry]) -> set[int]:
+    def _store(self, some: dict[int, Entry], frames: int | None) -> set[int]:
         """Store events in one transaction; returns which of them are kept."""
         for _ in range(_TRIES):
             try:
-                some = self._fit(some)
+                some, frames = self._fit(some, frames), None
                 if not some:
                     return set()
                 with self.change() as (sql, parts):
@@ -271,22 +271,22 @@ class Store:
     def _put_held(self) -> None:
         held, self.held = self.held, deque()
         entries = [entry for _, entry in held]
-        for some in room.slices(range(len(entries)), entries, self.budget, self.parts):
-            self._store({number: entries[number] for number in some})
+        for some, frames in room.slices(range(len(entries)), entries, self.budget, self.parts):
+            self._store(some, frames)
 
-    def _fit(self, some: dict[int, Entry]) -> dict[int, Entry]:
+    def _fit(self, some: dict[int, Entry], frames: int | None) -> dict[int, Entry]:
         """Make room for events, or turn those away that are worth less than what is kept."""
         while True:
             if not self._doors.open:
-                doors = self._doors.levels
+                frames, doors = None, self._doors.levels
                 for number in [n for n, e in some.items() if e.place[1] < doors[e.shelf]]:
                     self._turn_away(some.pop(number))
             database = self._open_database()
-            need = room.frames_of(some.values(), database.page, self.parts)
+            need = frames or room.frames_of(some.values(), database.page, self.parts)
+            frames = None
             if not some or self._room(database, need) >= need:
                 return some
-            lowest = self.parts.lowest()
-            least = min(entry.place for entry in some.values())
+            lowest, least = self.parts.lowest(), min(entry.place for entry in some.values())
             if lowest is not None and lowest.place <= least:
                 self._drop_lowest(need)
                 continue
