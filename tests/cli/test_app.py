@@ -24,14 +24,19 @@ COMMAND = [sys.executable, "-m", "edgefleet.cli"]
 HEAVY = ("numpy", "onnx", "onnxruntime", "pandas", "pyarrow", "pydantic", "rich", "pluggy")
 FACTLESS = {
     "access",
+    "bundle",
     "completion",
     "dataset",
     "device",
+    "device install-script",
     "devices up",
+    "gateway",
+    "gateway serve",
     "loop",
     "mock",
     "model",
     "policy",
+    "runtime",
 }
 """Commands that print no facts of their own."""
 

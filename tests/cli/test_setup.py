@@ -130,7 +130,7 @@ def test_providers_are_listed_and_shown(run: Run, run_json: RunJson) -> None:
     assert [setting["name"] for setting in shown["settings"]] == ["prefix", "root", "supervise"]
     assert all(setting["about"] for setting in shown["settings"])
     assert "CanEnroll" in run("providers", "local").stdout
-    assert "edgefleet-gateway" in run("providers", "gateway", expect=3).stderr
+    assert "installed: " in run("providers", "nimbus", expect=3).stderr
 
 
 def test_there_is_nothing_to_install_on_the_local_provider(

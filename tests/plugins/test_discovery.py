@@ -112,7 +112,11 @@ def test_a_hook_of_the_wrong_shape_is_the_plugins_fault(install: Install) -> Non
     "name, cure",
     [("gateway", "pip install 'edgefleet-gateway'"), ("unheard-of", "installed: ")],
 )
-def test_a_provider_that_is_not_installed_names_the_cure(name: str, cure: str) -> None:
+def test_a_provider_that_is_not_installed_names_the_cure(
+    name: str, cure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "entry_points", lambda group: EntryPoints())
+    discovery.provider.cache_clear()
     with pytest.raises(ProviderNotFoundError) as caught:
         discovery.provider(name)
     assert f"no provider {name!r} is installed" in str(caught.value)
@@ -120,7 +124,8 @@ def test_a_provider_that_is_not_installed_names_the_cure(name: str, cure: str) -
     assert isinstance(caught.value, LookupError)
 
 
-def test_a_mock_that_is_not_installed_names_its_extra() -> None:
+def test_a_mock_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "entry_points", lambda group: EntryPoints())
     with pytest.raises(ProviderNotFoundError, match=r"pip install 'edgefleet-gateway\[mock\]'"):
         discovery.load("gateway", discovery.MOCKS)
 

@@ -41,7 +41,10 @@ SECTIONS = {
     },
     "Devices": {
         "devices": Entry(_HOME + "devices:devices", "List devices, or run the local ones."),
-        "device": Entry(_HOME + "devices:device", "Enrol, retire, ask or order a device."),
+        "device": Entry(_HOME + "devices:device", "Enrol, revoke, retire, ask or order a device."),
+        "runtime": Entry(
+            _HOME + "runtime:runtime", "Make the archive of the runtime, and bring it to devices."
+        ),
         "access": Entry(
             _HOME + "access:access", "Show, renew or revoke what devices read and write with."
         ),
@@ -57,6 +60,10 @@ SECTIONS = {
             _HOME + "recording:policy", "Check, show or set what a group's devices record."
         ),
         "rollback": Entry(_HOME + "steps:rollback", "Go back to a group's release before."),
+        "bundle": Entry(
+            _HOME + "bundle:bundle",
+            "Carry releases to devices by a stick, and back what they recorded.",
+        ),
     },
     "Know": {
         "status": Entry(_HOME + "status:status", "Show what devices attest that they run."),

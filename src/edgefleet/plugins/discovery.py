@@ -1,7 +1,8 @@
 """Find plugins by entry point. Names come from metadata; one is imported when asked for.
 
 Groups: ``edgefleet.providers`` (modules with hook implementations, one of them a provider),
-``edgefleet.policies`` (the same without a provider) and ``edgefleet.mocks``.
+``edgefleet.policies`` (the same without a provider) and ``edgefleet.mocks``. `edgefleet.cli.lazy`
+finds ``edgefleet.commands``.
 """
 
 from __future__ import annotations
