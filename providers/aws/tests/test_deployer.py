@@ -219,9 +219,10 @@ def test_labels_leave_the_report_its_room(deployer: GreengrassDeployer) -> None:
 def test_a_request_too_long_for_a_message_is_refused_before_it_is_sent(
     deployer: GreengrassDeployer, cloud: AwsMock
 ) -> None:
+    deployer.enroll("cam-long", group=GROUP)
     with pytest.raises(LimitExceededError, match="AWS IoT carries"):
-        deployer.invoke("cam-1", "/v2/models/digits/infer", body=bytes(100_000))
-    assert not any("iot-data.Publish" in line for line in cloud.seen() if "cam-1" in line)
+        deployer.invoke("cam-long", "/v2/models/digits/infer", body=bytes(100_000))
+    assert not any("iot-data.Publish" in line for line in cloud.seen() if "cam-long" in line)
 
 
 def test_an_answer_is_read_once_and_removed(

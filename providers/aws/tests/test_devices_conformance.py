@@ -18,6 +18,7 @@ from edgefleet.profile import Profile
 from edgefleet.testing.kit.deployer import DeployerConformance
 from edgefleet.testing.kit.devices import AddDevice, DeviceEnd, enrolling
 from edgefleet.testing.kit.fleet import FleetConformance
+from edgefleet.testing.kit.receiving import ReceivingConformance
 from edgefleet.testing.kit.telemetry import TelemetryConformance
 from edgefleet.testing.mock import FAST_TELEMETRY
 from edgefleet_aws.cloud.recipes import Kind
@@ -181,6 +182,12 @@ class TestTelemetry(_Devices, TelemetryConformance):
     @pytest.fixture
     def add_device(self, deployer: GreengrassDeployer) -> AddDevice:
         return enrolling(self, deployer)
+
+
+class TestReceiving(ReceivingConformance):
+    @pytest.fixture
+    def telemetry(self, clients: Clients, settings: AwsSettings) -> S3Telemetry:
+        return S3Telemetry(clients, settings)
 
 
 class TestFleet(_Devices, FleetConformance):

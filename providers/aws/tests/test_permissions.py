@@ -151,6 +151,16 @@ def test_telemetry_is_given_what_it_calls_and_no_more(
     assert called() == set(OPERATOR["telemetry"])
 
 
+def test_receiving_is_given_what_it_calls_and_no_more(
+    operate: Operate, called: Callable[[], set[str]], tmp_path: Path
+) -> None:
+    telemetry = S3Telemetry(*operate("receiving"))
+    (file := tmp_path / "segment").write_bytes(b"x")
+    telemetry.receive_file("cam-1", "segments/date=2026-11-21/model=digits/1.seg", file)
+    telemetry.receive_hot("cam-1", [samples.alarm(1)])
+    assert called() == set(OPERATOR["receiving"])
+
+
 def deployer_of(clients: Clients, settings: AwsSettings, store: S3StateStore) -> GreengrassDeployer:
     return GreengrassDeployer(clients, settings, state=lambda: store)
 
@@ -225,7 +235,7 @@ PARTS: dict[str, Callable[[Clients, AwsSettings], CanProve]] = {
 }
 
 
-@pytest.mark.parametrize("part", sorted(OPERATOR))
+@pytest.mark.parametrize("part", sorted({*PARTS, "deployer", "install"}))
 def test_what_is_allowed_is_proven(part: str, operate: Operate) -> None:
     parts = ("deployer", "install") if part in {"deployer", "install"} else (part,)
     clients, settings = operate(*parts)

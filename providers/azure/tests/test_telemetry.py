@@ -17,6 +17,7 @@ from edgefleet.protocol.report import AccessReport
 from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit import samples
 from edgefleet.testing.kit.devices import AddDevice, DeviceEnd, enrolling
+from edgefleet.testing.kit.receiving import ReceivingConformance
 from edgefleet.testing.kit.telemetry import TelemetryConformance
 from edgefleet_azure.access import AccessGrants
 from edgefleet_azure.clients import Clients
@@ -96,6 +97,12 @@ class TestConformance(TelemetryConformance):
     @pytest.fixture
     def add_device(self, deployer: RenewingDeployer) -> AddDevice:
         return enrolling(self, deployer)
+
+
+class TestReceiving(ReceivingConformance):
+    @pytest.fixture
+    def telemetry(self, clients: Clients, settings: AzureSettings) -> AzureTelemetry:
+        return AzureTelemetry(clients, settings)
 
 
 @pytest.fixture

@@ -108,6 +108,22 @@ def test_telemetry_needs_what_its_role_has_and_no_more(
     assert account.asked - OF_THE_LIBRARY == _needed("telemetry")
 
 
+def test_receiving_for_devices_needs_no_more_than_reading(
+    acting: Acting,
+    settings: GcpSettings,
+    make_clients: Callable[[GcpSettings], Clients],
+    tmp_path: Path,
+) -> None:
+    (file := tmp_path / "segment").write_bytes(b"x")
+    account = acting("telemetry")
+    telemetry = GcsTelemetry(make_clients(settings), settings)
+    for _ in range(2):
+        telemetry.receive_file("cam-1", "segments/date=2026-11-21/model=digits/1.seg", file)
+        telemetry.receive_hot("cam-1", [samples.alarm(1)])
+    # What is there already would be replaced, were it allowed; so it is asked for and not needed.
+    assert account.asked - OF_THE_LIBRARY - {"storage.objects.delete"} <= _needed("telemetry")
+
+
 def test_a_device_needs_what_its_roles_have_and_no_more(
     cloud: GcpMock,
     settings: GcpSettings,

@@ -18,6 +18,7 @@ from edgefleet.protocol.report import AccessReport
 from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit import samples
 from edgefleet.testing.kit.devices import AddDevice, DeviceEnd
+from edgefleet.testing.kit.receiving import ReceivingConformance
 from edgefleet.testing.kit.telemetry import TelemetryConformance
 from edgefleet_gcp.clients import Clients, pubsub_url
 from edgefleet_gcp.cloud.calls import throttled
@@ -92,6 +93,12 @@ class TestByFolder(TelemetryConformance):
     @pytest.fixture
     def add_device(self) -> AddDevice:
         return lambda *_, **__: None  # its account is made with its end
+
+
+class TestReceiving(ReceivingConformance):
+    @pytest.fixture
+    def telemetry(self, clients: Clients, settings: GcpSettings) -> GcsTelemetry:
+        return GcsTelemetry(clients, settings)
 
 
 class TestByTopic(TestByFolder):

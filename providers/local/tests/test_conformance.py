@@ -17,6 +17,7 @@ from edgefleet.testing.kit.blobs import BlobStoreConformance
 from edgefleet.testing.kit.deployer import DeployerConformance
 from edgefleet.testing.kit.devices import AddDevice, DeviceEnd, enrolling
 from edgefleet.testing.kit.fleet import FleetConformance
+from edgefleet.testing.kit.receiving import ReceivingConformance
 from edgefleet.testing.kit.registry import RegistryConformance
 from edgefleet.testing.kit.state import StateStoreConformance
 from edgefleet.testing.kit.telemetry import TelemetryConformance
@@ -136,6 +137,12 @@ class TestTelemetry(_Devices, TelemetryConformance):
     @pytest.fixture
     def add_device(self, home: Path) -> AddDevice:
         return enrolling(self, LocalDeployer(home, supervise=False))
+
+
+class TestReceiving(ReceivingConformance):
+    @pytest.fixture
+    def telemetry(self, home: Path) -> LocalTelemetry:
+        return LocalTelemetry(home)
 
 
 class TestFleet(_Devices, FleetConformance):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.error import HTTPError
@@ -55,7 +56,7 @@ def _say(home: Path, device: str, report: bytes) -> None:
 
 
 def _enrol_in_own_group(home: Path) -> str:
-    group = f"group-{threading.get_native_id()}"
+    group = f"group-{uuid.uuid4().hex[:8]}"  # one process may take several turns
     try:
         LocalDeployer(home, supervise=False).enroll("cam-1", group=group)
     except ConflictError:

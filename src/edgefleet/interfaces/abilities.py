@@ -12,7 +12,11 @@ from edgefleet.errors import ConflictError
 from edgefleet.interfaces.access import CanRenewAccess
 from edgefleet.interfaces.automation import CanAutomate
 from edgefleet.interfaces.compilation import CanCompile
+from edgefleet.interfaces.inviting import CanInvite
+from edgefleet.interfaces.receipts import CanTakeReceipts
+from edgefleet.interfaces.receiving import CanReceive
 from edgefleet.interfaces.service import Service
+from edgefleet.interfaces.upgrading import CanUpgradeRuntime
 from edgefleet.protocol.names import check_name
 
 if TYPE_CHECKING:
@@ -249,6 +253,10 @@ ABILITIES: tuple[type[ABC], ...] = (
     CanRunDevices,
     CanAutomate,
     CanCompile,
+    CanTakeReceipts,
+    CanUpgradeRuntime,
     CanPace,
     CanRenewAccess,
+    CanInvite,
+    CanReceive,
 )

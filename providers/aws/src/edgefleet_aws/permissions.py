@@ -98,6 +98,7 @@ OPERATOR: dict[str, tuple[str, ...]] = {
         "sagemaker:StopCompilationJob",
     ),
     "telemetry": ("s3:GetObject", "s3:ListBucket"),
+    "receiving": ("s3:PutObject",),
     "deployer": (
         "greengrass:CreateComponentVersion",
         "greengrass:CreateDeployment",

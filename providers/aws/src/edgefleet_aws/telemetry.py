@@ -1,31 +1,36 @@
 """Telemetry: segments and hot events in S3, below each device's own prefix.
 
 A device's name is the key's: its keys and its topic let it write below its own name only. What a
-device says in an event is attributed to that name.
+device says in an event is attributed to that name. What a gateway received lies there likewise.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
-from edgefleet.interfaces.stored_telemetry import StoredTelemetry, hot_events
+from edgefleet.interfaces.stored_telemetry import (
+    MAX_HOT_MESSAGE,
+    ReceivingTelemetry,
+    hot_events,
+)
+from edgefleet_aws.errors import code_of
 from edgefleet_aws.names import Names
 from edgefleet_aws.reading import ObjectStream
 from edgefleet_aws.service import AwsService
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from edgefleet.protocol.event import Event
     from edgefleet_aws.clients import Clients
     from edgefleet_aws.settings import AwsSettings
 
-MAX_MESSAGE = 128 << 10  # bytes; longer ones IoT Core didn't carry
 
-
-class S3Telemetry(AwsService, StoredTelemetry):
+class S3Telemetry(AwsService, ReceivingTelemetry):
     """Events of a fleet's devices.
 
     Args:
@@ -51,9 +56,26 @@ class S3Telemetry(AwsService, StoredTelemetry):
             for path in self._paths(name, "hot/"):
                 key = f"{self._names.devices_folder(name)}{path}"
                 with self._clients.s3.get_object(Bucket=self._bucket, Key=key)["Body"] as stream:
-                    data = stream.read(MAX_MESSAGE)
+                    data = stream.read(MAX_HOT_MESSAGE)
                 for event in hot_events(data, key):
                     yield name, event
+
+    def _create(self, device: str, path: str, source: Callable[[], BinaryIO], size: int) -> None:
+        with source() as stream:
+            checksum = hashlib.file_digest(cast("io.BufferedIOBase", stream), "sha256").digest()
+            stream.seek(0)
+            try:
+                self._clients.s3.put_object(
+                    Bucket=self._bucket,
+                    Key=f"{self._names.devices_folder(device)}{path}",
+                    Body=stream,
+                    ContentLength=size,
+                    IfNoneMatch="*",
+                    ChecksumSHA256=base64.b64encode(checksum).decode(),
+                )
+            except Exception as error:
+                if code_of(error) != "PreconditionFailed":  # else it is there already
+                    raise
 
     def _folders(self) -> Iterator[str]:
         start = self._names.devices_folder()

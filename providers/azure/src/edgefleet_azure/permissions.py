@@ -83,6 +83,7 @@ OPERATOR: dict[str, dict[str, tuple[str, ...]]] = {
         HUB: (f"{_HUBS}/twins/read",),
         GROUP: (f"{_HUBS}/IotHubKeys/listkeys/action", f"{_HUBS}/read"),
     },
+    "receiving": {DEVICES: (f"{_BLOBS}/write",)},
     "deployer": {
         MODELS: (f"{_CONTAINERS}/getAcl/action", f"{_CONTAINERS}/setAcl/action"),
         STATE: (f"{_BLOBS}/read", f"{_BLOBS}/write"),

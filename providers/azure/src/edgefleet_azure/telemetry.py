@@ -3,6 +3,9 @@
 A segment's device is the folder it lies in: a device's access writes below its own name only. A hot
 event's is the one that IoT Hub knew its sender by. Either way it isn't what the device says. Fleets
 may share a hub: a fleet's hot events are those of devices whose twins are tagged as its own.
+
+What a gateway received is in Blob storage alone, its hot events below one folder for all devices,
+so that one listing finds them: no device has that name, and none may write there.
 """
 
 from __future__ import annotations
@@ -12,8 +15,17 @@ import time
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote
 
-from edgefleet.interfaces.stored_telemetry import StoredTelemetry, hot_events
+from azure.storage.blob import ContentSettings
+
+from edgefleet.errors import InvalidInputError
+from edgefleet.interfaces.stored_telemetry import (
+    MAX_HOT_MESSAGE,
+    ReceivingTelemetry,
+    hot_events,
+)
+from edgefleet.protocol.names import check_name
 from edgefleet_azure.blobs import BlobStream
+from edgefleet_azure.errors import code_of
 from edgefleet_azure.events import arrivals, sources
 from edgefleet_azure.groups import DeviceGroups
 from edgefleet_azure.hubs import Hubs
@@ -21,7 +33,7 @@ from edgefleet_azure.manifests import MODULE
 from edgefleet_azure.service import AzureService
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from edgefleet.protocol.event import Event
@@ -30,13 +42,15 @@ if TYPE_CHECKING:
 
 
 MEMBERS_S = 600.0  # so long a listing of a fleet's devices is good; IoT Hub lists 100 at once
+RECEIVED = ".received"  # folder of hot events that gateways received; devices' names have no dot
 STRANGERS_S = 60.0  # so long a device that isn't the fleet's is taken for that
 
 
-class AzureTelemetry(AzureService, StoredTelemetry):
+class AzureTelemetry(AzureService, ReceivingTelemetry):
     """Events of a fleet's devices.
 
-    Hot events are kept as long as the hub keeps them, a day unless it is told otherwise.
+    Hot events are kept as long as the hub keeps them, a day unless it is told otherwise; those that
+    a gateway received stay.
 
     Args:
         clients: to reach storage and hubs with; closed with the telemetry.
@@ -65,10 +79,49 @@ class AzureTelemetry(AzureService, StoredTelemetry):
                     continue
                 for event in hot_events(arrival.body, f"a message of {arrival.device}"):
                     yield arrival.device, event
+        yield from self._received(device, since)
+
+    def _received(self, device: str | None, since: datetime | None) -> Iterator[tuple[str, Event]]:
+        container = self._clients.container("devices")
+        start = f"{RECEIVED}/" if device is None else f"{RECEIVED}/{device}/"
+        for found in container.list_blobs(name_starts_with=start):
+            whose = found.name.split("/")[1]
+            if since is not None and found.last_modified < since:
+                continue
+            try:
+                check_name("device", whose)
+                data = container.download_blob(
+                    found.name, offset=0, length=MAX_HOT_MESSAGE
+                ).readall()
+            except InvalidInputError:
+                continue  # somebody else's
+            except Exception as error:
+                if code_of(error) == "BlobNotFound":
+                    continue  # a lifecycle rule has deleted it meanwhile
+                raise
+            for event in hot_events(data, found.name):
+                yield whose, event
+
+    def _create(self, device: str, path: str, source: Callable[[], BinaryIO], size: int) -> None:
+        hot = path.startswith("hot/")
+        name = f"{RECEIVED}/{device}/{path[4:]}" if hot else f"{device}/{path}"
+        kind = "application/json" if hot else "application/octet-stream"
+        with source() as stream:
+            try:
+                self._clients.container("devices").upload_blob(
+                    name,
+                    stream,
+                    length=size,
+                    overwrite=False,
+                    content_settings=ContentSettings(content_type=kind),
+                )
+            except Exception as error:
+                if code_of(error) != "BlobAlreadyExists":
+                    raise
 
     def _folders(self) -> Iterator[str]:
         for found in self._clients.container("devices").walk_blobs(delimiter="/"):
-            if found.name.endswith("/"):
+            if found.name.endswith("/") and found.name != f"{RECEIVED}/":
                 yield found.name[:-1]
 
     def _paths(self, device: str, start: str) -> Iterator[str]:

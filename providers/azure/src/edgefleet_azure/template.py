@@ -229,7 +229,8 @@ def _roles(settings: AzureSettings, names: ResourceNames) -> Iterator[Resource]:
         return
     if settings.workspace is not None:
         yield Resource("workspace", WORKSPACES, ML_API, settings.workspace, existing=True)
-    unused = {"install", "shared registry" if settings.ml_registry is None else "registry"}
+    other_registry = "shared registry" if settings.ml_registry is None else "registry"
+    unused = {"install", "receiving", other_registry}
     needed = operators(part for part in PARTS if part not in unused)
     for place, actions in needed.items():
         symbols = _symbols(settings, place)

@@ -122,6 +122,16 @@ def test_telemetry_is_given_what_it_calls_and_no_more(
     assert asked() == listed("telemetry")
 
 
+def test_receiving_is_given_what_it_calls_and_no_more(
+    operate: Operate, asked: Callable[[], set[str]], tmp_path: Path
+) -> None:
+    telemetry = AzureTelemetry(*operate("receiving"))
+    (file := tmp_path / "segment").write_bytes(b"x")
+    telemetry.receive_file("cam-1", "segments/date=2026-11-21/model=digits/1.seg", file)
+    telemetry.receive_hot("cam-1", [samples.alarm(1)])
+    assert asked() == listed("receiving")
+
+
 def registry_of(clients: Clients, settings: AzureSettings) -> AzureMLRegistry:
     return AzureMLRegistry(clients, settings)
 

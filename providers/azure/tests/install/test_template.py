@@ -173,7 +173,7 @@ def test_operators_get_what_their_parts_need_at_each_place_and_no_more(
     template = arm(description(settings))
     given = values(template, made=True)
     roles = [one for one in read(template, given, AROUND) if one.type == ROLE]
-    needed = operators(OPERATOR.keys() - {"install", "shared registry"})
+    needed = operators(OPERATOR.keys() - {"install", "receiving", "shared registry"})
     del needed["subscription"]  # beyond the group that the template is deployed to
     granted = {}
     for one in roles:

@@ -6,6 +6,7 @@ Rules kept here:
   objects below its own name only. What a device says in an event is attributed to that name.
 - Pub/Sub doesn't tell who published. Published events count only where the profile trusts their
   senders (``trust_senders``, docs/adr/0027), and lie apart, below ``PREFIX/hot/``.
+- What a gateway received lies in its device's folder, too: the gateway writes for it.
 - A published event is stored before it is acknowledged: one that is lost on the way comes again.
   Events that came twice are given once, by their ids.
 """
@@ -14,12 +15,12 @@ from __future__ import annotations
 
 import io
 import logging
-from typing import TYPE_CHECKING, BinaryIO
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgefleet.errors import EdgeFleetError
-from edgefleet.interfaces.stored_telemetry import StoredTelemetry, hot_events
+from edgefleet.interfaces.stored_telemetry import ReceivingTelemetry, hot_events, hot_messages
 from edgefleet.protocol.digest import digest_of, hex_of
-from edgefleet.protocol.documents import encode
 from edgefleet.protocol.names import check_name
 from edgefleet_gcp.answers import status_of
 from edgefleet_gcp.errors import is_no_object
@@ -28,7 +29,7 @@ from edgefleet_gcp.reading import ObjectStream
 from edgefleet_gcp.service import GcpService
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from edgefleet.protocol.event import Event
@@ -43,7 +44,7 @@ MOST_BATCHES = 1000  # of one query: who publishes faster than we store doesn't 
 _log = logging.getLogger(__name__)
 
 
-class GcsTelemetry(GcpService, StoredTelemetry):
+class GcsTelemetry(GcpService, ReceivingTelemetry):
     """Events of a fleet's devices.
 
     Args:
@@ -108,19 +109,34 @@ class GcsTelemetry(GcpService, StoredTelemetry):
             source.acknowledge(messages)
 
     def _store(self, device: str, events: list[Event]) -> None:
-        body = b'{"events":[' + b",".join(encode(one) for one in events) + b"]}"
-        name = f"{self._published_root}{device}/{hex_of(digest_of(body))}.json"
-        try:
-            self._clients.bucket.blob(name).upload_from_string(
-                body,
-                content_type="application/json",
-                if_generation_match=0,
-                checksum="crc32c",
-                retry=self._clients.retries,
-            )
-        except Exception as error:
-            if status_of(error) != 412:  # else another reader has stored the same messages
-                raise
+        for body in hot_messages(events):
+            name = f"{self._published_root}{device}/{hex_of(digest_of(body))}.json"
+            self._make(name, partial(io.BytesIO, body), len(body))
+
+    def _create(self, device: str, path: str, source: Callable[[], BinaryIO], size: int) -> None:
+        self._make(f"{self._devices_root}{device}/{path}", source, size)
+
+    def _make(self, name: str, source: Callable[[], BinaryIO], size: int) -> None:
+        kind = "application/json" if name.endswith(".json") else "application/octet-stream"
+        blob = self._clients.bucket.blob(name)
+        with source() as stream:
+            try:
+                blob.upload_from_file(
+                    stream,
+                    size=size,
+                    content_type=kind,
+                    if_generation_match=0,
+                    checksum="crc32c",
+                    retry=self._clients.retries,
+                )
+            except Exception as error:
+                # Else somebody has stored the same. Who may delete nothing is told 403 of that.
+                status = status_of(error)
+                if status != 412 and not (status == 403 and self._is_there(blob)):
+                    raise
+
+    def _is_there(self, blob: Any) -> bool:  # noqa: ANN401 - google-cloud-storage has no types
+        return bool(blob.exists(retry=self._clients.retries))
 
     def _folders(self) -> Iterator[str]:
         return self._named_below(self._devices_root)

@@ -5,7 +5,7 @@ Rules kept here:
 - A device's name is its repository's, ``REPOSITORY/devices/NODE``: its credentials push there only,
   as far as whoever gave them made them so. What it says of itself isn't believed.
 - Which devices there are is told by the clusters, nodes that are in the fleet and reports of those
-  that were: registries needn't list repositories.
+  that were, and by gateways: registries needn't list repositories.
 - A tag says what a file is (`edgefleet.protocol.tags`), so a listing is enough to choose from. What
   a tag leads to is held against its digest.
 - Hot events are read from where devices keep them beside their segments. What they sent to the
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from edgefleet.errors import NotFoundError, ProfileError
 from edgefleet.interfaces.abilities import CanProve
-from edgefleet.interfaces.stored_telemetry import StoredTelemetry, hot_events
+from edgefleet.interfaces.receiving import CanReceive
+from edgefleet.interfaces.stored_telemetry import MAX_HOT_MESSAGE, StoredTelemetry, hot_events
 from edgefleet.interfaces.telemetry import CLOCK_SLACK
 from edgefleet.protocol.bundle import Descriptor
 from edgefleet.protocol.layout import checked_chunks
@@ -34,10 +35,11 @@ from edgefleet_kubernetes.oci import RegistryClient
 from edgefleet_kubernetes.oci_access import find_credentials
 from edgefleet_kubernetes.oci_errors import RegistryRefusal, asking_registry
 from edgefleet_kubernetes.proofs import prove
+from edgefleet_kubernetes.received import Received
 from edgefleet_kubernetes.service import KubernetesService
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
     from typing import Any
@@ -50,7 +52,6 @@ if TYPE_CHECKING:
 
 MAX_CLIENTS = 32  # repositories that connections are kept to
 MAX_REMEMBERED = 4096  # files of hot events that following needn't read again
-MAX_HOT_BYTES = 1 << 20  # of one such file
 _IN_MEMORY = 8 << 20  # bytes of a segment; a larger one goes through a temporary file
 
 
@@ -60,7 +61,7 @@ class _Cluster(Protocol):
     ) -> Iterator[dict[str, Any]]: ...
 
 
-class KubernetesTelemetry(KubernetesService, CanProve, StoredTelemetry):
+class KubernetesTelemetry(KubernetesService, CanProve, CanReceive, StoredTelemetry):
     """Events of a fleet's devices.
 
     Args:
@@ -85,6 +86,7 @@ class KubernetesTelemetry(KubernetesService, CanProve, StoredTelemetry):
         self._settings = settings
         self._base = base
         self._repository = _repository(settings)
+        self._received = Received(self._repository, settings, base, self._made)
         self._clusters = Clusters(clients) if clusters is None else clusters
         self._open: OrderedDict[str, RegistryClient] = OrderedDict()
         self._remembered: OrderedDict[tuple[str, str], tuple[Event, ...]] = OrderedDict()
@@ -92,6 +94,7 @@ class KubernetesTelemetry(KubernetesService, CanProve, StoredTelemetry):
     def close(self) -> None:
         while self._open:
             self._open.popitem()[1].close()
+        self._received.close()
         super().close()
 
     def _proofs(self) -> Iterator[Proof]:
@@ -101,7 +104,7 @@ class KubernetesTelemetry(KubernetesService, CanProve, StoredTelemetry):
     def _folders(self) -> Iterator[str]:
         ours = {FLEET: self._settings.prefix}
         start = report_name(self._settings.prefix, "")
-        found: set[str] = set()
+        found = set(self._received.devices())
         for cluster in self._clusters:
             nodes = cluster.list("Node", labels=ours)
             found.update(node["metadata"]["name"] for node in nodes)
@@ -132,7 +135,7 @@ class KubernetesTelemetry(KubernetesService, CanProve, StoredTelemetry):
         key = (device, path)
         if key not in self._remembered:
             with self._open_file(device, path) as stream:
-                data = stream.read(MAX_HOT_BYTES)
+                data = stream.read(MAX_HOT_MESSAGE)
             self._remembered[key] = tuple(hot_events(data, f"{path} of {device}"))
             while len(self._remembered) > MAX_REMEMBERED:
                 self._remembered.popitem(last=False)
@@ -168,13 +171,20 @@ class KubernetesTelemetry(KubernetesService, CanProve, StoredTelemetry):
         if client is None:
             if len(self._open) >= MAX_CLIENTS:
                 self._open.popitem(last=False)[1].close()
-            client = self._made(device)
+            of_all = self._repository
+            name = device_repository(of_all.name, device)
+            client = self._made(Repository(of_all.host, name))
         self._open[device] = client
         return client
 
-    def _made(self, device: str) -> RegistryClient:
-        of_all, settings = self._repository, self._settings
-        repository = Repository(of_all.host, device_repository(of_all.name, device))
+    def _receive_file(self, device: str, path: str, file: Path) -> None:
+        self._received.keep_file(device, path, file)
+
+    def _receive_hot(self, device: str, events: Sequence[Event]) -> None:
+        self._received.keep_hot(device, events)
+
+    def _made(self, repository: Repository) -> RegistryClient:
+        settings = self._settings
         named = settings.registry_credentials
 
         def find() -> Credentials | None:

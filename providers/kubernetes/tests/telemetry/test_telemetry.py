@@ -18,6 +18,7 @@ from edgefleet.testing.cloud.oci import OciRegistry
 from edgefleet.testing.cloud.oci_tokens import PULL, User
 from edgefleet.testing.kit import samples
 from edgefleet.testing.kit.devices import AddDevice, DeviceEnd
+from edgefleet.testing.kit.receiving import ReceivingConformance
 from edgefleet.testing.kit.telemetry import TelemetryConformance
 from edgefleet_kubernetes.clients import Clients
 from edgefleet_kubernetes.settings import KubernetesSettings
@@ -129,6 +130,25 @@ class TestConformance(TelemetryConformance):
     @pytest.fixture
     def add_device(self, plant: Plant) -> AddDevice:
         return lambda name, **_: plant.add(name)
+
+
+class TestReceiving(ReceivingConformance):
+    @pytest.fixture
+    def telemetry(self, plant: Plant) -> Iterator[KubernetesTelemetry]:
+        assert plant.registry.access is not None
+        plant.registry.access.users["operator"] = User(PASSWORD, below=f"{FOLDER}/")
+        made = plant.telemetry(cache=plant.folder / "cache")
+        yield made
+        made.close()
+
+
+def test_a_reader_who_may_not_read_what_gateways_note_reads_the_rest(plant: Plant) -> None:
+    plant.add("a")
+    plant.channel("a").send_hot([sent := samples.alarm(1)])
+    assert plant.registry.access is not None
+    plant.registry.access.users["operator"] = User(PASSWORD, PULL, below=f"{FOLDER}/devices/")
+    with closing(plant.telemetry()) as telemetry:
+        assert [event.id for event in telemetry.query(kind="alarm")] == [sent.id]
 
 
 def segment(plant: Plant, *, model: str = "digits") -> tuple[str, Path]:

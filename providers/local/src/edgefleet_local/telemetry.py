@@ -12,14 +12,16 @@ import os
 from typing import TYPE_CHECKING, BinaryIO
 
 from edgefleet.errors import DocumentError, EdgeFleetError, NotFoundError
+from edgefleet.interfaces.receiving import CanReceive
 from edgefleet.interfaces.telemetry import Telemetry
 from edgefleet.protocol.event import MAX_BYTES as MAX_EVENT_BYTES
 from edgefleet.protocol.event import read_event
 from edgefleet.protocol.segment import SegmentName, parse_segment_path
 from edgefleet_local.errors import translate
+from edgefleet_local.received import Received
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -30,7 +32,7 @@ _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})  # a link cou
 _log = logging.getLogger(__name__)
 
 
-class LocalTelemetry(Telemetry):
+class LocalTelemetry(CanReceive, Telemetry):
     """Events of the devices of a folder.
 
     Args:
@@ -42,6 +44,7 @@ class LocalTelemetry(Telemetry):
     def __init__(self, home: Path) -> None:
         self._home = home
         self._devices = home / "devices"
+        self._received = Received(home)
 
     def _translate(self, error: Exception) -> EdgeFleetError | None:
         return translate(error)
@@ -79,6 +82,12 @@ class LocalTelemetry(Telemetry):
                 if file.endswith(".ndjson"):
                     for event in _events(folder / file):
                         yield name, event
+
+    def _receive_file(self, device: str, path: str, file: Path) -> None:
+        self._received.keep_file(device, path, file)
+
+    def _receive_hot(self, device: str, events: Sequence[Event]) -> None:
+        self._received.keep_hot(device, events)
 
 
 def _events(path: Path) -> Iterator[Event]:
