@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from edgefleet.errors import CancelledError
@@ -34,6 +35,7 @@ from edgefleet_runtime.engines.installed import installed_engines
 from edgefleet_runtime.figures import device_families
 from edgefleet_runtime.inbox import Gathered, Inbox
 from edgefleet_runtime.lock import RootLock
+from edgefleet_runtime.notify import ServiceManager, keep_alive
 from edgefleet_runtime.otlp.extra import otlp_export
 from edgefleet_runtime.parent import watch_parent
 from edgefleet_runtime.reconciler.acquire import Acquirer
@@ -61,11 +63,12 @@ from edgefleet_runtime.store.blobs import BlobStore
 from edgefleet_runtime.store.fetch import Fetcher
 from edgefleet_runtime.sync.lane import in_thread
 from edgefleet_runtime.sync.sync import Sync
+from edgefleet_runtime.upgrade.places import Places
+from edgefleet_runtime.upgrade.upgrader import RESTART, Condition, Upgrader
 from edgefleet_runtime.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from edgefleet.protocol.event import Event, Reading
     from edgefleet.protocol.report import Report
@@ -143,12 +146,8 @@ class Node:
         self._lock = RootLock(config.root)  # before anything in the folder is touched
         store = BlobStore(config.root, config.store_max_bytes)
         limit = config.fetch_max_bytes_per_s
-        fetcher = Fetcher(
-            store,
-            pause=self._pause,
-            check=self._check,
-            bandwidth=None if limit is None else Bandwidth(limit),
-        )
+        bandwidth = None if limit is None else Bandwidth(limit)
+        fetcher = Fetcher(store, pause=self._pause, check=self._check, bandwidth=bandwidth)
         engines = [engine for engine in installed_engines() if not engine.problem]
         external = _external(config)
         providers = {provider for engine in engines for provider in engine.providers}
@@ -253,6 +252,19 @@ class Node:
             on_event=self._spool.tell,
             healthy_after_s=config.healthy_after_s,
         )
+        places = Places.here(Path(__file__))
+        self._upgrader = (
+            None
+            if places is None
+            else Upgrader(
+                places,
+                self._channel,
+                device=config.device,
+                condition=self._condition,
+                healthy_after_s=config.healthy_after_s,
+                bandwidth=bandwidth,
+            )
+        )
         self._worker = Worker(
             driver=self._driver,
             channel=self._channel,
@@ -263,6 +275,18 @@ class Node:
             labels=labels,
             endpoint=lambda: self._server.endpoint,
             pid=os.getpid(),
+            upgrader=self._upgrader,
+        )
+
+    @property
+    def exit_status(self) -> int:
+        """What the process ends with: whether it is to be started again at once."""
+        return RESTART if self._upgrader is not None and self._upgrader.restart else 0
+
+    def _condition(self) -> Condition:
+        outside = self._driver.outside
+        return Condition(
+            serves=self._worker.ready, reached=outside.live and outside.access.state == "ok"
         )
 
     @property
@@ -316,7 +340,14 @@ class Node:
         self._worker.start()
         if self._otlp is not None:
             self._otlp.start(self._server.families)
+        if self._upgrader is not None:
+            self._upgrader.start(lambda: loop.call_soon_threadsafe(stop.set))
+        manager = ServiceManager()
+        manager.ready()
+        living = asyncio.ensure_future(keep_alive(manager, self._worker.healthy))
         await stop.wait()
+        living.cancel()
+        manager.stopping()
         return await self._stop()
 
     def once(self, timeout_s: float, inbox: Path | None = None) -> Cycle:
@@ -381,6 +412,8 @@ class Node:
             asyncio.to_thread(self._worker.join, JOIN_S),
             asyncio.to_thread(self._on_demand.close, JOIN_S),
         ]
+        if self._upgrader is not None:
+            joining.append(asyncio.to_thread(self._upgrader.stop, JOIN_S))
         if self._otlp is not None:
             *ends, _ = await asyncio.gather(*joining, asyncio.to_thread(self._otlp.stop, JOIN_S))
         else:
@@ -396,6 +429,7 @@ class Node:
 
     def _check(self) -> None:
         """Break long work off when the process stops, or the pointer may have changed."""
+        self._worker.working()
         if self._worker.stopping.is_set() or (self._driver.outside.live and self._channel.wait(0)):
             raise CancelledError("something changed meanwhile", retryable=True)
 

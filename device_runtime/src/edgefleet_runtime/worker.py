@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgefleet.protocol.report import Health, Report
 from edgefleet_runtime import __version__
+from edgefleet_runtime.notify import Pulse
 from edgefleet_runtime.reconciler.machine import condition
 from edgefleet_runtime.report import host
 from edgefleet_runtime.report.reporter import Reporter
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
     from edgefleet_runtime.spool.spool import Spool
     from edgefleet_runtime.store.blobs import BlobStore
     from edgefleet_runtime.store.fetch import Fetcher
+    from edgefleet_runtime.upgrade.upgrader import Upgrader
 
 _log = logging.getLogger(__name__)
 
 LONGEST_WAIT_S = 5.0  # between two turns: figures that nobody announces are looked at so often
 TROUBLE_S = 1.0  # after a turn that failed for a reason nobody foresaw
+WORK_S = 1800.0  # longest that work may take without a sign: opening a large model on a slow card
+WAKE_S = 60.0  # longest that a wait may last beyond what was asked for, on a device that is busy
 
 
 class Worker:
@@ -41,6 +45,8 @@ class Worker:
         root: the folder whose disk is reported.
         labels: of the device.
         endpoint: gives the address that the device serves on.
+        upgrader: of the runtime itself, for its troubles; None where there is none.
+        pulse: hears of the thread's progress; what works for long should beat it too.
     """
 
     def __init__(
@@ -55,7 +61,10 @@ class Worker:
         labels: Mapping[str, str],
         endpoint: Callable[[], str],
         pid: int,
+        upgrader: Upgrader | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
+        self._pulse = Pulse() if pulse is None else pulse
         self.stopping = threading.Event()
         self._driver = driver
         self._channel = channel
@@ -66,6 +75,7 @@ class Worker:
         self._labels = dict(labels)
         self._endpoint = endpoint
         self._pid = pid
+        self._upgrader = upgrader
         self._started = datetime.now(UTC)
         self._reporter: Reporter | None = None
         self._restored = threading.Event()
@@ -87,6 +97,14 @@ class Worker:
         outside = self._driver.outside
         asked = outside.live and not outside.given
         return self.ready or (asked and self._driver.state.pointer is None)
+
+    def healthy(self) -> bool:
+        """Whether the thread runs and makes progress."""
+        return self._thread.is_alive() and not self._pulse.late()
+
+    def working(self) -> None:
+        """Note that long work gets on."""
+        self._pulse.beat(WORK_S)
 
     def start(self) -> None:
         """Begin to work."""
@@ -139,6 +157,7 @@ class Worker:
 
     def _run(self) -> None:
         driver = self._driver
+        self.working()
         try:
             driver.restore()
         except Exception:  # noqa: BLE001 - a device that can't remember can still be told what to run
@@ -155,13 +174,19 @@ class Worker:
         reporter.turn(last=True)
 
     def _turn(self, reporter: Reporter) -> None:
+        self.working()
         self._driver.poll()
         due_s = reporter.turn()  # before the step: a fetch may take hours
         if not self._driver.step() and not self._driver.improve():
             other_s = self._driver.due_in_s()
+            self._pulse.beat(LONGEST_WAIT_S + WAKE_S)
             self._channel.wait(
                 min(due_s, LONGEST_WAIT_S, LONGEST_WAIT_S if other_s is None else other_s)
             )
+
+    def _errors(self) -> tuple[str, ...]:
+        trouble = "" if self._upgrader is None else self._upgrader.trouble
+        return (*((trouble,) if trouble else ()), *self._driver.errors)
 
     def report(self) -> Report:
         """The device as it is now, without a number."""
@@ -198,6 +223,7 @@ class Worker:
             access=driver.outside.access,
             labels=self._labels,
             endpoint=None if self.stopping.is_set() else self._endpoint() or None,
-            errors=driver.errors,
+            errors=self._errors(),
             rolled_back=state.order,
+            reverted=None if self._upgrader is None else self._upgrader.reverted,
         )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pytest
 from device_runtime.tests.reconciler.rig import Rig
 from edgefleet.errors import UnavailableError
 from edgefleet.testing.waiting import eventually
+from edgefleet_runtime.notify import Pulse
 from edgefleet_runtime.spool.spool import Spool
-from edgefleet_runtime.worker import Worker
+from edgefleet_runtime.worker import WORK_S, Worker
 
 
 @pytest.fixture
@@ -17,7 +19,7 @@ def rig(tmp_path: Path) -> Rig:
     return Rig(tmp_path)
 
 
-def worker(rig: Rig) -> Worker:
+def worker(rig: Rig, pulse: Pulse | None = None) -> Worker:
     return Worker(
         driver=rig.driver,
         channel=rig.channel,
@@ -28,6 +30,7 @@ def worker(rig: Rig) -> Worker:
         labels={"target": "x86-cpu"},
         endpoint=lambda: "http://127.0.0.1:1",
         pid=7,
+        pulse=pulse,
     )
 
 
@@ -104,3 +107,28 @@ def test_a_turn_that_fails_for_no_known_reason_does_not_end_the_thread(rig: Rig)
     working.stop()
     assert working.join(90)
     assert working.ready is False
+
+
+def test_a_reconciler_that_hangs_makes_no_progress(
+    rig: Rig, stopped: Callable[[Worker], Worker]
+) -> None:
+    now, hangs, go_on = [0.0], threading.Event(), threading.Event()
+    working = worker(rig, Pulse(lambda: now[0]))
+    assert not working.healthy()  # it hasn't begun
+    stopped(working)
+    eventually(lambda: working.healthy() and rig.channel.reports)
+    look = rig.channel.pointer
+
+    def pointer() -> bytes | None:
+        hangs.set()
+        assert go_on.wait(90)
+        return look()
+
+    rig.channel.pointer = pointer  # type: ignore[method-assign]
+    rig.channel.wake()
+    assert hangs.wait(90)
+    assert working.healthy()  # it may take a while
+    now[0] += WORK_S + 1
+    assert not working.healthy()
+    go_on.set()
+    eventually(working.healthy)

@@ -76,8 +76,9 @@ def _run(arguments: argparse.Namespace) -> int:
             "exit_with_parent": arguments.exit_with_parent,
         }
     )
-    if not run(Node(config).run()):
+    node = Node(config)
+    if not run(node.run()):
         # A thread sits in a call that doesn't end: leave now, while the promised time lasts.
         logging.shutdown()
-        os._exit(0)
-    return 0
+        os._exit(node.exit_status)
+    return node.exit_status
