@@ -119,4 +119,4 @@ class Dockerfile:
 
 def _moved(text: str, root: Path) -> str:
     """A command whose absolute paths lie below a folder."""
-    return re.sub(r"(?<![\w/*.])/(?=opt/|wheels|var/|run/|etc/)", f"{root}/", text)
+    return re.sub(r"(?<![\w/*.])/(?=opt/|archives|tmp/|var/|run/|etc/)", f"{root}/", text)

@@ -6,18 +6,20 @@ No container engine is needed, and none has built it here.
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
 
 from device_runtime.tests.container.dockerfile import FILE, Dockerfile
+from edgefleet.runtime_archive.builder import build
 from edgefleet_runtime.cli import _parser
+from tests.runtime_archive.fakes import wheel
 
 ROOT = Path(__file__).parents[3]
 KUBERNETES = ("cpu", "cuda", "arm64")
@@ -81,13 +83,17 @@ def test_a_module_starts_the_runtime_with_options_that_it_takes(image: Dockerfil
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What lies beside the Dockerfile: wheels of ours, built without a network."""
+    """What lies beside the Dockerfile: an archive, with a library as NVIDIA's wheels have it."""
     folder = tmp_path_factory.mktemp("context")
-    for source in (ROOT, ROOT / "device_runtime"):
-        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d"]
-        subprocess.run(
-            [*command, str(folder / "wheels")], cwd=source, check=True, capture_output=True
-        )
+    files = {"nvidia/cudnn/lib/libcudnn.so": ""}
+    build(
+        f"linux-{platform.machine()}",
+        extras=[],
+        more=[str(wheel(folder, "nvidia-cudnn", files=files))],
+        pythons=[f"3.{sys.version_info.minor}"],
+        constraints=ROOT / "constraints.txt",
+        output=folder / "archives",
+    )
     return folder
 
 
@@ -96,12 +102,13 @@ def built(image: Dockerfile, target: str, root: Path, context: Path) -> Path:
     tools = root / "tools"
     tools.mkdir(parents=True)
     for name, does in {
-        "python": f'exec {sys.executable} "$@"',
+        "python3": f'exec {Path(sys.executable).resolve()} "$@"',
         "ldconfig": "exit 0",  # this machine's cache of libraries is its own
     }.items():
         (tools / name).write_text(f"#!/bin/sh\n{does}\n", encoding="utf-8")
         (tools / name).chmod(0o755)
-    (root / "etc/ld.so.conf.d").mkdir(parents=True)  # every Debian has it
+    for folder in ("etc/ld.so.conf.d", "tmp"):  # every Debian has them
+        (root / folder).mkdir(parents=True)
     subprocess.run(
         ["sh", "-c", image.script(target, root, context)],
         env={"PATH": f"{tools}:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(root)},
@@ -120,12 +127,7 @@ def test_its_steps_make_a_runtime_that_starts(
 ) -> None:
     root = built(image, target, tmp_path / "image", context)
     program = f"{root}/opt/edgefleet/bin/edgefleet-runtime"
-    # Wheels of other people are not built here: theirs come from this environment.
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(tmp_path),
-        "PYTHONPATH": sysconfig.get_path("purelib"),
-    }
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     done = subprocess.run(
         [program, "doctor"], env=environment, capture_output=True, text=True, check=False
     )
@@ -153,8 +155,7 @@ def test_libraries_in_wheels_of_nvidia_are_told_to_the_loader(
     image: Dockerfile, tmp_path: Path, context: Path
 ) -> None:
     root = tmp_path / "image"
-    libraries = root / "opt/edgefleet/lib/python3.12/site-packages/nvidia/cudnn/lib"
-    libraries.mkdir(parents=True)
     built(image, "cuda", root, context)
     listed = (root / "etc/ld.so.conf.d/edgefleet.conf").read_text("utf-8").splitlines()
+    (libraries,) = root.glob("opt/edgefleet/lib/python3.*/site-packages/nvidia/cudnn/lib")
     assert listed == [str(libraries)]

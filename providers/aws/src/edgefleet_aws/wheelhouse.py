@@ -6,14 +6,14 @@ ones that fit. The same wheels give the same archive, so its name is its digest.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
-import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgefleet.errors import ConfigurationError
+from edgefleet.protocol.digest import digest_of_file, hex_of
+from edgefleet.runtime_archive.packing import Member, pack_zip
+from edgefleet.runtime_archive.wheelhouse import check_some_target
 from edgefleet_aws.errors import code_of
 from edgefleet_aws.recipes import RUN_OPTIONS
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 NEEDS = "edgefleet-runtime[cpu,greengrass]"
 INSTALL_S = 900  # a slow card takes minutes to write 200 MB
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest that a zip can say
-_CHUNK = 1 << 20
 
 
 class Archive(NamedTuple):
@@ -62,26 +60,14 @@ def archive(wheels: Path) -> Iterator[Archive]:
     """The archive of a folder of wheels.
 
     Raises:
-        ConfigurationError: the folder holds no wheel of the runtime.
+        ConfigurationError: the folder lacks something on every kind of device, or all of it.
+        IntegrityError: what is named like a wheel is none.
     """
-    found = sorted(wheels.glob("*.whl"))
-    if not any(one.name.startswith("edgefleet_runtime-") for one in found):
-        raise ConfigurationError(
-            f"{wheels} holds no wheel of the runtime",
-            cure=f"fill it with: pip wheel -w {wheels} '{NEEDS}'",
-        )
+    found = check_some_target(wheels, NEEDS)
     with tempfile.TemporaryDirectory(prefix="edgefleet-") as folder:
         path = Path(folder) / "wheels.zip"
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as packed:  # wheels are compressed
-            for one in found:
-                with (
-                    one.open("rb") as content,
-                    packed.open(zipfile.ZipInfo(one.name, _EPOCH), "w") as to,
-                ):
-                    while data := content.read(_CHUNK):
-                        to.write(data)
-        with path.open("rb") as stream:
-            yield Archive(path, hashlib.file_digest(stream, "sha256").hexdigest())
+        pack_zip((Member(one.path.name, one.path) for one in found), path)
+        yield Archive(path, hex_of(digest_of_file(path)[0]))
 
 
 def upload(s3: S3, settings: AwsSettings, one: Archive) -> None:
