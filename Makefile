@@ -20,8 +20,8 @@ OTHERS := $(patsubst %/,%,$(dir $(wildcard device_runtime/pyproject.toml provide
 SOURCES := $(wildcard src device_runtime/src providers/*/src examples/*/src)
 PROJECTS := pyproject.toml $(OTHERS:%=%/pyproject.toml)
 comma := ,
-EDITABLE := -e '.[analysis,classical,cli,demo,images,litert,local,loop,onnx,openvino,optimize,rules,testing]' \
-	$(foreach d,$(OTHERS),-e './$(d)$(if $(filter device_runtime,$(d)),[cpu$(comma)drift$(comma)gcs$(comma)greengrass$(comma)grpc$(comma)iotedge$(comma)kubernetes$(comma)mqtt$(comma)openvino$(comma)otlp$(comma)rules],$(if $(filter providers/%,$(d)),[mock],))')
+EDITABLE := -e '.[analysis,archive,classical,cli,demo,images,litert,local,loop,onnx,openvino,optimize,rules,testing]' \
+	$(foreach d,$(OTHERS),-e './$(d)$(if $(filter device_runtime,$(d)),[cpu$(comma)drift$(comma)gcs$(comma)greengrass$(comma)grpc$(comma)iotedge$(comma)kubernetes$(comma)mqtt$(comma)openvino$(comma)otlp$(comma)pull$(comma)rules],$(if $(filter providers/%,$(d)),[mock],))')
 # setuptools for what of others has no wheel: paho-mqtt before 2, which azure-iot-device wants.
 BUILD_TOOLS := 'pip>=25.1' hatchling editables 'setuptools>=70.1,<85'
 PIP_QUIET := -m pip --quiet --disable-pip-version-check

@@ -118,7 +118,12 @@ class Services:
             msg = f"{where}: {first_problem(error)}"
             cure = f"mend that key in the profile; its keys: edgefleet providers {name}"
             raise ProfileError(msg, cure=cure, provider=name) from error
-        context = Context(base=self.profile.base, name=name, state=lambda: self.state)
+        context = Context(
+            base=self.profile.base,
+            name=name,
+            state=lambda: self.state,
+            registry=lambda: self.registry,
+        )
         factory: Callable[[Any, Context], Service] = getattr(provider, role.value)
         service = factory(settings, context)
         self._built.append(service)

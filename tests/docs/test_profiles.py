@@ -15,12 +15,14 @@ import pytest
 from pydantic import BaseModel
 
 from edgefleet_azure.settings import AzureSettings
+from edgefleet_gateway.settings import GatewaySettings
 from edgefleet_gcp.settings import GcpSettings
 from edgefleet_kubernetes.settings import KubernetesSettings
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, type[BaseModel]] = {
     "azure": AzureSettings,
+    "gateway": GatewaySettings,
     "gcp": GcpSettings,
     "kubernetes": KubernetesSettings,
 }

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -85,6 +85,12 @@ class RemoteSettings(ProviderSettings):
         return str(found)
 
 
+def _no_registry() -> NoReturn:
+    raise ProfileError(
+        "there is no registry here", cure='name one in the profile: registry = "local"'
+    )
+
+
 class Context(BaseModel):
     """What a service may need beside its own settings.
 
@@ -93,12 +99,14 @@ class Context(BaseModel):
         name: name of the service in the profile; differs from the provider's where a profile names
             one provider twice.
         state: gives the profile's state store; call it only when it is needed.
+        registry: gives the profile's registry, likewise.
     """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
     base: Path
     name: str
     state: Callable[[], Any]
+    registry: Callable[[], Any] = _no_registry
 
 
 class Provider(ABC):
