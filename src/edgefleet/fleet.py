@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Self
 
 from edgefleet import access
 from edgefleet.actor import current_actor
-from edgefleet.capabilities import require
 from edgefleet.datasets import Datasets
 from edgefleet.deployment import Deployment
-from edgefleet.devices import Device
 from edgefleet.edits import Edits
-from edgefleet.errors import ConflictError, NotFoundError
+from edgefleet.errors import NotFoundError
 from edgefleet.groups import GroupEditor
 from edgefleet.insights import Insights
-from edgefleet.interfaces.abilities import CanEnroll, CanRunDevices
+from edgefleet.interfaces.abilities import CanRunDevices
 from edgefleet.launches import Launcher, Terms
+from edgefleet.membership import Membership
 from edgefleet.models import Models
 from edgefleet.plugins import discovery
 from edgefleet.policy_files import read_policy
@@ -26,8 +25,10 @@ from edgefleet.protocol.release import Release, Role
 from edgefleet.releases import make_plan, release_recording, release_with
 from edgefleet.rollout import records
 from edgefleet.rollout.judgement import FleetStatus
+from edgefleet.runtimes import Upgrading
 from edgefleet.services import Services
 from edgefleet.standing import explained, group_status
+from edgefleet.sticks.carrying import Carrying
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -66,7 +67,7 @@ def connect(profile: str | None = None, *, config: Path | str | None = None) -> 
     return Fleet(loaded)
 
 
-class Fleet(Insights, Models, Datasets):
+class Fleet(Insights, Membership, Models, Datasets, Carrying, Upgrading):
     """Models, devices and what happens between them. Use as a context manager, or call `close`."""
 
     def __init__(self, profile: Profile) -> None:
@@ -119,37 +120,6 @@ class Fleet(Insights, Models, Datasets):
         else:
             deployer, name = self._services.find_group(group)
             yield from deployer.devices(name, labels=labels)
-
-    def device(self, name: str) -> Device:
-        """A device by name, to look at it or send it a request.
-
-        Raises:
-            NotFoundError: no deployer knows it.
-        """
-        for deployer in self.deployers.values():
-            try:
-                info = deployer.device(name)
-                return Device(deployer, info, registry=lambda: self._services.registry)
-            except NotFoundError:
-                continue
-        msg = f"no device {name!r} in the fleet"
-        raise NotFoundError(msg, cure="list the devices with: edgefleet devices")
-
-    def enroll(
-        self, device: str, *, group: str, labels: Mapping[str, str] | None = None
-    ) -> DeviceInfo:
-        """Add a device to a group, made if need be, where the deployer can do that from here."""
-        deployer, name = self._services.find_group(group, must_exist=False)
-        for other in self.deployers.values():
-            if other is not deployer and any(d.name == device for d in other.devices()):
-                msg = f"device {device!r} is in a group of {other.name}"
-                cure = "a device is in one group of a fleet: retire it there first"
-                raise ConflictError(msg, cure=cure, retryable=False)
-        return require(deployer, CanEnroll).enroll(device, group=name, labels=labels)
-
-    def retire(self, device: str) -> None:
-        """Take a device out of the fleet."""
-        require(self.device(device).deployer, CanEnroll).retire(device)
 
     # Deployments
 

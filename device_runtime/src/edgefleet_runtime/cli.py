@@ -34,6 +34,7 @@ exit codes: 0 stopped in order; 1 could not run (standard error says why, and th
 _COMMANDS = {
     "serve": "serve model files, bundles or a Triton repository, without a fleet",
     "run": "serve what the fleet delivers, until stopped",
+    "enroll": "make this machine a device of a fleet, with a token",
     "once": "look at the fleet once, do what it asks for, report and end",
     "bench": "measure a model on this device, and tell what to set",
     "engines": "list, export and import engines that were built from models",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgefleet.cli.enrolment import enroll, revoke
+from edgefleet.cli.install_script import install_script
 from edgefleet.cli.options import (
     common,
     help_without_command,
@@ -88,27 +90,13 @@ def up() -> None:
 @common
 @click.pass_context
 def device(ctx: click.Context) -> None:
-    """Enrol, retire, ask or order a device."""
+    """Enrol, revoke, retire, ask or order a device."""
     help_without_command(ctx)
 
 
-@device.command()
-@click.argument("name")
-@click.option("--group", metavar="G", required=True, help="Its group; made if there is none yet.")
-@label_option("Such as target=raspberry-pi-5; any number of times.")
-@json_option
-@common
-def enroll(*, name: str, group: str, labels: tuple[tuple[str, str], ...], as_json: bool) -> None:
-    """Add a device to a group.
-
-    Where the provider can do that from here. The same again changes nothing.
-    """
-    with open_fleet() as fleet:
-        found = fleet.enroll(name, group=group, labels=dict(labels))
-    if as_json:
-        print_json(found.facts())
-    else:
-        click.echo(f"{found.name} is in group {found.group}")
+device.add_command(enroll)
+device.add_command(revoke)
+device.add_command(install_script)
 
 
 @device.command()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 import warnings
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgefleet.cli.options import common, json_option, open_fleet
+from edgefleet.cli.options import common, json_option, open_fleet, span
 from edgefleet.cli.output import print_json_line
 from edgefleet.protocol.event import KINDS
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
     from edgefleet.protocol.event import Event
 
-_AGO = re.compile(r"\A(?P<count>\d+(?:\.\d+)?)(?P<unit>[smhdw])\Z")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _TOLD = 10  # segments set aside, by name
 _TEXT_CHARACTERS = 100  # of an event's data on one line
 
@@ -33,9 +30,8 @@ def moment(text: str) -> datetime:
         BadParameter: it is neither.
     """
     try:
-        if ago := _AGO.match(text):
-            return datetime.now(UTC) - timedelta(**{_UNITS[ago["unit"]]: float(ago["count"])})
-        found = datetime.fromisoformat(text)
+        ago = span(text)
+        found = datetime.fromisoformat(text) if ago is None else datetime.now(UTC) - ago
     except (ValueError, OverflowError) as error:
         msg = f"{text!r} is no time; write 1h, 30m or 2026-05-01T12:00Z"
         raise click.BadParameter(msg) from error

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 _PROFILE = "edgefleet.profile"
+_SPAN = re.compile(r"\A(?P<count>\d+(?:\.\d+)?)(?P<unit>[smhdw])\Z", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _verbose = False  # outlives the click context, which is gone when an error is reported
 
 
@@ -167,6 +171,18 @@ def number_option(
     return click.option(
         *names, metavar=unit, type=within, default=default, show_default=True, help=about
     )
+
+
+def span(text: str) -> timedelta | None:
+    """A length of time: ``90s``, ``10m``, ``1h``, ``2d``, ``1w``; None for what is none.
+
+    Raises:
+        OverflowError: it is too long.
+    """
+    found = _SPAN.match(text)
+    if found is None:
+        return None
+    return timedelta(**{_UNITS[found["unit"]]: float(found["count"])})
 
 
 def script_options(whose: str) -> Callable[[F], F]:

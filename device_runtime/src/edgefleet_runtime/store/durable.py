@@ -9,11 +9,16 @@ from edgefleet.protocol.files import translate_full
 from edgefleet_runtime.faults import point
 
 
-def write_durably(path: Path, data: bytes) -> None:
+def write_durably(path: Path, data: bytes, *, private: bool = False) -> None:
     """Replace a file's content; when this returns, the new content outlives a power cut.
 
     Written beside the target, flushed to the disk, renamed, and the folder flushed. One writer a
     path: the name of the partial file is fixed, so that a crash leaves at most one behind.
+
+    Args:
+        path: of the file; its folder exists.
+        data: its new content.
+        private: nobody but this user may read it, from its first byte on.
 
     Raises:
         StorageFullError: no room; the old content stands.
@@ -21,7 +26,14 @@ def write_durably(path: Path, data: bytes) -> None:
     partial = path.with_name(f".{path.name}.partial")
     with translate_full(path):
         try:
-            with partial.open("wb", buffering=0) as stream:
+            if private:
+                partial.unlink(missing_ok=True)  # whoever may read one that was left, still may
+            handle = os.open(
+                partial,
+                os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC,
+                0o600 if private else 0o666,
+            )
+            with os.fdopen(handle, "wb", buffering=0) as stream:
                 stream.write(data)
                 os.fsync(stream.fileno())
             point(f"{path.name}.written")

@@ -1,0 +1,72 @@
+"""What it means when no answer comes: names that don't resolve, proxies, networks that sign in.
+
+A captive portal can't show the certificate that is expected, so it is known before anything is
+sent. What it means is always the same: later, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import ssl
+
+from edgefleet.errors import AccessDeniedError, EdgeFleetError, UnavailableError
+
+ELSE = "somebody else answers in its place, such as the sign-in page of a network"
+SIGN_IN = "sign this device's network in, or check the address"
+_TUNNEL = re.compile(r"\ATunnel connection failed: (\d{3})")  # http.client's own words
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
+# Alerts by which a server refuses the certificate that it was shown: RFC 8446, section 6.2
+_REFUSED = ("UNKNOWN_CA", "CERTIFICATE_REVOKED", "CERTIFICATE_EXPIRED", "BAD_CERTIFICATE")
+
+
+def failure_of(
+    error: OSError | http.client.HTTPException | ValueError, where: str, *, proxy: str | None = None
+) -> EdgeFleetError:
+    """What a failure means, in words that help.
+
+    Args:
+        error: as the standard library raised it.
+        where: host that was asked, for people.
+        proxy: host of the proxy on the way; None where there is none.
+    """
+    via = f"{where} by the proxy {proxy}" if proxy else where
+    if isinstance(error, ssl.SSLError):
+        return _untrusted(error, via)
+    if isinstance(error, socket.gaierror):
+        return UnavailableError(
+            f"the name of {proxy or where} can't be resolved: {error.strerror}",
+            cure="check this device's DNS; it asks again by itself",
+        )
+    refused = _TUNNEL.match(str(error)) if proxy else None
+    if refused is not None:
+        cure = "let the proxy pass connections to the gateway"
+        if refused[1] == "407":
+            cure = "give the proxy's user and password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
+        return UnavailableError(f"the proxy {proxy} refuses: HTTP {refused[1]}", cure=cure)
+    if isinstance(error, TimeoutError):
+        return UnavailableError(f"{via} says nothing for too long")
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return UnavailableError(f"{via}: {said or type(error).__name__}")
+
+
+def _untrusted(error: ssl.SSLError, via: str) -> EdgeFleetError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return UnavailableError(
+            f"{via} shows a certificate that is not believed ({error.verify_message}): {ELSE}",
+            cure=f"{SIGN_IN}; where the fleet's authority was replaced, enrol the device again",
+        )
+    if any(word in str(error) for word in _REFUSED):
+        return AccessDeniedError(
+            f"{via} does not know this device's certificate: {error.reason}",
+            cure="enrol the device again",
+        )
+    if error.reason in _NO_TLS:
+        return UnavailableError(f"{via} speaks no TLS: {ELSE}", cure=SIGN_IN)
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return UnavailableError(
+            f"{via} ends the connection without a word",
+            cure="where it stays so, it may not believe this device: enrol it again",
+        )
+    return UnavailableError(f"{via}: {error.strerror or error}")
