@@ -1,0 +1,205 @@
+"""``edgefleet gateway serve`` as people run it: another process, real signals."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from edgefleet.cli.app import cli
+from edgefleet.protocol.digest import digest_of_file
+from edgefleet.protocol.documents import decode, encode
+from edgefleet.runtime_archive.manifest import Manifest
+from edgefleet_gateway.certificates import pin
+from edgefleet_gateway.records import AuthorityRecord, Keys
+from edgefleet_local.state import DirectoryStateStore
+
+COMMAND = [sys.executable, "-m", "edgefleet.cli"]
+
+
+@contextlib.contextmanager
+def serving(*arguments: str, lines: int) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """A gateway, and what it said until it listened."""
+    command = [*COMMAND, "gateway", "serve", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            yield process, [process.stderr.readline().strip() for _ in range(lines)]
+        finally:
+            process.kill()
+
+
+def port_of(said: list[str]) -> int:
+    line = next(line for line in said if line.startswith("listening at "))
+    return int(line.rpartition(":")[2])
+
+
+def status(port: int, path: str) -> int:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=60)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        return connection.getresponse().status
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_folder_is_enough_and_a_signal_ends_it(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    root = tmp_path / "a fleet"
+    with serving("--root", str(root), "--port", "0", lines=6) as (process, said):
+        assert said[0] == f"wrote {root / 'edgefleet.toml'}"
+        assert any(f"EDGEFLEET_CONFIG='{root / 'edgefleet.toml'}'" in line for line in said)
+        port = port_of(said)
+        assert status(port, "/health") == 200
+        assert status(port, "/v1/ca") == 200
+        assert status(port, "/v1/pointer") == 401
+        process.send_signal(number)
+        assert process.wait(30) == code
+    listed = CliRunner(env={"EDGEFLEET_CONFIG": str(root / "edgefleet.toml")})
+    assert listed.invoke(cli, ["devices"]).exit_code == 0
+
+
+def archive(folder: Path, version: str) -> Path:
+    """An archive of the runtime that holds nothing but what it says of itself."""
+    about = Manifest(
+        runtime=version,
+        platform="linux-x86_64",
+        pythons=("3.11",),
+        glibc="2.28",
+        extras=(),
+        more=(),
+        installer="pip.whl",
+        unpacked_bytes=1,
+        wheels=(),
+    )
+    file = folder / f"runtime-{version}.tar.gz"
+    with tarfile.open(file, "w:gz") as made:
+        member = tarfile.TarInfo("manifest.json")
+        data = encode(about)
+        member.size = len(data)
+        made.addfile(member, io.BytesIO(data))
+    return file
+
+
+def test_a_runtime_that_is_given_is_what_devices_that_join_install(tmp_path: Path) -> None:
+    given = archive(tmp_path, "7.8.9")
+    arguments = ("--root", str(tmp_path / "fleet"), "--port", "0", "--runtime", str(given))
+    for lines in (7, 6):  # the same again changes nothing
+        with serving(*arguments, lines=lines) as (_, said):
+            assert "devices that join install the runtime 7.8.9" in said
+            port = port_of(said)
+            assert status(port, "/install.sh") == 200
+            digest, _ = digest_of_file(given)
+            assert status(port, f"/v1/archives/{digest.replace(':', '/')}") == 200
+
+
+def test_two_versions_at_once_are_no_runtime(tmp_path: Path) -> None:
+    files = [archive(tmp_path, version) for version in ("1.0", "2.0")]
+    given = [part for file in files for part in ("--runtime", str(file))]
+    result = CliRunner().invoke(
+        cli, ["gateway", "serve", "--root", str(tmp_path), "--port", "0", *given]
+    )
+    assert result.exit_code == 1
+    assert "two archives are for linux-x86_64" in result.stderr
+
+
+def test_another_certificate_is_served_and_devices_are_told_of_it(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gw.example")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(4711)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = made.public_bytes(Encoding.PEM)
+    (tmp_path / "cert.pem").write_bytes(pem)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "key.pem").write_bytes(private)
+    given = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
+    with serving("--root", str(tmp_path), "--port", "0", *given, lines=6) as (_, said):
+        shown = ssl.get_server_certificate(("127.0.0.1", port_of(said)))
+    assert x509.load_pem_x509_certificate(shown.encode()).serial_number == 4711
+    stored = DirectoryStateStore(tmp_path / "fleet").read(Keys("edgefleet").authority)
+    assert stored is not None
+    record = decode(AuthorityRecord, stored.data)
+    assert pin(key.public_key()) in record.pins
+    assert record.others == pem.decode()
+    (tmp_path / "key.pem").write_bytes(b"no key")
+    result = CliRunner().invoke(
+        cli, ["gateway", "serve", "--root", str(tmp_path), "--port", "0", *given]
+    )
+    assert result.exit_code == 1
+    assert "check the certificate, and that the key belongs to it" in result.stderr
+
+
+def test_one_scratch_folder_is_for_one_gateway(tmp_path: Path) -> None:
+    with serving("--root", str(tmp_path), "--port", "0", lines=6) as (_, said):
+        assert port_of(said)
+        result = CliRunner().invoke(
+            cli, ["gateway", "serve", "--root", str(tmp_path), "--port", "0"]
+        )
+        assert result.exit_code == 1
+        assert "another gateway uses the folder" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--host", "0.0.0.0"], "say --public, too"),
+        (["--tls-cert", os.devnull], "--tls-cert and --tls-key go together"),
+        (["--root", "x", "--profile", "y"], "--root goes without --profile"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, ["gateway", "serve", *arguments])
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_profile_without_a_gateway_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, ["gateway", "serve", "--port", "0"])
+    assert result.exit_code == 1
+    assert "has no deployer 'gateway'" in result.stderr
+
+
+def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = CliRunner().invoke(
+            cli, ["gateway", "serve", "--root", str(tmp_path), "--port", port]
+        )
+    assert result.exit_code == 1
+    assert f"can't listen at 127.0.0.1:{port}" in result.stderr
