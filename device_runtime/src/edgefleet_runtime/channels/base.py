@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgefleet.protocol.event import Event
+    from edgefleet.protocol.gateway import RuntimeOffer
     from edgefleet.protocol.report import AccessReport
     from edgefleet_runtime.channels.requests import Reply, Request
     from edgefleet_runtime.store.sources import Source
@@ -48,6 +49,14 @@ class Channel(ABC):
     """Opens a file to upload. The runtime sets it: each `read` comes when the fleet's policy allows
     it, and raises `CancelledError` when the upload may not go on."""
 
+    on_offer: Callable[[], object] = staticmethod(lambda: None)
+    """Called by any thread when another runtime may be offered than before, or none any more. The
+    runtime sets it."""
+
+    paced: bool = False
+    """Whether `upload` sends nothing but what it reads through `opened` then. What others seem not
+    to have read counts against the limit of the link, too."""
+
     @classmethod
     @abstractmethod
     def from_options(cls, options: Mapping[str, str], *, device: str) -> Self:
@@ -61,6 +70,18 @@ class Channel(ABC):
     @classmethod
     def own_device(cls) -> str | None:
         """The device's name, where the channel's surroundings tell it; None where they don't."""
+        return None
+
+    @classmethod
+    def device_of(cls, options: Mapping[str, str]) -> str | None:
+        """The device's name as these options lead to it; None where they don't."""
+        del options
+        return cls.own_device()
+
+    @classmethod
+    def fleet_of(cls, options: Mapping[str, str]) -> str | None:
+        """UUID of the device's fleet as these options lead to it; None where they don't."""
+        del options
         return None
 
     @abstractmethod
@@ -112,6 +133,14 @@ class Channel(ABC):
     def source(self, address: str) -> Source | None:
         """A source for addresses that need this channel's access; None leaves it to the runtime."""
         del address
+        return None
+
+    def offered_runtime(self) -> RuntimeOffer | None:
+        """The runtime that this device should be; None where none is offered.
+
+        Raises:
+            EdgeFleetError: the other side doesn't tell now.
+        """
         return None
 
     def serve(self, ask: Callable[[Request], Reply]) -> None:

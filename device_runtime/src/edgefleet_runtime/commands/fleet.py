@@ -12,6 +12,9 @@ from edgefleet_runtime.commands.common import pairs
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
+
+    from edgefleet_runtime.channels.base import Channel
 
 LABELS_VARIABLE = "EDGEFLEET_LABELS"
 
@@ -107,8 +110,9 @@ def add_fleet(parser: argparse.ArgumentParser) -> None:
 
 def fleet_settings(arguments: argparse.Namespace) -> dict[str, object]:
     """Settings of `edgefleet_runtime.config.NodeConfig` from those options."""
+    options = pairs(arguments.option, "-o")
     given = {
-        "fleet": arguments.fleet,
+        "fleet": arguments.fleet or _channel(arguments.channel).fleet_of(options),
         "store_max_bytes": arguments.store_max_bytes,
         "spool_max_bytes": arguments.spool_max_bytes,
         "memory_max_bytes": arguments.memory_max_bytes,
@@ -121,9 +125,9 @@ def fleet_settings(arguments: argparse.Namespace) -> dict[str, object]:
     return {
         **{name: value for name, value in given.items() if value is not None},
         "root": arguments.root.absolute(),
-        "device": arguments.device or _own_device(arguments.channel),
+        "device": arguments.device or _own_device(arguments.channel, options),
         "channel": arguments.channel,
-        "channel_options": pairs(arguments.option, "-o"),
+        "channel_options": options,
         "actions": {
             "folder": arguments.alarm_folder and arguments.alarm_folder.absolute(),
             "hosts": tuple(arguments.alarm_host),
@@ -139,11 +143,15 @@ def _metered(given: str) -> str:
     return given if given in ALWAYS else str(Path(given).absolute())
 
 
-def _own_device(channel: str) -> str:
-    """The device's name as its agent tells it."""
+def _channel(name: str) -> type[Channel]:
     from edgefleet_runtime.channels.discovery import channel_named
 
-    found = channel_named(channel).own_device()
+    return channel_named(name)
+
+
+def _own_device(channel: str, options: Mapping[str, str]) -> str:
+    """The device's name as its agent or its identity tells it."""
+    found = _channel(channel).device_of(options)
     if found is None:
         raise InvalidInputError(
             f"the channel {channel} finds no name of this device here",

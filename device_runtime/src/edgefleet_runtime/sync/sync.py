@@ -250,8 +250,9 @@ class Sync:
             point("sync.uploaded")
             self._delivered.append(parcel)
             self._has_moved()
-            # A channel that opens files by itself makes up for it here.
-            self._pace.spend(max(0, parcel.size - (self._pace.taken - before)))
+            if not self._channel.paced:
+                # A channel that opens files by itself makes up for it here.
+                self._pace.spend(max(0, parcel.size - (self._pace.taken - before)))
 
     def _has_moved(self) -> None:
         self._moved.set()

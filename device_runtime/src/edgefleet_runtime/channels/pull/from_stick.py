@@ -1,0 +1,264 @@
+"""A device that is reached by a stick which somebody carries: it comes, and goes at any moment.
+
+The layout is that of `edgefleet.protocol.stick`. Rules kept here:
+
+- Nothing is written where no ``edgefleet/`` is: an empty mount point is the device's own disk.
+- A file is whole before its name is there, and its receipt comes last.
+- A stick is anybody's: links on it are not followed, and only plain files are read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+import uuid
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from typing import TYPE_CHECKING, Self
+
+from edgefleet.errors import (
+    ConfigurationError,
+    EdgeFleetError,
+    IntegrityError,
+    UnavailableError,
+)
+from edgefleet.protocol.digest import blob_path
+from edgefleet.protocol.documents import encode
+from edgefleet.protocol.files import translate_full
+from edgefleet.protocol.names import check_name, check_path
+from edgefleet.protocol.pointer import MAX_BYTES
+from edgefleet.protocol.report import AccessReport
+from edgefleet.protocol.stick import (
+    FILES,
+    FOLDER,
+    HOT,
+    POINTER,
+    RECEIPT_SUFFIX,
+    RECEIPTS,
+    REPORT,
+    Receipt,
+    SignedReceipt,
+    signed_bytes,
+)
+from edgefleet_runtime.channels.base import Channel
+from edgefleet_runtime.channels.pull.credentials import credentials_in
+from edgefleet_runtime.channels.pull.hot import batch_of
+from edgefleet_runtime.channels.pull.settings import read_settings
+from edgefleet_runtime.channels.watched import WatchedFiles
+from edgefleet_runtime.store.folder import FolderSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from edgefleet.protocol.event import Event
+    from edgefleet_runtime.channels.pull.credentials import Credentials
+    from edgefleet_runtime.store.sources import BlobStream, Source
+
+INTERVAL_S = 1.0  # between two looks whether a stick came
+CHUNK_BYTES = 256 << 10
+
+
+class StickChannel(Channel):
+    """One device's dealings with sticks.
+
+    Args:
+        device: its name.
+        mount: folder that sticks are mounted at; it may be missing.
+        credentials: whose key signs receipts; None leaves them unsigned.
+        interval_s: seconds between two looks.
+        now_ns: nanoseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        mount: Path,
+        credentials: Credentials | None = None,
+        *,
+        interval_s: float = INTERVAL_S,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._device = check_name("device", device)
+        self._mount, self._root = mount, mount / FOLDER
+        self._own = self._root / RECEIPTS / device
+        self._credentials = credentials
+        self._now_ns = now_ns
+        self._files = WatchedFiles(self._root, self._root / POINTER, interval_s=interval_s)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, str], *, device: str) -> Self:
+        settings = read_settings(options)
+        if settings.media is None:
+            raise ConfigurationError("no mount point is named", cure="give -o media=DIR")
+        credentials = None
+        if settings.identity is not None:
+            credentials = credentials_in(settings.identity, device)
+        return cls(device, settings.media, credentials)
+
+    # ------------------------------------------------------------------------------------- coming
+
+    def pointer(self) -> bytes | None:
+        path = self._root / POINTER
+        self._files.mark(self._root)
+        self._files.mark(path)
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+            with os.fdopen(handle, "rb") as stream:
+                return stream.read(MAX_BYTES + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise UnavailableError(
+                f"{POINTER} on the stick can't be read: {error.strerror}",
+                cure="export the group to it again",
+            ) from error
+
+    def access(self) -> AccessReport:
+        self._files.mark(self._root)
+        try:
+            self._check_there()
+        except UnavailableError as error:
+            return AccessReport(state="unknown", detail=error.message)
+        if not os.access(self._root, os.W_OK | os.X_OK):
+            return AccessReport(
+                state="ok", detail="the stick can't be written: what the device has to say waits"
+            )
+        return AccessReport(state="ok")
+
+    def wait(self, timeout_s: float) -> bool:
+        return self._files.wait(timeout_s)
+
+    def wake(self) -> None:
+        self._files.wake()
+
+    def addresses(self) -> tuple[str, ...]:
+        return (self._root.as_uri(),)
+
+    def source(self, address: str) -> Source | None:
+        return _StickSource(self._root) if address == self._root.as_uri() else None
+
+    # -------------------------------------------------------------------------------------- going
+
+    def send_report(self, report: bytes) -> None:
+        self._keep(REPORT, [report])
+
+    def send_hot(self, events: Sequence[Event]) -> None:
+        name = f"{HOT}/{self._now_ns():020d}-{uuid.uuid4().hex[:8]}.json"
+        self._keep(name, [batch_of([encode(event) for event in events])])
+
+    def upload(self, name: str, path: Path) -> None:
+        below = check_path(name, what="segment name")
+        with self.opened(path) as stream:
+            self._keep(f"{FILES}/{below}", iter(lambda: stream.read(CHUNK_BYTES), b""))
+
+    def close(self) -> None:
+        self.wake()
+
+    def _keep(self, path: str, content: Iterable[bytes]) -> None:
+        """Write a file and its receipt."""
+        with self._writing():
+            self._check_there()
+            target = self._own / path
+            _make_folders(self._root, target.parent)
+            digest, size = _replace(target, content)
+            keys = self._credentials
+            receipt = encode(
+                Receipt(
+                    device=self._device,
+                    path=path,
+                    digest=digest,
+                    size=size,
+                    fleet=None if keys is None else keys.identity.fleet,
+                )
+            )
+            signed = encode(self._signed(receipt))
+            _replace(target.with_name(target.name + RECEIPT_SUFFIX), [signed])
+
+    def _signed(self, receipt: bytes) -> SignedReceipt:
+        if self._credentials is None:
+            return SignedReceipt(receipt=receipt)
+        return SignedReceipt(
+            receipt=receipt,
+            signature=self._credentials.sign(signed_bytes(receipt)),
+            certificate=self._credentials.identity.certificate,
+        )
+
+    def _check_there(self) -> None:
+        try:
+            there = stat.S_ISDIR(self._root.lstat().st_mode)
+        except OSError:
+            there = False
+        if not there:
+            raise UnavailableError(
+                f"there is no stick at {self._mount}", cure="put in one that a group is exported to"
+            )
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except EdgeFleetError:
+            raise
+        except OSError as error:
+            self._check_there()  # it was pulled out, or ends
+            raise UnavailableError(
+                f"the stick at {self._mount} can't be written: {error.strerror or error}",
+                cure="let the device write it: it may be locked, or mounted read-only",
+            ) from error
+
+
+class _StickSource(FolderSource):
+    """Blobs of a stick: plain files alone."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root.as_uri())
+        self._folder = root
+
+    def open(self, digest: str, offset: int) -> BlobStream:
+        path = self._folder / blob_path(digest)
+        with suppress(OSError):
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise IntegrityError(f"{path} is no plain file")
+        return super().open(digest, offset)
+
+
+def _make_folders(root: Path, folder: Path) -> None:
+    """Make folders below a root, through no link."""
+    at = root
+    for part in folder.relative_to(root).parts:
+        at /= part
+        with suppress(FileExistsError):
+            at.mkdir()
+        if not stat.S_ISDIR(at.lstat().st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "a link or file is where a folder belongs", at)
+
+
+def _replace(target: Path, content: Iterable[bytes]) -> tuple[str, int]:
+    """Write a file whole, by a rename; returns its digest and size in bytes."""
+    partial = target.with_name(f".{target.name}.partial")
+    partial.unlink(missing_ok=True)  # what somebody left there may be a link
+    hasher, size = sha256(), 0
+    with translate_full(target):
+        try:
+            with partial.open("xb") as stream:
+                for data in content:
+                    stream.write(data)
+                    hasher.update(data)
+                    size += len(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(target)
+        except (OSError, EdgeFleetError):
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+    with suppress(OSError):  # file systems in user space can't flush a folder
+        handle = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    return f"sha256:{hasher.hexdigest()}", size
