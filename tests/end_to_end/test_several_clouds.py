@@ -104,6 +104,19 @@ def test_the_nine_lines_run_on_what_google_keeps(tmp_path: Path) -> None:
         FleetConformance().test_the_nine_lines(fleet, session.add_device, tmp_path)
 
 
+def test_plain_machines_behind_a_gateway_run_what_aws_keeps(images: Any) -> None:
+    with mock("gateway", "aws") as session:
+        session.add_device("cam-1", group=GROUP, labels={"target": "x86-cpu"})
+        with session.connect() as fleet:
+            roles = {role: fleet.profile.provider_of(role) for role in ("registry", "state")}
+            assert roles == {"registry": "aws", "state": "aws"}
+            fleet.deploy(trained(fleet), to=GROUP).wait(timeout_s=TIMEOUT_S, progress=False)
+            for _ in range(REQUESTS):
+                fleet.device("cam-1").infer("digits", images)
+            # The machine has no account there: its gateway writes what it recorded.
+            eventually(lambda: len(predictions(fleet)) == REQUESTS, "what the device recorded")
+
+
 def test_google_keeps_a_model_where_aws_does(tmp_path: Path) -> None:
     bundle, kept = samples.bundle(tmp_path).root, {}
     for name in ("aws", "gcp"):

@@ -10,6 +10,7 @@ import pytest
 
 import edgefleet as ef
 from edgefleet.errors import ConfigurationError, ProfileError, ProviderNotFoundError
+from edgefleet.plugins import discovery
 from edgefleet.plugins.discovery import MOCKS
 from edgefleet.plugins.provider import Role
 from edgefleet.policy_files import policy_of
@@ -116,6 +117,33 @@ def test_devices_are_added_to_the_first_that_deploys(clouds: Any) -> None:
         session.add_device("cam-1", group="yard")
     assert "add cam-1 to yard of beta" in told["beta"]
     assert told["alpha"] == ["start alpha", "stop alpha"]
+
+
+def test_what_stands_on_other_clouds_starts_when_they_run_and_stops_first(
+    clouds: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = clouds(alpha=["deployer"], beta=ALL)
+    order: list[str] = []
+    alpha, beta = (discovery.load(name, MOCKS) for name in ("alpha", "beta"))
+
+    def written(cloud: Any, config: Path) -> None:
+        assert load_profile("mock", config=config).provider_of("state") == "beta"
+        assert "beta_ENDPOINT" in os.environ
+        order.append("written")
+
+    monkeypatch.setattr(alpha, "operates", True)
+    monkeypatch.setattr(alpha, "profile_written", written)
+    for cloud in (alpha, beta):
+        for step in ("start", "stop"):
+            monkeypatch.setattr(
+                cloud, step, lambda self, step=step: order.append(f"{step} {self.name}")
+            )
+    with mock("alpha", "beta", devices=1):
+        assert order == ["start beta", "start alpha", "written"]
+        assert "beta_ENDPOINT" in os.environ, "it goes on working there"
+        assert told["alpha"] == ["add dev-01 to edge of alpha"]
+    assert order[3:] == ["stop alpha", "stop beta"]
+    assert "beta_ENDPOINT" not in os.environ
 
 
 def test_a_cloud_that_serves_nothing_harms_nobody(clouds: Any) -> None:

@@ -67,6 +67,9 @@ class MockCloud(ABC):
     """Roles that a profile may put on it."""
     writes_elsewhere: ClassVar[bool] = False
     """Whether its devices write what they record where another cloud reads it."""
+    operates: ClassVar[bool] = False
+    """Whether it works on the session's other clouds, in this process. That then has the session's
+    environment as long as the session lasts."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
@@ -89,6 +92,15 @@ class MockCloud(ABC):
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """The provider's table of the generated profile."""
+
+    def profile_written(self, config: Path) -> None:  # noqa: B027 - most stand for themselves
+        """Start what stands on the session's other clouds; called once all of them run.
+
+        No device was added yet. Set `operates` to find the session's environment in place.
+
+        Args:
+            config: the session's ``edgefleet.toml``; its profile is `PROFILE`.
+        """
 
     @property
     def authority(self) -> Authority | None:
@@ -228,15 +240,24 @@ def mock(
         config = folder / "edgefleet.toml"
         config.write_text(_profile(clouds), encoding="utf-8")
         session = MockSession(clouds, config)
+        if any(cloud.operates for cloud in clouds):
+            stack.enter_context(_environment(session.environment))
+        for cloud in clouds:
+            cloud.profile_written(config)
         for number in range(1, devices + 1):
             session.add_device(f"dev-{number:02}", group=group)
         yield session
 
 
 def _start(clouds: Sequence[MockCloud], stack: ExitStack) -> None:
-    """Start clouds, those with devices last: devices that were kept start with their cloud."""
+    """Start clouds, those with devices last: devices that were kept start with their cloud.
+
+    Those with nothing else stand on the others: they start after them, and stop before.
+    """
     running: list[MockCloud] = []
-    for cloud in sorted(clouds, key=lambda one: Role.DEPLOYER in one.roles):
+    for cloud in sorted(
+        clouds, key=lambda one: (Role.DEPLOYER in one.roles, one.roles == {Role.DEPLOYER})
+    ):
         cloud.borrowed = _borrowed(cloud, clouds, running)
         stack.callback(cloud.stop)
         with _environment(cloud.borrowed.variables):

@@ -1,0 +1,1 @@
+"""Machines of the mock: what would be plain Linux devices."""
