@@ -1,0 +1,1 @@
+"""Where a gateway forwards the events that it received: HTTP, MQTT, Kafka."""
