@@ -151,6 +151,14 @@ REPORT_ROLLED_BACK = msgspec.structs.replace(
     rolled_back=ROLLED_BACK,
 )
 
+REPORT_REVERTED = msgspec.structs.replace(
+    REPORT,
+    access=r.AccessReport(state="ok"),
+    errors=(),
+    models=REPORT.models[:1],
+    reverted=r.RevertedRuntime(runtime="0.2.0", reason="it ended 3 times before it was well"),
+)
+
 REPORT_WAITING = msgspec.structs.replace(
     REPORT,
     access=r.AccessReport(state="ok"),
@@ -339,6 +347,7 @@ DOCUMENTS: dict[str, msgspec.Struct] = {
     "release-samples.json": RELEASE_SAMPLES,
     "release-policy.json": RELEASE_POLICY,
     "report-rolled-back.json": REPORT_ROLLED_BACK,
+    "report-reverted.json": REPORT_REVERTED,
     "report-waiting.json": REPORT_WAITING,
     **ORDERS,
     "release.json": RELEASE,

@@ -44,6 +44,7 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "release-samples.json": future.READERS["release.json"],
     "release-policy.json": future.READERS["release.json"],
     "report-rolled-back.json": future.READERS["report.json"],
+    "report-reverted.json": future.READERS["report.json"],
     "report-waiting.json": future.READERS["report.json"],
     "order-rollback.json": partial(decode, orders.RollbackOrder),
     "order-rollback-answer.json": partial(decode, orders.RollbackAnswer),

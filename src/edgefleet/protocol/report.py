@@ -206,6 +206,18 @@ class RolledBack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
 
+class RevertedRuntime(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A version of the runtime that a device tried and went back from; it isn't tried again.
+
+    Attributes:
+        runtime: the version.
+        reason: why.
+    """
+
+    runtime: str
+    reason: str
+
+
 class Report(Document, frozen=True, kw_only=True):
     """What a device runs and how it is.
 
@@ -224,6 +236,7 @@ class Report(Document, frozen=True, kw_only=True):
         errors: newest first, at most eight.
         runtime: version of the runtime.
         rolled_back: why it doesn't serve what the pointer gives it, where an operator ordered so.
+        reverted: the runtime that was offered, where it was tried here and taken back.
     """
 
     sequence: int
@@ -242,6 +255,7 @@ class Report(Document, frozen=True, kw_only=True):
     endpoint: str | None = None
     errors: tuple[str, ...] = ()
     rolled_back: RolledBack | None = None
+    reverted: RevertedRuntime | None = None
 
     @property
     def pair(self) -> tuple[int, int]:
@@ -287,11 +301,15 @@ def _cut(report: Report, *, errors: int, characters: int) -> Report:
     order = report.rolled_back
     if order is not None:
         order = msgspec.structs.replace(order, reason=order.reason[:characters])
+    reverted = report.reverted
+    if reverted is not None:
+        reverted = msgspec.structs.replace(reverted, reason=reverted.reason[:characters])
     return msgspec.structs.replace(
         report,
         errors=tuple(error[:characters] for error in report.errors[:errors]),
         access=access,
         rolled_back=order,
+        reverted=reverted,
         models=tuple(
             msgspec.structs.replace(
                 model,

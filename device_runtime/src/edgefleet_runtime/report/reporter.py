@@ -128,6 +128,7 @@ def _matters(report: Report) -> tuple[object, ...]:
         report.endpoint,
         report.errors,
         report.rolled_back,
+        report.reverted,
         report.health.sync == "access",
         tuple(
             (

@@ -1,0 +1,1 @@
+"""The runtime brings itself another version, beside the one that runs."""

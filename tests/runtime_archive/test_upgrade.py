@@ -1,0 +1,42 @@
+"""What the builder makes is what a device's own upgrade installs."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from device_runtime.tests.upgrade.fake_runtime import FolderChannel
+from edgefleet.protocol.digest import blob_path
+from edgefleet.protocol.gateway import Archive
+from edgefleet.runtime_archive.builder import Built
+from edgefleet_runtime.upgrade.installing import Installer
+from edgefleet_runtime.upgrade.offers import Wanted, own_platform
+from edgefleet_runtime.upgrade.places import Places
+
+pytestmark = [
+    pytest.mark.xdist_group("runtime_archive"),  # one process makes the archive
+    pytest.mark.skipif(sys.platform != "linux", reason="devices have Linux"),
+]
+
+
+def test_a_device_installs_the_real_runtime_beside_its_own(real: Built, tmp_path: Path) -> None:
+    fleet = tmp_path / "fleet"
+    blob = fleet / blob_path(real.digest)
+    blob.parent.mkdir(parents=True)
+    shutil.copyfile(real.path, blob)
+    (tmp_path / "versions").mkdir()
+    assert real.manifest.platform == own_platform()
+    places = Places(tmp_path, "old")
+    wanted = Wanted(
+        archive=Archive(digest=real.digest, size=real.size),
+        name="new",
+        runtime=real.manifest.runtime,
+        order="",
+    )
+    for _ in range(2):  # the same again changes nothing
+        Installer(places, FolderChannel(fleet), stopped=lambda _: False).install(wanted)
+    assert places.installed("new")
+    assert {path.name for path in tmp_path.iterdir()} == {"fleet", "versions"}
