@@ -44,10 +44,10 @@ def pull_bundle(
             msg = f"the bundle has no variant {variant!r}"
             raise InvalidInputError(msg)
         for one in wanted:
-            _fetch(blobs, one.manifest, staging, progress)
+            fetch_blob(blobs, one.manifest, staging, progress)
             manifest = b.read_manifest((staging / blob_path(one.manifest.digest)).read_bytes())
             for descriptor in b.blobs_of(manifest):
-                _fetch(blobs, descriptor, staging, progress)
+                fetch_blob(blobs, descriptor, staging, progress)
         (staging / blob_path(digest)).write_bytes(index_bytes)
         write_layout_marks(staging, index_bytes)
         staging.rename(to)
@@ -64,13 +64,27 @@ def _there_already(digest: str, to: Path, variant: str | None) -> BundleLayout:
     return layout
 
 
-def _fetch(
+def fetch_blob(
     blobs: BlobStore, descriptor: b.Descriptor, staging: Path, progress: Progress | None
-) -> None:
+) -> bool:
+    """Have a blob in a folder, checked; goes on where it stopped.
+
+    Args:
+        blobs: where it comes from.
+        descriptor: of the blob.
+        staging: the folder; it lies at its `blob_path` there.
+        progress: called with the bytes of each step.
+
+    Returns:
+        False when it was there already.
+
+    Raises:
+        IntegrityError: the store's is damaged.
+    """
     target = staging / blob_path(descriptor.digest)
     if target.exists():
         if digest_of_file(target, progress=progress) == (descriptor.digest, descriptor.size):
-            return
+            return False
         target.unlink()
     partial = target.with_name(target.name + ".partial")
     partial.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +97,7 @@ def _fetch(
         msg = f"blob {descriptor.digest} in the registry is damaged ({have} bytes read)"
         raise IntegrityError(msg, cure="push the bundle again from a good copy")
     partial.rename(target)
+    return True
 
 
 def _resume(partial: Path, progress: Progress | None) -> tuple[hashlib._Hash, int]:
