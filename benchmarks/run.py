@@ -25,6 +25,7 @@ WRITES = {
     "soak": ("--json", "soak.json"),
     "aws_scale": ("--json", "aws_scale.json"),
     "azure_scale": ("--json", "azure_scale.json"),
+    "gateway": ("--json", "gateway.json"),
     "kill": ("--json", "kill.json"),
     "fuzzing": ("--json", "fuzzing.json"),
     "vessel": ("--json", "vessel.json", "--markdown", "vessel.md"),
