@@ -16,11 +16,26 @@ from nbclient import NotebookClient
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # Examples of a cloud find their devices there, and run against its mock alone.
 CLOUDS = ("aws", "azure", "kubernetes")
-MOCKS = {"kubernetes": "kubernetes,gcp", "gcp": "gcp,local", "gcp_artifacts.py": "gcp,kubernetes"}
+MOCKS = {
+    "kubernetes": "kubernetes,gcp",
+    "gcp": "gcp,local",
+    "gcp_artifacts.py": "gcp,kubernetes",
+    "gateway": "gateway,local",
+}
 """Where several stand around an example of a cloud, or one example; the first that serves a role
 has it."""
-SETS = (*CLOUDS, "gcp", "vessel")  # the vessel has a test of its own, which sails it once
+OF_MOCK = {"plain": "gateway"}
+"""Whose mock an example runs against, by its name's first word, where that isn't the mock's."""
+SETS = (*CLOUDS, *OF_MOCK, "gcp", "vessel")  # the vessel has a test of its own, which sails it once
 MOCKED = tuple(entry.name for entry in entry_points(group="edgefleet.mocks"))
+
+
+def cloud_of(name: str) -> str:
+    """Whose mock an example needs."""
+    first = name.partition("_")[0]
+    return OF_MOCK.get(first, first)
+
+
 SCRIPTS = sorted(
     path.name
     for path in EXAMPLES.glob("*.py")
@@ -31,7 +46,7 @@ ON_CLOUDS = sorted(
     path.name
     for path in EXAMPLES.glob("*")
     if path.name.startswith(SETS)
-    and path.name.partition("_")[0] in MOCKED
+    and cloud_of(path.name) in MOCKED
     and path.suffix in {".py", ".ipynb"}
 )
 
@@ -58,7 +73,7 @@ def test_there_are_examples() -> None:
             f"{cloud}_{name}" for name in ("first_fleet.py", "retrain.py", "first_fleet.ipynb")
         }
         assert names <= set(ON_CLOUDS)
-    assert {"gcp_artifacts.py", "gcp_first_fleet.py"} <= set(ON_CLOUDS)
+    assert {"gcp_artifacts.py", "gcp_first_fleet.py", "plain_linux_fleet.py"} <= set(ON_CLOUDS)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -74,11 +89,19 @@ def test_script_runs_unchanged_against_a_mock(name: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ON_CLOUDS)
 def test_example_of_a_cloud_runs_against_its_mock(name: str, folder: Path) -> None:
-    cloud = name.partition("_")[0]
+    cloud = cloud_of(name)
     script = [sys.executable, name]
     if name.endswith(".ipynb"):
         script = ["jupyter-execute", "--timeout=300", name]
-    mocks = MOCKS.get(name, MOCKS.get(cloud, cloud))
+    against(MOCKS.get(name, MOCKS.get(cloud, cloud)), script, folder)
+
+
+def test_plain_devices_take_what_a_cloud_keeps(folder: Path) -> None:
+    against("gateway,aws", [sys.executable, "plain_linux_fleet.py"], folder)
+
+
+def against(mocks: str, script: list[str], folder: Path) -> None:
+    """Run a script against mocks with two devices."""
     mock = ["mock", mocks, "--devices", "2", "--group", "line-3", "--", *script]
     command = [sys.executable, "-m", "edgefleet.cli", *mock]
     subprocess.run(command, cwd=folder, env=environment(folder), check=True)

@@ -17,6 +17,7 @@ from edgefleet.testing.kit import (
     blobs,
     deployer,
     fleet,
+    receiving,
     registry,
     state,
     state_service,
@@ -51,14 +52,15 @@ def test_an_excerpt_is_what_the_file_holds(path: str, excerpt: str) -> None:
 def test_the_table_of_suites_names_them_and_their_fixtures() -> None:
     listed = dict(re.findall(r"^\| `(\w+Conformance)` \| (.*) \|$", PAGE, re.MULTILINE))
     trainers = (automation, trainer, training_service)
+    of_devices = (deployer, fleet, receiving, telemetry)
     suites = {
         name: suite
-        for module in (*trainers, blobs, deployer, fleet, registry, state, state_service, telemetry)
+        for module in (*trainers, *of_devices, blobs, registry, state, state_service)
         for name, suite in vars(module).items()
         if isinstance(suite, type) and issubclass(suite, Conformance) and name in listed
     }
     assert suites.keys() == listed.keys()
-    assert len(suites) == 10
+    assert len(suites) == 11
     for name, fixtures in listed.items():
         for fixture in re.findall(r"`(\w+)`", fixtures):
             known = hasattr(suites[name], fixture) or hasattr(abilities, fixture)
