@@ -52,6 +52,9 @@ def render() -> str:
     for title, entries in cli.sections.items():
         parts.append(f"## {title}\n")
         parts += [text for name in entries for text in _command(cli, name, "edgefleet")]
+    brought = [name for name in cli.list_commands(click.Context(cli)) if name not in cli.entries]
+    parts += ["## Commands of plugins\n"] if brought else []
+    parts += [text for name in brought for text in _command(cli, name, "edgefleet")]
     return "\n".join(parts)
 
 
