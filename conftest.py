@@ -34,9 +34,10 @@ TOGETHER = frozenset(
         "providers/aws/tests/test_wheelhouse.py",  # the wheels
         "tests/end_to_end/test_vessel.py",  # five days at sea
         "tests/optimization/test_optimize.py",  # a bundle
+        "tests/runtime_archive/",  # the archive of a runtime
     }
 )
-"""Files whose tests share something dear: one process runs them all, and makes it once."""
+"""Files, or folders with a slash, whose tests share something dear: one process makes it once."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -50,7 +51,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Any:  # n
     class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # it has no types
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return file if file in TOGETHER else nodeid
+            folder = file[: file.rindex("/") + 1] if "/" in file else file
+            return next((one for one in (file, folder) if one in TOGETHER), nodeid)
 
     return Scheduling(config, log)
 

@@ -27,11 +27,17 @@ def test_it(number):
 
 @pytest.mark.parametrize("file", sorted(conftest.TOGETHER))
 def test_what_is_kept_together_is_there(file: str) -> None:
-    assert (ROOT / file).is_file()
+    place = ROOT / file
+    assert place.is_dir() if file.endswith("/") else place.is_file()
 
 
 @pytest.mark.parametrize(
-    "file, processes", [(min(conftest.TOGETHER), 1), ("tests/test_apart.py", 2)]
+    "file, processes",
+    [
+        (min(conftest.TOGETHER), 1),
+        ("tests/runtime_archive/test_any.py", 1),
+        ("tests/test_apart.py", 2),
+    ],
 )
 def test_only_what_is_kept_together_runs_in_one_process(
     tmp_path: Path, file: str, processes: int

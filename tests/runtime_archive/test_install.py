@@ -16,7 +16,6 @@ from tests.runtime_archive.machine import OFFLINE as NO_INDEX
 from tests.runtime_archive.machine import without_a_network
 
 pytestmark = [
-    pytest.mark.xdist_group("runtime_archive"),  # one process makes the archive
     pytest.mark.skipif(sys.platform != "linux", reason="devices have Linux"),
 ]
 

@@ -20,7 +20,6 @@ from edgefleet.runtime_archive.builder import Built
 from tests.runtime_archive.machine import Machine
 
 pytestmark = [
-    pytest.mark.xdist_group("runtime_archive"),  # one process makes the archive
     pytest.mark.skipif(sys.platform != "linux", reason="devices have Linux"),
 ]
 

@@ -21,7 +21,6 @@ from tests.runtime_archive.conftest import ROOT
 from tests.runtime_archive.machine import Machine
 
 pytestmark = [
-    pytest.mark.xdist_group("runtime_archive"),  # one process makes the archive
     pytest.mark.skipif(sys.platform != "linux", reason="devices have Linux"),
 ]
 
