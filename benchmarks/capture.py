@@ -65,6 +65,7 @@ ON = TelemetryPolicy(
     ),
     inputs=("*/*",),
 )
+MODELS = ("squeezenet", "mlp")
 POLICIES = {"off": OFF, "on": ON}
 
 
@@ -78,6 +79,16 @@ class Paired(NamedTuple):
         """By how much that quantile grew, over all rounds."""
         off, on = (float(np.quantile(np.concatenate(side), share)) for side in self)
         return on / off - 1
+
+    def interval(self, share: float) -> tuple[float, float]:
+        """Where that growth lies in nine of ten drawings of as many rounds (a bootstrap)."""
+        draw = np.random.default_rng(1)
+        growths = []
+        for _ in range(1000):
+            rounds = draw.integers(len(self.off), size=len(self.off))
+            drawn = Paired([self.off[i] for i in rounds], [self.on[i] for i in rounds])
+            growths.append(drawn.growth(share))
+        return float(np.quantile(growths, 0.05)), float(np.quantile(growths, 0.95))
 
 
 class Device:
@@ -218,6 +229,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--rate", type=float, default=50.0, help="requests a second")
+    parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--round-robin", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
@@ -237,7 +249,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="edgefleet-capture-") as name:
         folder = Path(name)
         print(f"{'model':<12}{'p50 off':>9}{'p50 on':>9}{'p99 off':>9}{'p99 on':>9}{'p99':>8}")
-        for model in ("squeezenet", "mlp"):
+        for model in arguments.models:
             found, skipped = latency(folder, model, rounds=arguments.rounds, rate=arguments.rate)
             cells = [
                 float(np.quantile(np.concatenate(side), share))
@@ -251,9 +263,11 @@ def main() -> int:
             )
             figures[model] = {"p99_growth": growth, "p50_growth_of_rounds": paired, "us": cells}
             print(f"{model:<12}" + "".join(f"{cell:>9.0f}" for cell in cells) + f"{growth:>+8.1%}")
+            low, high = found.interval(0.99)
+            print(f"  p99 in nine of ten drawings: {low:+.1%} to {high:+.1%}")
             print(f"  median of a round's p50: {paired:+.1%}; {skipped} not looked at", flush=True)
             missed |= model == "squeezenet" and growth > GOAL_GROWTH
-        for model in ("squeezenet", "mlp"):
+        for model in arguments.models:
             weighed = subprocess.run(
                 [sys.executable, str(Path(__file__)), "--weigh", model, "--folder", name],
                 check=True,
