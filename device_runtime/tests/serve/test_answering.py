@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from device_runtime.tests.serving import (
@@ -146,3 +148,44 @@ def test_observers_learn_of_each_answer_and_can_not_spoil_it() -> None:
             assert done.acquire(timeout=WAIT_S)
         running.infer(1, name="nope")
     assert seen == [("m", "1", [number + 1.0], True, str(number)) for number in range(3)]
+
+
+def test_watchers_on_the_event_loop_keep_no_answer_waiting() -> None:
+    model = served(FakeModel(1))
+    answered = threading.Event()
+    found: list[bool] = []
+    told = threading.Semaphore(0)
+
+    def watch(*_: object) -> None:
+        found.append(answered.wait(WAIT_S))
+        told.release()
+
+    with serving(table_of(model)) as running:
+        running.infer(1)  # nothing is known of the model yet
+        model.recent_p50_us = 5.0
+        model.watch(watch)
+        for number in range(3):
+            answered.clear()
+            assert running.infer(number).status == 200
+            answered.set()
+            assert told.acquire(timeout=WAIT_S)
+    assert found == [True] * 3
+
+
+def test_those_in_this_process_may_write_to_what_they_gave_and_got() -> None:
+    seen: list[list[float]] = []
+    model = served(FakeModel(1))
+
+    def watch(inputs: Any, outcome: Any, run_us: float) -> None:
+        del run_us
+        seen.append([*inputs["x"], *outcome["y"]])
+
+    model.watch(watch)
+
+    async def ask() -> None:
+        x = np.array([1.0], np.float32)
+        outputs, _ = model.infer({"x": x})
+        x[:] = outputs["y"][:] = 9
+
+    asyncio.run(ask())
+    assert seen == [[1.0, 2.0]]

@@ -15,6 +15,7 @@ from edgefleet.errors import InferenceError
 from edgefleet.protocol.inference import decode_response
 from edgefleet_runtime.serve import lane, trial
 from edgefleet_runtime.serve.messages import Limits
+from edgefleet_runtime.watch.tap import body_of
 
 if TYPE_CHECKING:
     import socket
@@ -307,6 +308,26 @@ def test_watchers_see_each_request_of_a_batch_alone(
         model.during = gate
         many(running, gate, requests)
     assert seen == [([0.0], [1.0]), *told]
+
+
+@pytest.mark.parametrize("head", ["", "Beside: header\r\n"])
+def test_watchers_can_hold_a_request_s_bytes_without_a_copy(head: str) -> None:
+    seen: list[Any] = []
+    told = threading.Semaphore(0)
+
+    def watch(inputs: Any, outcome: Any, run_us: float) -> None:
+        del outcome, run_us
+        seen.append(inputs["x"])
+        told.release()
+
+    table, entry = slow(FakeModel(1))
+    entry.watch(watch)
+    with serving(table) as running, running.connect() as client:
+        for number in range(4):  # decoded at first, then planned
+            ask(client, binary(number, 2, head=head))
+            assert told.acquire(timeout=WAIT_S)
+    assert [array.tolist() for array in seen] == [[number, 2.0] for number in range(4)]
+    assert [body_of(array) is not None for array in seen] == [True] * 4
 
 
 def test_each_request_of_a_batch_is_counted(gate: Gate, together: Together) -> None:

@@ -166,12 +166,56 @@ def test_a_model_that_is_swapped_in_is_watched_and_the_old_one_is_not(bench: Ben
     assert not old.watchers
 
 
+INPUTS = TelemetryPolicy(captures=(CaptureRule(name="all", inputs=True),), inputs=("*/*",))
+
+
 def test_what_is_taken_is_a_copy(bench: Bench) -> None:
-    bench.deploy(TelemetryPolicy(captures=(CaptureRule(name="all", inputs=True),), inputs=("*/*",)))
+    bench.deploy(INPUTS)
     x = X.copy()
     bench.rig.infer(x=x)
     x[:] = 99
     assert np.array_equal(bench.seen()[0].inputs["x"], X)
+
+
+def test_an_input_that_fills_its_request_s_body_is_held_instead(bench: Bench) -> None:
+    bench.deploy(INPUTS)
+    body = b"head" * 8 + X.tobytes()
+    x = np.frombuffer(body, X.dtype, X.size, 32).reshape(X.shape)
+    bench.rig.infer(x=x)
+    taken = bench.seen()[0].inputs["x"]
+    assert np.shares_memory(taken, x)
+    assert np.array_equal(taken, X)
+
+
+@pytest.mark.parametrize(
+    "buffer",
+    [
+        pytest.param(lambda: X.tobytes() + bytes(ITEM_BYTES + 1), id="much else in the body"),
+        pytest.param(lambda: bytearray(X.tobytes()), id="a buffer that may be written to"),
+        pytest.param(lambda: memoryview(bytearray(X.tobytes())).toreadonly(), id="a view of one"),
+    ],
+)
+def test_a_view_of_anything_else_is_copied(
+    bench: Bench, buffer: Callable[[], bytes | bytearray | memoryview]
+) -> None:
+    bench.deploy(INPUTS)
+    x = np.frombuffer(buffer(), X.dtype, X.size).reshape(X.shape)
+    bench.rig.infer(x=x)
+    taken = bench.seen()[0].inputs["x"]
+    assert not np.shares_memory(taken, x)
+    assert np.array_equal(taken, X)
+
+
+def test_the_whole_body_counts_towards_what_waits(tmp_path: Path) -> None:
+    beside = ITEM_BYTES // 2
+    bench = Bench(tmp_path, max_bytes=4 * (ITEM_BYTES + beside + 2 * X.nbytes))
+    bench.deploy(INPUTS)
+    for _ in range(10):
+        bench.rig.infer(
+            x=np.frombuffer(X.tobytes() + bytes(beside), X.dtype, X.size).reshape(X.shape)
+        )
+    items, lost = bench.tap.take(100)
+    assert (sum(isinstance(item, Seen) for item in items), lost) == (4, 6)
 
 
 def test_overload_lets_go_and_counts(tmp_path: Path) -> None:

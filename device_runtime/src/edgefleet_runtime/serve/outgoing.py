@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVarTuple
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
+
+_Ts = TypeVarTuple("_Ts")
 
 _log = logging.getLogger(__name__)
 
@@ -30,3 +32,16 @@ def call_observer(after: Callable[[], None]) -> None:
         after()
     except Exception:  # noqa: BLE001 - the answer is given
         _log.exception("an observer of requests failed")
+
+
+def behind(call: Callable[[*_Ts], object], *about: *_Ts) -> None:
+    """Call behind the answer where this thread gives it, as an event loop's does, or else at once.
+
+    What is called while the processor's caches are full of a model takes many times as long.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        call(*about)
+    else:
+        loop.call_soon(call, *about)

@@ -174,7 +174,7 @@ class Plan(ABC, Generic[A]):
             watched: whether somebody is told of outputs.
         """
         del watched
-        return served.infer(inputs, self.wanted)
+        return served.infer(inputs, self.wanted, lasting=True)
 
     @abstractmethod
     def raw(self, data: bytes, index: int) -> bytes | NDArray[Any]:

@@ -19,17 +19,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgefleet.errors import NotFoundError
+from edgefleet_runtime.serve.outgoing import behind
 from edgefleet_runtime.serve.plan import Joined
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from edgefleet_runtime.serve.table import ModelTable, Observer, ServedModel
     from edgefleet_runtime.serve.ticket import Ticket
 
-    Outputs = Mapping[str, NDArray[Any]]
+    Arrays = Mapping[str, NDArray[Any]]
     Tickets = Sequence[Ticket[Any]]
 
 _log = logging.getLogger(__name__)
@@ -121,8 +122,12 @@ class Runner:
         if answers is None:
             answers = _parted(served, batch, joined)
             whole = all(ticket.ok for ticket in batch)
-        if self._table.observers or served.watchers:
-            self._tell(batch, answers, inputs, joined, run_us)
+        if self._table.observers:
+            for ticket, answer, rows in zip(batch, answers, _apart(batch, outputs), strict=True):
+                if ticket.ok:
+                    self._note(served, ticket, answer, rows, run_us)
+        if served.watchers:
+            behind(self._tell, batch, inputs, outputs, run_us)
         good = batch if whole else [ticket for ticket in batch if ticket.ok]
         count, read_us = len(good), sum([ticket.read_us for ticket in good])
         began = sum([ticket.began for ticket in good])
@@ -135,26 +140,16 @@ class Runner:
         )
         return answers
 
-    def _tell(
-        self, batch: Tickets, answers: list[Any], inputs: Outputs, joined: Joined, run_us: float
-    ) -> None:
-        """Tell watchers of each request's rows now, and observers once it is answered."""
-        start = 0
-        for ticket, answer in zip(batch, answers, strict=True):
-            stop = start + ticket.rows
-            rows = joined.rows(start, stop)
-            if ticket.ok and self._table.observers:
-                self._note(self.served, ticket, answer, rows, run_us)
-            mine = {name: array[start:stop] for name, array in inputs.items()}
+    def _tell(self, batch: Tickets, inputs: Arrays, outputs: Arrays, run_us: float) -> None:
+        for mine, rows in zip(_apart(batch, inputs), _apart(batch, outputs), strict=True):
             self.served.tell(mine, rows, run_us)
-            start = stop
 
     def _note(
         self,
         served: ServedModel,
         ticket: Ticket[Any],
         answer: Any,  # noqa: ANN401 - of any protocol
-        outputs: Outputs,
+        outputs: Arrays,
         run_us: float,
     ) -> None:
         seen = (served, outputs, run_us, ticket.plan.id, ticket.trace)
@@ -172,6 +167,15 @@ def _joined(batch: Tickets, total: int) -> dict[str, NDArray[Any]]:
         whole = np.frombuffer(b"".join(parts), dtype)
         inputs[name] = whole.reshape(total, *row)
     return inputs
+
+
+def _apart(batch: Tickets, arrays: Arrays) -> Iterator[Arrays]:
+    """The rows of each request of a run."""
+    start = 0
+    for ticket in batch:
+        stop = start + ticket.rows
+        yield {name: array[start:stop] for name, array in arrays.items()}
+        start = stop
 
 
 def _alike(served: ServedModel, batch: Tickets, joined: Joined) -> list[Any] | None:

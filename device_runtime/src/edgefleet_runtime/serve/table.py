@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from edgefleet.errors import AlreadyExistsError, NotFoundError
 from edgefleet_runtime.serve.meter import RequestMeter
+from edgefleet_runtime.serve.outgoing import behind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
         [Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]] | Exception, float], None
     ]
     """Called after each run with inputs, outputs or what was raised, and run time in microseconds;
-    after one that answers several requests for each of them, with its rows and the run's time.
-    It must be quick and raise nothing; arrays are only borrowed."""
+    after one that answers several requests for each of them, with its rows and the run's time; of a
+    request to the server behind its answer, where the event loop's thread ran it. It must be quick
+    and raise nothing; arrays are only borrowed."""
 
 
 class Observer(Protocol):
@@ -130,6 +132,7 @@ class ServedModel:
         *,
         requests: int = 1,
         near: Collection[str] | None = None,
+        lasting: bool = False,
     ) -> tuple[dict[str, NDArray[Any]], float]:
         """Run the model and count the run; returns outputs and run time in microseconds.
 
@@ -140,6 +143,8 @@ class ServedModel:
                 then run by itself. Of several the caller tells the watchers (`tell`).
             near: where inputs or outputs are on a GPU, the outputs to leave there, as of
                 `LoadedModel.infer_on_device`; watchers aren't told of such runs.
+            lasting: whether nobody writes to the arrays any more. The watchers are then told
+                behind the answer, where this thread gives it.
         """
         start = time.perf_counter()
         try:
@@ -166,7 +171,10 @@ class ServedModel:
             if self.executions <= _MEDIAN_EVERY or self.executions % _MEDIAN_EVERY == 0:
                 self.recent_p50_us = self._median()
         if requests == 1 and self.watchers and near is None:
-            self.tell(inputs, results, elapsed)
+            if lasting:
+                behind(self.tell, inputs, results, elapsed)
+            else:
+                self.tell(inputs, results, elapsed)
         return results, elapsed
 
     def tell(

@@ -24,8 +24,8 @@ class Seen(NamedTuple):
         version: the registry's version.
         bundle: digest of the bundle.
         variant: name of the variant that ran.
-        inputs: copies; empty where nobody who watches wants them.
-        outputs: copies.
+        inputs: nobody else's to write to; empty where nobody who watches wants them.
+        outputs: likewise.
         answers: the outputs in short.
         run_us: run time in microseconds.
         time: seconds since 1970, by the device's clock.

@@ -116,7 +116,7 @@ class PlacedPlan(ReadPlan[Any]):
         fed = {name: _brought(tensor, device) for name, tensor in inputs.items()}
         if near or any(isinstance(tensor, DeviceTensor) for tensor in fed.values()):
             return served.infer(fed, self.wanted, near=near)
-        return served.infer(fed, self.wanted)
+        return served.infer(fed, self.wanted, lasting=True)
 
 
 def planned(
