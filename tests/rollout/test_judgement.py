@@ -290,3 +290,14 @@ def test_what_a_channel_knows_to_do_is_the_cure() -> None:
         held_up, status, group="k/line-3", wanted=None, pointer=pointer(), on_channel=pointer()
     )
     assert (page.step, page.cure) == ("no image", "push the image")
+
+
+def test_who_serves_what_it_should_and_can_take_nothing_more_is_told_what_to_do() -> None:
+    locked_out = device(blocked="access expired", cure="enrol it anew")
+    status = judge(locked_out, pointer(), now=NOW, freshness_s=60)
+    assert status.outcome is Outcome.ATTESTED
+    page = explain(
+        locked_out, status, group="g/line-3", wanted=None, pointer=pointer(), on_channel=pointer()
+    )
+    assert page.step.endswith("by its last report; access expired")
+    assert page.cure == "enrol it anew"

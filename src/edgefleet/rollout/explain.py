@@ -80,7 +80,8 @@ def _actual(device: DeviceInfo, status: DeviceStatus) -> str:
 def _step(device: DeviceInfo, status: DeviceStatus) -> str:
     report = device.report
     if status.outcome is Outcome.ATTESTED:
-        return "done: it serves what it should"
+        done = "done: it serves what it should"
+        return done if device.blocked is None else f"{done}, by its last report; {device.blocked}"
     if device.blocked is not None and (report is None or report.state != "rejected"):
         return device.blocked
     if report is None:
@@ -124,8 +125,8 @@ def _cure(  # noqa: PLR0911 - a table of rules, each with its answer
     on_channel: Pointer | None,
 ) -> str:
     report = device.report
-    if status.outcome is Outcome.ATTESTED:
-        return "none needed"
+    if status.outcome is Outcome.ATTESTED:  # yet it may be unable to take what comes next
+        return device.cure or "none needed"
     if pointer is None:
         return "deploy a model to its group: edgefleet deploy NAME --to GROUP"
     if on_channel is None or on_channel.pair < pointer.pair:
