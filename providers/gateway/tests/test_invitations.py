@@ -31,6 +31,24 @@ from edgefleet_local.state import DirectoryStateStore
 from providers.gateway.tests.joining_rig import Machine, Rig
 
 
+class LosesAnswers(DirectoryStateStore):
+    """Writes one document, and says of the first time that somebody else was there before."""
+
+    longest_pause_s = 0.0
+
+    def __init__(self, home: Path, key: str) -> None:
+        super().__init__(home)
+        self._key = key
+        self.lost = 1
+
+    def _write(self, key: str, data: bytes, expect: str | None) -> str:
+        tag = super()._write(key, data, expect)
+        if key == self._key and not self.lost:
+            self.lost += 1
+            raise ConflictError(key)
+        return tag
+
+
 @pytest.fixture
 def rig(tmp_path: Path) -> Rig:
     return Rig(tmp_path, addresses=("https://gw.example:8443", "https://spare.example"))
@@ -72,6 +90,18 @@ def test_the_same_again_ends_the_invitation_before(rig: Rig, deployer: GatewayDe
         rig.joining.enroll(Machine().enrolment(first.token))
     assert rig.counts(rig.said(rig.joining.enroll(Machine().enrolment(second.token))))
     assert len(list(rig.state.keys(rig.keys.tokens))) == 1  # none piles up
+
+
+def test_an_invitation_whose_record_is_written_twice_counts(rig: Rig) -> None:
+    """A store that loses the answer to a write reads its own document at the next try."""
+    store = LosesAnswers(rig.folder / "fleet", rig.keys.device("cam-07"))
+    context = Context(base=rig.folder, name="gateway", state=lambda: store)
+    deployer = GatewayDeployer(rig.settings, context, clock=rig.clock)
+    deployer.enroll("cam-07", group="line")
+    store.lost = 0
+    invited = deployer.invite("cam-07", group="line")
+    assert store.lost == 1
+    assert rig.counts(rig.said(rig.joining.enroll(Machine().enrolment(invited.token))))
 
 
 def test_a_second_machine_needs_to_be_meant(rig: Rig, deployer: GatewayDeployer) -> None:

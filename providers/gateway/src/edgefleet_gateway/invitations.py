@@ -61,14 +61,15 @@ class Invites(CanInvite):
         token = secrets.token_urlsafe(TOKEN_BYTES)
         digest = hashlib.sha256(token.encode()).hexdigest()
         ends = (self._clock() + lasts).replace(microsecond=0)
-        ticket = TokenRecord(device=device, ends=ends, replaces=replace)
+        ticket = TokenRecord(device=device, ends=ends)
         self._state().write(self._keys.token(digest), encode(ticket), expect=None)
         before = ""
 
         def edit(there: DeviceRecord) -> DeviceRecord:
             nonlocal before
             _check_free(device, there, replace=replace)
-            before = there.token
+            if there.token != digest:  # else it is ours already, and the answer was lost
+                before = there.token
             return msgspec.structs.replace(there, token=digest, invited=True)
 
         self._roster.change(device, edit)

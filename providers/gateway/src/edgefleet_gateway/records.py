@@ -83,7 +83,6 @@ class TokenRecord(Document, frozen=True, kw_only=True):
     Attributes:
         device: who may use it.
         ends: when it ends.
-        replaces: whether what the device had before is revoked by it.
         used: when it was used; None before that.
         key: SHA-256 of the public key that it was used for: the same device may repeat what it
             asked, when the answer was lost.
@@ -92,7 +91,6 @@ class TokenRecord(Document, frozen=True, kw_only=True):
 
     device: DeviceName
     ends: Timestamp
-    replaces: bool = False
     used: Timestamp | None = None
     key: str | None = None
     certificate: Pem | None = None
