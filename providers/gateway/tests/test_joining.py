@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from edgefleet.errors import UnavailableError
+from edgefleet.protocol.documents import encode
 from edgefleet.protocol.gateway import (
     EXPIRED,
     REVOKED,
@@ -26,6 +27,7 @@ from edgefleet.protocol.gateway import (
     Enrolment,
 )
 from edgefleet_gateway.joining import RefusedError
+from edgefleet_gateway.records import ReportRecord
 from providers.gateway.tests.joining_rig import FLEET, START, Machine, Rig
 
 
@@ -240,6 +242,20 @@ def test_a_revoked_certificate_renews_no_more(rig: Rig) -> None:
     rig.roster.change("cam-07", lambda there: msgspec.structs.replace(there, revoked=True))
     assert refusal(lambda: rig.renew(first)) == (REVOKED, 403)
     assert not rig.counts(first)
+
+
+def test_a_machine_in_anothers_place_has_reported_nothing_yet(rig: Rig) -> None:
+    """If it had, what the old machine attested would be believed of the new one."""
+    rig.join("cam-07")
+    said = encode(ReportRecord(report=b"{}", came=START))
+    rig.state.write(rig.keys.report("cam-07"), said, expect=None)
+    asked = Machine().enrolment(rig.invite("cam-07", token="n" * 30))
+    assert rig.roster.report("cam-07") is not None  # until the new one comes
+    rig.joining.enroll(asked)
+    assert rig.roster.report("cam-07") is None
+    rig.state.write(rig.keys.report("cam-07"), said, expect=None)
+    rig.joining.enroll(asked)  # played again
+    assert rig.roster.report("cam-07") is not None
 
 
 def test_a_replaced_machines_certificate_renews_no_more(rig: Rig) -> None:
