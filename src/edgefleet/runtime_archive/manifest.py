@@ -88,7 +88,7 @@ def read_manifest(archive: Path) -> Manifest:
 
 
 def archives_in(paths: Sequence[Path]) -> tuple[str, dict[str, Archive]]:
-    """The version that some archives are of, and each by its platform.
+    """The version that some archives are of, and each by its platform, in their order.
 
     Raises:
         IntegrityError: one is no archive of the runtime.
@@ -107,7 +107,7 @@ def archives_in(paths: Sequence[Path]) -> tuple[str, dict[str, Archive]]:
         versions.add(about.runtime)
     if len(versions) != 1:
         raise InvalidInputError(
-            f"these archives are of {len(versions)} versions: {', '.join(sorted(versions))}",
+            f"the archives are of several versions: {', '.join(sorted(versions)) or 'none'}",
             cure="give archives of one version of the runtime",
         )
     return versions.pop(), found
