@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefleet.capabilities import require
+from edgefleet.errors import InvalidInputError
 from edgefleet.interfaces.upgrading import CanUpgradeRuntime
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Runtimes:
                 cohort. 0 keeps those that haven't taken it from taking it.
 
         Raises:
-            InvalidInputError: the archives aren't of one version, or two are of one platform.
+            InvalidInputError: the archives aren't of one version, or two are of one platform, or
+                there is none in what was given.
             IntegrityError: one is no archive of the runtime.
             NotFoundError: no such group, or version.
             UnsupportedError: the group's channel brings devices no runtimes.
@@ -52,7 +54,11 @@ class Runtimes:
         able = require(deployer, CanUpgradeRuntime)
         if isinstance(runtime, str):
             return able.upgrade_runtime(name, version=runtime, permille=permille)
-        paths = [Path(path) for path in runtime or ()]
+        paths = [] if runtime is None else [Path(path) for path in runtime]
+        if runtime is not None and not paths:
+            raise InvalidInputError(
+                "there are no archives", cure="give some; leave them out to change the cohort alone"
+            )
         return able.upgrade_runtime(name, paths, permille=permille)
 
     def status(self, group: str) -> UpgradeStatus:

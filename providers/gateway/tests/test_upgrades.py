@@ -145,6 +145,8 @@ def test_what_can_t_be_ordered_is_refused(field: Field, fleet: Fleet, tmp_path: 
     (tmp_path / "none.tar.gz").write_bytes(b"none")
     with pytest.raises(IntegrityError, match="no archive of the runtime"):
         fleet.runtime.upgrade("line", [tmp_path / "none.tar.gz"])
+    with pytest.raises(InvalidInputError, match="there are no archives"):
+        fleet.runtime.upgrade("line", tmp_path.glob("*.none"))
     with pytest.raises(NotFoundError, match="no runtime was ordered"):
         fleet.runtime.upgrade("line")
     with pytest.raises(NotFoundError, match="no group 'nowhere'"):
@@ -156,14 +158,17 @@ def test_the_commands_order_and_show(field: Field, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(field.folder)
     path = str(archive(field.folder, "0.2.0"))
 
-    def run(*arguments: str) -> str:
+    def run(*arguments: str, expect: int = 0) -> str:
         done = CliRunner().invoke(cli, ("runtime", *arguments, "--profile", "field"))
-        assert done.exit_code == 0, done.output
+        assert done.exit_code == expect, done.output
         return done.stdout
 
     told = json.loads(run("upgrade", path, "--group", "line", "--permille", "10", "--json"))
     assert (told["version"], told["permille"]) == ("0.2.0", 10)
+    told = json.loads(run("upgrade", "--group", "line", "--permille", "20", "--json"))
+    assert (told["version"], told["permille"]) == ("0.2.0", 20)
+    run("upgrade", path, "--group", "line", "--version", "0.2.0", expect=2)
     says(field, "cam-2", "0.1.0", RevertedRuntime(runtime="0.2.0", reason="it died"))
     shown = run("status", "line")
-    assert "0.2.0 for 10 of a thousand devices" in shown
+    assert "0.2.0 for 20 of a thousand devices" in shown
     assert "it died" in shown

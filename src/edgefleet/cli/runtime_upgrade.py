@@ -41,8 +41,10 @@ def upgrade(
     the cohort of what was ordered changes. A device whose new runtime doesn't come up goes back to
     its old one by itself, and says why.
     """
+    if archives and version is not None:
+        raise click.UsageError("archives say which version they are: give one of them")
     with open_fleet() as fleet:
-        wanted = archives if version is None else version
+        wanted = (archives or None) if version is None else version
         _show(fleet.runtime.upgrade(group, wanted, permille=permille), as_json=as_json)
 
 
