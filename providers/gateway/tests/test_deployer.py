@@ -126,6 +126,11 @@ def test_who_waits_for_a_device_is_told_what_to_do(fleet: Fleet) -> None:
         "it has not come yet",
         "run there what this prints: edgefleet device enroll a --group line-3",
     )
+    fleet.change(certificates=(Certificate(serial="1", ends=NOW + DAY),))
+    assert said() == (
+        "it joined, and has asked for nothing since",
+        "look there at what its runtime says: journalctl -u edgefleet-runtime",
+    )
     fleet.seen(3 * DAY, written=timedelta())
     why, cure = said()
     assert why == "it was last seen 3 days ago"

@@ -108,6 +108,11 @@ def why_silent(
     none = sightings.no_gateway(now)
     if none is not None:
         return none
+    if last_seen is None and record.certificates:
+        return Silence(
+            "it joined, and has asked for nothing since",
+            "look there at what its runtime says: journalctl -u edgefleet-runtime",
+        )
     if last_seen is None:
         command = f"edgefleet device enroll {device} --group {record.group}"
         return Silence("it has not come yet", f"run there what this prints: {command}")
