@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -103,6 +105,18 @@ def test_a_mock_goes_on_with_its_devices_and_gateways(tmp_path: Path) -> None:
         assert cloud_of(session).machine("dev-02").pid is None
         lines = list(session.clouds[0].seen())
         assert len([line for line in lines if "/v1/enroll" in line]) == 2
+
+
+def test_a_gateway_that_could_not_start_starts_later(tmp_path: Path) -> None:
+    with mock("gateway", "local", state=tmp_path) as session:
+        cloud = cloud_of(session)
+        cloud.stop_gateway()
+        port = urlsplit(cloud.settings["addresses"][0]).port
+        with socket.create_server(("127.0.0.1", port or 0)), pytest.raises(ConfigurationError):
+            cloud.start_gateway()
+        cloud.start_gateway()
+        cloud.join("dev-01", group="line-3")
+        assert cloud.machine("dev-01").identity.is_dir()
 
 
 def test_a_machine_that_is_not_let_in_says_so(tmp_path: Path) -> None:

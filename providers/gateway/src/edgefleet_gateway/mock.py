@@ -124,10 +124,11 @@ class GatewayMock(MockCloud):
             port=self._ports[number], scratch=folder / "scratch", audit_log=self._audit(number)
         )
         material = assembly.own_certificate(parts, options.host)
-        stack = self._serving[number] = ExitStack()
-        stack.enter_context(
-            running.serve_in_thread(parts.backends, parts.settings, material, options)
-        )
+        with ExitStack() as stack:
+            stack.enter_context(
+                running.serve_in_thread(parts.backends, parts.settings, material, options)
+            )
+            self._serving[number] = stack.pop_all()
 
     def stop_gateway(self, number: int = 0) -> None:
         """Stop a gateway in order; devices go on with the others, or serve what they have."""
