@@ -68,6 +68,16 @@ def keys_in(folder: Path) -> list[Path]:
     return sorted(folder.glob("authority-*.key"))
 
 
+def test_a_certificate_that_another_gateway_deletes_meanwhile_keeps_nobody_from_serving(
+    tmp_path: Path, authority: Authority
+) -> None:
+    first = authority.serve(HOSTS).certificate
+    gone = first.with_name(first.name.replace(first.stem[-16:], "0" * 16))
+    gone.symlink_to(tmp_path / "nowhere")  # listed, and not there when it is looked at
+    assert authority.serve(HOSTS).certificate.exists()
+    assert first.exists()
+
+
 # -------------------------------------------------------------------------------- certificates
 
 

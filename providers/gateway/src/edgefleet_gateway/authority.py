@@ -190,9 +190,7 @@ class Authority:
         path = self._folder / f"server-{mark}-{made.serial_of(certificate)[:16]}.pem"
         _write_private(path, made.pem_of(certificate).encode())
         # Other gateways of these names may be about to read theirs.
-        there = sorted(
-            self._folder.glob(f"server-{mark}-*.pem"), key=lambda one: one.stat().st_mtime
-        )
+        there = sorted(self._folder.glob(f"server-{mark}-*.pem"), key=_written)
         for older in there[:-KEPT_SERVERS]:
             older.unlink(missing_ok=True)
         return ServerFiles(path, key_file, ends, renew=now + (ends - now) * 2 / 3)
@@ -481,6 +479,14 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _written(path: Path) -> int:
+    """When a file was written, in ns; 0 for one that another gateway deleted meanwhile."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _home(folder: Path) -> str:
