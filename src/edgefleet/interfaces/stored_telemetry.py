@@ -91,11 +91,13 @@ class ReceivingTelemetry(CanReceive, StoredTelemetry):
 def hot_messages(events: Sequence[Event]) -> Iterator[bytes]:
     """Pack hot events into messages that `hot_events` reads, each below `MAX_HOT_MESSAGE`."""
     waiting: list[bytes] = []
+    size = 0
     for data in map(encode, events):
-        if waiting and sum(map(len, waiting)) + len(data) > _PACKED:
+        if waiting and size + len(data) > _PACKED:
             yield _message(waiting)
-            waiting = []
+            waiting, size = [], 0
         waiting.append(data)
+        size += len(data)
     if waiting:
         yield _message(waiting)
 
