@@ -104,8 +104,17 @@ class Membership:
         """
         deployer, name = self._services.find_group(group, must_exist=False)
         for other in self._services.deployers.values():
-            if other is not deployer and any(d.name == device for d in other.devices()):
+            if other is not deployer and _has(other, device):
                 msg = f"device {device!r} is in a group of {other.name}"
                 cure = "a device is in one group of a fleet: retire it there first"
                 raise ConflictError(msg, cure=cure, retryable=False)
         return deployer, name
+
+
+def _has(deployer: Deployer, device: str) -> bool:
+    """Whether a deployer knows a device; asked for by its name, for a fleet may have thousands."""
+    try:
+        deployer.device(device)
+    except NotFoundError:
+        return False
+    return True
