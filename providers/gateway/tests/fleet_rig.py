@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from edgefleet.interfaces.inviting import Invitation
     from edgefleet.protocol.event import Event
     from edgefleet.protocol.report import AccessReport
     from edgefleet_runtime.channels.base import Channel
@@ -87,15 +88,24 @@ class FleetRig:
         """A device's end of the channel; it has joined when this is asked for the first time."""
         if name not in self._ends:
             invited = self.deployer.invite(name, group=self.deployer.device(name).group)
-            gateway, folder = self.cloud.settings["addresses"][0], self.identity(name)
-            enroll(gateway, folder, invited.token, trust=Trust(self.cloud.pins(), None))
-            options = {"identity": str(folder)}
-            self._ends[name] = PullChannel.from_options(options, device=name)
+            self._ends[name] = self._joined(invited, self.identity(name))
         return DeviceEnd(self.deployer, name, self._ends[name])
+
+    def join(self, invited: Invitation) -> DeviceEnd:
+        """Have a machine that nobody knows use an invitation; its end of the channel."""
+        number = len(self._ends)
+        channel = self._joined(invited, self.identity(f"machine-{number}"))
+        self._ends[f"machine-{number}"] = channel
+        return DeviceEnd(self.deployer, invited.device, channel)
 
     def identity(self, name: str) -> Path:
         """Folder with the identity of a device that the kit plays."""
         return self._folder / "ends" / name
+
+    def _joined(self, invited: Invitation, folder: Path) -> Channel:
+        gateway = self.cloud.settings["addresses"][0]
+        enroll(gateway, folder, invited.token, trust=Trust(self.cloud.pins(), None))
+        return PullChannel.from_options({"identity": str(folder)}, device=invited.device)
 
     def expire(self, name: str) -> Callable[[], None]:
         """Have a device's certificate be one that ended too long ago to renew it."""

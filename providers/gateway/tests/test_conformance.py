@@ -16,6 +16,7 @@ from edgefleet.testing.kit.deployer import DeployerConformance
 from edgefleet.testing.kit.devices import AddDevice
 from edgefleet.testing.kit.fleet import FleetConformance
 from edgefleet.testing.kit.gaps import Gap, never
+from edgefleet.testing.kit.inviting import InvitingConformance
 from edgefleet_runtime.channels.pull.identity import DeviceIdentity
 from providers.gateway.tests.fleet_rig import FleetRig
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgefleet.fleet import Fleet
+    from edgefleet.interfaces.inviting import Invitation
     from edgefleet.testing.kit.devices import DeviceEnd
     from edgefleet_gateway.deployer import GatewayDeployer
 
@@ -92,6 +94,24 @@ class TestDeployer(BehindGateway, DeployerConformance):
                 assert stored.data == data
 
         return plant, check
+
+
+@pytest.fixture(scope="module")
+def one_rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetRig]:
+    """For all tests whose devices have names of their own."""
+    made = FleetRig(tmp_path_factory.mktemp("inviting"))
+    yield made
+    made.close()
+
+
+class TestInviting(InvitingConformance):
+    @pytest.fixture
+    def deployer(self, one_rig: FleetRig) -> GatewayDeployer:
+        return one_rig.deployer
+
+    @pytest.fixture
+    def join(self, one_rig: FleetRig) -> Callable[[Invitation], DeviceEnd]:
+        return one_rig.join
 
 
 class TestFleet(BehindGateway, FleetConformance):
