@@ -108,18 +108,22 @@ def why_silent(
     none = sightings.no_gateway(now)
     if none is not None:
         return none
-    if last_seen is None and record.certificates:
-        return Silence(
-            "it joined, and has asked for nothing since",
-            "look there at what its runtime says: journalctl -u edgefleet-runtime",
-        )
     if last_seen is None:
-        command = f"edgefleet device enroll {device} --group {record.group}"
-        return Silence("it has not come yet", f"run there what this prints: {command}")
+        return _never_seen(device, record)
     return Silence(
         f"it was last seen {_said(now - last_seen)} ago",
         f"look at its power and network; while it is up it asks every {settings.poll_s:g} s",
     )
+
+
+def _never_seen(device: str, record: DeviceRecord) -> Silence:
+    if record.certificates:
+        return Silence(
+            "it joined, and has asked for nothing since",
+            "look there at what its runtime says: journalctl -u edgefleet-runtime",
+        )
+    command = f"edgefleet device enroll {device} --group {record.group}"
+    return Silence("it has not come yet", f"run there what this prints: {command}")
 
 
 def _said(age: timedelta) -> str:
