@@ -262,6 +262,14 @@ def test_what_is_missing_is_named(part: str, action: str, operate: Operate) -> N
     assert action in str(denied[0].problem)
 
 
+def test_what_a_gateway_needs_is_proven_when_it_is_asked_for(operate: Operate) -> None:
+    allowed = list(S3Telemetry(*operate("receiving")).receiving_proofs())
+    assert [(proof.part, proof.action) for proof in allowed] == [("receiving", "s3:PutObject")]
+    assert allowed[0].problem is None
+    (denied,) = S3Telemetry(*operate("telemetry")).receiving_proofs()
+    assert "s3:PutObject" in str(denied.problem)
+
+
 def test_proving_changes_nothing(
     operate: Operate, clients: Clients, make_clients: Callable[..., Clients]
 ) -> None:

@@ -249,6 +249,7 @@ def _fleet(profile: str | None) -> Iterator[Check]:
             except Exception as error:  # noqa: BLE001 - whatever a vendor's library raises
                 yield _failed("fleet", name, error)
         yield from _permissions(fleet)
+        yield from _receiving(fleet)
         yield from _access(fleet)
         try:
             yield from _devices(fleet.status().groups)
@@ -281,6 +282,29 @@ def _permission(proof: Proof) -> Check:
         return Check("permission", name, OK, "allowed")
     cure = f"let the identity in use do {proof.action}, or do without {proof.part}"
     return Check("permission", name, ERROR, proof.problem, cure)
+
+
+def _receiving(fleet: Fleet) -> Iterator[Check]:
+    """Whether telemetry takes what is received for devices that have no access of their own.
+
+    Whoever asks may need none of it, for gateways run elsewhere, as somebody else.
+    """
+    from edgefleet.capabilities import require
+    from edgefleet.interfaces.abilities import CanInvite, CanProve, CanReceive
+
+    try:
+        if not any(isinstance(one, CanInvite) for one in fleet.deployers.values()):
+            return
+        telemetry = require(fleet.telemetry, CanReceive)
+        yield Check("fleet", "receiving", OK, "telemetry takes what gateways receive")
+        for proof in telemetry.receiving_proofs() if isinstance(telemetry, CanProve) else ():
+            check = _permission(proof)
+            if check.state == ERROR:
+                cure = f"let gateways, and you if you import sticks, do {proof.action}"
+                check = check._replace(state=WARNING, cure=cure)
+            yield check
+    except Exception as error:  # noqa: BLE001 - whatever a vendor's library raises
+        yield _failed("fleet", "receiving", error)
 
 
 def _access(fleet: Fleet) -> Iterator[Check]:

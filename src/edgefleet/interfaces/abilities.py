@@ -172,8 +172,16 @@ class CanProve(Service):
         """Try each permission with a call that changes nothing."""
         return self._bounded("proofs", self._proofs)
 
+    @final
+    def receiving_proofs(self) -> Iterator[Proof]:
+        """Likewise what only whoever writes here for devices needs, such as their gateway."""
+        return self._bounded("receiving_proofs", self._receiving_proofs)
+
     @abstractmethod
     def _proofs(self) -> Iterator[Proof]: ...
+
+    def _receiving_proofs(self) -> Iterator[Proof]:
+        return iter(())
 
 
 class CanTrainDistributed(Service):

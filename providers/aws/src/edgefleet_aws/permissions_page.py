@@ -42,8 +42,8 @@ _ABOUT = {
     "for `pipeline_role` alone.\nMaking one may also need `sagemaker:AddTags`.",
     "compiling": "Compile with Neo; `iam:PassRole` is for `training_role` alone.",
     "telemetry": "Read what devices recorded.",
-    "receiving": "Write what devices of a gateway recorded. Nobody else needs it, so doctor "
-    "doesn't try it.",
+    "receiving": "Write what devices of a gateway recorded, or a stick brings. Nobody else needs "
+    "it, so doctor tries\nit where a gateway is in the profile, and warns.",
     "deployer": "Enrol devices, deliver, read status, ask a device. Deployments to things also "
     "need the\n"
     f"[IoT jobs permissions]({_JOBS})\nthat Greengrass's guide lists.",

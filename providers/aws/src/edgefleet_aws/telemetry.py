@@ -18,6 +18,7 @@ from edgefleet.interfaces.stored_telemetry import (
 )
 from edgefleet_aws.errors import code_of
 from edgefleet_aws.names import Names
+from edgefleet_aws.proofs import prove
 from edgefleet_aws.reading import ObjectStream
 from edgefleet_aws.service import AwsService
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
+    from edgefleet.interfaces.abilities import Proof
     from edgefleet.protocol.event import Event
     from edgefleet_aws.clients import Clients
     from edgefleet_aws.settings import AwsSettings
@@ -45,6 +47,9 @@ class S3Telemetry(AwsService, ReceivingTelemetry):
         self._settings = settings
         self._bucket = settings.bucket
         self._names = Names(settings)
+
+    def _receiving_proofs(self) -> Iterator[Proof]:
+        return prove(self._clients, self._settings, ("receiving",))
 
     def _open_file(self, device: str, path: str) -> BinaryIO:
         key = f"{self._names.devices_folder(device)}{path}"

@@ -46,8 +46,9 @@ _ABOUT = {
     "key signs what\ndevices may read and write. Compared with the calls.",
     "telemetry": "Read what devices recorded. The built-in endpoint of a hub knows no identities, "
     "so its key\nis asked for. Compared with the calls.",
-    "receiving": "Write what devices of a gateway recorded. Nobody else needs it, so doctor "
-    "doesn't try it.\nCompared with the calls.",
+    "receiving": "Write what devices of a gateway recorded, or a stick brings. Nobody else needs "
+    "it, so doctor tries\nit where a gateway is in the profile, and warns. Compared with the "
+    "calls.",
     "install": "`edgefleet install`, its dry run and its teardown. Whoever may write role "
     "assignments may do\nanything. Deleting is for `--teardown`, the place `dps` for "
     "`provision_group`. Compared with the\ncalls.",

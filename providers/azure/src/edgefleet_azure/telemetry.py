@@ -30,12 +30,14 @@ from edgefleet_azure.events import arrivals, sources
 from edgefleet_azure.groups import DeviceGroups
 from edgefleet_azure.hubs import Hubs
 from edgefleet_azure.manifests import MODULE
+from edgefleet_azure.proofs import prove
 from edgefleet_azure.service import AzureService
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
+    from edgefleet.interfaces.abilities import Proof
     from edgefleet.protocol.event import Event
     from edgefleet_azure.clients import Clients
     from edgefleet_azure.settings import AzureSettings
@@ -63,6 +65,9 @@ class AzureTelemetry(AzureService, ReceivingTelemetry):
         self._clients = clients
         self._settings = settings
         self._members = _Members(clients, settings)
+
+    def _receiving_proofs(self) -> Iterator[Proof]:
+        return prove(self._clients, self._settings, ("receiving",))
 
     def _open_file(self, device: str, path: str) -> BinaryIO:
         name = quote(f"{device}/{path}", safe="/=")

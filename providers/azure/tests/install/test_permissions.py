@@ -303,6 +303,14 @@ def test_a_shared_registry_that_is_not_there_is_told(operate: Operate) -> None:
     assert [one for one in problems if "nobodys" in one]
 
 
+def test_what_a_gateway_needs_is_proven_when_it_is_asked_for(operate: Operate) -> None:
+    (allowed,) = AzureTelemetry(*operate("receiving")).receiving_proofs()
+    assert (allowed.part, allowed.problem) == ("receiving", None)
+    (denied,) = AzureTelemetry(*operate("telemetry")).receiving_proofs()
+    assert denied.action == allowed.action
+    assert "Azure's own" in str(denied.problem)
+
+
 def test_proving_changes_nothing(
     operate: Operate, management: Management, cloud: AzureMock
 ) -> None:
