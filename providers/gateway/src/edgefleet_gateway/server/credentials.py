@@ -60,11 +60,23 @@ class GivenCertificate:
         self._authority = authority
         self._certificate = certificate
         self._key = key
+        self._told: tuple[tuple[int, int], str] | None = None  # stamp and pin of what was published
 
     def __call__(self) -> Material:
-        """What to serve with now."""
+        """What to serve with now; published anew where it was renewed, or the authority was.
+
+        Raises:
+            ConfigurationError: it can't be read.
+        """
         self._authority.reload()
-        return Material(self._certificate, self._key, self._authority.believed, self._stamp())
+        stamp = self._stamp()
+        if (
+            self._told is None
+            or self._told[0] != stamp
+            or self._told[1] not in self._authority.pins
+        ):
+            self.publish()
+        return Material(self._certificate, self._key, self._authority.believed, stamp)
 
     def publish(self) -> None:
         """Tell devices what to verify it against, and strangers which key to expect.
@@ -72,6 +84,7 @@ class GivenCertificate:
         Raises:
             ConfigurationError: it can't be read.
         """
+        stamp = self._stamp()
         try:
             chain = x509.load_pem_x509_certificates(self._certificate.read_bytes())
             key = chain[0].public_key()
@@ -84,6 +97,12 @@ class GivenCertificate:
                 f"{self._certificate} is of an unusual key", cure="make one with ECDSA or RSA"
             )
         self._authority.publish(pins=(pin(key),), others=pem_of(chain[-1]))
+        self._told = stamp, pin(key)
 
     def _stamp(self) -> tuple[int, int]:
-        return (self._certificate.stat().st_mtime_ns, self._key.stat().st_mtime_ns)
+        try:
+            return (self._certificate.stat().st_mtime_ns, self._key.stat().st_mtime_ns)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the certificate or its key can't be read: {error}", cure="put it back"
+            ) from error
