@@ -290,7 +290,9 @@ def _receiving(fleet: Fleet) -> Iterator[Check]:
     Whoever asks may need none of it, for gateways run elsewhere, as somebody else.
     """
     from edgefleet.capabilities import require
-    from edgefleet.interfaces.abilities import CanInvite, CanProve, CanReceive
+    from edgefleet.interfaces.abilities import CanProve
+    from edgefleet.interfaces.inviting import CanInvite
+    from edgefleet.interfaces.receiving import CanReceive
 
     try:
         if not any(isinstance(one, CanInvite) for one in fleet.deployers.values()):
