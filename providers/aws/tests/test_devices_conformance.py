@@ -15,6 +15,7 @@ import pytest
 from edgefleet.fleet import Fleet
 from edgefleet.policy_files import policy_of
 from edgefleet.profile import Profile
+from edgefleet.testing.kit import samples
 from edgefleet.testing.kit.deployer import DeployerConformance
 from edgefleet.testing.kit.devices import AddDevice, DeviceEnd, enrolling
 from edgefleet.testing.kit.fleet import FleetConformance
@@ -188,6 +189,22 @@ class TestReceiving(ReceivingConformance):
     @pytest.fixture
     def telemetry(self, clients: Clients, settings: AwsSettings) -> S3Telemetry:
         return S3Telemetry(clients, settings)
+
+
+class ListsWhatIsGone(S3Telemetry):
+    """A rule of the bucket's deletes a file of each device between its listing and its reading."""
+
+    def _paths(self, device: str, start: str) -> Iterator[str]:
+        yield f"{start}{'0' * 64}.json"
+        yield from super()._paths(device, start)
+
+
+def test_a_file_of_hot_events_that_a_lifecycle_rule_deletes_meanwhile_is_passed_over(
+    clients: Clients, settings: AwsSettings
+) -> None:
+    telemetry = ListsWhatIsGone(clients, settings)
+    telemetry.receive_hot("cam-1", [sent := samples.alarm(1)])
+    assert [event.id for event in telemetry.query(device="cam-1", kind="alarm")] == [sent.id]
 
 
 class TestFleet(_Devices, FleetConformance):

@@ -60,7 +60,13 @@ class S3Telemetry(AwsService, ReceivingTelemetry):
         for name in self._devices() if device is None else (device,):
             for path in self._paths(name, "hot/"):
                 key = f"{self._names.devices_folder(name)}{path}"
-                with self._clients.s3.get_object(Bucket=self._bucket, Key=key)["Body"] as stream:
+                try:
+                    found = self._clients.s3.get_object(Bucket=self._bucket, Key=key)
+                except Exception as error:
+                    if code_of(error) == "NoSuchKey":
+                        continue  # a lifecycle rule has deleted it meanwhile
+                    raise
+                with found["Body"] as stream:
                     data = stream.read(MAX_HOT_MESSAGE)
                 for event in hot_events(data, key):
                     yield name, event

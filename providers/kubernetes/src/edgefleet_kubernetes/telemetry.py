@@ -134,8 +134,11 @@ class KubernetesTelemetry(KubernetesService, CanProve, CanReceive, StoredTelemet
         """The events of a file, which never changes."""
         key = (device, path)
         if key not in self._remembered:
-            with self._open_file(device, path) as stream:
-                data = stream.read(MAX_HOT_MESSAGE)
+            try:
+                with self._open_file(device, path) as stream:
+                    data = stream.read(MAX_HOT_MESSAGE)
+            except NotFoundError:
+                return ()  # the registry's retention has taken it away meanwhile
             self._remembered[key] = tuple(hot_events(data, f"{path} of {device}"))
             while len(self._remembered) > MAX_REMEMBERED:
                 self._remembered.popitem(last=False)

@@ -87,7 +87,9 @@ class Plant:
         )
         return KubernetesChannel(name, settings, ApiServer("127.0.0.1", 1, self.folder))
 
-    def telemetry(self, **more: Any) -> KubernetesTelemetry:
+    def telemetry(
+        self, *, made: type[KubernetesTelemetry] = KubernetesTelemetry, **more: Any
+    ) -> KubernetesTelemetry:
         settings = KubernetesSettings.model_validate(
             {
                 "prefix": "plant",
@@ -98,7 +100,7 @@ class Plant:
             }
         )
         clients = Clients(settings)
-        return KubernetesTelemetry(clients, settings, base=self.folder, clusters=[self.cluster])
+        return made(clients, settings, base=self.folder, clusters=[self.cluster])
 
 
 @pytest.fixture
@@ -205,6 +207,23 @@ def test_a_segment_that_retention_took_meanwhile_is_set_aside(
     plant.registry.content.delete(f"{FOLDER}/devices/a", tag_of(name))
     with pytest.raises(NotFoundError, match="isn't there"):
         telemetry._open_file("a", listed.below_device)
+
+
+class ListsWhatIsGone(KubernetesTelemetry):
+    """The registry's retention takes a file away between its listing and its reading."""
+
+    def _paths(self, device: str, start: str) -> Iterator[str]:
+        yield f"{start}2026-11-22/{0:016x}-{0:08x}.json"
+        yield from super()._paths(device, start)
+
+
+def test_a_file_of_hot_events_that_retention_takes_away_meanwhile_is_passed_over(
+    plant: Plant,
+) -> None:
+    plant.add("a")
+    plant.channel("a").send_hot([sent := samples.alarm(1)])
+    with closing(plant.telemetry(made=ListsWhatIsGone)) as telemetry:
+        assert [event.id for event in telemetry.query(device="a", kind="alarm")] == [sent.id]
 
 
 def test_hot_events_that_were_read_are_not_fetched_again(
