@@ -95,8 +95,11 @@ def test_a_device_that_was_off_for_too_long_says_what_to_do_and_serves(
 
     eventually(lambda: "edgefleet device enroll" in said(), said)
     assert answers(re.findall(r"http://127\.0\.0\.1:\d+", said())[-1]) == served
+    assert (
+        "edgefleet device enroll" in rig.fleet.why(DEVICE).cure
+    )  # though it has all that is wanted
     waiting = deploy(rig, tmp_path, 2)
-    assert "edgefleet device enroll" in str(rig.fleet.why(DEVICE))
+    assert "edgefleet device enroll" in rig.fleet.why(DEVICE).cure
     assert waiting.status().attested == 0
 
 
