@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,35 @@ def test_open_refuses_a_link_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     with pytest.raises(InvalidInputError, match="a is a symbolic link"):
         f.open_plain(tmp_path / "a")
+
+
+def test_lines_follow_what_a_crash_tore(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    f.append_lines(path, b"one\n")
+    with path.open("ab") as stream:
+        stream.write(b"tw")
+    f.append_lines(path, b"three\nfour\n")
+    f.append_lines(path, b"five\n")
+    assert path.read_bytes() == b"one\ntw\nthree\nfour\nfive\n"
+
+
+_ON_A_FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from edgefleet.protocol.files import append_lines
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    append_lines(Path(sys.argv[1]), b"x" * 5000 + b"\\n")
+except OSError:
+    sys.exit(7)
+"""
+
+
+def test_lines_that_a_disk_takes_in_part_are_told(tmp_path: Path) -> None:
+    # The limit stands for a disk that fills up within the lines: the first write is a short one.
+    path = tmp_path / "events"
+    done = subprocess.run([sys.executable, "-c", _ON_A_FULL_DISK, path], check=False)
+    assert done.returncode == 7
+    f.append_lines(path, b"after\n")
+    assert path.read_bytes().split(b"\n")[1:] == [b"after", b""]

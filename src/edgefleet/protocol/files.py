@@ -99,6 +99,22 @@ def write_whole(path: Path, data: bytes) -> None:
         to.write(data)
 
 
+def append_lines(path: Path, lines: bytes) -> None:
+    """Append whole lines to a file, after ending one that a crash tore; durable at the end.
+
+    Raises:
+        StorageFullError: no room for all of them; what is there of them is a torn line.
+    """
+    with translate_full(path), path.open("a+b") as stream:
+        if stream.seek(0, os.SEEK_END):
+            stream.seek(-1, os.SEEK_END)
+            if stream.read(1) != b"\n":
+                stream.write(b"\n")
+        stream.write(lines)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
 def place(source: Path, target: Path) -> None:
     """Make ``target`` the same file as ``source``: a hard link, or a copy where none can be made.
 

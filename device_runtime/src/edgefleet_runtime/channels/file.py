@@ -23,7 +23,7 @@ from edgefleet.errors import (
     UnavailableError,
 )
 from edgefleet.protocol.documents import encode, parse
-from edgefleet.protocol.files import translate_full
+from edgefleet.protocol.files import append_lines, translate_full
 from edgefleet.protocol.names import check_path
 from edgefleet.protocol.pointer import MAX_BYTES as MAX_POINTER_BYTES
 from edgefleet.protocol.report import AccessReport
@@ -115,18 +115,12 @@ class FileChannel(Channel):
             write_durably(self._outbox / "report.json", report)
 
     def send_hot(self, events: Sequence[Event]) -> None:
-        """Append to today's file, after ending a line that a crash tore."""
+        """Append to today's file."""
         lines = b"".join(encode(event) + b"\n" for event in events)
         path = self._outbox / "hot" / f"{time.strftime('%Y-%m-%d', time.gmtime())}.ndjson"
         with self._writing(), translate_full(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a+b", buffering=0) as stream:
-                end = stream.seek(0, os.SEEK_END)
-                if end:
-                    stream.seek(end - 1)
-                    lines = lines if stream.read(1) == b"\n" else b"\n" + lines
-                stream.write(lines)
-                os.fsync(stream.fileno())
+            append_lines(path, lines)
 
     def upload(self, name: str, path: Path) -> None:
         target = self._outbox / check_path(name, what="segment name")

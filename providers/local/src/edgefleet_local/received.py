@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgefleet.protocol.digest import CHUNK_BYTES
 from edgefleet.protocol.documents import encode
+from edgefleet.protocol.files import append_lines
 from edgefleet_local.files import locked, make_folder, sync_folder
 
 if TYPE_CHECKING:
@@ -60,12 +61,6 @@ class Received:
         with locked(self._locks / device):
             make_folder(path.parent)
             new = not path.exists()
-            with path.open("a+b", buffering=0) as stream:
-                end = stream.seek(0, os.SEEK_END)
-                if end:
-                    stream.seek(end - 1)
-                    lines = lines if stream.read(1) == b"\n" else b"\n" + lines
-                stream.write(lines)
-                os.fsync(stream.fileno())
+            append_lines(path, lines)
             if new:
                 sync_folder(path.parent)
