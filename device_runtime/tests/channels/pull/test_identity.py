@@ -26,6 +26,7 @@ from device_runtime.tests.channels.pull.standin import StandIn, serving
 from edgefleet.errors import ConfigurationError, IntegrityError, MissingExtraError
 from edgefleet.protocol.documents import encode
 from edgefleet_runtime import faults
+from edgefleet_runtime.channels.pull import identity, keys
 from edgefleet_runtime.channels.pull.identity import DeviceIdentity, IdentityFolder
 
 
@@ -296,3 +297,67 @@ def test_killed_while_a_key_is_made_the_next_try_goes_on(
     answer.write_bytes(encode(authority.grant(answer.with_suffix(".request").read_text())))
     assert run(folder, answer) == 0
     assert DeviceIdentity(folder).identity.device == "cam-07"
+
+
+def test_a_key_that_the_disk_spoiled_is_made_anew(
+    tmp_path: Path, authority: SmallAuthority
+) -> None:
+    known = joined(tmp_path, authority)
+    known.renewal()
+    (tmp_path / "pending.key").write_bytes(b"\0" * 241)
+    known.renewed(encode(authority.renew(known.renewal(), begins=BEGINS + timedelta(days=61))))
+    assert DeviceIdentity(tmp_path).identity == known.identity
+
+
+def test_a_spoiled_key_hides_no_other(tmp_path: Path, authority: SmallAuthority) -> None:
+    known = joined(tmp_path, authority)
+    kept = IdentityFolder(tmp_path).kept()
+    assert kept is not None
+    key = IdentityFolder(tmp_path).key_file(kept).read_bytes()
+    again = authority.grant(keys.request_for(key))
+    (tmp_path / "pending.key").write_bytes(b"spoiled")
+    known.renewed(encode(again))
+    assert known.identity.certificate == again.certificate
+
+
+@pytest.mark.parametrize("what", ["authorities", "certificate"])
+def test_an_answer_that_tls_does_not_take_changes_nothing(
+    tmp_path: Path, authority: SmallAuthority, what: str
+) -> None:
+    known = joined(tmp_path, authority)
+    before, files = known.identity, sorted(tmp_path.glob("*.pem"))
+    answer = authority.renew(known.renewal(), begins=BEGINS + timedelta(days=61))
+    broken = {
+        "authorities": f"für die Flotte\n{answer.authorities}",  # PEM, and no ASCII
+        "certificate": f"{answer.certificate}-----BEGIN CERTIFICATE-----\nMAA=\n",
+    }[what]
+    with pytest.raises(IntegrityError):
+        known.renewed(encode(msgspec.structs.replace(answer, **{what: broken})))
+    assert known.identity == DeviceIdentity(tmp_path).identity == before
+    assert sorted(tmp_path.glob("*.pem")) == files
+    known.renewed(encode(answer))
+
+
+def test_a_renewal_does_not_undo_what_another_process_enrolled(
+    tmp_path: Path, authority: SmallAuthority
+) -> None:
+    running = joined(tmp_path, authority)
+    asked = running.renewal()
+    files = IdentityFolder(tmp_path)
+    files.take(authority.grant(files.request(), "cam-08"), token="another")
+    with pytest.raises(IntegrityError, match="restart the runtime"):
+        running.renewed(encode(authority.renew(asked, begins=BEGINS + timedelta(days=61))))
+    assert DeviceIdentity(tmp_path).identity.device == "cam-08"
+
+
+def test_a_disk_that_fails_is_one_of_our_errors(
+    tmp_path: Path, authority: SmallAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = joined(tmp_path, authority)
+
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(identity, "write_durably", failing)
+    with pytest.raises(ConfigurationError, match="Input/output error"):
+        known.renewal()

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefleet_runtime.channels.base import Channel
-from edgefleet_runtime.channels.pull.credentials import read_identity
 from edgefleet_runtime.channels.pull.from_gateway import GatewayChannel
 from edgefleet_runtime.channels.pull.from_stick import StickChannel
 from edgefleet_runtime.channels.pull.from_web import WebChannel
+from edgefleet_runtime.channels.pull.identity import IdentityFolder
 from edgefleet_runtime.channels.pull.settings import OPTIONS, read_settings
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ class PullChannel(Channel):
     def device_of(cls, options: Mapping[str, str]) -> str | None:
         """The name that the device was enrolled with."""
         folder = options.get("identity")
-        return read_identity(Path(folder)).device if folder else None
+        return IdentityFolder(Path(folder)).held().device if folder else None
 
     @classmethod
     def fleet_of(cls, options: Mapping[str, str]) -> str | None:
         """The fleet that the device was enrolled in."""
         folder = options.get("identity")
-        return read_identity(Path(folder)).fleet if folder else None
+        return IdentityFolder(Path(folder)).held().fleet if folder else None

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from edgefleet.errors import ConfigurationError
-from edgefleet.protocol.documents import decode
-from edgefleet.protocol.gateway import MAX_DOCUMENT_BYTES, Identity
-from edgefleet_runtime.channels.watched import read_small
+from edgefleet_runtime.channels.pull.identity import DeviceIdentity, IdentityFolder
 
 if TYPE_CHECKING:
     import ssl
     from pathlib import Path
 
-IDENTITY_FILE = "identity.json"
+    from edgefleet.protocol.gateway import Identity
 
 
 class Credentials(Protocol):
@@ -46,36 +44,16 @@ class Credentials(Protocol):
         """A signature over it by the device's key: ECDSA with SHA-256, DER."""
 
 
-def read_identity(folder: Path) -> Identity:
-    """What the operator's side said of this device; its key isn't touched.
-
-    Raises:
-        ConfigurationError: there is no identity.
-        DocumentError: it is damaged.
-    """
-    try:
-        data = read_small(folder / IDENTITY_FILE, MAX_DOCUMENT_BYTES)
-    except OSError as error:
-        raise ConfigurationError(
-            f"there is no identity in {folder}: {error.strerror}",
-            cure="enrol the device: edgefleet-runtime enroll --gateway URL --root DIR",
-        ) from error
-    return decode(Identity, data, max_bytes=MAX_DOCUMENT_BYTES)
-
-
 def credentials_in(folder: Path, device: str) -> Credentials:
     """The identity in a folder.
 
     Raises:
-        ConfigurationError: there is none, or it is another device's.
-        MissingExtraError: what reads keys isn't installed.
+        ConfigurationError: there is none, it can't be used, or it is another device's.
     """
-    own = read_identity(folder).device
+    own = IdentityFolder(folder).held().device
     if device != own:
         raise ConfigurationError(
             f"the device is called {device!r}, and its identity says {own!r}",
             cure="start the runtime without --device",
         )
-    from edgefleet_runtime.channels.pull.identity import DeviceIdentity  # noqa: PLC0415 - an extra
-
     return DeviceIdentity(folder)

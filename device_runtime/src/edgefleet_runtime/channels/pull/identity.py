@@ -91,6 +91,20 @@ class IdentityFolder:
                 cure="let this user read it, or enrol the device again",
             ) from error
 
+    def held(self) -> Kept:
+        """The identity.
+
+        Raises:
+            ConfigurationError: there is none, or it can't be read.
+        """
+        kept = self.kept()
+        if kept is None:
+            raise ConfigurationError(
+                f"there is no identity in {self.folder}",
+                cure="enrol the device: paste what `edgefleet device enroll NAME` prints",
+            )
+        return kept
+
     def readable(self) -> Kept | None:
         """The identity; None before there is one, and for one that is broken."""
         try:
@@ -112,6 +126,24 @@ class IdentityFolder:
         """Key and certificates, PEM."""
         return self.folder / f"{kept.serial}.pem"
 
+    def context(self, kept: Kept) -> ssl.SSLContext:
+        """TLS settings of an identity: shows its certificate, believes its authorities alone.
+
+        Raises:
+            OSError: a file can't be read, or holds what TLS doesn't take.
+            ValueError: the authorities are none.
+        """
+        if not kept.authorities.isascii():  # which ssl answers with a TypeError
+            msg = "the authorities are no PEM"
+            raise ValueError(msg)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # The fleet says whom to believe; that may be one that another authority has signed.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.load_verify_locations(cadata=kept.authorities)
+        context.load_cert_chain(self.key_file(kept))
+        return context
+
     def request(self) -> str:
         """A request for a certificate of a new key, which is the same until an answer came; PEM.
 
@@ -123,24 +155,36 @@ class IdentityFolder:
             from edgefleet_runtime.channels.pull import keys  # noqa: PLC0415
         with self._locked():
             path = self.folder / _PENDING
-            if not path.exists():
-                write_durably(path, keys.new_key(), private=True)
-            return keys.request_for(path.read_bytes())
+            if path.exists():
+                try:
+                    return keys.request_for(path.read_bytes())
+                except IntegrityError as error:  # with it, what was asked for by it is lost
+                    _log.warning("%s: %s; another is made", path, error.message)
+            key = keys.new_key()
+            write_durably(path, key, private=True)
+            return keys.request_for(key)
 
-    def take(self, identity: Identity, *, token: str = "") -> Kept:
+    def take(self, identity: Identity, *, token: str = "", of: Identity | None = None) -> Kept:
         """Be what a gateway answered, from now on and after a power cut.
 
         Args:
             identity: the answer.
             token: for an enrolment: SHA-256 of its token.
+            of: for a renewal: who asked.
 
         Raises:
-            IntegrityError: it isn't for a key of this device.
+            IntegrityError: it isn't for a key of this device, can't be used, or renews another one
+                than the folder is of.
+            ConfigurationError: the folder can't be used.
+            StorageFullError: there is no room; who the device was, it still is.
         """
         with pull_extra():
             from edgefleet_runtime.channels.pull import keys  # noqa: PLC0415
         with self._locked():
             before = self.readable()
+            if of is not None:
+                _check_same(identity, of)
+                _check_same(identity, before or of)
             candidates = [self.folder / _PENDING]
             if before is not None:
                 candidates.append(self.key_file(before))
@@ -155,6 +199,15 @@ class IdentityFolder:
             )
             pair = granted.key + identity.certificate.encode()
             write_durably(self.key_file(kept), pair, private=True)
+            try:
+                self.context(kept)
+            except (OSError, ValueError) as error:
+                if before is None or before.serial != kept.serial:
+                    self.key_file(kept).unlink()
+                raise IntegrityError(
+                    f"what the gateway answered can't be used: {error}",
+                    cure="have the gateway's authority looked at; this device is who it was",
+                ) from error
             write_durably(self.folder / _FILE, encode(kept), private=True)
             pending = self.folder / _PENDING
             if pending.exists() and pending.read_bytes() == granted.key:
@@ -172,16 +225,18 @@ class IdentityFolder:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(handle)
+        except EdgeFleetError:  # of which some are the system's errors, too
+            raise
         except OSError as error:
             raise ConfigurationError(
                 f"the folder {self.folder} can't be used: {error.strerror}",
                 cure="run this as the user that the runtime runs as, or name another --root",
             ) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
 
 
 class DeviceIdentity:
@@ -231,13 +286,7 @@ class DeviceIdentity:
             DocumentError: it is no identity.
             IntegrityError: it is another device's, or for a key that isn't this one's.
         """
-        found, before = decode(Identity, answer), self._now().kept
-        if (found.device, found.fleet) != (before.device, before.fleet):
-            raise IntegrityError(
-                f"the gateway answered as to {found.device} of the fleet {found.fleet}",
-                cure="enrol the device again, if it should be that one",
-            )
-        self._files.take(found)
+        self._files.take(decode(Identity, answer), of=self._now().kept)
         self._loaded = self._load()
 
     def sign(self, data: bytes) -> bytes:
@@ -261,29 +310,28 @@ class DeviceIdentity:
         return loaded
 
     def _load(self) -> _Loaded:
-        folder = self._files.folder
-        kept = self._files.kept()
-        if kept is None:
-            raise ConfigurationError(
-                f"there is no identity in {folder}",
-                cure="enrol the device: paste what `edgefleet device enroll NAME` prints",
-            )
+        kept = self._files.held()
         try:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            # The fleet says whom to believe; that may be one that another authority has signed.
-            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-            context.load_verify_locations(cadata=kept.authorities)
-            context.load_cert_chain(self._files.key_file(kept))
+            context = self._files.context(kept)
             mark = self._files.mark()
-        except OSError as error:  # of which ssl's errors are
+        except (OSError, ValueError) as error:  # of which ssl's errors are
             if self._files.kept() != kept:
                 return self._load()  # somebody replaced it meanwhile
             raise ConfigurationError(
-                f"the identity in {folder} can't be used: {error}",
+                f"the identity in {self._files.folder} can't be used: {error}",
                 cure="let this user read it, or enrol the device again",
             ) from error
         return _Loaded(kept, mark, context) if self._files.kept() == kept else self._load()
+
+
+def _check_same(found: Identity, held: Identity) -> None:
+    if (found.device, found.fleet) != (held.device, held.fleet):
+        raise IntegrityError(
+            f"the gateway answered as to {found.device} of the fleet {found.fleet}, and this is "
+            f"{held.device}",
+            cure="enrol the device again, if it should be that one; restart the runtime, if it "
+            "was enrolled as another",
+        )
 
 
 def token_mark(token: str) -> str:

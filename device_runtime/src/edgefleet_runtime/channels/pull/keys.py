@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -51,7 +52,11 @@ def new_key() -> bytes:
 
 
 def request_for(key: bytes) -> str:
-    """A request for a certificate of a key, PKCS #10, PEM. It names nobody."""
+    """A request for a certificate of a key, PKCS #10, PEM. It names nobody.
+
+    Raises:
+        IntegrityError: the key is damaged.
+    """
     built = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     return built.sign(_key(key), hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
@@ -91,14 +96,16 @@ def granted(identity: Identity, keys: Sequence[bytes]) -> Granted:
     if not any(_signed(certificate, authority) for authority in authorities):
         raise IntegrityError("none of the fleet's authorities signed the certificate", cure=again)
     wanted = _spki(certificate.public_key())
-    for key in map(_key, keys):
-        if _spki(key.public_key()) == wanted:
-            return Granted(
-                key=_written(key),
-                serial=f"{certificate.serial_number:x}",
-                begins=certificate.not_valid_before_utc,
-                ends=certificate.not_valid_after_utc,
-            )
+    for pem in keys:
+        with suppress(IntegrityError):  # the disk spoiled it: it may be for another
+            key = _key(pem)
+            if _spki(key.public_key()) == wanted:
+                return Granted(
+                    key=_written(key),
+                    serial=f"{certificate.serial_number:x}",
+                    begins=certificate.not_valid_before_utc,
+                    ends=certificate.not_valid_after_utc,
+                )
     raise IntegrityError("the certificate is for a key that this device doesn't have", cure=again)
 
 
@@ -119,8 +126,16 @@ def _written(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _key(pem: bytes) -> ec.EllipticCurvePrivateKey:
-    """The key in a PEM, which may hold certificates too."""
-    found = load_pem_private_key(pem, password=None)
+    """The key in a PEM, which may hold certificates too.
+
+    Raises:
+        IntegrityError: it is damaged, or of another kind.
+    """
+    cure = "enrol the device again"
+    try:
+        found = load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise IntegrityError("the device's key is damaged", cure=cure) from error
     if not isinstance(found, ec.EllipticCurvePrivateKey):
-        raise IntegrityError("the device's key is of another kind", cure="enrol the device again")
+        raise IntegrityError("the device's key is of another kind", cure=cure)
     return found
