@@ -82,11 +82,18 @@ class Rig:
         """The time, as every part of the gateway has it."""
         return self.now
 
-    def invite(self, device: str, *, token: str = "", lasts: timedelta = timedelta(hours=1)) -> str:
+    def invite(
+        self,
+        device: str,
+        *,
+        token: str = "",
+        lasts: timedelta = timedelta(hours=1),
+        group: str = "line",
+    ) -> str:
         """Put an invitation into the state, as operators do; gives the token."""
         token = token or f"token-of-{device}-{'x' * 20}"
         digest = hashlib.sha256(token.encode()).hexdigest()
-        self.roster.enroll(device, "line", {})
+        self.roster.enroll(device, group, {})
         ticket = TokenRecord(device=device, ends=self.now + lasts)
         self.state.update(self.keys.token(digest), lambda _: encode(ticket))
         self.roster.change(

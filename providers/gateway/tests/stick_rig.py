@@ -51,11 +51,11 @@ class Field:
         """The operator's side."""
         return edgefleet.connect("field", config=self.config)
 
-    def join(self, device: str) -> DeviceIdentity:
+    def join(self, device: str, *, group: str = "line") -> DeviceIdentity:
         """Make a device of the fleet, with a key and certificate of its own."""
         kept = IdentityFolder(self.folder / device)
         asked = self.rig.joining.enroll(
-            Enrolment(token=self.rig.invite(device), request=kept.request())
+            Enrolment(token=self.rig.invite(device, group=group), request=kept.request())
         )
         kept.take(asked)
         return DeviceIdentity(self.folder / device)

@@ -22,6 +22,7 @@ from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.pointer import Pointer, read_pointer
 from edgefleet.sticks.exported import export, needed, releases_of
 from edgefleet_runtime.channels.pull.from_stick import StickChannel
+from edgefleet_runtime.channels.pull.identity import DeviceIdentity
 from providers.gateway.tests.stick_rig import Field, bundle, tree
 
 FIRST = {"fp32": (b"first weights " * 900, ()), "int8": (b"small " * 99, ("jetson-orin",))}
@@ -45,7 +46,7 @@ def at(tmp_path: Path) -> Iterator[Opened]:
 
 def on_device(field: Field) -> Pointer:
     """What a device finds on the stick: each blob of the release is there, and right."""
-    channel = StickChannel("cam-1", field.mount)
+    channel = StickChannel("cam-1", field.mount, DeviceIdentity(field.folder / "cam-1"))
     read = channel.pointer()
     assert read is not None
     pointer = read_pointer(read)
@@ -112,7 +113,15 @@ def test_a_stick_pulled_out_at_any_step_holds_the_old_release_or_the_new(at: Ope
                 raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
         try:
-            export(blobs, pointer, wanted, at.field.mount, group="line", progress=pulled)
+            export(
+                blobs,
+                pointer,
+                wanted,
+                at.field.mount,
+                group="line",
+                devices=["cam-1"],
+                progress=pulled,
+            )
         except UnavailableError:
             found = on_device(at.field)
         else:
@@ -120,6 +129,29 @@ def test_a_stick_pulled_out_at_any_step_holds_the_old_release_or_the_new(at: Ope
         assert found.pair == old.pair
     assert steps > len(wanted) // 2
     assert on_device(at.field).pair == pointer.pair
+
+
+def test_a_device_takes_the_stick_of_its_own_group_alone(at: Opened) -> None:
+    elsewhere = at.field.join("cam-2", group="other")
+    at.fleet.deploy("m:1", to="line")
+    at.fleet.deploy("m:2", to="other")
+    of_line = StickChannel("cam-1", at.field.mount, DeviceIdentity(at.field.folder / "cam-1"))
+    of_other = StickChannel("cam-2", at.field.mount, elsewhere)
+    at.fleet.export_group("line", at.field.mount)
+    assert (of_line.pointer() is None, of_other.pointer() is None) == (False, True)
+    at.fleet.export_group("other", at.field.mount)
+    assert (of_line.pointer() is None, of_other.pointer() is None) == (True, False)
+    assert "gateway/other, which cam-1 is not in" in str(of_line.access().detail)
+    assert len(list((at.field.root / "members").iterdir())) == 1
+
+
+def test_a_device_that_joined_since_takes_the_stick_when_it_is_exported_again(at: Opened) -> None:
+    at.fleet.deploy("m:1", to="line")
+    at.fleet.export_group("line", at.field.mount)
+    late = StickChannel("cam-2", at.field.mount, at.field.join("cam-2"))
+    assert late.pointer() is None
+    assert at.fleet.export_group("line", at.field.mount).copied == 0
+    assert late.pointer() is not None
 
 
 def test_an_export_goes_on_where_it_stopped(at: Opened) -> None:
@@ -142,6 +174,7 @@ def test_an_export_goes_on_where_it_stopped(at: Opened) -> None:
         [wanted],
         at.field.mount,
         group="line",
+        devices=["cam-1"],
         progress=steps.append,
     )
     assert steps == [5000, wanted.size - 5000]

@@ -39,7 +39,8 @@ class Carrying:
         """Put a group's release on a stick, for devices whose channel takes it from there.
 
         A call that was interrupted goes on where it stopped. The same again changes nothing. A
-        stick carries one group: what it held before goes when the new release is whole.
+        stick carries one group, and is taken by the devices that are in it now: what it held before
+        goes when the new release is whole.
 
         Args:
             group: ``group`` or ``deployer/group``.
@@ -64,6 +65,7 @@ class Carrying:
                 wanted,
                 Path(to),
                 group=f"{deployer.name}/{name}",
+                devices=[device.name for device in deployer.devices(name)],
                 progress=advance,
             )
 

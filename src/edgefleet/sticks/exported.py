@@ -2,8 +2,8 @@
 
 Rules kept here:
 
-- What the new release needs comes first, its pointer after, and only then goes what the old one
-  needed: pulled out at any moment, the stick holds the old release or the new one.
+- What the new release needs comes first and whose it is, its pointer after, and only then goes what
+  the old one needed: pulled out at any moment, the stick holds the old release or the new one.
 - Whether there is room is known before anything is written.
 - What is there is read again and checked: sticks wear out. The same again changes nothing.
 """
@@ -20,11 +20,17 @@ from edgefleet.interfaces.pulling import fetch_blob
 from edgefleet.interfaces.registry import RELEASE_MEDIA_TYPE
 from edgefleet.protocol import bundle as b
 from edgefleet.protocol.digest import blob_path
+from edgefleet.protocol.documents import encode
 from edgefleet.protocol.files import read_small
-from edgefleet.protocol.pointer import MAX_BYTES
 from edgefleet.protocol.release import EMPTY, read_release
 from edgefleet.protocol.release import MAX_BYTES as MAX_RELEASE_BYTES
-from edgefleet.protocol.stick import POINTER
+from edgefleet.protocol.stick import (
+    MAX_MEMBERS_BYTES,
+    MEMBERS,
+    POINTER,
+    Members,
+    members_path,
+)
 from edgefleet.sticks.folder import (
     drop_unplain,
     flush,
@@ -36,7 +42,7 @@ from edgefleet.sticks.folder import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from edgefleet.interfaces.blobs import BlobStore
@@ -46,7 +52,7 @@ if TYPE_CHECKING:
 
 BLOBS = "blobs/sha256"
 SLACK_BYTES = 1 << 20  # that folders, the pointer and clusters take
-_OURS = re.compile(r"[0-9a-f]{64}(\.partial)?")
+_OURS = re.compile(r"[0-9a-f]{64}(\.partial)?|\.?[0-9a-f]{64}\.json(\.partial)?")
 
 
 class Exported(NamedTuple):
@@ -114,6 +120,7 @@ def export(
     mount: Path,
     *,
     group: str,
+    devices: Iterable[str],
     progress: Progress | None = None,
 ) -> Exported:
     """Put a pointer and what it needs on a stick.
@@ -124,6 +131,7 @@ def export(
         wanted: what it needs; see `needed`.
         mount: where the stick is mounted.
         group: whose it is.
+        devices: in it; no other takes it.
         progress: called with the bytes of each step.
 
     Raises:
@@ -131,8 +139,9 @@ def export(
         UnavailableError: it was pulled out, or can't be written.
     """
     root = root_of(mount, make=True)
-    folder = root / BLOBS
+    folder, whose = root / BLOBS, root / MEMBERS
     make_folders(root, folder)
+    make_folders(root, whose)
     _check_room(root, wanted)
     copied = 0
     for descriptor in wanted:
@@ -144,8 +153,11 @@ def export(
                 copied += 1
     flush_folder(folder)
     encoded = pointer.encoded()
-    if not _is(root / POINTER, encoded):
-        replace(root / POINTER, encoded)
+    members = Members(group=group, devices=tuple(sorted(devices)))
+    told = root / members_path(encoded)
+    _write(told, encode(members, max_bytes=MAX_MEMBERS_BYTES))
+    _write(root / POINTER, encoded)
+    _prune(whose, {told.name})
     return Exported(
         group=group,
         pair=pointer.pair,
@@ -161,10 +173,7 @@ def _put(blobs: BlobStore, descriptor: b.Descriptor, root: Path, progress: Progr
     """Whether it had to be written."""
     target = root / blob_path(descriptor.digest)
     if descriptor.digest == EMPTY.digest:  # where every group starts, and no registry needs it
-        if _is(target, EMPTY.encoded()):
-            return False
-        replace(target, EMPTY.encoded())
-        return True
+        return _write(target, EMPTY.encoded())
     if not fetch_blob(blobs, descriptor, root, progress):
         return False
     flush(target)
@@ -221,11 +230,15 @@ def _size(path: Path) -> int:
     return info.st_size if stat.S_ISREG(info.st_mode) else 0
 
 
-def _is(path: Path, content: bytes) -> bool:
+def _write(path: Path, content: bytes) -> bool:
+    """Whether it had to be written."""
     try:
-        return read_small(path, MAX_BYTES) == content
+        if read_small(path, len(content)) == content:
+            return False
     except (OSError, InvalidInputError):
-        return False
+        pass  # it isn't there, or is something else
+    replace(path, content)
+    return True
 
 
 def _prune(folder: Path, wanted: set[str]) -> int:

@@ -19,7 +19,7 @@ from edgefleet.protocol.documents import encode
 from edgefleet.protocol.gateway import WaitingRequest
 from edgefleet.protocol.pointer import Pointer
 from edgefleet.protocol.report import AccessReport, Report, read_report
-from edgefleet.protocol.stick import FOLDER, RECEIPTS
+from edgefleet.protocol.stick import FOLDER, MEMBERS, RECEIPTS, Members, members_path
 from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.channels.pull.from_gateway import GatewayChannel
 from edgefleet_runtime.channels.pull.identity import IdentityFolder
@@ -212,8 +212,10 @@ def test_a_process_lives_by_a_stick(
     root = tmp_path / "usb" / FOLDER
     root.mkdir(parents=True)
     (repository.source / "blobs").rename(root / "blobs")
-    pointer = replace(repository.pointer(release, sources=[]), fleet=SMALL_FLEET)
-    (root / "pointer.json").write_bytes(encode(pointer))
+    pointer = encode(replace(repository.pointer(release, sources=[]), fleet=SMALL_FLEET))
+    (root / "pointer.json").write_bytes(pointer)
+    (root / MEMBERS).mkdir()
+    (root / members_path(pointer)).write_bytes(encode(Members(group="line", devices=("cam-07",))))
     assert once(tmp_path / "data", f"media={tmp_path / 'usb'}", f"identity={identity}") == DONE
     report = read_report((root / RECEIPTS / "cam-07" / "report.json").read_bytes())
     assert (report.state, report.running) == ("active", release)

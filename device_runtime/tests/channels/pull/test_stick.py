@@ -13,19 +13,24 @@ import trustme
 from device_runtime.tests.channels.pull.standin import FLEET, Enrolled
 from edgefleet.errors import IntegrityError, StorageFullError, UnavailableError
 from edgefleet.protocol.digest import blob_path, digest_of, digest_of_file
-from edgefleet.protocol.documents import decode
+from edgefleet.protocol.documents import decode, encode
 from edgefleet.protocol.event import HealthEvent, new_event
 from edgefleet.protocol.stick import (
     FOLDER,
+    MEMBERS,
+    POINTER,
     RECEIPT_SUFFIX,
     RECEIPTS,
+    Members,
     Receipt,
     SignedReceipt,
+    members_path,
     signed_bytes,
 )
 from edgefleet_runtime.channels.pull.channel import PullChannel
 from edgefleet_runtime.channels.pull.from_stick import StickChannel
 
+POINTED = b'{"a pointer": 1}'
 NAME = "segments/2026-11-22/0001.ndjson.zst"
 
 
@@ -187,6 +192,79 @@ def test_a_pointer_that_is_a_link_is_not_read(stick: Stick, channel: StickChanne
     (stick.root / "pointer.json").symlink_to("/etc/hostname")
     with pytest.raises(UnavailableError, match="export the group"):
         channel.pointer()
+
+
+def point(stick: Stick, pointer: bytes, *devices: str, group: str = "gateway/line-3") -> None:
+    """Have a stick bring a pointer for some devices."""
+    told = stick.root / members_path(pointer)
+    told.parent.mkdir(exist_ok=True)
+    told.write_bytes(encode(Members(group=group, devices=devices)))
+    (stick.root / POINTER).write_bytes(pointer)
+
+
+def test_an_enrolled_device_takes_no_stick_of_another_group(
+    stick: Stick, authority: trustme.CA
+) -> None:
+    keys = Enrolled(authority, "https://gateway.example")
+    enrolled = StickChannel("cam-07", stick.mount, keys, interval_s=0.01)
+    point(stick, POINTED, "cam-06", "cam-07")
+    assert enrolled.pointer() == POINTED
+    assert enrolled.access().state == "ok"
+    other = b'{"a pointer": 2}'
+    point(stick, other, "cam-01", group="gateway/line-9")
+    assert enrolled.wait(60)
+    assert enrolled.pointer() is None
+    said = enrolled.access()
+    assert said.state == "denied"
+    assert "gateway/line-9, which cam-07 is not in" in str(said.detail)
+    enrolled.send_report(b"{}")  # it tells of it all the same
+    point(stick, other, "cam-01", "cam-07", group="gateway/line-9")  # it was moved there
+    os.utime(stick.root / MEMBERS, ns=(1, 1))  # as the export's renaming changes it
+    assert enrolled.wait(60)
+    assert enrolled.pointer() == other
+    assert StickChannel("cam-99", stick.mount).pointer() == other  # never enrolled
+
+
+@pytest.mark.parametrize("what", ["missing", "of another pointer", "malformed", "a link"])
+def test_a_stick_that_does_not_say_whose_it_is_is_nobodys(
+    stick: Stick, authority: trustme.CA, what: str
+) -> None:
+    point(stick, POINTED, "cam-07")
+    told = stick.root / members_path(POINTED)
+    if what == "of another pointer":
+        (stick.root / POINTER).write_bytes(b'{"a pointer": 2}')
+    elif what == "malformed":
+        told.write_bytes(b"{")
+    else:
+        told.rename(stick.root / "elsewhere")
+        if what == "a link":
+            told.symlink_to(stick.root / "elsewhere")
+    enrolled = StickChannel("cam-07", stick.mount, Enrolled(authority, "https://gateway.example"))
+    assert enrolled.pointer() is None
+    assert enrolled.access().state == "denied"
+    assert "export the device's group" in str(enrolled.access().detail)
+
+
+def test_no_receipt_is_left_beside_another_file_than_its_own(
+    stick: Stick, channel: StickChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel.send_report(b"one")
+    flush, calls = os.fsync, 0
+
+    def pulled(handle: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:  # the file's bytes, its name, the receipt's bytes
+            raise OSError(19, "No such device")
+        flush(handle)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", pulled)
+        with pytest.raises(UnavailableError):
+            channel.send_report(b"two")
+    assert [path.name for path in stick.own.iterdir()] == ["report.json"]
+    channel.send_report(b"two")
+    assert stick.receipt("report.json")[0].digest == digest_of(b"two")
 
 
 def test_a_full_stick_loses_nothing(

@@ -2,8 +2,10 @@
 
 The layout is that of `edgefleet.protocol.stick`. Rules kept here:
 
+- A pointer is taken by the devices that the stick names beside it. Who was never enrolled goes by
+  the pointer alone.
 - Nothing is written where no ``edgefleet/`` is: an empty mount point is the device's own disk.
-- A file is whole before its name is there, and its receipt comes last.
+- A file is whole before its name is there, and its receipt comes last: an older one goes before.
 - A stick is anybody's: links on it are not followed, and only plain files are read.
 """
 
@@ -22,11 +24,12 @@ from edgefleet.errors import (
     ConfigurationError,
     EdgeFleetError,
     IntegrityError,
+    InvalidInputError,
     UnavailableError,
 )
 from edgefleet.protocol.digest import blob_path
-from edgefleet.protocol.documents import encode
-from edgefleet.protocol.files import translate_full
+from edgefleet.protocol.documents import decode, encode
+from edgefleet.protocol.files import open_plain, translate_full
 from edgefleet.protocol.names import check_name, check_path
 from edgefleet.protocol.pointer import MAX_BYTES
 from edgefleet.protocol.report import AccessReport
@@ -34,12 +37,16 @@ from edgefleet.protocol.stick import (
     FILES,
     FOLDER,
     HOT,
+    MAX_MEMBERS_BYTES,
+    MEMBERS,
     POINTER,
     RECEIPT_SUFFIX,
     RECEIPTS,
     REPORT,
+    Members,
     Receipt,
     SignedReceipt,
+    members_path,
     signed_bytes,
 )
 from edgefleet_runtime.channels.base import Channel
@@ -67,7 +74,7 @@ class StickChannel(Channel):
     Args:
         device: its name.
         mount: folder that sticks are mounted at; it may be missing.
-        credentials: whose key signs receipts; None leaves them unsigned.
+        credentials: whose key signs receipts; None leaves them unsigned, and takes any release.
         interval_s: seconds between two looks.
         now_ns: nanoseconds since 1970.
     """
@@ -86,7 +93,9 @@ class StickChannel(Channel):
         self._own = self._root / RECEIPTS / device
         self._credentials = credentials
         self._now_ns = now_ns
-        self._files = WatchedFiles(self._root, self._root / POINTER, interval_s=interval_s)
+        self._watched = (self._root, self._root / POINTER, self._root / MEMBERS)
+        self._files = WatchedFiles(*self._watched, interval_s=interval_s)
+        self._foreign: str | None = None
 
     @classmethod
     def from_options(cls, options: Mapping[str, str], *, device: str) -> Self:
@@ -101,19 +110,39 @@ class StickChannel(Channel):
     # ------------------------------------------------------------------------------------- coming
 
     def pointer(self) -> bytes | None:
-        path = self._root / POINTER
-        self._files.mark(self._root)
-        self._files.mark(path)
+        for path in self._watched:
+            self._files.mark(path)
+        self._foreign = None
+        data = self._read(POINTER, MAX_BYTES)
+        if data is None or self._credentials is None:
+            return data
+        self._foreign = self._why_foreign(data)
+        return data if self._foreign is None else None
+
+    def _why_foreign(self, pointer: bytes) -> str | None:
+        """Why a pointer isn't for this device; None where it is."""
         try:
-            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-            with os.fdopen(handle, "rb") as stream:
-                return stream.read(MAX_BYTES + 1)
+            data = self._read(members_path(pointer), MAX_MEMBERS_BYTES)
+            if data is None:
+                return "the stick doesn't say whose its release is"
+            members = decode(Members, data, max_bytes=MAX_MEMBERS_BYTES)
+        except EdgeFleetError as error:
+            return error.message
+        if self._device in members.devices:
+            return None
+        return f"the stick is for the group {members.group}, which {self._device} is not in"
+
+    def _read(self, name: str, max_bytes: int) -> bytes | None:
+        """A plain file's bytes, cut one above ``max_bytes``; None where there is none."""
+        try:
+            with open_plain(self._root / name) as stream:
+                return stream.read(max_bytes + 1)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except OSError as error:
+        except (OSError, InvalidInputError) as error:
+            said = error.message if isinstance(error, EdgeFleetError) else error.strerror
             raise UnavailableError(
-                f"{POINTER} on the stick can't be read: {error.strerror}",
-                cure="export the group to it again",
+                f"{name} on the stick can't be read: {said}", cure="export the group to it again"
             ) from error
 
     def access(self) -> AccessReport:
@@ -122,6 +151,11 @@ class StickChannel(Channel):
             self._check_there()
         except UnavailableError as error:
             return AccessReport(state="unknown", detail=error.message)
+        if self._foreign is not None:
+            return AccessReport(
+                state="denied",
+                detail=f"{self._foreign}; put in another, or export the device's group to it again",
+            )
         if not os.access(self._root, os.W_OK | os.X_OK):
             return AccessReport(
                 state="ok", detail="the stick can't be written: what the device has to say waits"
@@ -163,7 +197,8 @@ class StickChannel(Channel):
             self._check_there()
             target = self._own / path
             _make_folders(self._root, target.parent)
-            digest, size = _replace(target, content)
+            seal = target.with_name(target.name + RECEIPT_SUFFIX)
+            digest, size = _replace(target, content, outdated=seal)
             keys = self._credentials
             receipt = encode(
                 Receipt(
@@ -175,7 +210,7 @@ class StickChannel(Channel):
                 )
             )
             signed = encode(self._signed(receipt))
-            _replace(target.with_name(target.name + RECEIPT_SUFFIX), [signed])
+            _replace(seal, [signed])
 
     def _signed(self, receipt: bytes) -> SignedReceipt:
         if self._credentials is None:
@@ -236,8 +271,16 @@ def _make_folders(root: Path, folder: Path) -> None:
             raise NotADirectoryError(errno.ENOTDIR, "a link or file is where a folder belongs", at)
 
 
-def _replace(target: Path, content: Iterable[bytes]) -> tuple[str, int]:
-    """Write a file whole, by a rename; returns its digest and size in bytes."""
+def _replace(
+    target: Path, content: Iterable[bytes], *, outdated: Path | None = None
+) -> tuple[str, int]:
+    """Write a file whole, by a rename; returns its digest and size in bytes.
+
+    Args:
+        target: the file.
+        content: its bytes, in parts.
+        outdated: removed just before the file is there.
+    """
     partial = target.with_name(f".{target.name}.partial")
     partial.unlink(missing_ok=True)  # what somebody left there may be a link
     hasher, size = sha256(), 0
@@ -250,6 +293,8 @@ def _replace(target: Path, content: Iterable[bytes]) -> tuple[str, int]:
                     size += len(data)
                 stream.flush()
                 os.fsync(stream.fileno())
+            if outdated is not None:
+                outdated.unlink(missing_ok=True)
             partial.replace(target)
         except (OSError, EdgeFleetError):
             with suppress(OSError):
