@@ -64,9 +64,6 @@ for _ in range(int(sys.argv[2])):
         print(len(json.load(answer)["outputs"]))
 """
 
-_absent = lacking() if sys.platform == "linux" else "network namespaces want Linux"
-pytestmark = pytest.mark.skipif(_absent is not None, reason=str(_absent))
-
 
 class Site:
     """A fleet, its gateway in the hub, and machines behind links of their own."""
@@ -185,6 +182,9 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    absent = lacking()
+    if absent is not None:
+        pytest.skip(absent)
     with Network(DEVICES) as network:
         made = Site(tmp_path_factory.mktemp("site"), network)
         try:
