@@ -64,10 +64,12 @@ class StandIn(ThreadingHTTPServer):
         script: what becomes of the next requests, one word each: a status, ``503;7`` with
             Retry-After, ``problem:403:revoked``, ``html``, ``redirect:URL``, ``drop`` (no answer),
             ``half`` (half of an answer), ``deaf:N`` (N bytes of the body are read, then nothing),
-            ``mute`` (all is done, and not answered), ``lie`` (other bytes); empty for honesty.
+            ``mute`` (all is done, and not answered), ``lie`` (other bytes), ``short`` (of a part of
+            a file, half is taken); empty for honesty.
         only: what the script is for: a method and the beginning of a path.
         asked: every request so far.
         date: the gateway's clock; None for the true one.
+        cached: whether answers come from a cache between.
         news: notified when somebody who waits should be answered.
     """
 
@@ -81,6 +83,7 @@ class StandIn(ThreadingHTTPServer):
         self.only: tuple[str, str] = ("", "")
         self.asked: list[Asked] = []
         self.date: datetime | None = None
+        self.cached = False
         self.news = threading.Condition()
         self.pointer: bytes | None = None
         self.patience_s = 90.0
@@ -210,6 +213,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
             self.send_header(name, value)
+        if self.server.cached:
+            self.send_header("Age", "259200")
         if status != 204:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -291,12 +296,14 @@ class _Handler(BaseHTTPRequestHandler):
         if int(self.headers[OFFSET_HEADER]) != len(part):
             self._send(409, b"", {OFFSET_HEADER: str(len(part))})
             return
+        if self.step == "short":
+            body = body[: len(body) // 2]
         part += body
         server.partial[key] = part
         if self.step.startswith("deaf:"):
             self.close_connection = True
             return
-        done = self.headers[COMPLETE_HEADER] == "?1"
+        done = self.headers[COMPLETE_HEADER] == "?1" and self.step != "short"
         if done:
             assert len(part) == size
             assert digest_of(bytes(part)) == read_digest_field(self.headers[DIGEST_HEADER])

@@ -6,15 +6,18 @@ import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
 
 from device_runtime.tests.channels.pull.conftest import Make
+from device_runtime.tests.channels.pull.proxy import proxying
 from device_runtime.tests.channels.pull.standin import Enrolled, StandIn, serving
 from device_runtime.tests.store.loopback import BlobServer
 from edgefleet.errors import (
     AccessDeniedError,
+    EdgeFleetError,
     IntegrityError,
     NotFoundError,
     ThrottledError,
@@ -22,6 +25,7 @@ from edgefleet.errors import (
 )
 from edgefleet.protocol.digest import blob_path, digest_of
 from edgefleet.protocol.gateway import OFFER_HEADER, Archive, RuntimeOffer
+from edgefleet_runtime.channels.pull.blobs import MAX_REDIRECTS
 from edgefleet_runtime.channels.pull.from_gateway import GatewayChannel
 from edgefleet_runtime.store.blobs import BlobStore
 from edgefleet_runtime.store.fetch import Fetcher, Want
@@ -162,6 +166,46 @@ def test_a_redirect_to_a_store_is_followed_with_the_range(
         assert stream.start == 5000
         assert stream.read(10) == CONTENT[5000:5010]
     assert store_elsewhere.ranges == [None, "bytes=5000-"]
+
+
+def test_a_redirect_is_followed_by_the_channels_own_proxy(
+    gateway: StandIn, make: Make, store_elsewhere: BlobServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = digest_of(CONTENT)
+    gateway.script[:] = [f"redirect:{store_elsewhere.address}/{blob_path(digest)}"]
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    with proxying() as proxy:
+        assert read(own_source(make(proxy=proxy.address)), digest) == CONTENT
+        there = urlsplit(store_elsewhere.address).netloc
+        assert [f"CONNECT {there} " in seen for seen in proxy.seen] == [False, True]
+
+
+def test_a_redirect_says_nothing_of_its_query(
+    gateway: StandIn, make: Make, store_elsewhere: BlobServer
+) -> None:
+    digest = digest_of(CONTENT)
+    for place in (
+        f"{store_elsewhere.address}/absent",
+        "https://localhost:1/x",
+        "https://bad host/",
+    ):
+        gateway.script[:] = [f"redirect:{place}?signature=secret"]
+        with pytest.raises(EdgeFleetError) as caught:
+            own_source(make()).open(digest, 0)
+        assert "secret" not in str(caught.value)
+
+
+def test_redirects_in_a_circle_end(
+    enrolled: Enrolled, gateway: StandIn, make: Make, blob: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(StandIn(enrolled.authority)) as other:
+        other.script[:] = [f"redirect:{other.address}/round"] * 50
+        gateway.script[:] = [f"redirect:{other.address}/round"]
+        context = enrolled.context()
+        monkeypatch.setattr(ssl, "create_default_context", lambda: context)
+        with pytest.raises(UnavailableError, match="too many redirects"):
+            own_source(make()).open(blob, 0)
+        assert len(other.asked) == MAX_REDIRECTS
 
 
 # ------------------------------------------------------------------------------------ runtimes

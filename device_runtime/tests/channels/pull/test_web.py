@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import trustme
@@ -97,6 +98,40 @@ def test_a_server_that_the_system_does_not_believe_is_not_read(server: StandIn) 
         assert channel.pointer() is None
         assert "not believed" in str(channel.access().detail)
     assert not server.asked
+
+
+def test_a_clock_that_is_wrong_is_told(server: StandIn, trusted: None) -> None:
+    server.point(POINTED)
+    here = (datetime.now(UTC) + timedelta(days=400)).timestamp()
+    with closing(WebChannel(f"{server.address}/v1", now=lambda: here)) as channel:
+        channel.pointer()
+        said = str(channel.access().detail)
+    assert "wait on this device" in said
+    assert "this device's clock is 400 days ahead of the web server's" in said
+
+
+def test_by_the_date_of_a_cache_no_clock_is_wrong(server: StandIn, trusted: None) -> None:
+    server.point(POINTED)
+    server.date = datetime.now(UTC) - timedelta(days=3)
+    server.cached = True
+    with closing(WebChannel(f"{server.address}/v1")) as channel:
+        assert channel.pointer() == POINTED
+        assert "clock" not in str(channel.access().detail)
+
+
+def test_a_certificate_that_a_wrong_clock_refuses_is_told_as_such(
+    authority: trustme.CA, trusted: None
+) -> None:
+    ended = datetime.now(UTC) - timedelta(days=1)
+    with (
+        serving(StandIn(authority, not_after=ended)) as server,
+        closing(WebChannel(server.address, now=lambda: 86_400.0)) as channel,
+    ):
+        channel.pointer()
+        said = str(channel.access().detail)
+    assert "clock says it is 1970-01-02" in said
+    assert "timedatectl" in said
+    assert "sign-in" not in said
 
 
 @pytest.mark.parametrize(

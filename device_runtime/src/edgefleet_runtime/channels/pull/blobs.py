@@ -1,21 +1,23 @@
 """Blobs from a gateway or a web server, and from where these send a device for them.
 
-A redirect is followed without the device's certificate, by HTTPS alone, and against the system's
-authorities: what comes is a blob that its digest proves, whoever gives it.
+A redirect is followed without the device's certificate, by HTTPS alone, by the channel's proxy, and
+against the system's authorities: what comes is a blob that its digest proves, whoever gives it.
 """
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from edgefleet.errors import IntegrityError, UnavailableError
 from edgefleet.protocol.digest import blob_path, short
 from edgefleet.protocol.gateway import PROBLEM_TYPE
 from edgefleet_runtime.channels.pull.answers import refused
+from edgefleet_runtime.channels.pull.failures import ELSE, SIGN_IN
 from edgefleet_runtime.channels.pull.https import Answered
-from edgefleet_runtime.store.http import HttpSource, refusal_of
+from edgefleet_runtime.store.http import refusal_of
 from edgefleet_runtime.store.sources import BlobStream, Source
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from edgefleet_runtime.channels.pull.https import Exchange, Https
 
 MAX_REFUSAL_BYTES = 64 << 10
+MAX_REDIRECTS = 4
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONTENT_RANGE = re.compile(r"\Abytes (\d{1,18})-")  # RFC 9110, 14.4
 
@@ -47,60 +50,89 @@ class PulledSource(Source):
         self._below = urlsplit(address).path.rstrip("/")
 
     def open(self, digest: str, offset: int) -> BlobStream:
-        host = self._host
-        where = f"{host.where}, blob {short(digest)}"
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        path = f"{self._below}/{self._place(digest)}"
-        exchange = host.begin("GET", path, headers=headers)
-        try:
-            if exchange.status in {200, 206}:
-                return _Stream(exchange, offset if exchange.status == 206 else 0, where)
-            location = exchange.headers.get("Location", "")
-            beyond = exchange.status == 416 and offset
-            if not beyond and exchange.status not in _REDIRECTS:
-                raise _refusal(exchange, where)  # noqa: TRY301 - the connection is let go of below
-        except BaseException:
-            exchange.close()
-            raise
+        path, what = f"{self._below}/{self._place(digest)}", f"blob {short(digest)}"
+        found = _opened(self._host, path, offset, what)
+        if isinstance(found, BlobStream):
+            return found
+        for _ in range(MAX_REDIRECTS):
+            host, path = _elsewhere(self._host, found, what)
+            try:
+                found = _opened(host, path, offset, what, then=host.close)
+            except BaseException:
+                host.close()
+                raise
+            if isinstance(found, BlobStream):
+                return found
+            host.close()
+        raise UnavailableError(f"{self._host.where}, {what}: too many redirects")
+
+
+def _opened(
+    host: Https, path: str, offset: int, what: str, *, then: Callable[[], None] | None = None
+) -> BlobStream | str:
+    """The bytes from an offset on, or the address that a host sends this device to.
+
+    Args:
+        host: asked.
+        path: there, with the query.
+        offset: in bytes.
+        what: for errors; neither path nor query are in them, which may be secrets.
+        then: of a host that a redirect led to: called when its stream is closed.
+    """
+    where = f"{host.where}, {what}"
+    headers = {"Range": f"bytes={offset}-"} if offset else {}
+    exchange = host.begin("GET", path, headers=headers)
+    try:
+        if exchange.status in {200, 206}:
+            return _Stream(exchange, offset if exchange.status == 206 else 0, where, then)
+        beyond = exchange.status == 416 and offset
+        if not beyond and exchange.status not in _REDIRECTS:
+            raise _refusal(exchange, where, own=then is None)  # noqa: TRY301 - let go of below
+    except BaseException:
         exchange.close()
-        if beyond:  # nothing lies there: let the store see it whole
-            return self.open(digest, 0)
-        return _redirected(location, digest, offset, where)
+        raise
+    exchange.close()
+    if beyond:  # nothing lies there: let the store see it whole
+        return _opened(host, path, 0, what, then=then)
+    return exchange.headers.get("Location", "")
 
 
-def _refusal(exchange: Exchange, where: str) -> EdgeFleetError:
+def _elsewhere(before: Https, location: str, what: str) -> tuple[Https, str]:
+    """Who is to be asked by a redirect, and for which path."""
+    with suppress(ValueError):
+        parts = urlsplit(location)
+        plain = location.isascii() and location.isprintable() and " " not in location
+        if plain and parts.scheme == "https" and parts.hostname and "@" not in parts.netloc:
+            host = before.elsewhere(f"https://{parts.netloc}")
+            return host, urlunsplit(("", "", parts.path or "/", parts.query, ""))
+    raise UnavailableError(
+        f"{before.where}, {what}: it sends this device to no address that is followed: {ELSE}",
+        cure=SIGN_IN,
+    )
+
+
+def _refusal(exchange: Exchange, where: str, *, own: bool) -> EdgeFleetError:
     """A gateway's words, or what a plain web server's status means."""
-    if exchange.headers.get_content_type() != PROBLEM_TYPE:
+    if not own or exchange.headers.get_content_type() != PROBLEM_TYPE:
         return refusal_of(exchange.status, exchange.headers, where)
     body = exchange.whole(MAX_REFUSAL_BYTES)
     return refused(Answered(exchange.status, exchange.headers, body), where)
 
 
 class _Stream(BlobStream):
-    def __init__(self, exchange: Exchange, start: int, where: str) -> None:
+    def __init__(
+        self, exchange: Exchange, start: int, where: str, then: Callable[[], None] | None
+    ) -> None:
         said = _CONTENT_RANGE.match(exchange.headers.get("Content-Range", ""))
         if start and said is not None and int(said[1]) != start:
             raise IntegrityError(f"{where}: asked from byte {start}, answered from {said[1]}")
         self.start = start
-        self._exchange = exchange
+        self._exchange, self._then = exchange, then
 
     def read(self, max_bytes: int) -> bytes:
         return self._exchange.read(max_bytes)
 
     def close(self) -> None:
         self._exchange.close()
-
-
-class _Elsewhere(HttpSource):
-    """One blob at an address of its own."""
-
-    def open_at(self, url: str, offset: int, where: str) -> BlobStream:
-        """Begin to read it."""
-        return self._get(url, offset, where)
-
-
-def _redirected(location: str, digest: str, offset: int, where: str) -> BlobStream:
-    parts = urlsplit(location)
-    if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
-        raise UnavailableError(f"{where}: it sends this device to no address", retryable=False)
-    return _Elsewhere(location).open_at(location, offset, f"{parts.netloc}, blob {short(digest)}")
+        if self._then is not None:
+            self._then()

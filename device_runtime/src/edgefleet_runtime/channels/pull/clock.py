@@ -28,10 +28,11 @@ class GatewayClock:
 
     Args:
         now: seconds since 1970, by this device's clock.
+        of: whose time it is, for people.
     """
 
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
-        self._now = now
+    def __init__(self, now: Callable[[], float] = time.time, *, of: str = "the gateway") -> None:
+        self._now, self._of = now, of
         self._ahead_s = 0.0
         self.known = False
         """Whether an answer said what time it is there."""
@@ -68,7 +69,7 @@ class GatewayClock:
         else:
             words = f"{minutes} minutes"
         which = "behind" if self._ahead_s > 0 else "ahead of"
-        return f"this device's clock is {words} {which} the gateway's"
+        return f"this device's clock is {words} {which} {self._of}'s"
 
 
 def valid_at(certificate: Mapping[str, object], seconds: float) -> bool:

@@ -27,6 +27,7 @@ from edgefleet.protocol.documents import decode, encode
 from edgefleet.protocol.gateway import ENROLL, Enrolment, Identity
 from edgefleet_runtime.channels.pull.answers import refused
 from edgefleet_runtime.channels.pull.clock import NO_CHECK_TIME, GatewayClock
+from edgefleet_runtime.channels.pull.failures import is_of_time
 from edgefleet_runtime.channels.pull.https import Https
 from edgefleet_runtime.channels.pull.identity import IdentityFolder, pull_extra, token_mark
 from edgefleet_runtime.retry import pauses
@@ -41,9 +42,9 @@ if TYPE_CHECKING:
 TRIES = 4
 MAX_PINS = 8
 MAX_ANSWER_BYTES = 128 << 10
+_NO_CLOCK = "or give --pin or --ca, which need no clock"
 _PIN = re.compile(r"\Asha256//([A-Za-z0-9+/]{43}=)\Z")
 _TOKEN = re.compile(r"\A[A-Za-z0-9_\-]{20,128}\Z")
-_OF_TIME = {9, 10}  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 
 
 class Trust(NamedTuple):
@@ -112,7 +113,7 @@ def enroll(
         return Enrolled(there, already=True, clock=None)
     asked = Enrolment(token=token, request=files.request(), labels=dict(labels or {}))
     clock = GatewayClock(now)
-    found = _asked(_host(gateway, trust, proxy), encode(asked), clock, wait, now)
+    found = _asked(_host(gateway, trust, proxy, now), encode(asked), clock, wait)
     return Enrolled(files.take(found, token=mark), already=False, clock=clock.said())
 
 
@@ -131,11 +132,7 @@ def pins_of(text: str) -> tuple[str, ...]:
 
 
 def _asked(
-    host: Https,
-    body: bytes,
-    clock: GatewayClock,
-    wait: Callable[[float], object],
-    now: Callable[[], float],
+    host: Https, body: bytes, clock: GatewayClock, wait: Callable[[float], object]
 ) -> Identity:
     """What the gateway answers; asked again where it isn't there."""
     chance = pauses(random.Random(), first_s=2.0)  # noqa: S311 - spreads load, guards nothing
@@ -146,7 +143,10 @@ def _asked(
             try:
                 return _asked_once(host, body, clock)
             except UnavailableError as error:
-                _blame_clock(error, now)
+                if is_of_time(error.__cause__):
+                    raise UnavailableError(
+                        error.message, cure=f"{error.cure}; {_NO_CLOCK}", retryable=False
+                    ) from error
                 if tries == TRIES or not error.retryable:
                     raise
             wait(next(chance))
@@ -163,20 +163,7 @@ def _asked_once(host: Https, body: bytes, clock: GatewayClock) -> Identity:
     return decode(Identity, answered.body)
 
 
-def _blame_clock(error: UnavailableError, now: Callable[[], float]) -> None:
-    """Say so where a certificate is refused for its time alone."""
-    cause = error.__cause__
-    if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _OF_TIME:
-        today = time.strftime("%Y-%m-%d", time.gmtime(now()))
-        raise UnavailableError(
-            f"{error.message}; this device's clock says it is {today}",
-            cure="if that is wrong, set the clock, such as with timedatectl, and repeat; or give "
-            "--pin or --ca, which need none",
-            retryable=False,
-        ) from error
-
-
-def _host(gateway: str, trust: Trust, proxy: str | None) -> Https:
+def _host(gateway: str, trust: Trust, proxy: str | None, now: Callable[[], float]) -> Https:
     if not _is_gateway(gateway):
         raise InvalidInputError(
             f"not a gateway's address: {gateway[:200]!r}", cure="write https://HOST:PORT"
@@ -187,7 +174,7 @@ def _host(gateway: str, trust: Trust, proxy: str | None) -> Https:
         if trust.pins:
             _check_pin(connection, trust.pins)
 
-    return Https(gateway, context=lambda: context, proxy=proxy, greet=greet)
+    return Https(gateway, context=lambda: context, proxy=proxy, greet=greet, now=now)
 
 
 def _is_gateway(address: str) -> bool:

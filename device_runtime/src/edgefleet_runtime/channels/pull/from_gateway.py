@@ -24,7 +24,6 @@ from edgefleet.protocol.gateway import (
     RuntimeOffer,
 )
 from edgefleet.protocol.names import check_path
-from edgefleet_runtime.channels.base import Channel
 from edgefleet_runtime.channels.pull.answers import foreign
 from edgefleet_runtime.channels.pull.blobs import PulledSource
 from edgefleet_runtime.channels.pull.clock import GatewayClock
@@ -33,9 +32,9 @@ from edgefleet_runtime.channels.pull.gateways import Gateways
 from edgefleet_runtime.channels.pull.hot import send_hot
 from edgefleet_runtime.channels.pull.https import TIMEOUT_S
 from edgefleet_runtime.channels.pull.operators import Operators
-from edgefleet_runtime.channels.pull.polling import News, Poller, in_thread
+from edgefleet_runtime.channels.pull.polled import MOST_BYTES, PolledChannel
+from edgefleet_runtime.channels.pull.polling import News, in_thread
 from edgefleet_runtime.channels.pull.settings import POLL_S, WAIT_S, read_settings
-from edgefleet_runtime.channels.pull.standing import Standing
 from edgefleet_runtime.channels.pull.uploads import Uploads
 
 if TYPE_CHECKING:
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgefleet.protocol.event import Event
-    from edgefleet.protocol.report import AccessReport
     from edgefleet_runtime.channels.pull.credentials import Credentials
     from edgefleet_runtime.channels.pull.polling import Start
     from edgefleet_runtime.channels.requests import Reply, Request
@@ -52,11 +50,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-MOST_BYTES = 64 << 10  # of what is read as a pointer: whether it is one, the reconciler says
 AGAIN_S = 2.0  # where requests are said to wait, and none is given
 
 
-class GatewayChannel(Channel):
+class GatewayChannel(PolledChannel):
     """One device's connection to the gateways of its fleet.
 
     Args:
@@ -88,15 +85,12 @@ class GatewayChannel(Channel):
         start: Start = in_thread,
     ) -> None:
         gateway_time = GatewayClock(now)
-        self._woken, self._closing = threading.Event(), threading.Event()
-        self._standing = Standing(self._woken.set, remark=gateway_time.said)
+        self._closing = threading.Event()
         self.gateways = Gateways(
             credentials, gateway_time, proxy=proxy, timeout_s=timeout_s, clock=clock
         )
-        self.poller = Poller(
-            self._poll,
-            self._standing,
-            self._woken.set,
+        super().__init__(
+            remark=gateway_time.said,
             wait_s=wait_s,
             poll_s=poll_s,
             clock=clock,
@@ -127,21 +121,6 @@ class GatewayChannel(Channel):
         )
 
     # ------------------------------------------------------------------------------------- coming
-
-    def pointer(self) -> bytes | None:
-        return self.poller.held
-
-    def access(self) -> AccessReport:
-        return self._standing.report()
-
-    def wait(self, timeout_s: float) -> bool:
-        if self._woken.wait(timeout_s):
-            self._woken.clear()
-            return True
-        return False
-
-    def wake(self) -> None:
-        self._woken.set()
 
     def serve(self, ask: Callable[[Request], Reply]) -> None:
         self._operators = Operators(self.gateways, ask, pause=self._closing.wait)

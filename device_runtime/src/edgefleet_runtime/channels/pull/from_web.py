@@ -7,7 +7,6 @@ caps. The server is verified against the system's authorities.
 from __future__ import annotations
 
 import ssl
-import threading
 import time
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
@@ -17,13 +16,13 @@ from edgefleet.errors import (
     NotFoundError,
     UnavailableError,
 )
-from edgefleet_runtime.channels.base import Channel
 from edgefleet_runtime.channels.pull.blobs import PulledSource
+from edgefleet_runtime.channels.pull.clock import GatewayClock
 from edgefleet_runtime.channels.pull.failures import ELSE, SIGN_IN
 from edgefleet_runtime.channels.pull.https import TIMEOUT_S, Https
-from edgefleet_runtime.channels.pull.polling import News, Poller, in_thread
+from edgefleet_runtime.channels.pull.polled import MOST_BYTES, PolledChannel
+from edgefleet_runtime.channels.pull.polling import News, in_thread
 from edgefleet_runtime.channels.pull.settings import POLL_S, read_settings
-from edgefleet_runtime.channels.pull.standing import Standing
 from edgefleet_runtime.store.http import refusal_of
 
 if TYPE_CHECKING:
@@ -32,16 +31,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgefleet.protocol.event import Event
-    from edgefleet.protocol.report import AccessReport
     from edgefleet_runtime.channels.pull.polling import Start
     from edgefleet_runtime.store.sources import Source
 
 POINTER = "pointer.json"
-MOST_BYTES = 64 << 10  # of what is read as a pointer: whether it is one, the reconciler says
 READ_ONLY = "a web server takes nothing: reports and telemetry wait on this device"
 
 
-class WebChannel(Channel):
+class WebChannel(PolledChannel):
     """One device's reading of a web server.
 
     Args:
@@ -50,6 +47,7 @@ class WebChannel(Channel):
         proxy: as of `https.Https`.
         timeout_s: likewise.
         context: TLS settings; None verifies against the system's authorities.
+        now: seconds since 1970, by the device's clock.
         clock: monotonic seconds.
         jitter: source of chance.
         start: runs the polling.
@@ -63,21 +61,19 @@ class WebChannel(Channel):
         proxy: str | None = None,
         timeout_s: float = TIMEOUT_S,
         context: ssl.SSLContext | None = None,
+        now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
         jitter: random.Random | None = None,
         start: Start = in_thread,
     ) -> None:
         verified = context or ssl.create_default_context()
         self._url, self._path = url.rstrip("/"), urlsplit(url).path.rstrip("/")
-        self._woken = threading.Event()
         self._host = Https(
-            url, context=lambda: verified, proxy=proxy, timeout_s=timeout_s, clock=clock
+            url, context=lambda: verified, proxy=proxy, timeout_s=timeout_s, clock=clock, now=now
         )
-        self._standing = Standing(self._woken.set, remark=lambda: READ_ONLY)
-        self.poller = Poller(
-            self._poll,
-            self._standing,
-            self._woken.set,
+        self._time = GatewayClock(now, of="the web server")
+        super().__init__(
+            remark=lambda: "; ".join(filter(None, (READ_ONLY, self._time.said()))),
             wait_s=0.0,
             poll_s=poll_s,
             clock=clock,
@@ -93,21 +89,6 @@ class WebChannel(Channel):
             raise ConfigurationError("no web server is named", cure="give -o url=https://HOST/PATH")
         return cls(settings.url, poll_s=settings.poll_s, proxy=settings.proxy)
 
-    def pointer(self) -> bytes | None:
-        return self.poller.held
-
-    def access(self) -> AccessReport:
-        return self._standing.report()
-
-    def wait(self, timeout_s: float) -> bool:
-        if self._woken.wait(timeout_s):
-            self._woken.clear()
-            return True
-        return False
-
-    def wake(self) -> None:
-        self._woken.set()
-
     def addresses(self) -> tuple[str, ...]:
         return (self._url,)
 
@@ -119,6 +100,8 @@ class WebChannel(Channel):
         answered = self._host.ask(
             "GET", f"{self._path}/{POINTER}", headers=headers, max_bytes=MOST_BYTES
         )
+        if "Age" not in answered.headers:  # a cache gives the date of when it asked
+            self._time.heard(answered.headers["Date"])
         status, where = answered.status, self._host.where
         if status == 304 and held.etag is not None:
             return held

@@ -173,6 +173,7 @@ class Https:
         greet: looks at each new connection before anything is sent over it, or raises.
         timeout_s: longest wait for the next byte.
         clock: monotonic seconds.
+        now: seconds since 1970, by this device's clock.
 
     Raises:
         ConfigurationError: the proxy is none.
@@ -187,12 +188,13 @@ class Https:
         greet: Callable[[Connection], None] = lambda _: None,
         timeout_s: float = TIMEOUT_S,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
         parts = urlsplit(address)
         self._host, self._port = parts.hostname or "", parts.port or 443
         self.where = parts.netloc
         self._context, self._greet = context, greet
-        self._timeout_s, self._clock = timeout_s, clock
+        self._timeout_s, self._clock, self._now = timeout_s, clock, now
         self._proxy = proxy
         if proxy is not None and proxy != NO_PROXY:
             Proxy.of(proxy)
@@ -256,6 +258,18 @@ class Https:
                 if not (kept and isinstance(error, _GONE)):
                     raise self.failure(error) from error
 
+    def elsewhere(self, address: str) -> Https:
+        """Another host, by the same proxy: believed by the system's authorities, shown nothing."""
+        context = ssl.create_default_context()
+        return Https(
+            address,
+            context=lambda: context,
+            proxy=self._proxy,
+            timeout_s=self._timeout_s,
+            clock=self._clock,
+            now=self._now,
+        )
+
     def close(self) -> None:
         """End every connection, those in use as well."""
         with self._lock:
@@ -306,7 +320,7 @@ class Https:
             raise
         except (OSError, ValueError, http.client.HTTPException) as error:
             self.drop(connection)
-            raise failure_of(error, self.where, proxy=proxy and proxy.host) from error
+            raise self._failure(error, proxy) from error
         except BaseException:
             self.drop(connection)
             raise
@@ -353,8 +367,12 @@ class Https:
 
     def failure(self, error: OSError | http.client.HTTPException | ValueError) -> EdgeFleetError:
         """What a failure of a connection means."""
-        proxy = self._through()
-        return failure_of(error, self.where, proxy=proxy and proxy.host)
+        return self._failure(error, self._through())
+
+    def _failure(
+        self, error: OSError | http.client.HTTPException | ValueError, proxy: Proxy | None
+    ) -> EdgeFleetError:
+        return failure_of(error, self.where, proxy=proxy and proxy.host, now=self._now)
 
     def late(self, since: float) -> bool:
         """Whether an answer that is kept in memory takes too long."""
