@@ -214,6 +214,41 @@ def test_the_file_is_read_as_the_policy_allows(gateway: StandIn, make: Make, fil
     assert max(taken) <= 10_000
 
 
+def test_under_a_limit_of_bandwidth_parts_stay_short(
+    gateway: StandIn, make: Make, file: Path
+) -> None:
+    clock = Clock()
+
+    def taken(count: int) -> None:
+        clock.now += count / 15_000
+
+    channel = make(clock=clock)
+    channel.opened = lambda path: PacedFile(path, 10_000, taken)
+    channel.upload(NAME, file)
+    assert max(len(one.body) for one in gateway.asked if one.method == "PATCH") <= 64 << 10
+    assert stored(gateway) == file.read_bytes()
+
+
+@pytest.mark.parametrize("at", [0, 2])
+def test_a_part_that_is_taken_by_half_goes_on_from_there(
+    gateway: StandIn, make: Make, file: Path, at: int
+) -> None:
+    gateway.only = ("PATCH", FILES)
+    gateway.script[:] = [""] * at + ["short"]
+    make().upload(NAME, file)
+    assert stored(gateway) == file.read_bytes()
+
+
+def test_a_file_that_becomes_shorter_ends_in_an_error_and_not_in_a_loop(
+    gateway: StandIn, make: Make, file: Path
+) -> None:
+    channel, data = make(), file.read_bytes()[:100_000]
+    channel.opened = lambda _: io.BytesIO(data)
+    with pytest.raises(UnavailableError, match="has become shorter"):
+        channel.upload(NAME, file)
+    assert len(gateway.paths("PATCH")) < 5
+
+
 def test_an_upload_may_be_broken_off_and_goes_on_later(
     gateway: StandIn, make: Make, file: Path
 ) -> None:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from edgefleet_runtime.channels.pull.credentials import Credentials
     from edgefleet_runtime.channels.pull.https import Answered, Connection
 
+    Call = Callable[[Https], Answered]
+    """Asks a host."""
+
 _log = logging.getLogger(__name__)
 
 PREFERRED_S = 600.0  # after which a device that had to go to another gateway tries the first again
@@ -97,8 +100,18 @@ class Gateways:
         headers: Mapping[str, str] | None = None,
         wait_s: float = 0.0,
         max_bytes: int = MAX_ANSWER_BYTES,
+        only: str | None = None,
     ) -> Answered:
         """Ask the gateway in use, or the next that is there.
+
+        Args:
+            method: as of `Https.ask`.
+            path: likewise.
+            body: likewise.
+            headers: likewise.
+            wait_s: likewise.
+            max_bytes: likewise.
+            only: address of the gateway to ask, and no other.
 
         Returns:
             An answer of success, or 304.
@@ -106,52 +119,24 @@ class Gateways:
         Raises:
             EdgeFleetError: as `answers.refused` and `Https.ask`; of several, the first's.
         """
+
+        def call(host: Https) -> Answered:
+            return host.ask(
+                method, path, body=body, headers=headers, wait_s=wait_s, max_bytes=max_bytes
+            )
+
+        if only is not None:
+            return self._ask_one(only, call)
         first: EdgeFleetError | None = None
         for address in self.addresses:
             try:
-                return self.ask_one(
-                    address,
-                    method,
-                    path,
-                    body=body,
-                    headers=headers,
-                    wait_s=wait_s,
-                    max_bytes=max_bytes,
-                )
+                return self._ask_one(address, call)
             except UnavailableError as error:
                 _log.info("%s", error.message)
                 first = first or error
                 if address == self.credentials.identity.gateways[0]:
                     self._left_at = self._clock()
         raise first or UnavailableError("the identity names no gateway")
-
-    def ask_one(
-        self,
-        address: str,
-        method: str,
-        path: str,
-        *,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        wait_s: float = 0.0,
-        max_bytes: int = MAX_ANSWER_BYTES,
-    ) -> Answered:
-        """Ask this gateway and no other; errors as of `ask`."""
-        self._renew_if_due(address)
-        asked = {"body": body, "headers": headers, "wait_s": wait_s, "max_bytes": max_bytes}
-        try:
-            try:
-                answered = self._asked(address, method, path, **asked)  # type: ignore[arg-type]
-            except AccessExpiredError:
-                self._renew(address)
-                answered = self._asked(address, method, path, **asked)  # type: ignore[arg-type]
-        except UnavailableError:
-            raise
-        except EdgeFleetError:
-            self._settle(address)  # a refusal is an answer
-            raise
-        self._settle(address)
-        return answered
 
     def close(self) -> None:
         """End all connections."""
@@ -160,21 +145,26 @@ class Gateways:
         for host in found:
             host.close()
 
-    def _asked(
-        self,
-        address: str,
-        method: str,
-        path: str,
-        *,
-        body: bytes | None,
-        headers: Mapping[str, str] | None,
-        wait_s: float = 0.0,
-        max_bytes: int = MAX_ANSWER_BYTES,
-    ) -> Answered:
+    def _ask_one(self, address: str, call: Call) -> Answered:
+        self._renew_if_due(address)
+        try:
+            try:
+                answered = self._answered(address, call)
+            except AccessExpiredError:
+                self._renew(address)
+                answered = self._answered(address, call)
+        except UnavailableError:
+            raise
+        except EdgeFleetError:
+            self._settle(address)  # a refusal is an answer
+            raise
+        self._settle(address)
+        return answered
+
+    def _answered(self, address: str, call: Call) -> Answered:
+        """A gateway's answer of success."""
         host = self.host(address)
-        answered = host.ask(
-            method, path, body=body, headers=headers, wait_s=wait_s, max_bytes=max_bytes
-        )
+        answered = call(host)
         self.time.heard(answered.headers["Date"])
         if not (200 <= answered.status < 300 or answered.status == 304):
             raise refused(answered, host.where)
@@ -234,13 +224,7 @@ class Gateways:
             if self.credentials.context() is not shown:
                 return  # another thread did
             try:
-                answered = self._asked(
-                    address,
-                    "POST",
-                    RENEW,
-                    body=self.credentials.renewal(),
-                    headers={"Content-Type": "application/json"},
-                )
+                answered = self._answered(address, self._asks_renewal)
             except AccessExpiredError as error:
                 raise AccessExpiredError(
                     f"the device's certificate ended, and was not renewed: {error.message}",
@@ -248,3 +232,7 @@ class Gateways:
                 ) from error
             self.credentials.renewed(answered.body)
             _log.info("the device's certificate was renewed")
+
+    def _asks_renewal(self, host: Https) -> Answered:
+        body, headers = self.credentials.renewal(), {"Content-Type": "application/json"}
+        return host.ask("POST", RENEW, body=body, headers=headers)

@@ -6,7 +6,7 @@ Rules kept here:
 - Each part is read through what the channel was given to open files with, so that it takes no more
   of the link than it may; one part is in memory.
 - Parts grow while they go fast and shrink when one takes long or breaks off, so that a link that
-  never holds for long gets some through.
+  never holds for long gets some through. What takes long may be the limit of bandwidth, too.
 - What breaks off goes on at once as long as something got through since the last break; else the
   caller hears of it, and comes again.
 """
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 LEAST_PART_BYTES = 64 << 10
 QUICK_S, SLOW_S = 4.0, 15.0  # of a part: below it the next is longer, above it shorter
 YES, NO = "?1", "?0"
+MAX_DIGITS = 20  # of a number that is believed
 
 
 class Uploads:
@@ -101,8 +102,13 @@ class Uploads:
         with self._opened(file) as stream:
             stream.seek(upload.offset)
             while not upload.whole:
-                part = _read(stream, min(self._part_bytes, upload.size - upload.offset))
+                # Reading counts, too: where the policy lets it go slowly, parts stay short, so that
+                # no burst is longer than a few seconds of what is allowed.
                 began = self._clock()
+                due = min(self._part_bytes, upload.size - upload.offset)
+                part = _read(stream, due)
+                if len(part) < due:
+                    raise ConflictError(f"{file.name} has become shorter")
                 upload.send(part)
                 took = self._clock() - began
                 if took < QUICK_S:
@@ -138,10 +144,10 @@ class _Upload:
     def send(self, part: bytes) -> None:
         """Send what comes next."""
         end = self.offset + len(part)
-        answered = self._gateways.ask_one(
-            self._address,
+        answered = self._gateways.ask(
             "PATCH",
             self._path,
+            only=self._address,
             body=part,
             headers={
                 **self._headers,
@@ -151,12 +157,15 @@ class _Upload:
             },
         )
         self._learn(answered, end)
+        if self.offset != end:
+            raise UnavailableError(f"the gateway has {self.offset} bytes, and was sent {end}")
         if end == self.size and not self.whole:
             raise UnavailableError("the gateway got all of it, and doesn't say that it is there")
 
     def _learn(self, answered: Answered, otherwise: int) -> None:
         said = answered.headers.get(OFFSET_HEADER, "").strip()
-        offset = int(said) if said.isascii() and said.isdigit() else otherwise
+        known = said.isascii() and said.isdigit() and len(said) < MAX_DIGITS
+        offset = int(said) if known else otherwise
         if offset > self.size:
             raise UnavailableError(f"the gateway has {offset} bytes of {self.size}")
         self.offset = offset
