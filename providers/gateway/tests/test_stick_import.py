@@ -376,6 +376,22 @@ def test_a_profile_whose_devices_sign_nothing_says_so(tmp_path: Path) -> None:
         fleet.take_receipts(tmp_path / "usb")
 
 
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_names_that_somebody_chose_are_told_in_plain_letters(
+    at: Opened, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.chdir(at.field.folder)
+    folder = at.field.root / "receipts"
+    (folder / "\udcff\x1b[2J").mkdir(parents=True)  # the byte 0xff, which is no UTF-8
+    act = ["bundle", "import", "--profile", "field", "--from", str(at.field.mount), *words]
+    done = CliRunner().invoke(cli, act)
+    assert "was refused" in done.stderr
+    assert done.exit_code == 1
+    assert "\x1b" not in done.output
+    assert "\\udcff" in done.stdout
+    assert not list(folder.iterdir())
+
+
 def test_the_command_says_what_came_and_fails_for_what_was_refused(
     at: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -254,7 +254,7 @@ class Taking:
         """Move something where no later call meets it; where that fails, it stays and is told."""
         below = path.relative_to(self._receipts)
         if why is not None:
-            self._refused[below.as_posix()] = why
+            self._refused[_shown(below.as_posix())] = why
         target = self._root / REFUSED / below
         with suppress(OSError, InvalidInputError):
             make_folders(self._root, target.parent)
@@ -288,6 +288,11 @@ def _small(path: Path, receipt: Receipt, max_bytes: int) -> bytes:
 def _check(receipt: Receipt, digest: str, size: int) -> None:
     if (f"sha256:{digest}", size) != (receipt.digest, receipt.size):
         raise IntegrityError("it holds other bytes than its receipt says")
+
+
+def _shown(name: str) -> str:
+    """A name for people: whoever wrote the stick chose it, controls of a terminal and all."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in name)
 
 
 def _free(target: Path) -> Path:

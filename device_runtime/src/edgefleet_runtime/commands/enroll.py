@@ -75,4 +75,10 @@ def _token() -> str:
         raise InvalidInputError("there is no standard input, so no token", cure="pipe it in")
     if sys.stdin.isatty():
         return getpass.getpass("token: ").strip()
-    return sys.stdin.read(MAX_TOKEN_BYTES).strip()
+    try:
+        return sys.stdin.read(MAX_TOKEN_BYTES).strip()
+    except UnicodeDecodeError:
+        raise InvalidInputError(  # from None, because the other error repeats what came
+            "what came by standard input is no token, nor any text",
+            cure="paste the whole of what `edgefleet device enroll NAME` printed",
+        ) from None

@@ -303,6 +303,17 @@ def test_the_command_refuses_what_is_no_token_without_repeating_it(
     assert not text or text not in said
 
 
+def test_the_command_takes_no_bytes_that_are_no_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xfeab" * 9), "utf-8"))
+    words = ("--gateway", "https://localhost:1", "--root", str(tmp_path))
+    assert cli.main(["--verbose", "enroll", *words]) == 1
+    said = capsys.readouterr().err
+    assert "no token" in said
+    assert "xfe" not in said
+
+
 def test_errors_of_first_contact_are_ours(act: Try, gateway: StandIn) -> None:
     gateway.only = ("POST", "")
     gateway.script = ["html"] * 8
