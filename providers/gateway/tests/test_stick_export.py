@@ -20,7 +20,9 @@ from edgefleet.errors import (
 from edgefleet.fleet import Fleet
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.pointer import Pointer, read_pointer
+from edgefleet.sticks import exported
 from edgefleet.sticks.exported import export, needed, releases_of
+from edgefleet.sticks.folder import replace
 from edgefleet_runtime.channels.pull.from_stick import StickChannel
 from edgefleet_runtime.channels.pull.identity import DeviceIdentity
 from providers.gateway.tests.stick_rig import Field, bundle, tree
@@ -129,6 +131,32 @@ def test_a_stick_pulled_out_at_any_step_holds_the_old_release_or_the_new(at: Ope
         assert found.pair == old.pair
     assert steps > len(wanted) // 2
     assert on_device(at.field).pair == pointer.pair
+
+
+@pytest.mark.parametrize("written", [0, 1])
+def test_a_stick_pulled_out_before_a_small_file_holds_the_old_release(
+    at: Opened, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    """Whose the release is comes before the pointer that it is told of."""
+    at.fleet.deploy("m:1", to="line")
+    old = at.fleet.export_group("line", at.field.mount)
+    at.fleet.deploy("m:2", to="line")
+    left = written
+
+    def pulled(path: Path, data: bytes) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise UnavailableError("pulled out")
+        replace(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(exported, "replace", pulled)
+        with pytest.raises(UnavailableError, match="pulled out"):
+            at.fleet.export_group("line", at.field.mount)
+    assert on_device(at.field).pair == old.pair
+    new = at.fleet.export_group("line", at.field.mount)
+    assert on_device(at.field).pair == new.pair > old.pair
 
 
 def test_a_device_takes_the_stick_of_its_own_group_alone(at: Opened) -> None:
