@@ -188,13 +188,14 @@ def test_many_go_in_messages_within_the_limit(gateway: StandIn, make: Make) -> N
 def test_one_that_is_refused_for_what_it_is_holds_nobody_up(gateway: StandIn, make: Make) -> None:
     events = [health(str(number)) for number in range(4)]
     gateway.only = ("POST", EVENTS)
-    gateway.script[:] = ["400", "400", "400", "", ""]  # all, the first half, the first of it
+    gateway.script[:] = ["problem:400:no"] * 3  # all, the first half, the first of it
     make().send_hot(events)
     assert [one["id"] for one in gateway.events] == [one.id for one in events[1:]]
 
 
-def test_a_gateway_that_is_away_loses_none(gateway: StandIn, make: Make) -> None:
-    gateway.script[:] = ["503;3"]
+@pytest.mark.parametrize("step", ["503;3", "400", "405", "413", "html", "drop"])
+def test_whatever_else_is_answered_loses_none(gateway: StandIn, make: Make, step: str) -> None:
+    gateway.script[:] = [step]
     channel = make()
     with pytest.raises(UnavailableError):
         channel.send_hot([health("one")])

@@ -161,7 +161,7 @@ def test_a_busy_gateway_is_left_alone(
 
 def test_what_is_refused_for_good_is_not_repeated(gateway: StandIn, make: Make, file: Path) -> None:
     gateway.only = ("PATCH", FILES)
-    gateway.script[:] = ["422"]
+    gateway.script[:] = ["problem:422:malformed"]
     with pytest.raises(InvalidInputError):
         make().upload(NAME, file)
     assert len(gateway.paths("PATCH")) == 1

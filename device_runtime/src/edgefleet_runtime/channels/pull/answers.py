@@ -2,7 +2,8 @@
 
 A gateway refuses with a problem document (RFC 9457). Whether a redirect, a page of HTML or a
 status 511 (RFC 6585) comes from a portal or from a load balancer that stands before the gateway,
-the device can't know: either way it asks again later.
+the device can't know: either way it asks again later. That what it sent is wrong for good, so that
+an event is dropped, it believes by a problem document alone.
 """
 
 from __future__ import annotations
@@ -82,15 +83,21 @@ def refused(answered: Answered, where: str) -> EdgeFleetError:
     kind = _KINDS.get(status)
     if kind is None:
         kind = UnavailableError if status >= 500 or status == 408 else InvalidInputError
+    if issubclass(kind, InvalidInputError) and not _is_problem(answered):
+        return foreign(where)
     error = kind(said)
     if isinstance(error, ThrottledError):
         error.retry_after_s = retry_after_s(answered.headers.get("Retry-After"))
     return error
 
 
+def _is_problem(answered: Answered) -> bool:
+    return answered.headers.get_content_type() == PROBLEM_TYPE
+
+
 def _problem(answered: Answered) -> Problem:
     plain = Problem(title="", status=answered.status)
-    if answered.headers.get_content_type() != PROBLEM_TYPE:
+    if not _is_problem(answered):
         return plain
     try:
         return parse(Problem, answered.body, "problem")
