@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefleet.actor import current_actor
-from edgefleet.errors import AlreadyExistsError, InvalidInputError
+from edgefleet.errors import AlreadyExistsError, ConflictError, InvalidInputError
 from edgefleet.interfaces.progress import Status
 from edgefleet.lineage import Lineage
 from edgefleet.origins import FleetOrigins
+from edgefleet.protocol.files import translate_full
 from edgefleet.protocol.names import check_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from edgefleet.analysis.dataset import Dataset
@@ -73,7 +76,8 @@ class Datasets:
 
         Raises:
             NotFoundError: no sample fits, or there are no such labels.
-            AlreadyExistsError: the folder holds another dataset.
+            AlreadyExistsError: the folder holds another dataset, or other things.
+            ConflictError: without ``to``, another process makes one of this model here.
             StorageFullError: no room; what was fetched stays.
             MissingExtraError: pyarrow isn't installed.
         """
@@ -83,26 +87,22 @@ class Datasets:
 
         check_name("model", model)
         choice = _checked(strategy, since=since, until=until, most=max, balance=balance)
-        where = FOLDER / f".{model}.partial" if to is None else Path(to)
         held = {} if labels is None else given_labels(labels, model)
-        with Status(f"dataset of {model}", enabled=progress) as line:
-            Maker(
-                self._services.telemetry,
-                FleetOrigins(self._services, self._groups),
-                model=model,
-                choice=choice,
-                labels=held,
-                device=device,
-                tell=line.update,
-            ).make(where, lambda manifest: self._number(where, manifest))
-        made = Dataset.open(where)
-        if to is not None:
-            return made
-        final = FOLDER / made.reference.replace(":", "-")
-        if final.exists():
-            return _same(Dataset.open(final), made)
-        where.rename(final)
-        return Dataset.open(final)
+
+        def make(where: Path) -> Dataset:
+            with Status(f"dataset of {model}", enabled=progress) as line:
+                Maker(
+                    self._services.telemetry,
+                    FleetOrigins(self._services, self._groups),
+                    model=model,
+                    choice=choice,
+                    labels=held,
+                    device=device,
+                    tell=line.update,
+                ).make(where, lambda manifest: self._number(where, manifest))
+            return Dataset.open(where)
+
+        return _in_its_own(model, make) if to is None else make(Path(to))
 
     def _number(self, folder: Path, manifest: Manifest) -> int:
         """Keep a version's table where everybody finds it, then give the version its number."""
@@ -128,6 +128,51 @@ def _checked(
     if most is not None and most < 1:
         raise InvalidInputError(f"max is at least 1, not {most}")
     return Choice(strategy=strategy, since=since, until=until, max=most, balance=balance)
+
+
+def _in_its_own(model: str, make: Callable[[Path], Dataset]) -> Dataset:
+    """A dataset in a folder that has its number, made beside it by one process at a time.
+
+    What an interrupted call left is gone on from: its files stay, but it is no dataset yet, even
+    where nothing was missing but the name.
+    """
+    from edgefleet.analysis.dataset_records import MANIFEST  # noqa: PLC0415
+
+    where = FOLDER / f".{model}.partial"
+    with _alone(where):
+        (where / MANIFEST).unlink(missing_ok=True)
+        made = make(where)
+        final = FOLDER / made.reference.replace(":", "-")
+        if final.exists():
+            return _same(made.open(final), made)
+        where.rename(final)
+        return made.open(final)
+
+
+@contextmanager
+def _alone(where: Path) -> Iterator[None]:
+    """Nobody else works in a folder meanwhile.
+
+    Raises:
+        ConflictError: somebody does.
+    """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - only where something is made
+
+    lock = where.with_name(where.name + ".lock")
+    with translate_full(where):
+        where.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(lock, timeout=0):
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+    except Timeout as error:
+        msg = f"another process makes a dataset in {where}"
+        raise ConflictError(msg, cure="let it, and call again; or name a folder") from error
+    finally:
+        with suppress(OSError):  # it holds something
+            where.parent.rmdir()
 
 
 def _same(there: Dataset, made: Dataset) -> Dataset:

@@ -170,5 +170,7 @@ def read_manifest(root: Path) -> Manifest:
         data = read_small(root / MANIFEST, MAX_MANIFEST_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         msg = f"no dataset at {root}"
-        raise NotFoundError(msg, cure="make one with fleet.dataset(…)") from error
+        raise NotFoundError(
+            msg, cure="make one with fleet.dataset(…), or: edgefleet dataset make"
+        ) from error
     return decode(Manifest, data, max_bytes=MAX_MANIFEST_BYTES)

@@ -1,7 +1,7 @@
 """Writing a dataset's folder: files first, each whole, the manifest last.
 
 Killed anywhere, what was fetched stays and the next call goes on from it. A folder that holds a
-dataset is never made another one.
+dataset is never made another one, and one that holds other things isn't touched.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 from edgefleet.analysis import dataset_records as records
 from edgefleet.analysis.dataset_rows import content_digest, counts_of, to_table
 from edgefleet.analysis.extra import needs
+from edgefleet.analysis.labelling import FOLDER
 from edgefleet.errors import AlreadyExistsError, NotFoundError
 from edgefleet.protocol.digest import blob_path, digest_of_file
 from edgefleet.protocol.documents import encode
@@ -26,6 +27,28 @@ if TYPE_CHECKING:
     from edgefleet.analysis.dataset_folder import Held
     from edgefleet.analysis.dataset_records import Choice, Found, Manifest, Provenance
     from edgefleet.analysis.dataset_rows import Row
+
+_OURS = {records.MANIFEST, records.PROVENANCE, records.TABLE, "blobs", FOLDER}
+
+
+def check_free(to: Path) -> None:
+    """Refuse a folder that is neither new, nor a dataset's, nor what an interrupted call left.
+
+    Files below ``blobs`` that a dataset doesn't name are removed, and bundles keep theirs there.
+
+    Raises:
+        AlreadyExistsError: it holds other things, or is a file.
+    """
+    try:
+        names = {path.name for path in to.iterdir()}
+    except FileNotFoundError:
+        return
+    except NotADirectoryError as error:
+        raise AlreadyExistsError(f"{to} is a file", cure="name a new folder") from error
+    strange = {name for name in names - _OURS if not name.endswith(".partial")}
+    if strange and records.MANIFEST not in names:
+        msg = f"{to} holds {min(strange)!r}, which is of no dataset"
+        raise AlreadyExistsError(msg, cure="name a folder that is new or empty")
 
 
 def write(
@@ -83,6 +106,8 @@ def write(
 
 def save(dataset: Held, to: Path) -> None:
     """See `Dataset.save`."""
+    check_free(to)
+    _is_there(to, content_digest(dataset.model, dataset.rows))  # refused before a file lies in it
     for digest in {one for row in dataset for one in row.inputs.values()}:
         source = dataset.path / blob_path(digest)
         if not source.exists():

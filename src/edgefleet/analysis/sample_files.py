@@ -48,6 +48,7 @@ class SampleFiles:
         beside = to.absolute().parent.glob(f"*/{MANIFEST}")
         self._neighbours = [found.parent for found in sorted(beside)]
         self._whole: set[str] = set()
+        self._new: list[Path] = []
         self.missing: dict[str, str] = {}
         self.damaged: dict[str, str] = {}
 
@@ -86,12 +87,20 @@ class SampleFiles:
         return digest in self._whole
 
     def _linked(self, target: Path, digest: str) -> bool:
-        target.unlink(missing_ok=True)  # a damaged one
+        if target.exists():
+            target.unlink()  # a damaged one
+        else:
+            self._new.append(target)
         for neighbour in self._neighbours:
             if _holds(neighbour / blob_path(digest), digest):
                 place(neighbour / blob_path(digest), target)
                 return True
         return False
+
+    def take_back(self) -> None:
+        """Remove what this call brought, and nothing that was there."""
+        for path in self._new:
+            path.unlink(missing_ok=True)
 
     def keep_only(self, digests: Iterable[str]) -> None:
         """Remove other files from the folder, such as a call left that was interrupted."""

@@ -1,0 +1,112 @@
+"""Whose folder it is: no dataset is made over another one, over other things, or by two at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from filelock import FileLock
+
+from edgefleet.analysis.dataset import Dataset
+from edgefleet.errors import AlreadyExistsError, ConflictError, NotFoundError
+from tests.analysis.field import NOON
+
+if TYPE_CHECKING:
+    from edgefleet.fleet import Fleet
+    from tests.analysis.field import Field
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_another_dataset_keeps_its_files_and_gets_none(
+    fleet: Fleet, field: Field, tmp_path: Path
+) -> None:
+    field.segment("cam-1", [field.capture("cam-1", n, score=0.1 * n) for n in range(5)])
+    fleet.dataset("digits", strategy="hard-examples", max=3, to=tmp_path / "set")
+    before = files_in(tmp_path / "set")
+    assert len(before) == 6
+    with pytest.raises(AlreadyExistsError, match="digits:1, 3 samples"):
+        fleet.dataset("digits", since=field.capture("cam-1", 2).time, to=tmp_path / "set")
+    assert files_in(tmp_path / "set") == before
+
+
+def test_a_part_is_not_saved_over_another_dataset(
+    fleet: Fleet, field: Field, tmp_path: Path
+) -> None:
+    field.segment("cam-1", [field.capture("cam-1", n) for n in range(4)])
+    whole = fleet.dataset("digits", to=tmp_path / "set")
+    first, rest = whole.part(whole.rows[:1]), whole.part(whole.rows[1:])
+    first.save(tmp_path / "part")
+    before = files_in(tmp_path / "part")
+    with pytest.raises(AlreadyExistsError, match="1 samples"):
+        rest.save(tmp_path / "part")
+    assert files_in(tmp_path / "part") == before
+
+
+@pytest.mark.parametrize("name", ["index.json", "oci-layout", "notes.txt"])
+def test_a_folder_of_other_things_is_not_touched(
+    fleet: Fleet, field: Field, tmp_path: Path, name: str
+) -> None:
+    """A bundle has its files where a dataset has them, too."""
+    field.segment("cam-1", [field.capture("cam-1", n) for n in range(2)])
+    dataset = fleet.dataset("digits", to=tmp_path / "set")
+    blobs = tmp_path / "other" / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    (blobs / ("a" * 64)).write_bytes(b"weights")
+    (tmp_path / "other" / name).write_bytes(b"{}")
+    before = files_in(tmp_path / "other")
+    with pytest.raises(AlreadyExistsError, match=f"holds {name!r}, which is of no dataset"):
+        fleet.dataset("digits", to=tmp_path / "other")
+    with pytest.raises(AlreadyExistsError, match="of no dataset"):
+        dataset.save(tmp_path / "other")
+    assert files_in(tmp_path / "other") == before
+
+
+def test_a_file_is_no_folder_for_a_dataset(fleet: Fleet, field: Field, tmp_path: Path) -> None:
+    field.segment("cam-1", [field.capture("cam-1", 0)])
+    (tmp_path / "set").write_bytes(b"mine")
+    with pytest.raises(AlreadyExistsError, match="is a file"):
+        fleet.dataset("digits", to=tmp_path / "set")
+
+
+def test_a_call_that_ended_before_its_folder_had_its_name_stops_no_other(
+    fleet: Fleet, field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field.segment("cam-1", [field.capture("cam-1", 0)])
+
+    def killed(_self: Path, _target: object) -> Path:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fleet.dataset("digits")
+    assert Dataset.open("datasets/.digits.partial").reference == "digits:1"
+    field.segment("cam-1", [field.capture("cam-1", 1)])
+    assert fleet.dataset("digits").path == Path("datasets/digits-2")
+    assert fleet.dataset("digits", until=field.capture("cam-1", 1).time).reference == "digits:1"
+
+
+def test_two_at_once_are_told_apart(fleet: Fleet, field: Field, tmp_path: Path) -> None:
+    field.segment("cam-1", [field.capture("cam-1", 0)])
+    Path("datasets").mkdir()
+    with (
+        FileLock("datasets/.digits.partial.lock"),
+        pytest.raises(ConflictError, match="another process makes a dataset"),
+    ):
+        fleet.dataset("digits")
+    assert fleet.dataset("digits", to=tmp_path / "set").reference == "digits:1"
+
+
+def test_a_call_that_finds_nothing_leaves_nothing(fleet: Fleet, field: Field) -> None:
+    field.segment("cam-1", [field.capture("cam-1", 0)])
+    with pytest.raises(NotFoundError, match="no sample"):
+        fleet.dataset("digits", until=NOON)
+    assert not Path("datasets").exists()
