@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from edgefleet.protocol.event import Event
     from tests.loop.world import World
 
 
@@ -38,12 +39,19 @@ def capture(
             model="signs", model_version="1", reason="all", inputs={"x": digest_of(content)}
         )
         events.append(new_event(sample, time=at))
-    name = SegmentName(day=at.date(), device=device, model="signs", id=f"{seed:04d}")
-    path = home(world) / name.path
+    segment(world, events, at=at, device=device, name=f"{seed:04d}")
+    return known
+
+
+def segment(
+    world: World, events: list[Event], *, at: datetime, device: str = "cam-06", name: str
+) -> None:
+    """A segment as a device sends it."""
+    where = SegmentName(day=at.date(), device=device, model="signs", id=name)
+    path = home(world) / where.path
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as stream:
         write_segment(events, stream)
-    return known
 
 
 def label(world: World, known: list[tuple[str, int]], *, at: datetime) -> Path:

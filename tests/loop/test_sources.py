@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 
 from edgefleet.loop.fleet_sources import FleetSources
 from edgefleet.loop.spec import DatasetSpec
-from tests.loop.captured import capture, label
+from edgefleet.protocol.event import Sample, new_event
+from tests.loop.captured import capture, label, segment
 from tests.loop.world import GROUP, START
 
 if TYPE_CHECKING:
@@ -54,6 +56,22 @@ def test_samples_of_other_groups_devices_do_not_count(world: World, sources: Fle
     label(world, capture(world, 7, at=START, seed=2), at=START)
     assert sources.labelled("signs", [GROUP], None) == 7
     assert len(sources.samples("signs", [GROUP], None, DatasetSpec()).ids) == 7
+
+
+@pytest.mark.parametrize(
+    "said", [b'{"model": 7}', b'{"version": 1, "requires": ["of-tomorrow"]}', b"[]"]
+)
+def test_an_event_that_cannot_be_read_holds_nobody_up(
+    world: World, sources: FleetSources, said: bytes
+) -> None:
+    label(world, capture(world, 4, at=START), at=START)
+    sample = Sample(model="signs", model_version="1", reason="all", inputs={})
+    event = new_event(sample, time=START)
+    broken = msgspec.structs.replace(event, data=msgspec.Raw(said))
+    segment(world, [broken], at=START, name="broken")
+    assert sources.labelled("signs", [GROUP], None) == 4
+    with pytest.warns(RuntimeWarning, match="1 malformed"):
+        assert len(sources.samples("signs", [GROUP], None, DatasetSpec()).ids) == 4
 
 
 def test_captures_and_labels_are_counted_by_their_own_times(

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.errors import NotFoundError
+from edgefleet.errors import DocumentError, NotFoundError
 from edgefleet.loop.sources import DriftSeen, Labelled
 
 if TYPE_CHECKING:
@@ -65,7 +65,12 @@ class FleetSources:
             return 0
         found = set[str]()
         for event in self._fleet.events(kind="sample", model=model, since=since):
-            data = event.payload() if event.device in devices else None
+            if event.device not in devices:
+                continue
+            try:
+                data = event.payload()
+            except DocumentError:
+                continue  # one that says nonsense holds nobody up; the dataset counts them
             if isinstance(data, Sample) and data.inputs:
                 found.add(key_of(data.inputs))
         return len(found & labels.keys())
