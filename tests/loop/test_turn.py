@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -304,6 +305,30 @@ def test_the_next_turn_counts_samples_since_the_last(world: World) -> None:
     )
 
 
+def test_labels_that_a_turn_took_begin_no_other(world: World) -> None:
+    """Also where it had waited for them: they were given long after it began."""
+    world.sources.found.clear()
+    assert world.run(now=True).state == "waiting"
+    world.later(days=9)
+    world.sources.gather(60, at=world.now)
+    (world.folder / "train.py").write_text("raise SystemExit(1)")
+    assert world.drive().state == "failed"
+    status = world.run()
+    assert (status.state, status.readings[0].says) == ("idle", "0 of 40 new labelled samples")
+
+
+def test_a_schedule_counts_from_the_first_run_by_the_loop_s_own_clock(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world(trigger={"schedule": "0 3 * * *"})
+    world.now += timedelta(days=700)
+    assert "next at" in str(world.run())
+    world.later(hours=14)
+    assert world.run().state == "idle"
+    world.later(hours=1)
+    assert "schedule: was due at" in str(world.run())
+
+
 def test_groups_that_run_several_versions_are_refused(make_world: MakeWorld) -> None:
     world = make_world(groups=[GROUP, "line-4"])
     world.sources.gather(60, at=world.now)
@@ -329,6 +354,18 @@ def test_the_files_of_a_turn_go_with_it(world: World) -> None:
     world.loop().discard(world.fleet)
     world.run()
     assert not [path for path in (world.folder / "files").rglob("*") if path.is_file()]
+
+
+def test_a_file_that_a_power_cut_left_half_written_is_fetched_again(world: World) -> None:
+    status = world.run()
+    assert status.turn is not None
+    world.fleet.trainer.get(status.turn.run).wait(progress=False)
+    for path in (world.folder / "files").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:100])
+    turn = world.drive(until="tried as a shadow").turn
+    assert turn is not None
+    assert turn.recent is not None
 
 
 def test_a_turn_goes_on_on_a_machine_that_has_none_of_its_files(world: World) -> None:

@@ -49,6 +49,7 @@ class Held:
         loop: its name.
         model: for a state that doesn't exist yet.
         ttl_s: how long the lease outlives this process, in seconds.
+        now: the time, for a state that doesn't exist yet.
         clock: monotonic seconds.
         sleep: waits so many seconds.
 
@@ -63,11 +64,12 @@ class Held:
         *,
         model: str,
         ttl_s: float,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._store, self._loop, self._model, self._ttl_s = store, loop, model, ttl_s
-        self._clock, self._sleep = clock, sleep
+        self._now, self._clock, self._sleep = now, clock, sleep
         self.holder = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -139,7 +141,7 @@ class Held:
                     continue
                 _LOG.warning("loop %s: %s is gone; going on", self._loop, lease.holder)
             if record is None:
-                record = LoopRecord(loop=self._loop, model=self._model, created=datetime.now(UTC))
+                record = LoopRecord(loop=self._loop, model=self._model, created=self._now())
             mine = Lease(holder=self.holder, renewals=0, ttl_s=self._ttl_s)
             try:
                 tag = None if stored is None else stored.tag

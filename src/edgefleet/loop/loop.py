@@ -186,6 +186,7 @@ class Loop:
             self.spec.name,
             model=self.spec.model,
             ttl_s=self.spec.lease_s,
+            now=self._now,
             clock=self._clock,
             sleep=self._sleep,
         )

@@ -40,6 +40,7 @@ def dataset(work: Work, turn: Turn) -> Turn:
         Waiting: too few are labelled.
     """
     spec, model, groups = work.spec.dataset, work.spec.model, work.spec.groups
+    taken = work.now()
     count = work.sources.labelled(model, groups, turn.since)
     if count < spec.least:  # the samples needn't be fetched to know
         raise Waiting(_too_few(f"{count} samples are labelled", spec.least))
@@ -64,6 +65,7 @@ def dataset(work: Work, turn: Turn) -> Turn:
             count=found.total,
             labelled=labelled,
             held_back=back,
+            taken=taken,
         ),
     )
 

@@ -64,6 +64,7 @@ class Samples(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         count: samples found.
         labelled: those with a label, which alone are used.
         held_back: of these, what isn't trained on.
+        taken: when; None where that isn't recorded. Later labels are new to the next turn.
     """
 
     version: str
@@ -73,6 +74,7 @@ class Samples(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     count: int
     labelled: int
     held_back: int
+    taken: Timestamp | None = None
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

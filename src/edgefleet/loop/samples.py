@@ -12,6 +12,7 @@ import zipfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgefleet.errors import InvalidInputError
+from edgefleet.protocol.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,11 +62,18 @@ def write_samples(found: Labelled, path: Path) -> None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays as ``numpy.load`` reads them, without a time of day in the file."""
+    """Write arrays as ``numpy.load`` reads them, without a time of day in the file.
+
+    Raises:
+        StorageFullError: no room; the file that was there still is.
+    """
     import numpy as np  # noqa: PLC0415 - an extra
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with (
+        replacing(path) as partial,
+        zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
         for name, array in arrays.items():
             entry = zipfile.ZipInfo(f"{name}.npy")  # 1980-01-01
             entry.compress_type = zipfile.ZIP_DEFLATED

@@ -47,7 +47,7 @@ class Trigger(Value):
     Attributes:
         drift: the data has moved.
         schedule: cron expression in UTC: a time that it names has come since the last turn.
-        labelled: so many samples were labelled since the last turn.
+        labelled: so many samples were labelled since the last turn took its own.
     """
 
     drift: DriftTrigger | None = None

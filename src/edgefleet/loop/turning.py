@@ -152,6 +152,12 @@ def last_began(record: LoopRecord) -> datetime | None:
     return record.history[-1].began if record.history else None
 
 
+def _labels_taken(record: LoopRecord) -> datetime | None:
+    """When the turn before took its samples, for which it may have waited long."""
+    samples = record.history[-1].samples if record.history else None
+    return last_began(record) if samples is None or samples.taken is None else samples.taken
+
+
 def _drift(work: Work, last: datetime | None) -> DriftSeen:
     """What devices saw with the version that is active: earlier ones are over."""
     active = active_model(work.fleet, work.spec.groups, work.spec.model)
@@ -165,7 +171,10 @@ def readings(work: Work) -> Iterator[triggers.Reading]:
     last = last_began(work.record)
     found = (
         triggers.schedule_reading(wanted, last or work.record.created, work.now()),
-        triggers.labelled_reading(wanted, work.sources.new_labels(spec.model, spec.groups, last))
+        triggers.labelled_reading(
+            wanted,
+            work.sources.new_labels(spec.model, spec.groups, _labels_taken(work.record)),
+        )
         if wanted.labelled is not None
         else None,
         triggers.drift_reading(wanted, _drift(work, last)) if wanted.drift is not None else None,

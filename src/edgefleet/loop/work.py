@@ -14,11 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefleet.interfaces.pulling import pull_bundle
+from edgefleet.interfaces.pulling import fetch_blob, pull_bundle
 from edgefleet.loop import samples
 from edgefleet.optimization.cache import default_folder
 from edgefleet.protocol.bundle import Descriptor
-from edgefleet.protocol.files import checked_chunks
+from edgefleet.protocol.digest import blob_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,20 +85,13 @@ class Work:
         return self.folder / "data"
 
     def _samples(self, turn: Turn) -> Path:
-        """The turn's file of samples, fetched where this machine lacks it."""
+        """The turn's file of samples, fetched where this machine has lost or damaged it."""
         assert turn.samples is not None  # noqa: S101 - the step before has written it
-        path = self.folder / samples.FILE
         descriptor = Descriptor(
             media_type=SAMPLES_MEDIA_TYPE, digest=turn.samples.blob, size=turn.samples.size
         )
-        if not path.is_file():
-            part = path.with_suffix(".part")
-            blobs = self.fleet.registry.blobs
-            with blobs.open(descriptor.digest) as stream, part.open("wb") as file:
-                for chunk in checked_chunks(stream, descriptor):
-                    file.write(chunk)
-            part.replace(path)
-        return path
+        fetch_blob(self.fleet.registry.blobs, descriptor, self.folder, None)
+        return self.folder / blob_path(descriptor.digest)
 
     def bundle(self, digest: str) -> BundleLayout:
         """A bundle by its digest, fetched where this machine lacks it."""
