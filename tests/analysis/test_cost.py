@@ -233,6 +233,15 @@ def test_what_is_measured_is_scaled_to_a_month(fleet: Fleet, home: Path) -> None
     )
 
 
+def test_segments_that_cannot_be_read_are_told_with_the_bill(fleet: Fleet, home: Path) -> None:
+    write(home, "cam-1", [samples.prediction(second) for second in range(60)])
+    torn = write(home, "cam-2", [samples.prediction(second) for second in range(60)])
+    torn.write_bytes(torn.read_bytes()[:40])
+    with pytest.warns(RuntimeWarning, match="set aside"):
+        bill = fleet.cost()
+    assert f"1 segments that couldn't be read are missing: {torn.relative_to(home)}" in str(bill)
+
+
 def test_without_events_there_is_nothing_to_measure(fleet: Fleet, home: Path) -> None:
     with pytest.raises(InvalidInputError, match="no events of a span"):
         fleet.cost()

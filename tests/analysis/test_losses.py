@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from edgefleet.analysis.losses import losses_of
+from edgefleet.errors import InvalidInputError
 from edgefleet.fleet import Fleet
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.event import Account, Event, HealthEvent, Tally, new_event
@@ -122,6 +123,24 @@ def test_what_is_no_account_is_told(fleet: Fleet, home: Path) -> None:
     assert {one.event for one in found.unusable} == {broken.id, never.id}
     assert found.summary == "kept 118 of 119 alarms"
     assert "2 accounts can't be used" in str(found)
+
+
+def test_of_many_that_are_no_accounts_the_first_are_named_and_all_counted(
+    fleet: Fleet, home: Path
+) -> None:
+    broken = [
+        msgspec.structs.replace(account(1, ALARMS), data=msgspec.Raw(b"[]")) for _ in range(120)
+    ]
+    write(home, "cam-1", broken)
+    found = fleet.losses()
+    assert (len(found.unusable), found.unusable_count) == (100, 120)
+    assert "120 accounts can't be used" in str(found)
+
+
+def test_a_time_without_a_zone_is_refused(fleet: Fleet, home: Path) -> None:
+    write(home, "cam-1", [account(1, ALARMS)])
+    with pytest.raises(InvalidInputError, match="has no time zone"):
+        fleet.losses(since=START.replace(tzinfo=None))
 
 
 def test_a_damaged_spool_is_told(fleet: Fleet, home: Path) -> None:

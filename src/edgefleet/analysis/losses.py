@@ -50,7 +50,11 @@ def losses_of(
         until: only accounts of days that begin before it.
         devices: only theirs; None for all.
         reported: how many events each device says in its report that it dropped, ever.
+
+    Raises:
+        InvalidInputError: a time has no zone.
     """
+    health = telemetry.query(kind="health", since=since, until=until)
     wanted = None if devices is None else frozenset(devices)
     newest: dict[tuple[str, str, str], Account] = {}
     unusable: list[Unreadable] = []
@@ -72,7 +76,6 @@ def losses_of(
     for one in tallies:
         gone[one.device] += one.tally.dropped
     whole = since is None and until is None and model is None
-    health = telemetry.query(kind="health", since=since, until=until)
     return Losses(
         model=model,
         since=since,
@@ -91,6 +94,7 @@ def losses_of(
             if whole and count > gone[device] and (wanted is None or device in wanted)
         },
         unusable=tuple(unusable[:MAX_TOLD]),
+        unusable_count=len(unusable),
         unreadable={**query.unreadable, **health.unreadable},
     )
 

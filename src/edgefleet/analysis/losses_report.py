@@ -74,6 +74,7 @@ class Losses(Value):
             lost before the spool, or the account is on its way. Only where no span or model is
             given, as a report tells of all time.
         unusable: events that should be accounts and aren't; the first hundred.
+        unusable_count: how many there were.
         unreadable: segments that couldn't be read, with the reason.
     """
 
@@ -90,6 +91,7 @@ class Losses(Value):
     damages: tuple[Damage, ...] = ()
     unaccounted: dict[str, int] = {}  # noqa: RUF012 - pydantic copies it
     unusable: tuple[Unreadable, ...] = ()
+    unusable_count: int = 0
     unreadable: dict[str, str] = {}  # noqa: RUF012 - likewise
 
     @property
@@ -159,7 +161,7 @@ class Losses(Value):
             yield f"{device}: {count:,} more events dropped than accounted for"
         if self.unusable:
             first = self.unusable[0]
-            yield f"{len(self.unusable)} accounts can't be used, the first of {first.device}"
+            yield f"{self.unusable_count} accounts can't be used, the first of {first.device}"
         if self.unreadable:
             yield f"{len(self.unreadable)} segments couldn't be read: {', '.join(self.unreadable)}"
 

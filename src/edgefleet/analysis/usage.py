@@ -12,6 +12,7 @@ import random
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from edgefleet.analysis.bill import MONTH_S, Usage
@@ -30,7 +31,7 @@ from edgefleet.protocol.event import (
 from edgefleet.protocol.segment import write_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from edgefleet.interfaces.telemetry import Telemetry
     from edgefleet.protocol.policy import TelemetryPolicy
@@ -136,8 +137,17 @@ def measured(
             f"measured over {span_s / DAY_S:.3g} days, scaled to {MONTH_S / DAY_S:.4g}",
             "each alarm and health event is a message of its own",
             *([] if sizes else [f"a report has {REPORT_BYTES:,} bytes"]),
+            *_aside(query.unreadable),
         ),
     )
+
+
+def _aside(unreadable: Mapping[str, str]) -> Iterator[str]:
+    if unreadable:
+        yield (
+            f"events of {len(unreadable)} segments that couldn't be read are missing: "
+            f"{', '.join(islice(unreadable, 5))}{', …' if len(unreadable) > 5 else ''}"
+        )
 
 
 def estimated(
