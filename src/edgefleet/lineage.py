@@ -151,7 +151,7 @@ class Lineage:
         )
         try:
             version = self._services.registry.get(name)
-        except NotFoundError:
+        except (NotFoundError, InvalidInputError):  # a device may write whatever it likes
             gaps.append(f"{name}: it isn't in the registry")
             return ModelUse(reference="", bundle=data.bundle)
         run = version.lineage.get("run")

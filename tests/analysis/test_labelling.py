@@ -129,6 +129,20 @@ def test_what_is_no_image_is_shown_as_numbers(fleet: Fleet, field: Field, tmp_pa
 # Back
 
 
+def test_a_task_that_nobody_annotated_is_counted(dataset: Dataset, tmp_path: Path) -> None:
+    tasks = annotated(dataset, [(0, "7", 0, "ann"), (1, "1", 0, "ann")])
+    tasks[1]["annotations"] = []
+    brought = dataset.import_labels(write(tmp_path / "export.json", tasks))
+    assert (brought.read, brought.skipped) == (1, 1)
+
+
+def test_a_moment_beyond_the_calendar_is_none(dataset: Dataset, tmp_path: Path) -> None:
+    tasks = annotated(dataset, [(0, "7", 0, "ann")])
+    tasks[0]["annotations"][0]["updated_at"] = "0001-01-01T00:00:00+10:00"
+    assert dataset.import_labels(write(tmp_path / "export.json", tasks)).read == 1
+    assert labels(dataset)[0] == "7"
+
+
 def test_what_people_chose_comes_back(dataset: Dataset, tmp_path: Path) -> None:
     export = write(
         tmp_path / "export.json",

@@ -202,6 +202,15 @@ def test_an_answer_of_a_bundle_unknown_is_told(fleet: Fleet, field: Field) -> No
     assert any("isn't in the registry" in gap for gap in found.gaps)
 
 
+def test_an_answer_that_names_no_possible_model_is_told(fleet: Fleet, field: Field) -> None:
+    event = samples.prediction(0)
+    data = msgspec.json.decode(bytes(event.data)) | {"model": "../digits", "bundle": ""}
+    forged = msgspec.structs.replace(event, data=msgspec.Raw(msgspec.json.encode(data)))
+    field.segment("cam-1", [forged])
+    found = fleet.lineage.of_prediction(forged.id)
+    assert any("../digits:" in gap for gap in found.gaps)
+
+
 def samples_id(fleet: Fleet) -> str:
     return next(iter(fleet.events(kind="prediction"))).id
 

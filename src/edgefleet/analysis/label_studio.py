@@ -222,13 +222,14 @@ def _records(data: bytes, where: str) -> Iterator[_Record]:
 def _of_task(task: dict[str, Any]) -> Iterator[_Record]:
     data = task.get("data")
     annotations = task["annotations"]
-    for one in annotations if isinstance(annotations, list) else ():
-        cancelled = not isinstance(one, dict) or one.get("was_cancelled")
+    # A task that nobody has annotated yet is counted as one without a choice.
+    for one in (annotations if isinstance(annotations, list) else ()) or (None,):
+        told = one if isinstance(one, dict) and not one.get("was_cancelled") else {}
         yield _Record(
             data=data if isinstance(data, dict) else {},
-            choice=None if cancelled else _chosen(one.get("result")),
-            by=None if cancelled else one.get("completed_by"),
-            at=None if cancelled else one.get("updated_at") or one.get("created_at"),
+            choice=_chosen(told.get("result")),
+            by=told.get("completed_by"),
+            at=told.get("updated_at") or told.get("created_at"),
         )
 
 
@@ -287,6 +288,6 @@ def _moment(text: object) -> datetime | None:
         return None
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
