@@ -50,6 +50,7 @@ class Datasets:
         labels: Path | str | None = None,
         device: str | None = None,
         to: Path | str | None = None,
+        numbered: bool = True,
         progress: bool = True,
     ) -> Dataset:
         """A versioned dataset of the samples that devices captured of a model, in a folder here.
@@ -72,6 +73,8 @@ class Datasets:
             labels: a dataset's folder or a file of labels, as `Dataset.import_labels` writes it.
             device: only samples of this one.
             to: the folder; None for ``datasets/MODEL-NUMBER`` here.
+            numbered: have the fleet remember it as a version. A fleet remembers so many of a
+                model's: what nothing is trained on needn't be among them.
             progress: show it where a person looks.
 
         Raises:
@@ -99,7 +102,7 @@ class Datasets:
                     labels=held,
                     device=device,
                     tell=line.update,
-                ).make(where, lambda manifest: self._number(where, manifest))
+                ).make(where, lambda made: self._number(where, made) if numbered else None)
             return Dataset.open(where)
 
         return _in_its_own(model, make) if to is None else make(Path(to))

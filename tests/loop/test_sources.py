@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from edgefleet.analysis.dataset_versions import read_versions
 from edgefleet.loop.fleet_sources import FleetSources
 from edgefleet.loop.spec import DatasetSpec
 from edgefleet.protocol.event import Sample, new_event
@@ -27,7 +28,7 @@ def sources(world: World) -> FleetSources:
 
 
 def test_without_samples_and_labels_there_are_none(sources: FleetSources) -> None:
-    found = sources.samples("signs", [GROUP], None, DatasetSpec())
+    found = sources.samples("signs", [GROUP], None, DatasetSpec(), remembered=True)
     assert (len(found.ids), found.total) == (0, 0)
     assert sources.labelled("signs", [GROUP], None) == 0
     assert sources.new_labels("signs", [GROUP], None) == 0
@@ -36,7 +37,7 @@ def test_without_samples_and_labels_there_are_none(sources: FleetSources) -> Non
 def test_samples_come_with_what_people_said_of_them(world: World, sources: FleetSources) -> None:
     known = capture(world, 20, at=START)
     label(world, known[:15], at=START)
-    found = sources.samples("signs", [GROUP], None, DatasetSpec())
+    found = sources.samples("signs", [GROUP], None, DatasetSpec(), remembered=True)
     assert (len(found.ids), found.total) == (15, 20)
     assert dict(zip(found.ids, found.labels.tolist(), strict=True)) == dict(known[:15])
     assert (found.inputs["x"].shape, found.inputs["x"].dtype) == ((15, 2), np.dtype(np.float32))
@@ -44,10 +45,26 @@ def test_samples_come_with_what_people_said_of_them(world: World, sources: Fleet
 
 def test_the_same_samples_are_the_same_version(world: World, sources: FleetSources) -> None:
     label(world, capture(world, 10, at=START), at=START)
-    first, again = (sources.samples("signs", [GROUP], None, DatasetSpec()) for _ in range(2))
+    first, again = (
+        sources.samples("signs", [GROUP], None, DatasetSpec(), remembered=True) for _ in range(2)
+    )
     assert first.version == again.version
     label(world, capture(world, 10, at=START, seed=2), at=START)
-    assert sources.samples("signs", [GROUP], None, DatasetSpec()).version != first.version
+    assert (
+        sources.samples("signs", [GROUP], None, DatasetSpec(), remembered=True).version
+        != first.version
+    )
+
+
+def test_what_is_only_compared_on_is_no_version_to_remember(
+    world: World, sources: FleetSources
+) -> None:
+    label(world, capture(world, 10, at=START), at=START)
+    found = sources.samples("signs", [GROUP], None, DatasetSpec(), remembered=False)
+    assert found.reference == found.version
+    assert read_versions(world.fleet.state, "signs") == ()
+    kept = sources.samples("signs", [GROUP], None, DatasetSpec(), remembered=True)
+    assert (kept.version, kept.reference) == (found.version, "signs:1")
 
 
 def test_samples_of_other_groups_devices_do_not_count(world: World, sources: FleetSources) -> None:
@@ -55,7 +72,7 @@ def test_samples_of_other_groups_devices_do_not_count(world: World, sources: Fle
     label(world, capture(world, 5, at=START, device="cam-99"), at=START)
     label(world, capture(world, 7, at=START, seed=2), at=START)
     assert sources.labelled("signs", [GROUP], None) == 7
-    assert len(sources.samples("signs", [GROUP], None, DatasetSpec()).ids) == 7
+    assert len(sources.samples("signs", [GROUP], None, DatasetSpec(), remembered=True).ids) == 7
 
 
 @pytest.mark.parametrize(
@@ -71,7 +88,7 @@ def test_an_event_that_cannot_be_read_holds_nobody_up(
     segment(world, [broken], at=START, name="broken")
     assert sources.labelled("signs", [GROUP], None) == 4
     with pytest.warns(RuntimeWarning, match="1 malformed"):
-        assert len(sources.samples("signs", [GROUP], None, DatasetSpec()).ids) == 4
+        assert len(sources.samples("signs", [GROUP], None, DatasetSpec(), remembered=True).ids) == 4
 
 
 def test_captures_and_labels_are_counted_by_their_own_times(

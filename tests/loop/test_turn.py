@@ -174,6 +174,7 @@ def test_a_shadow_proves_itself_by_samples_labelled_meanwhile(make_world: MakeWo
     status = world.drive(until="attest")
     assert "labelled since it began" in (status.turn.why if status.turn else "")
     assert world.serving == {"active": "2"}
+    assert world.sources.remembered == [True, False]  # nothing is trained on what a shadow meets
 
 
 def test_a_shadow_that_never_proves_itself_is_given_up(make_world: MakeWorld) -> None:

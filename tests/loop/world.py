@@ -108,6 +108,7 @@ class Simulated:
         self.verdicts: dict[str, str] = {}
         self.devices: dict[str, str] = {}
         self.found: list[tuple[datetime, str, NDArray[Any], int | None]] = []
+        self.remembered: list[bool] = []
 
     def gather(self, count: int, *, at: datetime, labelled: bool = True, seed: int = 1) -> None:
         x, labels = data(count, seed=seed, broken=True)
@@ -131,8 +132,15 @@ class Simulated:
         return sum(one[3] is not None and (since is None or one[0] > since) for one in self.found)
 
     def samples(
-        self, model: str, groups: Sequence[str], since: datetime | None, spec: DatasetSpec
+        self,
+        model: str,
+        groups: Sequence[str],
+        since: datetime | None,
+        spec: DatasetSpec,
+        *,
+        remembered: bool,
     ) -> Labelled:
+        self.remembered.append(remembered)
         found = self._since(since)
         known = [one for one in found if one[3] is not None][: spec.most]
         return Labelled(

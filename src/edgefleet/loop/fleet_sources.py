@@ -76,7 +76,13 @@ class FleetSources:
         return len(found & labels.keys())
 
     def samples(
-        self, model: str, groups: Sequence[str], since: datetime | None, spec: DatasetSpec
+        self,
+        model: str,
+        groups: Sequence[str],
+        since: datetime | None,
+        spec: DatasetSpec,
+        *,
+        remembered: bool,
     ) -> Labelled:
         """See `Sources`.
 
@@ -95,6 +101,7 @@ class FleetSources:
                     balance=spec.balance,
                     labels=there,
                     to=Path(folder) / "dataset",
+                    numbered=remembered,
                     progress=False,
                 )
             except NotFoundError:

@@ -44,7 +44,7 @@ def dataset(work: Work, turn: Turn) -> Turn:
     count = work.sources.labelled(model, groups, turn.since)
     if count < spec.least:  # the samples needn't be fetched to know
         raise Waiting(_too_few(f"{count} samples are labelled", spec.least))
-    found = work.sources.samples(model, groups, turn.since, spec)
+    found = work.sources.samples(model, groups, turn.since, spec, remembered=True)
     labelled = len(found.ids)
     back = sum(samples.is_held_back(one, spec.held_back) for one in found.ids)
     if labelled < spec.least or not 0 < back < labelled:

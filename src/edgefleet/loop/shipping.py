@@ -124,7 +124,7 @@ def _scored(work: Work, turn: Turn, seen: ShadowSeen) -> ShadowSeen:
     scores: Scores | None = None
     if count >= spec.min_labelled:
         everything = work.spec.dataset.model_copy(update={"strategy": "all", "balance": False})
-        found = work.sources.samples(model, groups, turn.shadowed, everything)
+        found = work.sources.samples(model, groups, turn.shadowed, everything, remembered=False)
         data = samples.Arrays(found.inputs, found.labels)
         active, candidate = (
             scoring.open_bundle(work.bundle(digest), work.folder / "models")

@@ -67,6 +67,15 @@ class Sources(Protocol):
         """How many samples that were captured since then have a label."""
 
     def samples(
-        self, model: str, groups: Sequence[str], since: datetime | None, spec: DatasetSpec
+        self,
+        model: str,
+        groups: Sequence[str],
+        since: datetime | None,
+        spec: DatasetSpec,
+        *,
+        remembered: bool,
     ) -> Labelled:
-        """The samples since then, by the spec's strategy, balance and bound."""
+        """The samples since then, by the spec's strategy, balance and bound.
+
+        ``remembered`` is what something is trained on: its version must be found again.
+        """
