@@ -23,7 +23,7 @@ from edgefleet.protocol.release import Release, RuntimeSettings, read_release
 from edgefleet.protocol.report import Report, SelfTest
 from edgefleet.protocol.target import HardwareTarget
 from tests.contract import samples
-from tests.protocol import strategies
+from tests.protocol import by_type, strategies
 
 GOLDEN = Path(samples.__file__).parent / "golden"
 KINDS: tuple[type[Document], ...] = (Release, Pointer, Report, Details, HardwareTarget, Metric)
@@ -245,7 +245,7 @@ def test_refusal_by_a_document_s_own_rule_keeps_its_cure_at_the_end() -> None:
 # ------------------------------------------------------------------------------------ the future
 
 
-unknown_fields = st.dictionaries(strategies.text.map("x-{}".format), strategies.plain, max_size=3)
+unknown_fields = st.dictionaries(by_type.text.map("x-{}".format), by_type.plain, max_size=3)
 
 
 @given(strategies.any_document, st.integers(1, 10**9), unknown_fields)
