@@ -49,6 +49,19 @@ def test_losses_are_shown(run: Run, run_json: RunJson) -> None:
     assert run_json("losses", "--model", "digits")["kinds"][0]["dropped"] == 4
 
 
+@pytest.mark.filterwarnings("default::RuntimeWarning")
+def test_a_segment_that_cannot_be_read_is_a_line_beside_the_facts(
+    run: Run, run_json: RunJson
+) -> None:
+    tally = Tally(kind="prediction", model="digits", seen=10, dropped=4)
+    account = Account(spool="s", day=START.date().isoformat(), number=1, tallies=(tally,))
+    torn = write(HOME, "cam-1", [new_event(account, time=START)])
+    torn.write_bytes(torn.read_bytes()[:-5])
+    said = run("losses").stderr
+    assert said == f"warning: segment set aside: {torn.relative_to(HOME)} is cut short\n"
+    assert list(run_json("losses")["unreadable"]) == [torn.relative_to(HOME).as_posix()]
+
+
 def test_cost_is_estimated_by_the_prices_given(run: Run, run_json: RunJson) -> None:
     Path("mine.toml").write_text(
         'provider = "local"\nregion = "here"\ncurrency = "EUR"\n'

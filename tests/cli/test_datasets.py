@@ -32,12 +32,14 @@ def test_a_dataset_is_made_and_shown(run: Run, run_json: RunJson) -> None:
     assert text.startswith("digits:1  sha256:")
 
 
+@pytest.mark.filterwarnings("default::RuntimeWarning")
 def test_what_is_missing_is_told_beside_the_facts(
     run: Run, run_json: RunJson, field: Field
 ) -> None:
     field.segment("cam-1", [field.capture("cam-1", 9, files=False)])
     result = run("dataset", "make", "digits", "--to", "set", "--json")
     assert json.loads(result.stdout)["found"]["missing"] == 1
+    assert result.stderr.startswith("warning: dataset of digits: 7 captured")
     assert "1 files missing" in result.stderr
     assert "missing  1" in run("dataset", "show", "set").stdout
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -12,10 +14,11 @@ import edgefleet
 from edgefleet.cli.errors import BROKEN_PIPE, exit_codes_text, report
 from edgefleet.cli.lazy import Entry, LazyGroup
 from edgefleet.cli.options import common, help_without_command
+from edgefleet.cli.output import say
 from edgefleet.cli.signals import heeding_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _HOME = "edgefleet.cli."
 
@@ -97,7 +100,7 @@ class App(LazyGroup):
         **extra: Any,  # noqa: ANN401 - click's signature
     ) -> NoReturn:
         try:
-            with heeding_signals():
+            with heeding_signals(), _telling_warnings():
                 result = super().main(
                     args,
                     prog_name or "edgefleet",
@@ -119,6 +122,14 @@ class App(LazyGroup):
             _forget_stdout()
             ctx.exit(BROKEN_PIPE)
         return result
+
+
+@contextmanager
+def _telling_warnings() -> Iterator[None]:
+    """A warning is a line for people, without the place in the code that gave it."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
+        yield
 
 
 def _forget_stdout() -> None:

@@ -78,10 +78,7 @@ def make(
     Samples with the same inputs are one; the same samples are the same version. An interrupted call
     goes on where it stopped.
     """
-    import warnings
-
-    with open_fleet() as fleet, warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always", RuntimeWarning)
+    with open_fleet() as fleet:
         made = fleet.dataset(
             model,
             since=since,
@@ -93,8 +90,6 @@ def make(
             device=device,
             to=to,
         )
-    for warning in told:
-        say(f"warning: {warning.message}")
     _print(made, as_json=as_json)
 
 
