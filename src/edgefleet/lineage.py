@@ -18,7 +18,7 @@ from edgefleet.analysis.lineage import (
     SampleUse,
     Served,
 )
-from edgefleet.errors import DocumentError, InvalidInputError, NotFoundError
+from edgefleet.errors import DocumentError, IntegrityError, InvalidInputError, NotFoundError
 from edgefleet.origins import FleetOrigins
 from edgefleet.protocol.digest import check_digest
 from edgefleet.protocol.event import Event, Prediction, Sample
@@ -201,17 +201,16 @@ class Lineage:
         """Rows of a version's table, as the registry's blob store has it."""
         from edgefleet.analysis.dataset_rows import read_rows  # noqa: PLC0415
 
+        blobs = self._services.registry.blobs
         try:
-            data = self._services.registry.blobs.read_bytes(
-                version.table, max_bytes=MAX_TABLE_BYTES
-            )
-        except NotFoundError:
-            gaps.append(f"the samples of dataset {version.digest}")
+            data = blobs.read_bytes(version.table, max_bytes=MAX_TABLE_BYTES)
+            with tempfile.TemporaryDirectory(prefix="edgefleet-lineage-") as scratch:
+                table = Path(scratch) / "table"
+                table.write_bytes(data)
+                return read_rows(table)
+        except (NotFoundError, IntegrityError, DocumentError) as error:
+            gaps.append(f"the samples of dataset {version.digest}: {error.message}")
             return ()
-        with tempfile.TemporaryDirectory(prefix="edgefleet-lineage-") as scratch:
-            table = Path(scratch) / "table"
-            table.write_bytes(data)
-            return read_rows(table)
 
     def _runs(self, datasets: Iterable[str]) -> list[RunRecord]:
         from edgefleet.analysis.run_records import read_runs  # noqa: PLC0415

@@ -12,7 +12,7 @@ import pytest
 import edgefleet
 from edgefleet.analysis.run_records import read_run
 from edgefleet.errors import InvalidInputError, NotFoundError
-from edgefleet.protocol.digest import digest_of
+from edgefleet.protocol.digest import digest_of, hex_of
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.event import new_event
 from edgefleet.testing.kit import samples
@@ -193,6 +193,21 @@ def test_what_is_not_recorded_is_said(fleet: Fleet, field: Field, tmp_path: Path
     assert found.model.run is None
     assert any("which run trained digits:1" in gap for gap in found.gaps)
     assert any("which release" in gap for gap in found.gaps)
+
+
+@pytest.mark.parametrize("content", [b"rot", None])
+def test_a_table_that_is_damaged_or_gone_hides_no_other(
+    fleet: Fleet, field: Field, dataset: Dataset, tmp_path: Path, content: bytes | None
+) -> None:
+    field.segment("cam-1", [field.capture("cam-1", 8)])
+    second = fleet.dataset("digits", to=tmp_path / "second")
+    table = next((tmp_path / ".edgefleet").rglob(hex_of(dataset.manifest.table)))
+    table.unlink()
+    if content is not None:
+        table.write_bytes(content)
+    found = fleet.lineage.of_sample(dataset.rows[0].sample)
+    assert [one.digest for one in found.datasets] == [second.digest]
+    assert any(dataset.manifest.digest in gap for gap in found.gaps)
 
 
 def test_an_answer_of_a_bundle_unknown_is_told(fleet: Fleet, field: Field) -> None:
