@@ -48,6 +48,7 @@ class Datasets:
         max: int | None = None,  # noqa: A002 - what it is called where it is asked for
         balance: bool = False,
         labels: Path | str | None = None,
+        labelled: bool = False,
         device: str | None = None,
         to: Path | str | None = None,
         numbered: bool = True,
@@ -71,6 +72,7 @@ class Datasets:
             balance: as many of each class (the label, or else what the model gave) as of the
                 smallest; with ``max``, one of each in turn.
             labels: a dataset's folder or a file of labels, as `Dataset.import_labels` writes it.
+            labelled: only samples that have a label; strategy, balance and ``max`` go by these.
             device: only samples of this one.
             to: the folder; None for ``datasets/MODEL-NUMBER`` here.
             numbered: have the fleet remember it as a version. A fleet remembers so many of a
@@ -89,7 +91,9 @@ class Datasets:
         from edgefleet.analysis.labelling import given_labels  # noqa: PLC0415
 
         check_name("model", model)
-        choice = _checked(strategy, since=since, until=until, most=max, balance=balance)
+        choice = _checked(
+            strategy, since=since, until=until, most=max, balance=balance, labelled=labelled
+        )
         held = {} if labels is None else given_labels(labels, model)
 
         def make(where: Path) -> Dataset:
@@ -122,6 +126,7 @@ def _checked(
     until: datetime | None,
     most: int | None,
     balance: bool,
+    labelled: bool,
 ) -> Choice:
     from edgefleet.analysis.dataset_records import STRATEGIES, Choice  # noqa: PLC0415
 
@@ -130,7 +135,9 @@ def _checked(
         raise InvalidInputError(f"no strategy {strategy!r}", cure=cure)
     if most is not None and most < 1:
         raise InvalidInputError(f"max is at least 1, not {most}")
-    return Choice(strategy=strategy, since=since, until=until, max=most, balance=balance)
+    return Choice(
+        strategy=strategy, since=since, until=until, max=most, balance=balance, labelled=labelled
+    )
 
 
 def _in_its_own(model: str, make: Callable[[Path], Dataset]) -> Dataset:

@@ -85,6 +85,8 @@ def test_labels_are_taken_over(run: Run, run_json: RunJson, tmp_path: Path) -> N
     assert second.sample in run("dataset", "label", "set", "min.json").stderr
     made = run_json("dataset", "make", "digits", "--labels", "set", "--to", "labelled")
     assert (made["number"], made["labelled"]) == (2, 2)
+    known = run_json("dataset", "make", "digits", "--labels", "set", "--labelled", "--to", "known")
+    assert (known["held"], known["found"]["unchosen"]) == (2, 4)
 
 
 def test_lineage_goes_both_ways(run: Run, run_json: RunJson, tmp_path: Path) -> None:

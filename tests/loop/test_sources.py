@@ -56,6 +56,19 @@ def test_the_same_samples_are_the_same_version(world: World, sources: FleetSourc
     )
 
 
+def test_samples_without_a_label_take_no_place_of_others(
+    world: World, sources: FleetSources
+) -> None:
+    """Newer ones, and more of them: neither the bound nor the balance counts them."""
+    known = capture(world, 12, at=START)
+    label(world, known, at=START)
+    capture(world, 30, at=START + HOUR, seed=2)
+    spec = DatasetSpec(most=10, balance=True)
+    found = sources.samples("signs", [GROUP], None, spec, remembered=True)
+    assert set(found.ids) <= {one for one, _ in known}
+    assert (found.total, sorted(found.labels.tolist())) == (42, [0] * 5 + [1] * 5)
+
+
 def test_what_is_only_compared_on_is_no_version_to_remember(
     world: World, sources: FleetSources
 ) -> None:

@@ -3,6 +3,7 @@
 Rules kept here:
 
 - Samples with the same inputs are one; the first capture stands for all of them.
+- Where only labelled ones are asked for, everything else goes by these alone.
 - A strategy puts samples in an order and says how many of them count; ``max`` takes from its head.
 - Chance is the digest of a sample's inputs, so a sample keeps its place when others come.
 - Balancing takes as many of each class, in the strategy's order within it.
@@ -56,7 +57,8 @@ def choose(
         choice: what is asked for.
         drifted: whether a sample's device had told, for that time, that its data has moved.
     """
-    ordered = _ordered(rows, choice, drifted)
+    eligible = [row for row in rows if row.label] if choice.labelled else rows
+    ordered = _ordered(eligible, choice, drifted)
     if choice.balance:
         ordered = _balanced(ordered, choice.max)
     elif choice.max is not None:

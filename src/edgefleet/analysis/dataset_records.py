@@ -46,6 +46,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         until: before this time; None for the last.
         max: most samples; None for no bound.
         balance: as many of each class.
+        labelled: only samples that have a label.
     """
 
     strategy: Strategy = "all"
@@ -53,6 +54,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     until: Timestamp | None = None
     max: Annotated[int, msgspec.Meta(ge=1)] | None = None
     balance: bool = False
+    labelled: bool = False
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -63,7 +65,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         malformed: of these, that couldn't be read.
         without_inputs: that kept no inputs.
         repeated: that captured inputs which another had captured.
-        unchosen: left out by strategy, balance or ``max``.
+        unchosen: left out by strategy, balance or ``max``, or for want of a label.
         lost: chosen, but left out because a file of theirs wasn't there, or damaged.
         missing: files that weren't there: on the device yet, or dropped.
         damaged: files that hold something else.

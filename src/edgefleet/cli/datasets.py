@@ -56,6 +56,7 @@ def dataset(ctx: click.Context) -> None:
     type=click.Path(path_type=Path),
     help="A dataset's folder, or a file, with labels that people gave.",
 )
+@click.option("--labelled", is_flag=True, help="Only samples that have a label.")
 @click.option("--device", metavar="NAME", help="Only samples of this device.")
 @click.option("--to", metavar="DIR", type=_FOLDER, help="Without it datasets/MODEL-NUMBER.")
 @json_option
@@ -69,6 +70,7 @@ def make(
     most: int | None,
     balance: bool,
     labels: Path | None,
+    labelled: bool,
     device: str | None,
     to: Path | None,
     as_json: bool,
@@ -87,6 +89,7 @@ def make(
             max=most,
             balance=balance,
             labels=labels,
+            labelled=labelled,
             device=device,
             to=to,
         )

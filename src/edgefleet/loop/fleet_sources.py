@@ -100,17 +100,19 @@ class FleetSources:
                     max=spec.most,
                     balance=spec.balance,
                     labels=there,
+                    labelled=True,
                     to=Path(folder) / "dataset",
                     numbered=remembered,
                     progress=False,
                 )
             except NotFoundError:
                 return Labelled("", "", 0, (), {}, _as_classes((), ()))
-            known = made.part(row for row in made if row.label and row.device in devices)
+            known = made.part(row for row in made if row.device in devices)
+            found = made.manifest.found
             return Labelled(
                 version=made.manifest.digest,
                 reference=made.reference,
-                total=len(made),
+                total=len(made) + found.unchosen + found.lost,
                 ids=[row.sample for row in known],
                 inputs=_inputs(known),
                 labels=_as_classes([row.label for row in known], made.manifest.classes),
