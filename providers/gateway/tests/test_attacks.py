@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,23 +23,6 @@ from edgefleet_gateway.server.running import Serving
 from providers.gateway.tests.exchanges import EVENTS, JSON, REPORT, SEGMENT, patch
 from providers.gateway.tests.joining_rig import FLEET, Machine
 from providers.gateway.tests.server_rig import Client, Fleet
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
-    return Fleet(tmp_path)
-
-
-@pytest.fixture
-def gateway(fleet: Fleet) -> Iterator[Serving]:
-    with fleet.gateway() as serving:
-        yield serving
-
-
-@pytest.fixture
-def device(fleet: Fleet, gateway: Serving) -> Client:
-    return fleet.device(gateway, "cam-1")
-
 
 # Who
 

@@ -43,11 +43,6 @@ CONTENT = bytes(range(251)) * 10_000
 DIGEST = {"Repr-Digest": digest_field(digest_of(CONTENT))}
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
-    return Fleet(tmp_path)
-
-
 def offset(device: Client) -> int:
     answer = device.ask("HEAD", f"/v1/files/{SEGMENT}", None, DIGEST)
     assert answer.headers["upload-complete"] == "?0"

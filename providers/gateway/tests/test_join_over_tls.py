@@ -58,11 +58,6 @@ class Device:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
-    return Fleet(tmp_path)
-
-
-@pytest.fixture
 def deployer(fleet: Fleet) -> GatewayDeployer:
     context = Context(base=fleet.folder, name="gateway", state=lambda: fleet.rig.state)
     return GatewayDeployer(fleet.rig.settings, context)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,23 +35,6 @@ from edgefleet_gateway.server.running import Serving
 from providers.gateway.tests.exchanges import REPORT, SEGMENT, patch, polled, waiting
 from providers.gateway.tests.joining_rig import Machine
 from providers.gateway.tests.server_rig import Client, Fleet
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
-    return Fleet(tmp_path)
-
-
-@pytest.fixture
-def gateway(fleet: Fleet) -> Iterator[Serving]:
-    with fleet.gateway() as serving:
-        yield serving
-
-
-@pytest.fixture
-def device(fleet: Fleet, gateway: Serving) -> Client:
-    return fleet.device(gateway, "cam-1")
-
 
 # The pointer
 

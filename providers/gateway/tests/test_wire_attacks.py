@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -19,22 +17,6 @@ from providers.gateway.tests.exchanges import SEGMENT, everything, patch
 from providers.gateway.tests.server_rig import Client, Fleet
 
 HURRIED = Limits(handshake_s=0.5, head_s=0.5, body_s=0.5, reading_s=0.5, idle_s=1)
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
-    return Fleet(tmp_path)
-
-
-@pytest.fixture
-def gateway(fleet: Fleet) -> Iterator[Serving]:
-    with fleet.gateway() as serving:
-        yield serving
-
-
-@pytest.fixture
-def device(fleet: Fleet, gateway: Serving) -> Client:
-    return fleet.device(gateway, "cam-1")
 
 
 def flood(raw: ssl.SSLSocket, chunk: bytes) -> None:
