@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import ssl
 from dataclasses import replace
@@ -12,7 +13,7 @@ from edgefleet.testing.waiting import eventually
 from edgefleet_gateway.server.gateway import Rates
 from edgefleet_gateway.server.rates import Rate
 from edgefleet_gateway.server.running import Serving
-from edgefleet_gateway.server.wire import Limits
+from edgefleet_gateway.server.wire import Connection, Limits
 from providers.gateway.tests.exchanges import SEGMENT, everything, patch
 from providers.gateway.tests.server_rig import Client, Fleet
 
@@ -127,6 +128,50 @@ def test_a_client_that_doesn_t_read_its_answer_is_hung_up_on(fleet: Fleet) -> No
             raw.recv(1)
             eventually(lambda: streams._value == free)
             assert len(everything(raw)) < 32 << 20
+
+
+def test_a_client_that_asks_nothing_more_is_hung_up_on(fleet: Fleet) -> None:
+    with (
+        fleet.gateway(lambda options: replace(options, limits=HURRIED)) as gateway,
+        fleet.device(gateway, "cam-1").raw() as raw,
+    ):
+        raw.sendall(b"GET /v1/pointer HTTP/1.1\r\nHost: gw\r\n\r\n")
+        assert everything(raw).startswith(b"HTTP/1.1 204 ")
+
+
+def test_a_head_behind_an_answer_that_waited_to_be_read_has_an_end(fleet: Fleet) -> None:
+    blob = fleet.blobs.put_bytes(bytes(32 << 20), "application/octet-stream")
+    path = "/v1/blobs/" + blob.digest.replace(":", "/")
+    patient = Limits(head_s=3, reading_s=600, idle_s=600)
+    with (
+        fleet.gateway(lambda options: replace(options, limits=patient)) as gateway,
+        fleet.device(gateway, "cam-1").raw() as raw,
+    ):
+        raw.sendall(f"GET {path} HTTP/1.1\r\nHost: gw\r\n\r\nGET /v1/po".encode())
+        eventually(lambda: any(one.flow and one.flow.write_paused for one in connections()))
+        assert everything(raw)
+
+
+def connections() -> list[Connection]:
+    """All that are in memory, whatever holds them."""
+    return [one for one in gc.get_objects() if isinstance(one, Connection)]
+
+
+@pytest.mark.parametrize("path", ["/v1/pointer", "/nothing", "/v1/answers/none"])
+def test_a_connection_that_ended_is_freed_without_the_garbage_collector(
+    fleet: Fleet, gateway: Serving, device: Client, path: str
+) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for client in (device, fleet.stranger(gateway)):
+            with client.raw() as raw:
+                raw.sendall(f"GET {path} HTTP/1.1\r\nHost: gw\r\n\r\n".encode())
+                assert raw.recv(1)
+                assert connections()
+        eventually(lambda: not connections())
+    finally:
+        gc.enable()
 
 
 def test_a_client_that_hangs_up_leaves_no_download_behind(fleet: Fleet) -> None:

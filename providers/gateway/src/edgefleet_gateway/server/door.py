@@ -84,12 +84,7 @@ async def answered(
     try:
         response = await answer(request)
     except (RefusedError, EdgeFleetError) as error:
-        refused = error if isinstance(error, RefusedError) else refusal_of(error)
-        if refused.problem.status >= 500:
-            _LOG.warning("%s: %s", name, error)
-        code = refused.problem.code
-        response = answer_to(refused, last=_has_body(request))
-        gateway.figures.refused.labels(name, code or str(refused.problem.status)).inc()
+        response, code = _refuse(gateway, request, name, error)
     except ClientDisconnect:
         response = Response(status_code=499)  # which nobody reads
     except Exception:  # noqa: BLE001 - a defect harms this request alone
@@ -116,6 +111,22 @@ async def answered(
             )
         )
     return response
+
+
+def _refuse(
+    gateway: Gateway, request: Request, name: str, error: RefusedError | EdgeFleetError
+) -> tuple[Response, str]:
+    """The answer to a refused request, and the code of its problem.
+
+    A function of its own: a caller that kept the error would keep its own frame with it, and the
+    connection, until the garbage collector comes.
+    """
+    refused = error if isinstance(error, RefusedError) else refusal_of(error)
+    problem = refused.problem
+    if problem.status >= 500:
+        _LOG.warning("%s: %s", name, error)
+    gateway.figures.refused.labels(name, problem.code or str(problem.status)).inc()
+    return answer_to(refused, last=_has_body(request)), problem.code
 
 
 async def _answer(gateway: Gateway, operation: Operation, request: Request) -> Response:

@@ -3,7 +3,9 @@
 Rules kept here:
 
 - Each state of a connection has a deadline: the request's head, each stretch of its body, an
-  answer that the client doesn't read. One sweep a second ends what is past its own.
+  answer that the client doesn't read. One sweep a second ends what is past its own; uvicorn ends
+  one that is idle between two requests.
+- A connection that is lost is freed at once, without the garbage collector.
 - A head has an end, in bytes and in fields. What the parser refuses, such as both a length and a
   transfer coding, ends the connection.
 - Strangers, without a certificate, may hold only some of the connections.
@@ -191,6 +193,11 @@ class Connection(HttpToolsProtocol):
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
         super().connection_lost(exc)
+        # A request's scope leads back here. What goes in a circle, with its TLS buffers, waits for
+        # a full collection: with many connections that is minutes, and stops the loop meanwhile.
+        self._unset_keepalive_if_required()
+        self.scope = self.cycle = None  # type: ignore[assignment]
+        self.pipeline.clear()
 
     def expire(self) -> None:
         """End a connection that is past its deadline, without a word if need be."""
@@ -239,8 +246,6 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self.waiter = None
-        if not self._in_head and not self.pipeline:
-            self.deadline = self.loop.time() + self._limits.idle_s
 
     def data_received(self, data: bytes) -> None:
         before = self._heads if self._in_head else -1
@@ -270,7 +275,10 @@ class Connection(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self.deadline = _NEVER
+        if self._in_head:  # of the next request, which has its own time
+            self._await_head()
+        else:
+            self.deadline = _NEVER
 
     def _await_head(self) -> None:
         self._in_head = True
