@@ -160,6 +160,20 @@ def test_a_report_that_names_another_device_is_the_sender_s(fleet: Fleet, device
     assert fleet.rig.state.read(fleet.rig.keys.report("cam-1")) is not None
 
 
+def test_what_is_no_document_is_refused_in_words(
+    fleet: Fleet, gateway: Serving, device: Client
+) -> None:
+    stranger = fleet.stranger(gateway)
+    for client, method, path in (
+        (device, "PUT", "/v1/report"),
+        (device, "POST", "/v1/renew"),
+        (stranger, "POST", "/v1/enroll"),
+    ):
+        for body in (b"", b"{}", b"[" * 2_000, b"\xff"):
+            problem = client.ask(method, path, body, JSON).problem()
+            assert (problem["status"], problem["title"]) == (400, "malformed"), (path, body[:9])
+
+
 def test_an_event_that_names_another_device_is_the_sender_s(fleet: Fleet, device: Client) -> None:
     event = new_event(HealthEvent(what="started", message="here"))
     event = msgspec.structs.replace(event, source="/devices/cam-2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import ssl
@@ -12,14 +13,22 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from edgefleet.errors import StorageFullError
-from edgefleet.protocol.digest import digest_of
+from edgefleet.errors import (
+    EdgeFleetError,
+    IntegrityError,
+    InvalidInputError,
+    LimitExceededError,
+    NotFoundError,
+    StorageFullError,
+    UnavailableError,
+)
+from edgefleet.protocol.digest import digest_of, hex_of
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.event import HealthEvent, new_event
 from edgefleet.protocol.gateway import digest_field
@@ -220,6 +229,60 @@ def test_a_file_that_telemetry_can_t_take_stays_here_until_it_can(fleet: Fleet) 
     assert fleet.receiver.files == [("cam-1", SEGMENT, b"content")]
 
 
+@pytest.mark.parametrize(
+    "error", [InvalidInputError, LimitExceededError, IntegrityError, NotFoundError]
+)
+def test_what_telemetry_refuses_is_no_fault_of_the_device_s(
+    fleet: Fleet, error: type[EdgeFleetError]
+) -> None:
+    # A device gives up what it is told that it is malformed or too large.
+    with fleet.gateway() as gateway:
+        device = fleet.device(gateway, "cam-1")
+        fleet.receiver.fails = error("the test's telemetry keeps nothing of that name")
+        events = msgspec.json.encode([new_event(HealthEvent(what="started", message="here"))])
+        for answer in (
+            patch(device, SEGMENT, b"content", 0, 7),
+            device.ask("POST", "/v1/events", events, EVENTS),
+        ):
+            assert answer.problem()["status"] == 503
+            assert "detail" not in answer.problem()
+            assert int(answer.headers["retry-after"]) > 0
+
+
+def test_a_blob_that_breaks_off_ends_the_connection_and_is_told(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = bytes(1 << 20)
+    blob = fleet.blobs.put_bytes(content, "application/octet-stream")
+
+    class Breaking(io.BytesIO):
+        def read(self, count: int | None = -1) -> bytes:
+            if self.tell():
+                raise UnavailableError("the test took the registry away")
+            return super().read(count)
+
+    with fleet.gateway() as gateway:
+        device = fleet.device(gateway, "cam-1")
+        path = "/v1/blobs/" + blob.digest.replace(":", "/")
+        with monkeypatch.context() as patched:
+            patched.setattr(fleet.blobs, "_open", lambda *_: Breaking(content))
+            with pytest.raises((IncompleteRead, OSError)):
+                device.get(path)
+        assert "a blob breaks off: UnavailableError: the test took" in caplog.text
+        assert device.get(path).body == content
+
+
+def test_a_blob_that_went_since_its_size_was_asked_for_is_not_there(fleet: Fleet) -> None:
+    blob = fleet.blobs.put_bytes(b"content", "application/octet-stream")
+    path = "/v1/blobs/" + blob.digest.replace(":", "/")
+    with fleet.gateway() as gateway:
+        device = fleet.device(gateway, "cam-1")
+        assert device.get(path).body == b"content"
+        for file in fleet.folder.rglob(hex_of(blob.digest)):
+            file.unlink()
+        assert device.get(path).problem()["status"] == 404
+
+
 def test_a_full_disk_refuses_a_part_and_keeps_what_was_there(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,5 +406,5 @@ def test_a_broken_authority_document_leaves_the_gateway_serving(fleet: Fleet) ->
         device = fleet.device(gateway, "cam-1")
         fleet.rig.state.update(fleet.rig.keys.authority, lambda _: b"not a document")
         fleet.rig.roster.ring("authority")
-        eventually(lambda: fleet.stranger(gateway).get("/v1/ca").status != 200)
+        eventually(lambda: fleet.stranger(gateway).get("/v1/ca").status == 503)
         assert device.get("/v1/pointer").status == 204

@@ -7,12 +7,13 @@ lies below the fleet's own prefix of the registry, and an address is a digest, n
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
-from functools import lru_cache
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from starlette.responses import RedirectResponse, Response
 
+from edgefleet.errors import NotFoundError
 from edgefleet.protocol.digest import blob_path
 from edgefleet_gateway.server.problems import RefusedError
 from edgefleet_gateway.server.wire import CONNECTION
@@ -28,6 +29,7 @@ STRETCH_BYTES = 256 << 10
 SIZES = 10_000  # blobs whose size is remembered
 _HEX = re.compile(r"[0-9a-f]{64}")
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
+_LOG = logging.getLogger(__name__)
 _IMMUTABLE = "private, max-age=31536000, immutable"
 
 
@@ -83,8 +85,11 @@ async def stream(gateway: Gateway, request: Request, digest: str) -> Response:
         opened = await gateway.thread(
             lambda: gateway.backends.blobs.open(digest, offset=wanted.start)
         )
-    except BaseException:
+    except BaseException as error:
         gateway.streams.release()
+        if isinstance(error, NotFoundError):  # it was there when its size was asked for
+            gateway.sizes.pop(digest, None)
+            raise _missing() from error
         raise
     return _Streamed(gateway, opened, wanted.length, status, headers)
 
@@ -127,8 +132,12 @@ class _Streamed(Response):
             self._reading = asyncio.ensure_future(
                 self._gateway.thread(lambda count=wanted: self._opened.read(count))  # type: ignore[misc]
             )
-            data = await asyncio.shield(self._reading)
-            if not data:  # shorter than announced: the connection ends, and the device resumes
+            try:
+                data = await asyncio.shield(self._reading)
+            except Exception as error:  # noqa: BLE001 - whatever a store's stream raises
+                _LOG.warning("a blob breaks off: %s: %s", type(error).__name__, error)
+                data = b""
+            if not data:  # less than was announced: the connection ends, and the device resumes
                 connection.transport.abort()
                 return
             left -= len(data)
@@ -151,7 +160,6 @@ async def _size(gateway: Gateway, digest: str) -> int:
     return size
 
 
-@lru_cache(maxsize=256)
 def read_range(field: str, size: int) -> Stretch | None:
     """What a ``Range`` asks of a blob of ``size`` bytes; None for what can't be given.
 

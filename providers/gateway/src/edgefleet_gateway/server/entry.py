@@ -10,7 +10,7 @@ from edgefleet.protocol.documents import decode, encode
 from edgefleet.protocol.gateway import MAX_DOCUMENT_BYTES, Enrolment, Identity, Renewal
 from edgefleet.runtime_archive.script import install_script
 from edgefleet_gateway.server.bodies import check_type, whole
-from edgefleet_gateway.server.problems import RefusedError
+from edgefleet_gateway.server.problems import RefusedError, reading
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -90,7 +90,9 @@ def _joining(gateway: Gateway) -> Joining:
 
 async def _document(request: Request, kind: type[D]) -> D:
     check_type(request, "application/json")
-    return decode(kind, await whole(request, max_bytes=MAX_DOCUMENT_BYTES))
+    body = await whole(request, max_bytes=MAX_DOCUMENT_BYTES)
+    with reading():
+        return decode(kind, body)
 
 
 def _identity(identity: Identity) -> Response:

@@ -28,7 +28,7 @@ from edgefleet.protocol.gateway import (
 )
 from edgefleet.protocol.names import check_path
 from edgefleet_gateway.server.bodies import check_type, declared, pieces
-from edgefleet_gateway.server.problems import RefusedError
+from edgefleet_gateway.server.problems import RefusedError, reading
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -51,7 +51,9 @@ class _Part(NamedTuple):
 async def tell(gateway: Gateway, request: Request) -> Response:
     """How much of a file is there."""
     caller = gateway.caller(request)
-    partial = gateway.scratch.partial(caller.device, _path(request), _digest(request))
+    with reading():
+        path, digest = _path(request), _digest(request)
+    partial = gateway.scratch.partial(caller.device, path, digest)
     if partial.done:
         return _standing(204, None, done=True)
     return _standing(204, partial.size, done=False)
@@ -61,7 +63,8 @@ async def go_on(gateway: Gateway, request: Request) -> Response:
     """Take the next part of a file; with the last, check the whole and hand it on."""
     caller = gateway.caller(request)
     check_type(request, UPLOAD_TYPE)
-    part = _part(request)
+    with reading():
+        part = _part(request)
     partial = gateway.scratch.partial(caller.device, part.path, part.digest)
     declared(request, max_bytes=min(MAX_PART_BYTES, part.length - part.offset))
     gateway.receiver()

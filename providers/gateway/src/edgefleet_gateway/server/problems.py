@@ -1,7 +1,13 @@
-"""Refusals as problem documents (RFC 9457)."""
+"""Refusals as problem documents (RFC 9457).
+
+What is wrong with a request is found while it is read, inside `reading`. A store may raise the same
+errors about what it holds or can't hold: a device that was told so would give up what it sends, so
+it is told to come again.
+"""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,20 +28,19 @@ from edgefleet.protocol.gateway import PROBLEM_TYPE, Problem
 from edgefleet_gateway import joining
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 RETRY_S = 10  # seconds after which a device may ask again, where nothing better is known
 
+_REFUSES = "what this gateway needs refuses it"
 _STATUSES: tuple[tuple[type[EdgeFleetError], int, str], ...] = (
     (UnavailableError, 503, "what this gateway needs is away"),
     (StorageFullError, 507, "no room left"),
-    (LimitExceededError, 413, "too large"),
-    (InvalidInputError, 400, "malformed"),
-    (IntegrityError, 400, "other content than its digest says"),
-    (NotFoundError, 404, "not there"),
     (ConflictError, 409, "somebody else was first"),
-    # The gateway's own permissions, which the device can do nothing about.
-    (AccessDeniedError, 503, "what this gateway needs refuses it"),
+    (AccessDeniedError, 503, _REFUSES),
+    (NotFoundError, 503, _REFUSES),
+    (InvalidInputError, 503, _REFUSES),
+    (IntegrityError, 503, _REFUSES),
 )
 
 
@@ -74,9 +79,27 @@ def refusal_of(error: EdgeFleetError) -> RefusedError:
     for kind, usual, title in _STATUSES:
         if isinstance(error, kind):
             # What this gateway stands before is no business of devices.
-            detail = "" if usual == 503 else ". ".join(filter(None, (error.message, error.cure)))
-            return RefusedError(usual, title, detail=detail[:500])
+            return RefusedError(usual, title, detail="" if usual == 503 else _said(error))
     return RefusedError(500, "this gateway failed")
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Around what reads a request: an error inside is the sender's.
+
+    Raises:
+        RefusedError: it is malformed, or longer than it may be.
+    """
+    try:
+        yield
+    except LimitExceededError as error:
+        raise RefusedError(413, "too large", detail=_said(error)) from error
+    except InvalidInputError as error:
+        raise RefusedError(400, "malformed", detail=_said(error)) from error
+
+
+def _said(error: EdgeFleetError) -> str:
+    return ". ".join(filter(None, (error.message, error.cure)))[:500]
 
 
 def problem_body(problem: Problem) -> bytes:

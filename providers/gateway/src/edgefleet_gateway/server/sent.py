@@ -15,7 +15,7 @@ from edgefleet.protocol.gateway import EVENTS_TYPE, MAX_DOCUMENT_BYTES, MAX_EVEN
 from edgefleet.protocol.report import read_report
 from edgefleet_gateway.records import ReportRecord
 from edgefleet_gateway.server.bodies import check_type, whole
-from edgefleet_gateway.server.problems import RefusedError
+from edgefleet_gateway.server.problems import RefusedError, reading
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -30,7 +30,8 @@ async def report(gateway: Gateway, request: Request) -> Response:
     caller = gateway.caller(request)
     check_type(request, "application/json")
     body = await whole(request, max_bytes=MAX_DOCUMENT_BYTES)
-    with suppress(UnknownFeatureError):  # of a newer runtime, for an operator who knows it
+    # A feature that isn't known here is of a newer runtime, for an operator who knows it.
+    with reading(), suppress(UnknownFeatureError):
         read_report(body)
     record = encode(ReportRecord(report=body, came=gateway.now()))
     key = gateway.mirror.keys.report(caller.device)
