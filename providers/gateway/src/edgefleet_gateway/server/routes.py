@@ -111,6 +111,7 @@ TOLD = (
     Field(api.OFFER_HEADER, "ETag of the runtime offered, where one is"),
     Field(api.POLL_HEADER, "seconds until a device that doesn't wait should ask again"),
 )
+BELONGS = {200: Answer("who the device is from now on", Content(JSON, Identity))}
 WHOLE_OR_RANGE = {
     200: Answer("the bytes", Content(BYTES), (ETAG,)),
     206: Answer("the range that was asked for", Content(BYTES), (ETAG,)),
@@ -134,7 +135,7 @@ OPERATIONS: tuple[Operation, ...] = (
         Who.ANYBODY,
         "Make whoever has a token a device of the fleet.",
         entry.enroll,
-        {200: Answer("who the device is from now on", Content(JSON, Identity))},
+        BELONGS,
         takes=Content(JSON, Enrolment, api.MAX_DOCUMENT_BYTES),
     ),
     Operation(
@@ -144,7 +145,7 @@ OPERATIONS: tuple[Operation, ...] = (
         Who.RENEWING,
         "Give a device its next certificate.",
         entry.renew,
-        {200: Answer("who the device is from now on", Content(JSON, Identity))},
+        BELONGS,
         takes=Content(JSON, Renewal, api.MAX_DOCUMENT_BYTES),
     ),
     Operation(
