@@ -21,6 +21,7 @@ from edgefleet.profile import load_profile
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.pointer import Pointer
 from edgefleet.services import Services
+from edgefleet_gateway.fleet_folder import profile_of_folder
 from edgefleet_gateway.records import DeviceRecord, Keys
 from edgefleet_gateway.roster import Roster
 from edgefleet_gateway.server.assembly import assemble
@@ -31,22 +32,6 @@ if TYPE_CHECKING:
 
 GROUPS = 20
 STARTS_S = 60.0  # that a gateway is given to start on a busy machine
-_PROFILE = """\
-[profiles.default]
-registry = "local"
-trainer = "local"
-telemetry = "local"
-state = "local"
-deployers = ["gateway"]
-
-[profiles.default.local]
-root = "."
-
-[profiles.default.gateway]
-addresses = ["https://localhost:{port}"]
-authority = "authority"
-poll_s = {poll_s}
-"""
 
 
 class BenchFleet:
@@ -61,7 +46,8 @@ class BenchFleet:
         folder.mkdir(parents=True)
         self.folder = folder
         self.port = _free_port()
-        (folder / "edgefleet.toml").write_text(_PROFILE.format(port=self.port, poll_s=poll_s))
+        profile = profile_of_folder(f"https://localhost:{self.port}", poll_s=poll_s)
+        (folder / "edgefleet.toml").write_text(profile)
         self._services = Services(load_profile(config=folder / "edgefleet.toml"))
         self._parts = assemble(self._services)
         self._number = 0

@@ -24,6 +24,7 @@ from edgefleet.testing.mock import FAST_TELEMETRY
 from edgefleet.testing.waiting import eventually
 from edgefleet_gateway.cloud.machine import Machine, Told
 from edgefleet_gateway.deployer import GatewayDeployer
+from edgefleet_gateway.fleet_folder import profile_of_folder
 from edgefleet_gateway.records import AuthorityRecord, Keys
 from tests.end_to_end.namespaces import ADDRESS, Network, lacking, lacking_netem
 
@@ -41,20 +42,6 @@ CUT, THIN, LOSSY = 1, 2, 3  # machines whose links fail; the others' never do
 TIMEOUT_S = 120.0
 SECONDS_OF_PAUSE = {"look_s": 0.05, "longest_wait_s": 5.0, "poll_s": 0.5}
 WIDTH = 8192  # of the model's hidden layer, so that its file has 2 MiB that don't compress
-_PROFILE = f"""\
-[profiles.default]
-registry = "local"
-trainer = "local"
-telemetry = "local"
-state = "local"
-deployers = ["gateway"]
-
-[profiles.default.local]
-root = "."
-
-[profiles.default.gateway]
-addresses = ["{GATEWAY}"]
-"""
 _INFER = """
 import json, sys, urllib.request
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -71,9 +58,7 @@ class Site:
     def __init__(self, folder: Path, network: Network) -> None:
         self._folder, self.network = folder, network
         self._gateway: subprocess.Popen[bytes] | None = None
-        (folder / "edgefleet.toml").write_text(
-            _PROFILE + "".join(f"{key} = {value}\n" for key, value in SECONDS_OF_PAUSE.items())
-        )
+        (folder / "edgefleet.toml").write_text(profile_of_folder(GATEWAY, **SECONDS_OF_PAUSE))
         self.fleet = Fleet(
             Profile(
                 name="default",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgefleet.cli.options import common, help_without_command, profile
+from edgefleet_gateway.fleet_folder import profile_of_folder
 from edgefleet_gateway.rotation import rotate
 
 if TYPE_CHECKING:
@@ -23,22 +24,6 @@ if TYPE_CHECKING:
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - only with --public
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
-_PROFILE = """\
-# A fleet in this folder, whose devices pull from a gateway.
-[profiles.default]
-registry = "local"
-trainer = "local"
-telemetry = "local"
-state = "local"
-deployers = ["gateway"]
-
-[profiles.default.local]
-root = "."
-
-[profiles.default.gateway]
-addresses = ["{address}"]
-authority = "authority"
-"""
 
 
 @click.group(invoke_without_command=True)
@@ -162,7 +147,7 @@ def _profile(root: Path | None, port: int, *, public: bool) -> Profile:
     if not config.exists():
         config.parent.mkdir(parents=True, exist_ok=True)
         address = f"https://{socket.getfqdn() if public else 'localhost'}:{port or 8443}"
-        config.write_text(_PROFILE.format(address=address), encoding="utf-8")
+        config.write_text(profile_of_folder(address), encoding="utf-8")
         click.echo(f"wrote {config}", err=True)
     return load_profile(config=config)
 
