@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import io
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -29,7 +30,10 @@ from edgefleet.protocol.digest import digest_of_file
 from edgefleet.protocol.documents import decode, encode
 from edgefleet.runtime_archive.manifest import Manifest
 from edgefleet_gateway.certificates import pin
+from edgefleet_gateway.commands import allow_connections
+from edgefleet_gateway.fleet_folder import profile_of_folder
 from edgefleet_gateway.records import AuthorityRecord, Keys
+from edgefleet_gateway.server.scratch import sole
 from edgefleet_local.state import DirectoryStateStore
 
 COMMAND = [sys.executable, "-m", "edgefleet.cli"]
@@ -166,6 +170,44 @@ def test_one_scratch_folder_is_for_one_gateway(tmp_path: Path) -> None:
         )
         assert result.exit_code == 1
         assert "another gateway uses the folder" in result.stderr
+
+
+def test_a_gateway_that_finds_its_scratch_folder_in_use_touches_no_outbox(tmp_path: Path) -> None:
+    sink = 'kind = "http"\nname = "plant"\nurl = "https://plant.example"\n'
+    (tmp_path / "edgefleet.toml").write_text(
+        profile_of_folder("https://localhost:8443") + f"[[profiles.default.gateway.sinks]]\n{sink}"
+    )
+    scratch = tmp_path / ".edgefleet" / "gateway"
+    with sole(scratch):
+        result = CliRunner().invoke(
+            cli, ["gateway", "serve", "--root", str(tmp_path), "--port", "0"]
+        )
+    assert result.exit_code == 1
+    assert "another gateway uses the folder" in result.stderr
+    assert [file.name for file in scratch.iterdir()] == ["lock"]
+
+
+def test_an_audit_log_that_can_t_be_written_is_said(tmp_path: Path) -> None:
+    log = tmp_path / "edgefleet.toml" / "log"
+    result = CliRunner().invoke(
+        cli, ["gateway", "serve", "--root", str(tmp_path), "--port", "0", "--audit-log", str(log)]
+    )
+    assert result.exit_code == 1
+    assert f"the audit log {log} can't be written" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "hard, connections",
+    [(resource.RLIM_INFINITY, 20_000), (1 << 20, 20_000), (4096, 3496), (100, 1)],
+)
+def test_connections_leave_files_for_what_a_gateway_stands_before(
+    monkeypatch: pytest.MonkeyPatch, hard: int, connections: int
+) -> None:
+    set_to: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: set_to.append(limits))
+    assert allow_connections(20_000) == connections
+    assert set_to == [(hard, hard)]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import resource
 import socket
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from edgefleet.profile import Profile
     from edgefleet_gateway.server.running import Serving
 
+SPARE_FILES = 600  # beside connections: blobs that are sent, parts that come, stores, outboxes
+FULL_COLLECTIONS = 1000  # collections of middle age from one full collection to the next
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - only with --public
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
@@ -108,13 +111,17 @@ def serve(
         settings_in,
     )
     from edgefleet_gateway.server.running import LOOPBACK, Options, Serving
+    from edgefleet_gateway.server.scratch import sole
+    from edgefleet_gateway.server.wire import Limits
     from edgefleet_gateway.sinks.running import Forwarding
 
     chosen = _profile(root, port, public=public)
+    sinks = settings_in(chosen).sinks
     scratch = (scratch or chosen.base / ".edgefleet" / "gateway").absolute()
     with (
+        sole(scratch),
         closing(Services(chosen)) as services,
-        closing(Forwarding(settings_in(chosen).sinks, scratch, base=chosen.base)) as forwards,
+        closing(Forwarding(sinks, scratch, base=chosen.base)) as forwards,
     ):
         parts = assemble(services, forwards=forwards)
         material = (
@@ -128,13 +135,14 @@ def serve(
             scratch=scratch,
             audit_log=audit_log,
             observers=observers or LOOPBACK,
+            limits=Limits(connections=allow_connections(Limits().connections)),
         )
         if archives:
             offer = give_runtime(parts, archives)
             click.echo(f"devices that join install the runtime {offer.runtime}", err=True)
-        _allow_connections()
         serving = Serving(parts.backends, parts.settings, material, options)
         _teach(chosen, serving, parts.settings.addresses, root)
+        _collect_rarely()
         serving.run()
 
 
@@ -173,10 +181,26 @@ def _teach(
         click.echo(line, err=True)
 
 
-def _allow_connections() -> None:
-    """Let the process hold as many connections as the system lets it."""
+def allow_connections(most: int) -> int:
+    """Let the process open as many files as the system allows; how many connections that is.
+
+    Some are kept for stores, blobs and outboxes, which must be opened while devices are waiting.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return most if hard == resource.RLIM_INFINITY else max(1, min(most, hard - SPARE_FILES))
+
+
+def _collect_rarely() -> None:
+    """Have the garbage collector look through everything rarely, and never through what stands now.
+
+    A full collection stops the event loop for as long as there are connections to look through,
+    and a gateway makes next to no garbage that goes in circles.
+    """
+    gc.collect()
+    gc.freeze()
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, FULL_COLLECTIONS)
 
 
 def _is_loopback(host: str) -> bool:

@@ -11,6 +11,8 @@ from contextlib import suppress
 from logging.handlers import WatchedFileHandler
 from typing import TYPE_CHECKING, NamedTuple
 
+from edgefleet.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
@@ -54,13 +56,22 @@ class Audit:
 
     Args:
         file: grows; one that is moved away, as logrotate does, is begun anew. None writes nothing.
+
+    Raises:
+        ConfigurationError: it can't be opened.
     """
 
     def __init__(self, file: Path | None = None) -> None:
         self._handler: WatchedFileHandler | None = None
         if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._handler = _Lines(file, encoding="utf-8")
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                self._handler = _Lines(file, encoding="utf-8")
+            except OSError as error:
+                raise ConfigurationError(
+                    f"the audit log {file} can't be written: {error.strerror}",
+                    cure="name a file where the gateway's user may write, with --audit-log",
+                ) from error
 
     def write(self, entry: Entry) -> None:
         """Write one line."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import os
 import socket
 import threading
 from contextlib import contextmanager, suppress
@@ -23,7 +21,7 @@ from edgefleet_gateway.server.audit import Audit
 from edgefleet_gateway.server.door import application
 from edgefleet_gateway.server.gateway import Backends, Gateway, Rates
 from edgefleet_gateway.server.presence import Presence
-from edgefleet_gateway.server.scratch import MAX_BYTES, Scratch
+from edgefleet_gateway.server.scratch import MAX_BYTES, Scratch, sole
 from edgefleet_gateway.server.tls import Material, server_context
 from edgefleet_gateway.server.wire import Limits, Wire
 
@@ -47,7 +45,7 @@ class Options:
     Attributes:
         host: address to listen at.
         port: 0 for any that is free.
-        scratch: folder of half-sent files; one process uses it at a time.
+        scratch: folder of half-sent files; whoever serves holds it by `scratch.sole`.
         scratch_bytes: of all half-sent files together.
         audit_log: file that grows; None writes none.
         observers: networks from which figures and health may be read.
@@ -75,7 +73,7 @@ class Serving:
         options: how it serves.
 
     Raises:
-        ConfigurationError: it can't listen there, or serve with that.
+        ConfigurationError: it can't listen there, serve with that, or write the audit log.
     """
 
     def __init__(
@@ -91,13 +89,9 @@ class Serving:
         self._options = options
         self._shown = material()
         self._tls = server_context(self._shown)
-        self._lock = _lock(options.scratch)
-        try:
-            self._scratch = Scratch(options.scratch, max_bytes=options.scratch_bytes)
-            self._socket = _listen(options.host, options.port)
-        except BaseException:
-            os.close(self._lock)
-            raise
+        self._audit = Audit(options.audit_log)
+        self._scratch = Scratch(options.scratch, max_bytes=options.scratch_bytes)
+        self._socket = _listen(options.host, options.port)
         self._wire: Wire | None = None
         self.gateway: Gateway | None = None
         self.port: int = self._socket.getsockname()[1]
@@ -129,7 +123,7 @@ class Serving:
             presence=Presence(self._scratch.gateway_name(), self._backends.state, mirror, now=_now),
             scratch=self._scratch,
             rates=self._options.rates,
-            audit=Audit(self._options.audit_log),
+            audit=self._audit,
             observers=tuple(ip_network(network) for network in self._options.observers),
         )
         wire = Wire(
@@ -159,7 +153,6 @@ class Serving:
             gateway.close()
             gateway.audit.close()
             self._socket.close()
-            os.close(self._lock)
 
     async def _tend(self, gateway: Gateway, wire: Wire) -> None:
         """Serve with what the authority gives now, and sweep the scratch folder."""
@@ -186,31 +179,18 @@ def serve_in_thread(
     options: Options,
 ) -> Iterator[Serving]:
     """A gateway that serves in a thread of its own as long as the block lasts."""
-    serving = Serving(backends, settings, material, options)
-    thread = threading.Thread(target=serving.run, name="gateway", daemon=True)
-    thread.start()
-    try:
-        while not serving.ready.wait(0.05):
-            if not thread.is_alive():
-                raise UnavailableError("the gateway ended before it served")
-        yield serving
-    finally:
-        serving.stop()
-        thread.join()
-
-
-def _lock(scratch: Path) -> int:
-    scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle = os.open(scratch / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise ConfigurationError(
-            f"another gateway uses the folder {scratch}",
-            cure="give each its own, with --scratch",
-        ) from error
-    return handle
+    with sole(options.scratch):
+        serving = Serving(backends, settings, material, options)
+        thread = threading.Thread(target=serving.run, name="gateway", daemon=True)
+        thread.start()
+        try:
+            while not serving.ready.wait(0.05):
+                if not thread.is_alive():
+                    raise UnavailableError("the gateway ended before it served")
+            yield serving
+        finally:
+            serving.stop()
+            thread.join()
 
 
 def _listen(host: str, port: int) -> socket.socket:

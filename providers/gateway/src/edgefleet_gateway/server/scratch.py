@@ -12,15 +12,17 @@ Rules kept here:
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
 import secrets
 import shutil
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from edgefleet.errors import StorageFullError
+from edgefleet.errors import ConfigurationError, StorageFullError
 from edgefleet.protocol.names import check_name
 
 if TYPE_CHECKING:
@@ -34,6 +36,28 @@ MAX_DEVICE_BYTES = 512 << 20  # bytes of one device's
 SPARE_BYTES = 64 << 20  # bytes that stay free on the disk, for what else lives there
 _MARK = ".done"
 _LOG = logging.getLogger(__name__)
+
+
+@contextmanager
+def sole(folder: Path) -> Iterator[None]:
+    """Keep other gateways away from a folder, which is made when missing, as long as this lasts.
+
+    Raises:
+        ConfigurationError: another one uses it.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigurationError(
+                f"another gateway uses the folder {folder}",
+                cure="give each its own, with --scratch",
+            ) from error
+        yield
+    finally:
+        os.close(handle)
 
 
 class Partial(NamedTuple):
@@ -94,7 +118,7 @@ class Scratch:
     """A folder of half files.
 
     Args:
-        folder: made when missing; one process uses it at a time.
+        folder: made when missing; see `sole`.
         max_bytes: of all files together.
         max_device_bytes: of one device's.
         clock: seconds since 1970, as files' times are.
