@@ -346,10 +346,37 @@ def test_what_nobody_goes_on_with_is_swept_away(tmp_path: Path) -> None:
         os.utime(mark, (now[0], now[0]))
     assert Scratch(tmp_path).held == 6
     now[0] += scratch.MARKED_S + 1
-    assert (folder.sweep(), done.done, old.size) == (1, False, 3)
+    assert (folder.sweep(), done.done, old.size) == ([("cam-1", 0)], False, 3)
     now[0] += scratch.KEPT_S
     os.utime(new.file, (now[0], now[0]))
-    assert (folder.sweep(), old.size, new.size, folder.held) == (1, 0, 3, 3)
+    assert (folder.sweep(), old.size, new.size) == ([("cam-1", 3)], 0, 3)
+
+
+def test_what_was_swept_away_leaves_room(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgefleet_gateway.server.running.TEND_S", 0.05)
+    with fleet.gateway() as gateway:
+        device = fleet.device(gateway, "cam-1")
+        assert patch(device, SEGMENT, CONTENT, 0, 1000).status == 204
+        assert gateway.gateway is not None
+        folder = gateway.gateway.scratch
+        assert folder.held == 1000
+        monkeypatch.setattr(scratch, "KEPT_S", -1.0)
+        eventually(lambda: folder.held == 0)
+
+
+def test_what_fails_while_it_tends_itself_is_tried_again(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept: list[Scratch] = []
+
+    def full(folder: Scratch) -> list[tuple[str, int]]:
+        swept.append(folder)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Scratch, "sweep", full)
+    monkeypatch.setattr("edgefleet_gateway.server.running.TEND_S", 0.01)
+    with fleet.gateway():
+        eventually(lambda: len(swept) > 2)
 
 
 def test_a_new_authority_is_served_with_at_once_and_the_old_one_s_devices_stay(

@@ -165,10 +165,16 @@ class Serving:
                 if shown != self._shown:
                     await wire.serve_with(server_context(shown))
                     self._shown = shown
-            except EdgeFleetError as error:
-                _LOG.warning("serving with what there was: %s", error.message)
-            swept = await gateway.thread(gateway.scratch.sweep)
-            _LOG.debug("swept %d half-sent files", swept)
+            except (EdgeFleetError, OSError) as error:  # such as too many open files, for now
+                _LOG.warning("serving with what there was: %s", error)
+            try:
+                swept = await gateway.thread(gateway.scratch.sweep)
+            except OSError as error:
+                _LOG.warning("half-sent files can't be swept: %s", error)
+                continue
+            for device, count in swept:
+                gateway.scratch.grown(device, -count)
+            _LOG.debug("swept %d half-sent files", len(swept))
 
 
 @contextmanager

@@ -115,7 +115,7 @@ class Partial(NamedTuple):
 
 
 class Scratch:
-    """A folder of half files.
+    """A folder of half files. All but `sweep` happens on one event loop.
 
     Args:
         folder: made when missing; see `sole`.
@@ -186,9 +186,13 @@ class Scratch:
                 "this gateway has no room for further files", cure="send it again later"
             )
 
-    def sweep(self) -> int:
-        """Remove what nobody went on with, and old marks; gives how many files went."""
-        swept = 0
+    def sweep(self) -> list[tuple[str, int]]:
+        """Remove what nobody went on with, and old marks. May run in a thread.
+
+        Returns:
+            Device and bytes of each file that went; `grown` is to be told of them.
+        """
+        swept: list[tuple[str, int]] = []
         now = self._clock()
         for device, file in list(self._files()):
             try:
@@ -199,9 +203,7 @@ class Scratch:
                 file.unlink()
             except FileNotFoundError:
                 continue
-            swept += 1
-            if not marked:
-                self.grown(device, -about.st_size)
+            swept.append((device, 0 if marked else about.st_size))
         return swept
 
     def _files(self) -> Iterator[tuple[str, Path]]:
