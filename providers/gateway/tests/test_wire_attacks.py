@@ -258,6 +258,7 @@ def test_a_device_that_asks_too_often_is_told_when_to_come_back(fleet: Fleet) ->
         assert asked == [200, 404]
         assert stranger.get("/v1/ca").status == 429
         assert stranger.get("/nothing").status == 429
+        assert stranger.get("/metrics").status == 429
 
 
 # The protocol itself

@@ -136,9 +136,9 @@ async def _answer(gateway: Gateway, operation: Operation, request: Request) -> R
         _check_device_rate(gateway, request)
         await gateway.identify(request, renewing=operation.who is Who.RENEWING)
     else:
+        _check_rate(gateway.strangers.take(_address(request), gateway.clock()))
         if operation.who is Who.OBSERVER and not may_observe(gateway, request):
             raise RefusedError(404, "nothing is served here")
-        _check_rate(gateway.strangers.take(_address(request), gateway.clock()))
     return await operation.answers(gateway, request)
 
 
