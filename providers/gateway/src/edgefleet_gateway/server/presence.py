@@ -6,6 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import ConflictError, EdgeFleetError
@@ -81,15 +82,21 @@ class Presence:
             EdgeFleetError: it can't be; it is written next time.
         """
         parts, self._changed = self._changed | {0}, set()
+        seen: dict[int, dict[str, int]] = {part: {} for part in sorted(parts)}
+        for device, second in self._seen.items():
+            if (part := self._places[device]) in seen:
+                seen[part][device] = second
         try:
-            for part in sorted(parts):
-                devices = {d: s for d, s in self._seen.items() if self._places[d] == part}
-                record = encode(SeenRecord(written=self._now(), devices=devices))
-                key = self._mirror.keys.seen(self.gateway, part)
-                await self._mirror.call(lambda k=key, r=record: self._state.update(k, lambda _: r))  # type: ignore[misc]
+            for part, devices in seen.items():
+                record = SeenRecord(written=self._now(), devices=devices)
+                await self._mirror.call(partial(self._write, part, record))
         except BaseException:
             self._changed |= parts
             raise
+
+    def _write(self, part: int, record: SeenRecord) -> None:
+        data = encode(record)  # here, in a thread: it takes milliseconds
+        self._state.update(self._mirror.keys.seen(self.gateway, part), lambda _: data)
 
     def _adopt(self, found: dict[str, int]) -> None:
         for device, second in found.items():
