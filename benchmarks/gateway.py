@@ -34,6 +34,7 @@ if not __package__:
 
 from benchmarks.pulling.devices import VARIANTS, simulate
 from benchmarks.pulling.fleet import BenchFleet
+from edgefleet_gateway.commands import SPARE_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,6 @@ GOAL_DEVICES, GOAL_CORE = 10_000, 0.5
 BELIEVED_S = 300.0  # after which a gateway has begun to read devices' records anew
 SWITCH_S = 75.0  # until every device has taken up another way to ask: a pause, or a wait
 NEWS_S = 60.0
-SPARE_FILES = 200
 ROUND_ROBIN = ("chrt", "--rr", "10")
 HEAD = (
     "| devices | way | of a core | polls/s | p50, ms | p99, ms | gateway's memory, MB "

@@ -8,6 +8,7 @@ out.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -64,7 +65,7 @@ class _Connection(asyncio.Protocol):
         self._transport, self.open = cast("asyncio.Transport", transport), True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.open = False
+        self.open, self._parser = False, None  # which goes in a circle
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(ConnectionResetError("hung up before an answer"))
 
@@ -147,17 +148,20 @@ class Crowd:
         await self.everybody.wait()
 
     async def measure(self, seconds: float, pid: int) -> dict[str, Any]:
-        """Look on for a while.
+        """Look on for a while, without stopping to collect garbage: devices don't stop together.
 
         Args:
             seconds: how long.
             pid: of the gateway's process.
         """
+        gc.collect()
+        gc.disable()
         self.polls.clear()
         self.news.clear()
         self.did.clear()
         own, used, began = time.process_time(), cpu_s(pid), time.monotonic()
         await asyncio.sleep(seconds)
+        gc.enable()
         took = time.monotonic() - began
         used, own = cpu_s(pid) - used, time.process_time() - own
         cuts = statistics.quantiles(self.polls, n=100) if len(self.polls) > 1 else [0.0] * 99
