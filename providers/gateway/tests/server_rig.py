@@ -194,6 +194,7 @@ class Fleet:
         options = change(Options(scratch=self.folder / "scratch", rates=PLENTY))
         material = OwnCertificate(self.rig.authority, ("localhost", "127.0.0.1"))
         backends = replace(self.backends, **parts)
+        self.rig.roster.ring()  # at the first bell a gateway answers whoever waits
         try:
             with serve_in_thread(backends, self.rig.settings, material, options) as serving:
                 try:
