@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import os
@@ -20,6 +21,7 @@ import msgspec
 import pytest
 
 from edgefleet.errors import (
+    AccessDeniedError,
     EdgeFleetError,
     IntegrityError,
     InvalidInputError,
@@ -35,6 +37,7 @@ from edgefleet.protocol.gateway import digest_field
 from edgefleet.testing.waiting import eventually
 from edgefleet_gateway.authority import rotate_authority
 from edgefleet_gateway.server import scratch
+from edgefleet_gateway.server.presence import Presence
 from edgefleet_gateway.server.scratch import Scratch
 from providers.gateway.tests.exchanges import (
     EVENTS,
@@ -212,6 +215,21 @@ def test_a_state_store_that_doesn_t_answer_stops_no_poll(
             assert device.ask("PUT", "/v1/report", REPORT.encoded(), JSON).status == 503
         finally:
             fleet.state.hold.set()
+
+
+def test_a_gateway_that_may_no_longer_write_ends_in_order(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def denied(_: Presence) -> None:
+        raise AccessDeniedError("the test took the permission away")
+
+    with fleet.gateway() as gateway:
+        assert fleet.device(gateway, "cam-1").get("/v1/pointer").status == 204
+        monkeypatch.setattr(Presence, "flush", denied)
+    assert gateway.gateway is not None
+    assert gateway.gateway.mirror.closed
+    with pytest.raises(RuntimeError, match="shutdown"):  # its threads have ended, too
+        asyncio.run(gateway.gateway.thread(bool))
 
 
 # Telemetry and disks

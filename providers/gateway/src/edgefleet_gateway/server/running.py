@@ -148,7 +148,7 @@ class Serving:
             for task in kept:
                 task.cancel()
             await asyncio.gather(*kept, return_exceptions=True)
-            with suppress(UnavailableError):
+            with suppress(EdgeFleetError):
                 await gateway.presence.flush()
             gateway.close()
             gateway.audit.close()
