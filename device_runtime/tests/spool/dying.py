@@ -1,4 +1,7 @@
-"""A device that puts and sends until it is killed: run as a process, with a folder and a seed."""
+"""A device that puts and sends until it is killed: run as a process, with a folder and a seed.
+
+It writes a line, ``KIND:ID``, of each event that is safe.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ def main(root: Path, seed: int) -> None:
         data: list[EventData] = [*some, reading(), window(number), alarm(str(number))]
         events = [device.event(each) for each in data]
         kept = device.put_events(events)
-        [e.id for e, is_kept in zip(events, kept, strict=True) if is_kept]
+        safe = [event for event, is_kept in zip(events, kept, strict=True) if is_kept]
+        sys.stdout.write("".join(f"{event.kind}:{event.id}\n" for event in safe))
+        sys.stdout.flush()
         device.turn(20)
         if chance.random() < 0.2:
             device.send(segments=chance.randrange(3))
