@@ -154,3 +154,18 @@ def test_a_thread_of_its_own_does_the_work() -> None:
     work: Callable[[], None] = lambda: names.append(threading.current_thread().name)  # noqa: E731
     in_thread("sync-test", work)
     assert eventually(lambda: names) == ["sync-test"]
+
+
+def test_work_for_which_there_is_no_thread_is_tried_again(bench: Bench) -> None:
+    def refuse(name: str, work: Callable[[], None]) -> None:
+        raise RuntimeError(f"can't start new thread {name} for {work}")
+
+    lane = Lane(
+        "test", bench.stride, clock=bench.clock, start=refuse, moved=lambda: pytest.fail("it ran")
+    )
+    lane.begin(lambda: None)
+    assert lane.ended
+    assert not lane.settle()
+    assert (lane.busy, lane.free, lane.why) == (False, False, "link")
+    bench.clock.now += FIRST_S
+    assert lane.free

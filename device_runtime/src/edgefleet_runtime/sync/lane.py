@@ -123,7 +123,11 @@ class Lane:
             self._ended.set()
             self._moved()
 
-        self._start(self._name, run)
+        try:
+            self._start(self._name, run)
+        except RuntimeError as error:  # no thread is to be had now: it is tried again as any work
+            self._error = error
+            self._ended.set()
 
     def settle(self, *, progress: bool = False) -> bool:
         """Take note of work that has ended, if it has; returns whether it went well.
