@@ -238,6 +238,15 @@ def test_events_beyond_what_the_inbox_holds_are_counted_and_told(rig: Rig) -> No
     assert counts == [(25, 15)]
 
 
+def test_alarms_beyond_what_the_inbox_holds_count_as_alarms(rig: Rig) -> None:
+    rig.spool._hot._max_items = 5
+    for number in range(8):
+        rig.spool.tell(Alarm(rule="door", message=str(number)))
+    rig.turn()
+    assert rig.spool.dropped_by_shelf["alarms"] == 3
+    assert rig.spool.dropped == 3
+
+
 def test_a_damaged_file_is_told_with_what_was_saved_and_what_was_lost(rig: Rig) -> None:
     rig.channel.fails = UnavailableError("offline")
     answer(rig.spool.intake, 200)

@@ -35,7 +35,7 @@ from edgefleet_runtime.spool.rating import Rater
 from edgefleet_runtime.spool.repair import DAMAGED, Repair
 from edgefleet_runtime.spool.samples import FOLDER as SAMPLES
 from edgefleet_runtime.spool.tallies import Tallies
-from edgefleet_runtime.spool.worth import BY_AGE, LEVELS, UNSORTED, Shelf
+from edgefleet_runtime.spool.worth import BY_AGE, LEVELS, UNSORTED, Shelf, shelf_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -153,7 +153,7 @@ class Store:
     def lose(self, kind: str, model: str, day: int, count: int) -> None:
         """Count events that were lost before they were made."""
         self.tallies.count(self.tallies.key(day, kind, model), seen=count, dropped=count)
-        self._doors.count(Shelf.ORDINARY.label, count)
+        self._doors.count(shelf_of(kind).label, count)
 
     def count_lost(self, events: int) -> None:
         """Count events as dropped whose tallies say so already, within a transaction."""

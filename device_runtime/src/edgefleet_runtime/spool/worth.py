@@ -105,6 +105,11 @@ def band_of(score: float) -> int:
     return int(score * 10) if 0.0 <= score < 1.0 else 9 * (score > 0.0)
 
 
+def shelf_of(kind: str) -> Shelf:
+    """The shelf of events of a kind, as long as nothing more is known of them."""
+    return _SHELF_OF.get(kind, _ORDINARY)
+
+
 def place(
     kind: str, identity: str, answer: Answer | None, share: float, policy: WorthPolicy
 ) -> tuple[Shelf, int]:
@@ -117,7 +122,7 @@ def place(
         share: of the answer's class in what was seen of the model, 0 to 1.
         policy: what is hard, and what is rare.
     """
-    shelf = _SHELF_OF.get(kind, _ORDINARY)
+    shelf = shelf_of(kind)
     if shelf in BY_AGE:
         return _PLACES[shelf][0]
     if answer is None:
