@@ -175,7 +175,8 @@ class Parts:
         }
         self._all.clear()
         found = sql.execute("SELECT value FROM meta WHERE key='next'").fetchone()
-        self.next_id = found[0] if found else 1
+        # Never lower than it was: an id that somebody was told means one event, whatever was lost.
+        self.next_id = max(self.next_id, found[0] if found else 1)
         saved = {
             (shelf, level): counts
             for shelf, level, *counts in sql.execute(

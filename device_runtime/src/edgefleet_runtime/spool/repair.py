@@ -288,6 +288,8 @@ class _Filling:
         """A row of one of the tables of counts."""
         self._counted = True
         self._counts.append((table, values))
+        if table == "meta" and values[0] == "next":  # names that were given aren't given again
+            self._parts.next_id = max(self._parts.next_id, values[1])
         self._add_frames(0.25)
 
     def add(self, shelf: int, level: int, row: Row) -> None:

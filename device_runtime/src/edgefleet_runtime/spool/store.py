@@ -479,10 +479,8 @@ class Store:
         if self._database is None:
             return
         try:
-            held = self.parts.next_id
             self.tallies.failed(self._database.read)
             self.parts.load(self._database.read)
-            self.parts.next_id = max(held, self.parts.next_id)
         except sqlite3.Error as error:
             if is_damage(error):
                 self.trouble(error)
