@@ -145,6 +145,23 @@ def test_a_batch_goes_again_under_the_same_names_after_a_kill(tmp_path: Path) ->
     assert {segment.name: segment.path.read_bytes() for segment in again.segments} == names
 
 
+def test_segments_stay_where_it_can_not_be_read_which_are_on_their_way(tmp_path: Path) -> None:
+    device = Device(tmp_path / "device")
+    fill(device, 100)
+    assert device.outgoing.batch(1 << 20, lean=False, everything=True) is not None
+    assert device.store.database is not None
+    sql = device.store.database.read
+
+    def unreadable(_action: int, table: str | None, *_: str | None) -> int:
+        return sqlite3.SQLITE_DENY if table == "leaving" else sqlite3.SQLITE_OK
+
+    sql.set_authorizer(unreadable)
+    device.outgoing.recover()
+    sql.set_authorizer(None)
+    device.drain()
+    assert device.arrived("prediction") == 100
+
+
 def test_a_segment_that_is_gone_is_counted_as_dropped(tmp_path: Path) -> None:
     device = Device(tmp_path / "device")
     fill(device, 100)

@@ -134,7 +134,7 @@ class Departures:
     def batch(self, max_bytes: int, *, lean: bool, everything: bool) -> Batch | None:
         """As of `Outgoing.batch`."""
         left = self._left()
-        if not left and self._store.database is not None:
+        if not left and self._leaving is not None and self._store.database is not None:
             try:
                 self._account(everything=everything)
             except (sqlite3.Error, IntegrityError, DocumentError) as error:
@@ -169,11 +169,10 @@ class Departures:
 
     def recover(self) -> None:
         """Look at what an earlier process left: files that nobody names, names without a file."""
-        self._leaving = None
+        self._leaving = left = self._read()
+        if left is None:
+            return  # what can't be read now may name any file
         store = self._store
-        if store.database is None:
-            return
-        left = self._left()
         known = {segment.path for segment in left.values()}
         for path in self._folder.glob("*") if self._folder.is_dir() else ():
             if path not in known:
@@ -195,22 +194,26 @@ class Departures:
         self._leaving = None
 
     def _left(self) -> dict[str, Segment]:
-        """Segments on their way, by name."""
-        database = self._store.database
+        """Segments on their way, by name; none where that can't be read now."""
         if self._leaving is None:
-            if database is None:
-                return {}
-            try:
-                rows = database.read.execute("SELECT name, file, events FROM leaving").fetchall()
-            except sqlite3.Error as error:
-                self._store.trouble(error)
-                return {}
-            self._leaving = {}
-            for name, file, events in rows:
-                path = self._folder / file
-                size = path.stat().st_size if path.exists() else 0
-                self._leaving[name] = Segment(name, path, size, events)
-        return self._leaving
+            self._leaving = self._read()
+        return self._leaving or {}
+
+    def _read(self) -> dict[str, Segment] | None:
+        database = self._store.database
+        if database is None:
+            return None
+        try:
+            rows = database.read.execute("SELECT name, file, events FROM leaving").fetchall()
+        except (sqlite3.Error, IntegrityError) as error:
+            self._store.trouble(error)
+            return None
+        found = {}
+        for name, file, events in rows:
+            path = self._folder / file
+            size = path.stat().st_size if path.exists() else 0
+            found[name] = Segment(name, path, size, events)
+        return found
 
     def _due(self, *, lean: bool, everything: bool) -> bool:
         store, shelves = self._store, _shelves(lean=lean)
