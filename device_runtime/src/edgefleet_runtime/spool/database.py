@@ -17,7 +17,7 @@ from edgefleet.errors import IntegrityError
 from edgefleet_runtime.faults import point
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from edgefleet_runtime.spool.budget import Budget
@@ -47,8 +47,29 @@ CREATE TABLE leaving(name TEXT PRIMARY KEY, file TEXT NOT NULL, events INTEGER N
 CREATE TABLE leaving_tally(
     name TEXT, tally INTEGER, events INTEGER NOT NULL, PRIMARY KEY (name, tally)) WITHOUT ROWID;
 """
-# Beyond these, an error tells of a disk that is full or fails, not of what is on it.
-_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
+# What holds for every row that was written by us: SQLite itself lets any type be read anywhere.
+_SOUND = {
+    "meta": "typeof(value) = CASE key WHEN 'spool' THEN 'text' ELSE 'integer' END",
+    "shelf": "typeof(door) || typeof(dropped) = 'integerinteger'",
+    "day": "typeof(spool) || typeof(number) || typeof(changed) = 'textintegerinteger'",
+    "tally": "typeof(kind) || typeof(model) = 'texttext' AND min(seen, dropped, sent) >= 0"
+    " AND typeof(seen) || typeof(dropped) || typeof(sent) = 'integerintegerinteger'"
+    " AND seen >= dropped + sent AND typeof(top) IN ('integer', 'null')"
+    " AND (band IS NULL OR typeof(band) = 'integer' AND band BETWEEN 0 AND 9)",
+    "leaving": "typeof(file) || typeof(events) = 'textinteger'",
+    "leaving_tally": "typeof(events) = 'integer'",
+    "part": "typeof(events) || typeof(bytes) || typeof(upto) = 'integerintegerinteger'",
+}
+COUNTS = tuple(table for table in _SOUND if table != "part")
+"""Tables of what the events themselves don't tell."""
+# Beyond these, an error tells of a disk that is full or fails, not of what is on it. No statement
+# of ours breaks a constraint, unless a table gives the same row twice.
+_DAMAGE = {
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_CONSTRAINT,
+}
 _DAMAGE_WHOLE = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ}
 
 
@@ -58,6 +79,34 @@ def is_damage(error: Exception) -> bool:
         return True
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and (code & 0xFF in _DAMAGE or code in _DAMAGE_WHOLE)
+
+
+def text_of(data: bytes) -> str:
+    """A text as it was read; for `sqlite3.Connection.text_factory`.
+
+    Raises:
+        IntegrityError: it is none, which SQLite doesn't look at.
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise IntegrityError("a text of the spool is damaged") from error
+
+
+def check_counts(sql: sqlite3.Connection, tables: Iterable[str] = _SOUND) -> None:
+    """Look at all that was counted.
+
+    Raises:
+        IntegrityError: a value can't be what was written.
+        sqlite3.Error: it can't be read.
+    """
+    for table in tables:
+        found = sql.execute(
+            f"SELECT count(*) FROM {table} WHERE ({_SOUND[table]}) IS NOT TRUE"  # noqa: S608 - ours
+        ).fetchone()
+        if found[0]:
+            msg = f"{found[0]} rows of the spool's table {table} are damaged"
+            raise IntegrityError(msg, cure="what can be read is saved by itself")
 
 
 class Database:
@@ -82,6 +131,7 @@ class Database:
             check_same_thread=False,
             cached_statements=_STATEMENTS,
         )
+        self._sql.text_factory = text_of
         try:
             self._prepare(budget)
         except BaseException:

@@ -77,10 +77,11 @@ class Doors:
 
     def load(self, sql: sqlite3.Connection) -> None:
         """Take over what the database says."""
+        shelves = {shelf.label: shelf for shelf in Shelf}
         for name, door, dropped in sql.execute("SELECT name, door, dropped FROM shelf"):
             self._old[name] = dropped
-            if name != DAMAGED:
-                self.levels[Shelf[name.upper()]] = door
+            if name in shelves:
+                self.levels[shelves[name]] = door
 
     def write(self, sql: sqlite3.Connection) -> None:
         """Write all of it; `written` follows the transaction."""

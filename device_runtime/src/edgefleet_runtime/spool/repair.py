@@ -22,12 +22,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from edgefleet.errors import IntegrityError
+from edgefleet.errors import DocumentError, IntegrityError
 from edgefleet.protocol.event import read_event
 from edgefleet.protocol.files import translate_full
 from edgefleet.protocol.typed import decoder
 from edgefleet_runtime.faults import point
-from edgefleet_runtime.spool.database import LOG_SUFFIX, NAME, Database, is_damage
+from edgefleet_runtime.spool.database import (
+    COUNTS,
+    LOG_SUFFIX,
+    NAME,
+    Database,
+    check_counts,
+    is_damage,
+    text_of,
+)
 from edgefleet_runtime.spool.parts import Parts, Row, checked, level_of, levels_of, table_of
 from edgefleet_runtime.spool.rating import Rater
 from edgefleet_runtime.spool.room import QUARANTINE, folder_bytes, row_bytes
@@ -56,7 +64,7 @@ _PROBES = 512  # a table, for rows on the far side of a damaged page
 _LAST_ID = 1 << 48
 _BLOCK = 32 << 10  # bytes that are compressed at once
 _LEVEL = 3
-_COUNTS = ("meta", "shelf", "day", "tally", "leaving", "leaving_tally")
+_UNREADABLE = (zstd.ZstdError, msgspec.DecodeError, DocumentError, TypeError, ValueError)
 _FEED = 4 << 10  # compressed bytes taken at once
 
 
@@ -89,7 +97,13 @@ class Repair(NamedTuple):
             if not cls.begun(root):
                 _save(root, budget)
             _set_aside(root, budget)
-            done = _restore(root, budget, worth)
+            try:
+                done = _restore(root, budget, worth)
+            except _UNREADABLE as error:
+                _log.warning("spool: %s is damaged, too: %s", SAVED, error)
+                (root / SAVED).write_bytes(b"")
+                _set_aside(root, budget)
+                done = _restore(root, budget, worth)
             (root / RESTORING).replace(root / NAME)
             sync_folder(root)
             point("spool.restored")
@@ -131,19 +145,20 @@ def _lines(path: Path) -> Iterator[bytes]:
     """A damaged database as lines of JSON: counts, if all can be read, then rows, best first."""
     try:
         sql = sqlite3.connect(path, isolation_level=None)
+        sql.text_factory = text_of
         for setting in ("locking_mode=EXCLUSIVE", "wal_autocheckpoint=0", "cell_size_check=ON"):
             sql.execute(f"PRAGMA {setting}").fetchall()
         tables = {
             name for (name,) in sql.execute("SELECT name FROM sqlite_master WHERE type='table'")
         }
-    except sqlite3.Error as error:
+    except (sqlite3.Error, IntegrityError) as error:
         if not is_damage(error):
             raise  # to be tried again: what can't be read now may be whole
         _log.warning("spool: nothing of %s can be read: %s", path.name, error)
         return
     try:
         if _readable(sql):
-            for table in _COUNTS:
+            for table in COUNTS:
                 for row in sql.execute(f"SELECT * FROM {table}"):  # noqa: S608 - ours
                     yield _line(table, *row)
         for shelf, level in _best_first():
@@ -167,19 +182,15 @@ def _line(*values: object) -> bytes:
 def _readable(sql: sqlite3.Connection) -> bool:
     """Whether all counts can be read, and could be right."""
     try:
-        for table in _COUNTS:
+        check_counts(sql, COUNTS)
+        for table in COUNTS:
             for row in sql.execute(f"SELECT * FROM {table}"):  # noqa: S608 - ours
                 _line(*row)
-        wrong = sql.execute(
-            "SELECT count(*) FROM tally WHERE typeof(seen)!='integer' OR typeof(sent)!='integer'"
-            " OR typeof(dropped)!='integer' OR min(seen, dropped, sent) < 0"
-            " OR seen < dropped + sent"
-        ).fetchone()[0]
         named = sql.execute("SELECT count(*) FROM meta WHERE key='spool'").fetchone()[0]
-    except (sqlite3.Error, UnicodeError, TypeError) as error:
+    except (sqlite3.Error, IntegrityError) as error:
         _log.warning("spool: the counts can't be read: %s", error)
         return False
-    return bool(named) and not wrong
+    return bool(named)
 
 
 def _rows(sql: sqlite3.Connection, table: str, level: int) -> Iterator[tuple[int, Row]]:
@@ -245,9 +256,11 @@ def _restore(root: Path, budget: Budget, worth: WorthPolicy) -> Repair:
                 filling.add(shelf, level, Row(identity, tally, bytes(values[-1])))
             else:
                 filling.count(table, [_plain(value) for value in values])
-        return filling.end()
+        done = filling.end()
+        database.empty_log()  # which doesn't go along when the file gets its name
     finally:
         database.close()
+    return done
 
 
 def _saved(path: Path) -> Iterator[tuple[str, list[msgspec.Raw]]]:
@@ -331,11 +344,21 @@ class _Filling:
         self._frames = 0.0
 
     def _insert(self, sql: sqlite3.Connection, shelf: Shelf, level: int, rows: list[Row]) -> None:
+        # A page that lies in two places of a damaged table is read twice.
+        once = {row.id: row for row in rows if not self._there(sql, shelf, level, row.id)}
+        if not (rows := list(once.values())):
+            return
         if not self._counted and shelf is not Shelf.ACCOUNTS:
             rows = [row._replace(tally=self._recount(sql, row)) for row in rows]
         self._parts.add(sql, shelf, level, [row.stored for row in rows])
         self._parts.next_id = max(self._parts.next_id, *(row.id for row in rows))
         self._restored.update(row.tally for row in rows)
+
+    def _there(self, sql: sqlite3.Connection, shelf: Shelf, level: int, identity: int) -> bool:
+        if not self._parts.has(shelf, level):
+            return False
+        asked = f"SELECT 1 FROM {table_of(shelf, level)} WHERE id=?"  # noqa: S608 - ours
+        return sql.execute(asked, (identity,)).fetchone() is not None
 
     def _recount(self, sql: sqlite3.Connection, row: Row) -> int:
         """The tally of an event whose own tally was lost, with the event in it."""

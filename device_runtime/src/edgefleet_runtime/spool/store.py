@@ -28,7 +28,7 @@ from edgefleet.protocol.policy import TelemetryPolicy
 from edgefleet_runtime.faults import point
 from edgefleet_runtime.spool import room, sorting
 from edgefleet_runtime.spool.budget import share_out
-from edgefleet_runtime.spool.database import NAME, Database, is_damage
+from edgefleet_runtime.spool.database import NAME, Database, check_counts, is_damage
 from edgefleet_runtime.spool.doors import Doors
 from edgefleet_runtime.spool.parts import Parts
 from edgefleet_runtime.spool.rating import Rater
@@ -431,8 +431,9 @@ class Store:
             if database.free_pages == 0 and database.pages >= self._limit(database, 0) - 1:
                 self._drop_lowest(self.budget.change_frames // 4)
                 return True
-        except sqlite3.Error as again:
+        except (sqlite3.Error, IntegrityError) as again:
             self.trouble(again)
+            return is_damage(again)
         return False
 
     def _open_database(self) -> Database:
@@ -468,6 +469,7 @@ class Store:
         sql = database.read
         with database.change() as writing:
             writing.execute("INSERT OR IGNORE INTO meta VALUES ('spool', ?)", (self.tallies.spool,))
+        check_counts(sql)
         self.tallies.load(sql)
         self.parts.load(sql)
         self._doors.load(sql)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edgefleet.errors import IntegrityError
 from edgefleet.protocol.event import Account, Tally
 from edgefleet_runtime.spool.budget import ACCOUNT_BYTES_A_TALLY
 
@@ -205,7 +206,14 @@ class Tallies:
         )
 
     def drop(self, sql: sqlite3.Connection, counts: Mapping[int, int]) -> None:
-        """Count stored events as dropped, by the ids of their tallies."""
+        """Count stored events as dropped, by the ids of their tallies.
+
+        Raises:
+            IntegrityError: one is no id.
+        """
+        if not all(type(identity) is int for identity in counts):
+            msg = "an event of the spool is damaged: nothing counts it"
+            raise IntegrityError(msg, cure="what can be read is saved by itself")
         self.add(sql, [(0, count, 0, identity) for identity, count in counts.items()])
         for day in {identity // _PER_DAY for identity in counts}:
             self._touch(sql, day, dropped=True)
@@ -311,6 +319,6 @@ class Tallies:
 
     def _touch(self, sql: sqlite3.Connection, day: int, *, dropped: bool) -> None:
         how = DROPPED_TOO if dropped else SEEN_ONLY
-        if self._changed.get(day, 0) < how:
+        if self._changed.get(day, how) < how:  # a damaged row may be counted by a day that isn't
             sql.execute("UPDATE day SET changed=? WHERE day=?", (how, day))
             self._changed[day] = how
