@@ -226,7 +226,10 @@ class _File(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.folder}/{self.path.name}"
+        name = f"{self.folder}/{self.path.name}"
+        return name.encode(
+            "utf-8", "backslashreplace"
+        ).decode()  # whatever a camera calls its files
 
     def read(self, most: int) -> bytes:
         """Its content.

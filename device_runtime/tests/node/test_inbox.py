@@ -107,6 +107,21 @@ def cycle(tmp_path: Path) -> Cycle:
     return Cycle(tmp_path)
 
 
+def test_files_of_names_that_are_no_text_are_answered_and_set_aside_as_others(
+    cycle: Cycle,
+) -> None:
+    cycle.point()
+    for name, data in {
+        b"\xe9-1.npy": cycle.npy("good", X).read_bytes(),
+        b"\xe9-2.npy": b"",
+    }.items():
+        (cycle.inbox / "digits" / os.fsdecode(name)).write_bytes(data)
+    assert cycle.once() == DONE
+    found = {prediction.request for prediction in cycle.predictions().values()}
+    assert found == {"digits/good.npy", "digits/\\udce9-1.npy"}
+    assert [name.partition("-")[2] for name in cycle.left()] == ["\udce9-2.npy"]
+
+
 def test_what_has_gathered_is_answered_and_gone(
     cycle: Cycle, capsys: pytest.CaptureFixture[str]
 ) -> None:
