@@ -218,6 +218,15 @@ def test_damage_that_shows_while_room_is_made_costs_no_event_that_comes(
     assert [(repair.saved, repair.lost) for repair in device.store.repairs] == [(30, 0)]
 
 
+def test_what_a_killed_process_had_begun_to_save_takes_no_room(tmp_path: Path) -> None:
+    device = Device(tmp_path)
+    device.put(*(prediction() for _ in range(30)))
+    (device.root / f".{SAVED}.partial").write_bytes(bytes(MIB // 2))
+    device.killed()
+    assert not (device.root / f".{SAVED}.partial").exists()
+    assert sum(device.store.waiting.values()) == 30
+
+
 def test_a_repair_of_which_the_log_stays_full_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 SAVED = "saved.ndjson.zst"
+_PARTIAL = f".{SAVED}.partial"
 RESTORING = "restoring.db"
 DAMAGED = "damaged"  # what these events count as, beside those that shelves had no room for
 _PROBES = 512  # a table, for rows on the far side of a damaged page
@@ -81,7 +82,8 @@ class Repair(NamedTuple):
 
     @staticmethod
     def begun(root: Path) -> bool:
-        """Whether a process has not come to the end of one."""
+        """Whether a process has not come to the end of one; what it had only begun to save goes."""
+        (root / _PARTIAL).unlink(missing_ok=True)
         return (root / SAVED).exists()
 
     @classmethod
@@ -116,8 +118,7 @@ class Repair(NamedTuple):
 
 
 def _save(root: Path, budget: Budget) -> None:
-    partial = root / f".{SAVED}.partial"
-    partial.unlink(missing_ok=True)
+    partial = root / _PARTIAL
     room = budget.cap - folder_bytes(root) - 2 * _BLOCK
     with partial.open("wb") as to:
         compressor = zstd.ZstdCompressor(level=_LEVEL)
