@@ -1,10 +1,13 @@
 """What the spool costs over a plain SQLite loop that stores the same events as durably.
 
 All put the same batches of prediction events into a database with the same settings, one commit a
-batch. The plain loop encodes each event and inserts it; "rows at once" gets rows that are encoded
-already and gives each batch to `executemany`, the least that Python can do. Every round runs all
-cases in turn, each in a folder of its own on the same disk. Then a process of its own is filled
-with a backlog, to see what that does to its memory.
+batch. A spool takes them unsorted while there is much room ("spool"), sorts what is there and then
+each batch ("filling"), and at last turns most away ("full"). What the exit code says is of the
+first and the last: the time in between, when rows are written twice, is shown only. The plain loop
+encodes each event and inserts it; "rows at once" gets rows that are encoded already and gives each
+batch to `executemany`, the least that Python can do. Every round runs all cases in turn, each in a
+folder of its own on the same disk. Then a process of its own is filled with a backlog, to see what
+that does to its memory.
 
     python benchmarks/spool.py [--rounds 7] [--backlog 500000] [--folder DIR]
 """
@@ -34,11 +37,13 @@ from edgefleet_runtime.spool.samples import SampleFiles
 from edgefleet_runtime.spool.store import Store
 
 EVENTS = 10_000  # of each case in a round
-LARGE, SMALL = 512 << 20, 4 << 20  # caps: one that is never reached, one that always is
+LARGE, MIDDLE, SMALL = 512 << 20, 32 << 20, 4 << 20  # caps: never reached, half of it, always
+BEFORE = {MIDDLE: 6_000, SMALL: EVENTS}  # events that are there; a few more and they are sorted
 BATCHES = (50, 500)
 GOAL = 0.5
 PLAIN, AT_ONCE = "plain loop", "rows at once"
-SPOOL, FULL = "spool", "spool, full"
+SPOOL, FILLING, FULL = "spool", "spool, filling", "spool, full"
+CAPS = {SPOOL: LARGE, FILLING: MIDDLE, FULL: SMALL}
 
 Made = tuple[Event, tuple[OutputSummary, ...]]
 
@@ -101,12 +106,12 @@ def plain(folder: Path, made: list[Made], batch: int, *, at_once: bool) -> None:
 
 def spool(folder: Path, made: list[Made], batch: int, cap: int = LARGE) -> None:
     """The spool's store, with its rating, counting and cap; a small one is full before."""
-    if cap == SMALL:
-        full = Store(folder, SampleFiles(folder, cap // 2), max_bytes=cap)
-        for first in range(0, len(made), 500):
+    if count := BEFORE.get(cap):
+        there = Store(folder, SampleFiles(folder, cap // 2), max_bytes=cap)
+        for first in range(0, count, 500):
             before = [(renamed(event), outputs) for event, outputs in made[first : first + 500]]
-            full.put([full.rater.entry(*each) for each in before])
-        full.close()
+            there.put([there.rater.entry(*each) for each in before])
+        there.close()
     start()
     store = Store(folder, SampleFiles(folder, cap // 2), max_bytes=cap)
     for first in range(0, len(made), batch):
@@ -142,7 +147,7 @@ def measured(case: str, folder: Path, made: list[Made], batch: int) -> Ran:
     if case in {PLAIN, AT_ONCE}:
         plain(folder, made, batch, at_once=case == AT_ONCE)
     else:
-        spool(folder, made, batch, LARGE if case == SPOOL else SMALL)
+        spool(folder, made, batch, CAPS[case])
     seconds, cpu_s = time.perf_counter() - _started[0], time.process_time() - _started[1]
     count = len(made)
     return Ran(count / seconds, cpu_s / count * 1e6, (written() - _started[2]) / count)
@@ -156,14 +161,14 @@ def compare(rounds: int, folder: Path) -> bool:
     print("|", " | ".join((*head, "processor µs", "bytes an event")), "|")
     print("|---:|---|---:|---:|---:|---:|")
     for batch in BATCHES:
-        ran: dict[str, list[Ran]] = {case: [] for case in (PLAIN, SPOOL, FULL, AT_ONCE)}
+        ran: dict[str, list[Ran]] = {case: [] for case in (PLAIN, SPOOL, FILLING, FULL, AT_ONCE)}
         for _ in range(rounds):
             for case, found in ran.items():
                 found.append(measured(case, folder / "round", made, batch))
         for case, found in ran.items():
             ratios = [each.rate / base.rate for each, base in zip(found, ran[PLAIN], strict=True)]
             ratio = statistics.median(ratios)
-            good = good and (case == AT_ONCE or ratio >= GOAL)
+            good = good and (case in {AT_ONCE, FILLING} or ratio >= GOAL)
             print(
                 f"| {batch} | {case} | {statistics.median(r.rate for r in found):,.0f} "
                 f"| {ratio:.2f} ({min(ratios):.2f}-{max(ratios):.2f}) "
@@ -227,7 +232,7 @@ def main() -> None:
         good = compare(given.rounds, Path(folder))
         again = [sys.executable, __file__, "--fill", "--backlog", str(given.backlog)]
         subprocess.run([*again, "--folder", folder], check=True)
-    print(f"at least {GOAL} of a plain SQLite loop: {'yes' if good else 'no'}")
+    print(f"at least {GOAL} of a plain SQLite loop, {FILLING!r} apart: {'yes' if good else 'no'}")
     sys.exit(0 if good else 1)
 
 
