@@ -236,6 +236,19 @@ def test_days_beyond_many_are_forgotten_once_they_are_settled_and_may_come_again
     assert len(spools) == 2
 
 
+def test_events_of_days_of_their_own_all_leave(tmp_path: Path) -> None:
+    device = Device(tmp_path, 4 * MIB)
+    days = [DAY + timedelta(days=number) for number in range(-2000, 2000)]
+    for first in range(0, 4000, 100):
+        device.put_events([device.event(reading(), day) for day in days[first : first + 100]])
+        device.turn()
+    check, device.check = device.check, lambda: None  # type: ignore[method-assign]
+    device.drain()  # a segment for each
+    check()
+    assert device.arrived("reading") == 4000
+    assert device.counted("reading") == (4000, 0)
+
+
 def test_a_clock_that_jumps_for_years_loses_nothing(device: Device) -> None:
     for year in (1970, 2099, 2026, 1970, 2038):
         device.time = DAY.replace(year=year)

@@ -28,6 +28,7 @@ _MOST_LOG = 16 << 20
 _MOST_OUTGOING = 8 << 20
 _MOST_BATCH = 4 << 20
 _MOST_TALLIES_A_DAY = 3072  # an account of them is one event
+ACCOUNT_BYTES = 512  # of an account beside its tallies
 ACCOUNT_BYTES_A_TALLY = 160  # an upper bound, with a name of 64 characters
 _TALLY_ROW_BYTES = 64
 

@@ -236,9 +236,9 @@ class Departures:
         packed = pack(rows, self._folder, device=self._device, prefix=f"{number:012x}-{spool}-")
         try:
             with store.change(save=True) as (sql, parts):
-                self._name(sql, packed)
                 for part, last in taken:
                     parts.take(sql, part, last)
+                self._name(sql, packed)  # many names may need the pages that the events leave
         except BaseException:
             for each in packed:
                 each.segment.path.unlink(missing_ok=True)

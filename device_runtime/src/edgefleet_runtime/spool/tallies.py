@@ -21,7 +21,7 @@ import msgspec
 
 from edgefleet.errors import IntegrityError
 from edgefleet.protocol.event import Account, Tally
-from edgefleet_runtime.spool.budget import ACCOUNT_BYTES_A_TALLY
+from edgefleet_runtime.spool.budget import ACCOUNT_BYTES, ACCOUNT_BYTES_A_TALLY
 
 if TYPE_CHECKING:
     import sqlite3
@@ -250,7 +250,7 @@ class Tallies:
             ).fetchone()
             self._changed[day] = 0
             tallies = tuple(tally for tally, _ in self.of_day(sql, day))
-            max_bytes -= len(tallies) * ACCOUNT_BYTES_A_TALLY
+            max_bytes -= ACCOUNT_BYTES + len(tallies) * ACCOUNT_BYTES_A_TALLY
             yield Account(
                 spool=spool, day=date.fromordinal(day).isoformat(), number=number, tallies=tallies
             )
