@@ -88,7 +88,7 @@ def read_manifest(archive: Path) -> Manifest:
 
 
 def archives_in(paths: Sequence[Path]) -> tuple[str, dict[str, Archive]]:
-    """The version that some archives are of, and each by its platform, in their order.
+    """The version that some archives are of, and each by its platform, in the order given.
 
     Raises:
         IntegrityError: one is no archive of the runtime.
