@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgefleet.errors import ConfigurationError, InvalidInputError, UnavailableError
+from edgefleet.errors import (
+    ConfigurationError,
+    IntegrityError,
+    InvalidInputError,
+    UnavailableError,
+)
 from edgefleet.runtime_archive import builder
 from edgefleet.runtime_archive.builder import Built, build
 from edgefleet.runtime_archive.fetching import _refused
 from edgefleet.runtime_archive.manifest import read_manifest
 from edgefleet.runtime_archive.packing import Member, pack_tar
+from edgefleet.runtime_archive.target import PLATFORMS
 from tests.runtime_archive.fakes import runtime_wheels, wheel
 
 
@@ -88,6 +96,26 @@ def test_several_pythons_share_an_archive_and_a_lock(wheels: Path, tmp_path: Pat
     assert len(digests) == 2
 
 
+def test_the_oldest_python_can_run_the_installer_too(wheels: Path, tmp_path: Path) -> None:
+    wheel(wheels, "pip", "2.0", tag="cp312-abi3-linux_x86_64")
+    built = made(wheels, tmp_path, pythons=["3.12", "3.11"])
+    assert built.manifest.installer == "pip-1.0-py3-none-any.whl"
+    assert [name for name in names(built) if "pip" in name] == ["wheels/pip-1.0-py3-none-any.whl"]
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_bound_of_another_machine_holds_there(tmp_path: Path, platform: str) -> None:
+    """pip resolves for the machine it runs on, and so first takes the newest for one of them."""
+    wheels = runtime_wheels(tmp_path / "wheels")
+    machine = platform.partition("-")[2]
+    needs = [f"tool<2; platform_machine == '{machine}'", "tool"]
+    wheel(wheels, "edgefleet-runtime", "0.1.0", needs=needs)
+    for version in ("1.9", "2.0"):
+        wheel(wheels, "tool", version)
+    built = made(wheels, tmp_path, platform, extras=[])
+    assert "wheels/tool-1.9-py3-none-any.whl" in names(built)
+
+
 def test_the_same_wheels_make_the_same_bytes(wheels: Path, tmp_path: Path) -> None:
     one = made(wheels, tmp_path / "one", pythons=["3.11", "3.12"])
     for path in wheels.iterdir():
@@ -141,6 +169,17 @@ def test_an_index_that_is_away_is_told_from_a_missing_wheel() -> None:
     assert "there is no wheel of paho-mqtt for x" in told
     assert "--with FILE" in told
     assert "went wrong" in str(_refused("ERROR: went wrong", "x", indexed=True))
+
+
+def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+    path, packer = tmp_path / "runtime.tar.gz", zlib.compressobj(wbits=31)
+    pack_tar([Member("manifest.json", bytes(200_000))], path)
+    half = packer.compress(gzip.decompress(path.read_bytes())[:100_000])
+    damaged = half + packer.flush(zlib.Z_FULL_FLUSH) + b"\7"
+    for content in (b"", b"no archive", damaged):
+        path.write_bytes(content)
+        with pytest.raises(IntegrityError, match="no archive of the runtime"):
+            read_manifest(path)
 
 
 def test_who_is_interrupted_leaves_nothing_and_keeps_what_was_there(

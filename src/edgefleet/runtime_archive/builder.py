@@ -170,16 +170,17 @@ def _wheels(
     """The wheels of a target, each needed by another, none missing."""
     runtime = f"{RUNTIME}[{','.join(extras)}]" if extras else RUNTIME
     left_out: list[str] = []
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
+        folder = to / str(number)  # what an earlier round took may not go with what it left out
         download(
             [*source.wanted(extras), *more, *left_out],
             target,
-            to,
+            folder,
             given=source.folders,
             only_given=source.folder is not None,
             constraints=source.constraints,
         )
-        wheels = wheels_in(to)
+        wheels = wheels_in(folder)
         have = closure(wheels, [runtime, *map(_bare, more)], target)
         new = [str(one) for one in have.missing if str(one) not in left_out]
         if not have.missing:
@@ -234,7 +235,8 @@ def _manifest(
         glibc=f"2.{max(glibc, 17)}",
         extras=tuple(extras),
         more=tuple(map(_bare, more)),
-        installer=max(each.installer for each in found.values()).path.name,
+        # Of the oldest Python, which newer ones of pip refuse.
+        installer=next(iter(found.values())).installer.path.name,
         unpacked_bytes=max(
             sum(_unpacked(wheel) for wheel in each.wheels.values()) for each in found.values()
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+import zlib
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -80,7 +81,7 @@ def read_manifest(archive: Path) -> Manifest:
             )
             if found is not None:
                 return decode(Manifest, found.read(), max_bytes=MAX_BYTES)
-    except (tarfile.TarError, OSError, EOFError, EdgeFleetError) as error:
+    except (tarfile.TarError, zlib.error, OSError, EOFError, EdgeFleetError) as error:
         raise IntegrityError(
             f"{archive} is no archive of the runtime: {error}", cure=_CURE
         ) from error
