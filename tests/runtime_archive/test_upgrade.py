@@ -12,7 +12,7 @@ from device_runtime.tests.upgrade.fake_runtime import FolderChannel
 from edgefleet.protocol.digest import blob_path
 from edgefleet.protocol.gateway import Archive
 from edgefleet.runtime_archive.builder import Built
-from edgefleet_runtime.upgrade.installing import Installer
+from edgefleet_runtime.upgrade.installing import INSTALLED, Installer
 from edgefleet_runtime.upgrade.offers import Wanted, own_platform
 from edgefleet_runtime.upgrade.places import Places
 
@@ -38,5 +38,7 @@ def test_a_device_installs_the_real_runtime_beside_its_own(real: Built, tmp_path
     for _ in range(2):  # the same again changes nothing
         Installer(places, FolderChannel(fleet), stopped=lambda _: False).install(wanted)
     assert places.installed("new")
+    taken = sum(path.lstat().st_size for path in places.version("new").rglob("*"))
+    assert real.manifest.unpacked_bytes < taken < INSTALLED * real.size
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"fleet", "install.lock", "versions"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tarfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +26,10 @@ def versions(device: Device) -> set[str]:
     return {path.name for path in (device.home / "versions").iterdir()}
 
 
+def fetched(device: Device) -> set[str]:
+    return {path.name for path in device.home.iterdir()} & {"archives", "unpacked"}
+
+
 def test_a_device_becomes_the_runtime_that_is_offered(device: Device) -> None:
     new = device.offer("0.2.0", device.archive("0.2.0"))
     assert device.settle() == [RESTART, 0]
@@ -40,7 +46,7 @@ def test_the_runtime_before_is_kept_and_older_ones_go(device: Device) -> None:
     second = device.offer("0.3.0", device.archive("0.3.0"))
     device.settle()
     assert versions(device) == {first, second}
-    assert {path.name for path in device.home.iterdir()} & {"archives", "unpacked"} == set()
+    assert not fetched(device)
 
 
 def test_one_that_dies_is_started_three_times_and_never_again(device: Device) -> None:
@@ -111,6 +117,8 @@ def test_one_that_can_t_be_installed_is_never_started(
     assert device.reverted is not None
     assert why in device.reverted.reason
     assert not (device.home / "trial").exists()
+    assert versions(device) == {"old"}
+    assert not fetched(device)
 
 
 def test_what_another_gave_in_its_place_is_no_fault_of_the_runtime(device: Device) -> None:
@@ -179,6 +187,13 @@ def info(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.
     return made
 
 
+def damaged(size: int) -> bytes:
+    """An archive that nothing unpacks beyond so many bytes."""
+    packer = zlib.compressobj(wbits=31)
+    whole = gzip.decompress(packed((info("install.sh"), bytes(100_000))))
+    return packer.compress(whole[:size]) + packer.flush(zlib.Z_FULL_FLUSH) + b"\7"
+
+
 @pytest.mark.parametrize(
     "archive, why",
     [
@@ -191,8 +206,13 @@ def info(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.
         (packed((info("zeros"), bytes(200 << 20))), "holds too much"),
         (b"no archive at all", "no archive"),
         (packed((info("install.sh"), b"x" * 99))[:-20], "no archive"),
+        (damaged(100), "no archive"),
+        (damaged(50_000), "no archive"),
     ],
-    ids=["dots", "absolute", "link", "hard link", "pipe", "twice", "bomb", "none", "cut"],
+    ids=[
+        *("dots", "absolute", "link", "hard link", "pipe", "twice", "bomb", "none", "cut"),
+        *("damaged at once", "damaged later"),
+    ],
 )
 def test_an_archive_that_reaches_out_is_refused(device: Device, archive: bytes, why: str) -> None:
     """Its digest is right: whoever may order runtimes made it, maybe unknowingly."""
@@ -202,3 +222,4 @@ def test_an_archive_that_reaches_out_is_refused(device: Device, archive: bytes, 
     assert why in device.reverted.reason
     assert not (device.home / "evil").exists()
     assert device.current == "old"
+    assert not fetched(device)

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from edgefleet_runtime.upgrade.places import Places
 
 ARCHIVES_BYTES = 8 << 30
-ROOM = 4  # times the archive: itself, unpacked, installed, compiled
+# Room, in times the archive: wheels hold files at a third of their size, and those are compiled.
+FETCHED, INSTALLED = 2, 5
 INSTALL_S = 1800.0  # a small board on a slow card takes minutes
 ANSWER_S = 120.0
 SLICE_S = 0.5
@@ -70,24 +71,30 @@ class Installer:
             EdgeFleetError: the archive can't be fetched now.
         """
         with self._alone() as lock:
-            self._installed(wanted, lock)
+            try:
+                self._installed(wanted, lock)
+            except IntegrityError:
+                self._places.remove(wanted.name)
+                raise
+            except StorageFullError:
+                self._places.clear_fetched()
+                raise
 
     def _installed(self, wanted: Wanted, lock: int) -> None:
         target = self._places.version(wanted.name)
         if not self._places.installed(wanted.name):
-            self._check_room(wanted)
-            unpacked = self._places.home / "unpacked"
+            self._check_room(wanted, FETCHED + INSTALLED)
+            unpacked = self._places.unpacked
             unpack(self._fetched(wanted), unpacked)
             point("upgrade.unpacked")
             try:
                 command = ("sh", str(unpacked / "install.sh"), str(target))
                 self._run(command, INSTALL_S, unpacked, lock)
             except IntegrityError:
-                self._check_room(wanted)  # it may have run out of it
+                self._check_room(wanted, INSTALLED)  # it may have run out of it
                 raise
             point("upgrade.installed")
-            shutil.rmtree(unpacked, ignore_errors=True)
-            shutil.rmtree(self._places.home / "archives", ignore_errors=True)
+            self._places.clear_fetched()
             if not self._places.installed(wanted.name):
                 raise IntegrityError("its install script left no runtime")
         program = target / "bin" / "edgefleet-runtime"
@@ -111,8 +118,8 @@ class Installer:
         finally:
             os.close(handle)
 
-    def _check_room(self, wanted: Wanted) -> None:
-        free, due = shutil.disk_usage(self._places.home).free, wanted.archive.size * ROOM
+    def _check_room(self, wanted: Wanted, times: int) -> None:
+        free, due = shutil.disk_usage(self._places.home).free, wanted.archive.size * times
         if free < due:
             raise StorageFullError(
                 f"the runtime {wanted.runtime} needs {due >> 20} MiB, {free >> 20} MiB are free",
@@ -120,7 +127,7 @@ class Installer:
             )
 
     def _fetched(self, wanted: Wanted) -> Path:
-        store = BlobStore(self._places.home / "archives", ARCHIVES_BYTES)
+        store = BlobStore(self._places.archives, ARCHIVES_BYTES)
         digest = wanted.archive.digest
         store.clear({digest})
         fetcher = Fetcher(store, pause=self._stopped, check=self._check, bandwidth=self._bandwidth)

@@ -8,6 +8,7 @@ In it lie, as the start script has it too::
     reverted        what ``trial`` was, of one that used them up
     upgrade.json    what this runtime and the one before remember, `Kept`
     archives/       what is being fetched
+    unpacked/       what is being installed from
 
 Each step is one rename, so that a cut anywhere leaves the old runtime or the new one.
 """
@@ -71,6 +72,7 @@ class Places:
 
     def __init__(self, home: Path, own: str, *, trial: str = "") -> None:
         self.home, self.own = home, own
+        self.archives, self.unpacked = home / "archives", home / "unpacked"
         self.on_trial = trial == own
         self._file = home / "upgrade.json"
 
@@ -156,5 +158,14 @@ class Places:
         for folder in (self.home / "versions").iterdir():
             if folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
-        for name in ("archives", "unpacked"):
-            shutil.rmtree(self.home / name, ignore_errors=True)
+        self.clear_fetched()
+
+    def clear_fetched(self) -> None:
+        """Remove what was fetched and unpacked."""
+        for folder in (self.archives, self.unpacked):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def remove(self, name: str) -> None:
+        """Remove one that is not for this device, and what it was installed from."""
+        shutil.rmtree(self.version(name), ignore_errors=True)
+        self.clear_fetched()

@@ -5,8 +5,10 @@ Stricter than tarfile's data filter, which Pythons before 3.11.4 lack: an archiv
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import tarfile
+import zlib
 from pathlib import Path
 
 from edgefleet.errors import EdgeFleetError, IntegrityError
@@ -17,6 +19,14 @@ from edgefleet_runtime.faults import point
 MAX_MEMBERS = 20_000
 MAX_GROWTH = 20  # times the archive's size: wheels are compressed already
 SLACK_BYTES = 64 << 20
+_DAMAGED = (
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    FileExistsError,
+    NotADirectoryError,
+)
 
 
 def unpack(archive: Path, to: Path) -> None:
@@ -37,7 +47,7 @@ def unpack(archive: Path, to: Path) -> None:
                     raise IntegrityError("the archive of the runtime holds too much", cure=_CURE)
                 _one(opened, member, to)
                 point("upgrade.unpacking")
-    except (tarfile.TarError, EOFError, FileExistsError, NotADirectoryError) as error:
+    except _DAMAGED as error:
         raise IntegrityError(f"no archive of the runtime: {error}", cure=_CURE) from error
 
 
