@@ -141,6 +141,22 @@ def test_what_was_interrupted_leaves_nothing_and_what_was_killed_is_done_again(
     assert version(to) == "edgefleet-runtime 0.1.0"
 
 
+@pytest.mark.parametrize("step", ["cp", "sync", "mv", "rm"])
+def test_killed_at_the_last_steps_it_is_done_again(
+    unpacked: Path, tmp_path: Path, step: str
+) -> None:
+    path = python_that(tmp_path, "")
+    hook = tmp_path / "bin" / step
+    real = f'exec /bin/{step} "$@"'
+    hook.write_text(f'#!/bin/sh\ncase "{step} $*" in "rm -rf "*) {real} ;; esac\nkill -9 $PPID\n')
+    hook.chmod(0o755)
+    install(unpacked, tmp_path / "runtime", expect=-9, PATH=path)
+    hook.unlink()
+    install(unpacked, tmp_path / "runtime")
+    assert version(tmp_path / "runtime") == "edgefleet-runtime 0.1.0"
+    assert (tmp_path / "runtime" / "manifest.json").is_file()
+
+
 def test_it_is_readable_for_the_user_that_runs_it(unpacked: Path, tmp_path: Path) -> None:
     old = os.umask(0o077)
     try:

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 MODULES = ("ctypes", "hashlib", "sqlite3", "ssl", "zlib")
-ROOM = 3  # times what is unpacked: the archive, the wheels' content, compiled files
+ROOM = 1.5  # times the files of the wheels: themselves, and compiled
 
 
 def refused(manifest: "dict[str, object]", folder: Path) -> "str | None":
@@ -68,7 +68,7 @@ def no_room(manifest: "dict[str, object]", folder: Path) -> "str | None":
         folder = folder.parent
     there = os.statvfs(folder)
     free = there.f_bavail * there.f_frsize
-    due = int(str(manifest["unpacked_bytes"])) * ROOM // 2
+    due = int(int(str(manifest["unpacked_bytes"])) * ROOM)
     if free < due:
         return f"{folder} has {free >> 20} MiB free, and {due >> 20} MiB are needed: make room"
     return None

@@ -18,7 +18,7 @@ case $1 in
 *) to=$(pwd)/$1 ;;
 esac
 if cmp -s "$here/manifest.json" "$to/manifest.json"; then
-    exit 0 # written last: all of it is there
+    exit 0 # it appears last: all of it is there
 fi
 if [ -e "$to" ] && [ ! -e "$to/.incomplete" ] && [ -n "$(ls -A "$to")" ]; then
     fail "$to holds something else: name a folder that isn't there"
@@ -83,6 +83,7 @@ END
     chmod 755 "$to/bin/edgefleet-runtime"
 fi
 "$to/bin/edgefleet-runtime" --version
+cp "$here/manifest.json" "$to/manifest.json.new"
 sync # so that no power cut leaves the sign of a whole installation without its files
-rm "$to/.incomplete"
-cp "$here/manifest.json" "$to/manifest.json"
+mv "$to/manifest.json.new" "$to/manifest.json"
+rm -f "$to/.incomplete"
