@@ -180,6 +180,17 @@ def test_without_a_token_a_new_machine_is_told_where_it_comes_from(
     assert "edgefleet device enroll" in machine.install(script, expect=1)
 
 
+def test_a_percent_sign_is_for_the_runtime_and_not_for_systemd(
+    machine: Machine, small: Built
+) -> None:
+    given = ["--archive", str(small.path), "--", "--device", "cam-07", "--channel", "file"]
+    machine.install(script_of(small), *given, "-o", "pointer=https://fleet.example/a%20b")
+    (line,) = machine.settings("ExecStart")
+    assert " -o pointer=https://fleet.example/a%%20b " in line
+    said = machine.run(script_of(small), "--no-service", *machine.places, *given, "-o", "x=a%20b")
+    assert " -o x=a%20b " in said
+
+
 def test_without_a_service_it_prints_what_starts_the_runtime(
     machine: Machine, small: Built
 ) -> None:

@@ -110,6 +110,7 @@ if [ "$service" = yes ]; then
     command -v systemctl >/dev/null || fail 'this machine has no systemd: give --no-service, and start the runtime by what it has'
     command -v runuser >/dev/null || fail 'this machine lacks runuser: install util-linux'
     if ! id "$user" >/dev/null 2>&1; then
+        command -v useradd >/dev/null || fail "this machine lacks useradd: make the user $user by what it has"
         useradd --system --user-group --home-dir "$state" --no-create-home \
             --shell /usr/sbin/nologin "$user"
         say "made the user $user"
@@ -250,6 +251,11 @@ put() {
     fi
 }
 
+# As a unit has it, where % begins what systemd puts in its place.
+escaped() {
+    printf %s "$1" | sed 's/%/%%/g'
+}
+
 mkdir -p "$prefix/bin"
 put "$prefix/bin/edgefleet-runtime" 755 <<'END'
 @LAUNCHER@
@@ -258,8 +264,8 @@ if [ "$state" = /var/lib/edgefleet ]; then
     folders='StateDirectory=edgefleet
 StateDirectoryMode=0750'
 else
-    folders="ReadWritePaths=$state
-Environment=EDGEFLEET_RUNTIMES=$home"
+    folders="ReadWritePaths=$(escaped "$state")
+Environment=EDGEFLEET_RUNTIMES=$(escaped "$home")"
 fi
 put "$unit" 644 <<END
 [Unit]
@@ -270,7 +276,7 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 NotifyAccess=main
-ExecStart=$prefix/bin/edgefleet-runtime $command
+ExecStart=$(escaped "$prefix/bin/edgefleet-runtime $command")
 Restart=always
 RestartSec=2
 # What the runtime ends with to be started as another version of itself.
@@ -285,7 +291,7 @@ ${groups:+SupplementaryGroups=${groups# }
 }$folders
 RuntimeDirectory=edgefleet
 RuntimeDirectoryMode=0755
-WorkingDirectory=$state
+WorkingDirectory=$(escaped "$state")
 UMask=0027
 ${memory:+MemoryMax=$memory
 }NoNewPrivileges=yes
