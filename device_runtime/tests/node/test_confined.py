@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
@@ -13,29 +12,19 @@ from pathlib import Path
 
 import pytest
 
+from device_runtime.tests.namespaces import NOBODY, REACHABLE, missing, unshared
 from device_runtime.tests.node.device import RECORD, Device, publish
 from device_runtime.tests.support import Repository
 
-NOBODY = 65534
 # A network and a mount namespace of its own: loopback only, everything read-only but one folder,
-# then a user without any privilege. An interpreter below a folder that only root may enter is
-# mounted again below one that all may.
+# then a user without any privilege.
 CONFINE = f"""
 set -eu
-writable=$1 prefix=$2 as_nobody="setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups"
+writable=$1 prefix=$2 kept=$1/prefix
 shift 2
 ip link set lo up
 mount --bind "$writable" "$writable"
-if ! $as_nobody test -x "$prefix/bin"; then
-  kept=$writable/prefix top=/$(echo "$prefix" | cut -d/ -f2)
-  mkdir -p "$kept"
-  mount --bind "$prefix" "$kept"
-  mount -t tmpfs -o mode=755 tmpfs "$top"
-  mkdir -p "$prefix"
-  mount --bind "$kept" "$prefix"
-  mount -o remount,bind,ro "$prefix"
-  mount -o remount,ro "$top"
-fi
+{REACHABLE}
 mount -o remount,bind,ro /
 for apart in /dev/shm /tmp; do
   if mountpoint -q "$apart"; then mount -o remount,bind,ro "$apart"; fi
@@ -46,28 +35,7 @@ exec $as_nobody --no-new-privs --inh-caps=-all "$@"
 ASK = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1] + '/v2/health/ready').status)"
 
 
-def unshared(*command: str) -> list[str]:
-    return ["unshare", "--mount", "--net", "--propagation", "slave", *command]
-
-
-def missing() -> str | None:
-    """What this machine lacks for confining a process."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        return "only root on Linux may give a process namespaces and another user"
-    for tool in ("unshare", "setpriv", "nsenter", "ip", "mount", "mountpoint"):
-        if shutil.which(tool) is None:
-            return f"there is no {tool} here"
-    for what, place in (("environment", sys.prefix), ("folder for tests", tempfile.gettempdir())):
-        for folder in (Path(place), *Path(place).parents):
-            if not folder.stat().st_mode & stat.S_IXOTH:
-                return f"the {what} lies below {folder}, which only its owner may enter"
-    try_out = unshared("mount", "-o", "remount,bind,ro", "/")
-    if subprocess.run(try_out, capture_output=True, check=False).returncode:
-        return "namespaces and mounts are not allowed here"
-    return None
-
-
-WHY_NOT = missing()
+WHY_NOT = missing(["nsenter", "ip", "mountpoint"])
 pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))
 
 
