@@ -11,7 +11,15 @@ from device_runtime.tests.channels.pull.conftest import Make
 from device_runtime.tests.channels.pull.standin import StandIn
 from device_runtime.tests.support import Clock
 from edgefleet.testing.waiting import eventually
-from edgefleet_runtime.channels.pull.polling import FIRST_S, LEAST_S, REFUSED_S
+from edgefleet_runtime.channels.pull.polling import (
+    AT_ONCE,
+    FIRST_S,
+    LEAST_S,
+    REFUSED_S,
+    News,
+    Poller,
+)
+from edgefleet_runtime.channels.pull.standing import Standing
 from edgefleet_runtime.retry import LONGEST_S
 
 
@@ -71,6 +79,27 @@ def test_a_gateway_that_let_the_device_wait_is_asked_again_at_once(
     assert channel.poller.turn() > 40  # an answer at once: it doesn't let devices wait
     channel.poller._clock = passes
     assert channel.poller.turn() <= 2 * LEAST_S
+
+
+def test_a_device_that_is_asked_something_asks_on_at_once_but_not_without_end(
+    clock: Clock,
+) -> None:
+    poller = Poller(
+        lambda _held, _wait_s: News(None, None, asked=True),
+        Standing(),
+        lambda: None,
+        wait_s=50.0,
+        poll_s=60.0,
+        clock=clock,
+    )
+    began = clock.now
+    for _ in range(AT_ONCE):
+        assert poller.turn() < LEAST_S / 1000
+    for _ in range(300):
+        clock.now += poller.turn()
+    assert clock.now - began == pytest.approx(300 * LEAST_S)
+    clock.now += 60
+    assert poller.turn() == 0
 
 
 def test_pauses_have_jitter_around_the_gateways_word(gateway: StandIn, make: Make) -> None:

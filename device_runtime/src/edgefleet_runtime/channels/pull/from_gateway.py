@@ -187,7 +187,7 @@ class GatewayChannel(PolledChannel):
         except EdgeFleetError as error:
             _log.info("requests of operators can't be had: %s", error.message)
             taken = 0
-        return news._replace(busy=True) if taken else news._replace(again_s=AGAIN_S)
+        return news._replace(asked=True) if taken else news._replace(again_s=AGAIN_S)
 
     # -------------------------------------------------------------------------------------- going
 

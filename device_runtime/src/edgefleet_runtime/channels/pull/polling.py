@@ -4,6 +4,8 @@ Rules kept here:
 
 - A gateway that lets a device wait is asked again as soon as it has answered; one that doesn't, or
   a web server, after a pause with jitter that it may name.
+- A device that was asked something by an operator asks on at once: the next question follows often.
+  One that is asked without end pauses as after other news, on average.
 - After a failure the pause doubles up to `LONGEST_S`, and is short again after the first success.
   A ``Retry-After`` is honoured. A device that is refused asks on, seldom: somebody may let it in.
 - What was held stays held whatever comes instead of an answer.
@@ -12,6 +14,7 @@ Rules kept here:
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -32,7 +35,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 FIRST_S = 1.0  # of the pauses after failures
-LEAST_S = 0.2  # between two calls, whatever is answered
+LEAST_S = 0.2  # between two calls, whatever is answered; of those at once, on average
+AT_ONCE = 20  # calls of a device that is asked something
 MOST_S = 86_400.0  # that a gateway may ask a device to stay away
 WAITED_S = 5.0  # an answer without news that took so long was waited for
 REFUSED_S = 60.0  # least pause of a device that isn't let in
@@ -51,12 +55,14 @@ class News(NamedTuple):
         etag: to ask with the next time; None for none.
         again_s: pause that the other side names, where it wasn't waited; None for one's own.
         busy: whether something else than the pointer came, which may be had again at once.
+        asked: whether this device was asked something.
     """
 
     pointer: bytes | None
     etag: str | None
     again_s: float | None = None
     busy: bool = False
+    asked: bool = False
 
 
 class Poller:
@@ -89,6 +95,7 @@ class Poller:
         self._wait_s, self._poll_s, self._clock = wait_s, poll_s, clock
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._failing: Iterator[float] | None = None
+        self._paid = -math.inf  # until when calls at once have used up their pauses
         self._held = News(None, None)
         self._closed = threading.Event()
         self._starting = threading.Lock()
@@ -125,10 +132,18 @@ class Poller:
         self._standing.went_well()
         if news.pointer != before.pointer:
             self._changed()
+        elif news.asked:
+            return self._soon()
         elif not (news.busy or self._may_wait(wait_s, self._clock() - began)):
             pause = self._poll_s if news.again_s is None else min(news.again_s, MOST_S)
             return max(LEAST_S, self._jitter.uniform(0.8, 1.2) * pause)
         return self._jitter.uniform(LEAST_S, 2 * LEAST_S)
+
+    def _soon(self) -> float:
+        """No pause, while calls at once are few enough."""
+        now = self._clock()
+        self._paid = max(self._paid, now) + LEAST_S
+        return max(0.0, self._paid - now - AT_ONCE * LEAST_S)
 
     def _may_wait(self, asked_s: float, took_s: float) -> bool:
         """Whether the other side lets devices wait, as far as an answer without news tells."""
