@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_network
@@ -89,9 +89,12 @@ class Serving:
         self._options = options
         self._shown = material()
         self._tls = server_context(self._shown)
-        self._audit = Audit(options.audit_log)
-        self._scratch = Scratch(options.scratch, max_bytes=options.scratch_bytes)
-        self._socket = _listen(options.host, options.port)
+        with ExitStack() as opened:
+            self._audit = Audit(options.audit_log)
+            opened.callback(self._audit.close)
+            self._scratch = Scratch(options.scratch, max_bytes=options.scratch_bytes)
+            self._socket = _listen(options.host, options.port)
+            opened.pop_all()
         self._wire: Wire | None = None
         self.gateway: Gateway | None = None
         self.port: int = self._socket.getsockname()[1]
