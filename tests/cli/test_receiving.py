@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgefleet.plugins import discovery
-from tests.cli import outpost
+from tests.cli import keyed, outpost
 from tests.cli.conftest import RunJson
 
 PROFILES = """
@@ -38,6 +38,7 @@ def _outpost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "[edgefleet.providers]\noutpost = tests.cli.outpost"
     )
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.setattr(keyed, "GIVEN", {})  # groups of other tests
     monkeypatch.setattr(outpost, "PROBLEMS", {"store:Write": None, "store:Tag": "not allowed"})
     (tmp_path / "edgefleet.toml").write_text(PROFILES)
     discovery.provider.cache_clear()
