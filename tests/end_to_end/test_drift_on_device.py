@@ -145,7 +145,9 @@ def test_drift_is_noticed_offline_acted_on_at_once_and_told_when_there_is_a_netw
     windows = eventually(lambda: _windows(device), "the windows")
     early = [window.verdict for window in windows if window.end.timestamp() <= before]
     assert "moved" not in early, "what is like the calibration data is no drift"
-    assert windows[-1].verdict == "moved"
+    # Where a window closed while the last were sent, too few came behind it to tell.
+    judged = [window.verdict for window in windows if window.verdict != "unknown"]
+    assert judged[-1] == "moved"
     assert {window.bundle for window in windows} == bundle
 
 
