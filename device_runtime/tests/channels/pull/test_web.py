@@ -27,10 +27,17 @@ def server(authority: trustme.CA) -> Iterator[StandIn]:
 
 @pytest.fixture
 def channel(server: StandIn, trusted: None) -> Iterator[WebChannel]:
-    found = PullChannel.from_options({"url": f"{server.address}/v1/"}, device="cam-07")
-    assert isinstance(found, WebChannel)
-    with closing(found):
+    # Without a thread: it would ask again in between, and take a turn that a test means for itself.
+    with closing(WebChannel(f"{server.address}/v1/", start=lambda *_: None)) as found:
         yield found
+
+
+def test_an_address_is_all_that_a_device_is_given(server: StandIn, trusted: None) -> None:
+    server.point(POINTED)
+    options = {"url": f"{server.address}/v1/"}
+    with closing(PullChannel.from_options(options, device="cam-07")) as found:
+        assert isinstance(found, WebChannel)
+        assert found.pointer() == POINTED
 
 
 @pytest.fixture
