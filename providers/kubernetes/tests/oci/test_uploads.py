@@ -255,7 +255,12 @@ def test_whatever_breaks_the_blob_is_there_in_the_end_and_right(
         for _ in range(len(faults)):
             with suppress(UnavailableError, NotFoundError):
                 _put(operator, registry.host)
-        _put(operator, registry.host)
+        for _ in range(len(faults)):  # some may wait for a request that only comes now
+            with suppress(UnavailableError, NotFoundError):
+                _put(operator, registry.host)
+                break
+        else:
+            _put(operator, registry.host)
 
 
 def test_the_real_registry_forgets_a_broken_chunk_and_the_push_survives(
