@@ -75,6 +75,8 @@ def write(
         except Exception as error:  # converters raise whatever comes
             raise _refusal(estimator, error) from error
     found: onnx.ModelProto = model
+    # skl2onnx takes them out of a set, in another order in each process.
+    found.opset_import.sort(key=lambda imported: imported.domain)
     return found
 
 
