@@ -11,9 +11,9 @@ from dataclasses import replace
 import pytest
 
 from edgefleet.testing.waiting import eventually
+from edgefleet_gateway.server import wire
 from edgefleet_gateway.server.gateway import Rates
 from edgefleet_gateway.server.rates import Rate
-from edgefleet_gateway.server.running import Serving
 from edgefleet_gateway.server.wire import Connection, Limits
 from providers.gateway.tests.exchanges import SEGMENT, everything, patch
 from providers.gateway.tests.server_rig import Client, Fleet
@@ -161,20 +161,22 @@ def connections() -> list[Connection]:
 
 @pytest.mark.parametrize("path", ["/v1/pointer", "/nothing", "/v1/answers/none"])
 def test_a_connection_that_ended_is_freed_without_the_garbage_collector(
-    fleet: Fleet, gateway: Serving, device: Client, path: str
+    fleet: Fleet, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(wire, "SWEEP_S", 1e-4)  # several while a connection stands
     others = connections()  # which whatever ran in this process before holds
-    gc.disable()
-    try:
-        for client in (device, fleet.stranger(gateway)):
-            with client.raw() as raw:
-                raw.sendall(f"GET {path} HTTP/1.1\r\nHost: gw\r\n\r\n".encode())
-                assert raw.recv(1)
-                mine = [weakref.ref(one) for one in connections() if one not in others]
-            assert mine
-            eventually(lambda: not any(one() for one in mine))  # noqa: B023 - at once
-    finally:
-        gc.enable()
+    with fleet.gateway() as gateway:
+        gc.disable()
+        try:
+            for client in (fleet.device(gateway, "cam-1"), fleet.stranger(gateway)):
+                with client.raw() as raw:
+                    raw.sendall(f"GET {path} HTTP/1.1\r\nHost: gw\r\n\r\n".encode())
+                    assert raw.recv(1)
+                    mine = [weakref.ref(one) for one in connections() if one not in others]
+                assert mine
+                eventually(lambda: not any(one() for one in mine))  # noqa: B023 - at once
+        finally:
+            gc.enable()
 
 
 def test_a_client_that_hangs_up_leaves_no_download_behind(fleet: Fleet) -> None:

@@ -135,13 +135,16 @@ class Wire(Server):
         return Connection(self)
 
     async def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_S)
-            now = loop.time()
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, Connection) and connection.deadline < now:
-                    connection.expire()
+            self._expire()
+
+    def _expire(self) -> None:
+        # By itself, so that no name holds the last connection until the next sweep finds another.
+        now = asyncio.get_running_loop().time()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection) and connection.deadline < now:
+                connection.expire()
 
 
 class Connection(HttpToolsProtocol):
