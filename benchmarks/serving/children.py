@@ -125,7 +125,7 @@ def guard(command: Sequence[str]) -> int:
     threading.Thread(target=watch, daemon=True).start()
     ended = process.wait()
     end_group(process)
-    while left := children_of("self"):
+    while left := children_of(os.getpid()):
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -133,10 +133,18 @@ def guard(command: Sequence[str]) -> int:
     return ended
 
 
-def children_of(pid: int | str) -> list[int]:
+def children_of(pid: int) -> list[int]:
     """Processes whose parent is this one now (Linux; elsewhere none)."""
-    lists = Path("/proc", str(pid), "task").glob("*/children")
-    return [int(child) for found in lists for child in found.read_text().split()]
+    # Not by /proc/PID/task/*/children: a thread that ends meanwhile takes its list with it.
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:  # proc_pid_stat(5): after the name in parentheses come state and parent
+            parent = stat.read_text().rpartition(")")[2].split()[1]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(parent) == pid:
+            found.append(int(stat.parent.name))
+    return found
 
 
 def below(pid: int) -> list[int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from edgefleet_local.processes import birth
 from tests.cli.conftest import Run
 
 EDGEFLEET = [sys.executable, "-m", "edgefleet.cli"]
@@ -67,14 +68,6 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 def first_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline()
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended, or is only waiting to be collected."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def test_the_commands_exit_code_folder_and_profile(tmp_path: Path) -> None:
@@ -132,7 +125,7 @@ def test_a_signal_ends_the_command_with_what_it_started(number: signal.Signals, 
         process.send_signal(number)
         process.communicate(timeout=90)
         assert process.returncode == code
-        assert gone(child)
+        assert birth(child) is None
 
 
 def test_without_a_command_the_mocks_stay_up_and_say_how_they_are_reached() -> None:
