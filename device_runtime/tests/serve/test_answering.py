@@ -172,6 +172,26 @@ def test_watchers_on_the_event_loop_keep_no_answer_waiting() -> None:
     assert found == [True] * 3
 
 
+def test_a_watcher_that_fails_spoils_no_answer_and_the_log_repeats_no_input(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failed = threading.Semaphore(0)
+
+    def fail(*_: object) -> None:
+        failed.release()
+        raise RuntimeError("no luck")
+
+    model = served(FakeModel(1))
+    model.watch(fail)
+    with serving(table_of(model)) as running:
+        for _ in range(3):  # the first in the pool, the others on the event loop
+            assert running.infer(7625597).status == 200
+            assert failed.acquire(timeout=WAIT_S)
+            model.recent_p50_us = 5.0
+    assert caplog.text.count("RuntimeError: no luck") == 3
+    assert "7625597" not in caplog.text
+
+
 def test_those_in_this_process_may_write_to_what_they_gave_and_got() -> None:
     seen: list[list[float]] = []
     model = served(FakeModel(1))

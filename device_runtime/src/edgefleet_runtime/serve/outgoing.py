@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, TypeVarTuple
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def write(
         transport.writelines((head, *body))
 
 
-def call_observer(after: Callable[[], None]) -> None:
+def call_observer(after: Callable[[], object]) -> None:
     """Call what was to be called after an answer; its failure is only logged."""
     try:
         after()
@@ -37,11 +38,13 @@ def call_observer(after: Callable[[], None]) -> None:
 def behind(call: Callable[[*_Ts], object], *about: *_Ts) -> None:
     """Call behind the answer where this thread gives it, as an event loop's does, or else at once.
 
-    What is called while the processor's caches are full of a model takes many times as long.
+    What is called while the processor's caches are full of a model takes many times as long. Its
+    failure is only logged, without what it was called with: an event loop's own words repeat that.
     """
+    after = partial(call, *about)
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        call(*about)
+        call_observer(after)
     else:
-        loop.call_soon(call, *about)
+        loop.call_soon(call_observer, after)

@@ -282,7 +282,7 @@ class Tap:
     def _take(
         self, watched: _Watched, inputs: Arrays, outcome: Arrays | Exception, run_us: float
     ) -> None:
-        """Take one request; on whichever thread ran it, before its answer leaves.
+        """Take one request; on whichever thread ran it: on an event loop's, behind the answer.
 
         Short and flat on purpose: what it takes when the processor's caches are cold counts.
         """
