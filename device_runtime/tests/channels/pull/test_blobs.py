@@ -23,8 +23,8 @@ from edgefleet.errors import (
     ThrottledError,
     UnavailableError,
 )
-from edgefleet.protocol.digest import blob_path, digest_of
-from edgefleet.protocol.gateway import OFFER_HEADER, Archive, RuntimeOffer
+from edgefleet.protocol.digest import blob_path, digest_of, hex_of
+from edgefleet.protocol.gateway import BLOBS, OFFER_HEADER, Archive, RuntimeOffer
 from edgefleet_runtime.channels.pull.blobs import MAX_REDIRECTS
 from edgefleet_runtime.channels.pull.from_gateway import GatewayChannel
 from edgefleet_runtime.store.blobs import BlobStore
@@ -195,17 +195,31 @@ def test_a_redirect_says_nothing_of_its_query(
         assert "secret" not in str(caught.value)
 
 
-def test_redirects_in_a_circle_end(
-    enrolled: Enrolled, gateway: StandIn, make: Make, blob: str, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def other(enrolled: Enrolled, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    """A server that the system believes."""
+    context = enrolled.context()
+    monkeypatch.setattr(ssl, "create_default_context", lambda: context)
+    with serving(StandIn(enrolled.authority)) as found:
+        yield found
+
+
+def test_a_redirect_may_lead_on_without_naming_the_host_again(
+    gateway: StandIn, make: Make, other: StandIn
 ) -> None:
-    with serving(StandIn(enrolled.authority)) as other:
-        other.script[:] = [f"redirect:{other.address}/round"] * 50
-        gateway.script[:] = [f"redirect:{other.address}/round"]
-        context = enrolled.context()
-        monkeypatch.setattr(ssl, "create_default_context", lambda: context)
-        with pytest.raises(UnavailableError, match="too many redirects"):
-            own_source(make()).open(blob, 0)
-        assert len(other.asked) == MAX_REDIRECTS
+    digest = other.put(CONTENT)
+    gateway.script[:] = [f"redirect:{other.address}{BLOBS}/old/a?signature=b"]
+    other.script[:] = [f"redirect:../new/{hex_of(digest)}"]
+    assert read(own_source(make()), digest) == CONTENT
+    assert other.paths() == [f"{BLOBS}/old/a?signature=b", f"{BLOBS}/new/{hex_of(digest)}"]
+
+
+def test_redirects_in_a_circle_end(gateway: StandIn, make: Make, other: StandIn, blob: str) -> None:
+    other.script[:] = [f"redirect:{other.address}/round"] * 50
+    gateway.script[:] = [f"redirect:{other.address}/round"]
+    with pytest.raises(UnavailableError, match="too many redirects"):
+        own_source(make()).open(blob, 0)
+    assert len(other.asked) == MAX_REDIRECTS
 
 
 # ------------------------------------------------------------------------------------ runtimes

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from edgefleet.errors import IntegrityError, UnavailableError
 from edgefleet.protocol.digest import blob_path, short
@@ -51,11 +51,11 @@ class PulledSource(Source):
 
     def open(self, digest: str, offset: int) -> BlobStream:
         path, what = f"{self._below}/{self._place(digest)}", f"blob {short(digest)}"
-        found = _opened(self._host, path, offset, what)
+        host, found = self._host, _opened(self._host, path, offset, what)
         if isinstance(found, BlobStream):
             return found
         for _ in range(MAX_REDIRECTS):
-            host, path = _elsewhere(self._host, found, what)
+            host, path = _elsewhere(host, path, found, what)
             try:
                 found = _opened(host, path, offset, what, then=host.close)
             except BaseException:
@@ -97,10 +97,17 @@ def _opened(
     return exchange.headers.get("Location", "")
 
 
-def _elsewhere(before: Https, location: str, what: str) -> tuple[Https, str]:
-    """Who is to be asked by a redirect, and for which path."""
+def _elsewhere(before: Https, path: str, location: str, what: str) -> tuple[Https, str]:
+    """Who is to be asked by a redirect, and for which path.
+
+    Args:
+        before: who answered with it.
+        path: that was asked for there; ``location`` may be relative to it (RFC 9110, 10.2.2).
+        location: where it leads.
+        what: for errors.
+    """
     with suppress(ValueError):
-        parts = urlsplit(location)
+        parts = urlsplit(urljoin(f"https://{before.where}{path}", location) if location else "")
         plain = location.isascii() and location.isprintable() and " " not in location
         if plain and parts.scheme == "https" and parts.hostname and "@" not in parts.netloc:
             host = before.elsewhere(f"https://{parts.netloc}")
