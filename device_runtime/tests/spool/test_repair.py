@@ -246,12 +246,8 @@ def test_a_repair_of_which_the_log_stays_full_is_tried_again(
     assert [(repair.saved, repair.lost) for repair in device.store.repairs] == [(30, 0)]
 
 
-@pytest.mark.parametrize("spoil", [lambda data: data[:-20] + bytes(20), lambda _: b"no zstd"])
-def test_a_repair_whose_own_file_is_damaged_begins_with_nothing_and_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[bytes], bytes]
-) -> None:
-    device = Device(tmp_path)
-    device.put(*(prediction(filler=100) for _ in range(30)))
+def saved(device: Device, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """What a repair that didn't come to its end has saved."""
     with monkeypatch.context() as patch:
 
         def fail(*_: object) -> None:
@@ -259,8 +255,44 @@ def test_a_repair_whose_own_file_is_damaged_begins_with_nothing_and_goes_on(
 
         patch.setattr("edgefleet_runtime.spool.repair._set_aside", fail)
         device.store.trouble(IntegrityError("a page"))
-    path = device.root / SAVED
-    path.write_bytes(spoil(path.read_bytes()))
+    return (device.root / SAVED).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda data: data[:-20] + bytes(20),
+        lambda data: data[:-20],
+        lambda data: data + bytes(10_000),
+        lambda _: b"no zstd",
+        lambda _: b"",
+    ],
+    ids=["end", "cut", "more", "other", "empty"],
+)
+def test_a_repair_whose_own_file_is_damaged_begins_with_nothing_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[bytes], bytes]
+) -> None:
+    device = Device(tmp_path)
+    device.put(*(prediction(filler=100) for _ in range(30)))
+    spoilt = spoil(saved(device, monkeypatch))
+    (device.root / SAVED).write_bytes(spoilt)
     device.killed()
     assert [(repair.saved, repair.lost) for repair in device.store.repairs] == [(0, None)]
+    goes_on(device)
+
+
+def test_whichever_byte_of_a_repair_s_own_file_is_damaged_no_other_counts_come_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = Device(tmp_path)
+    device.put(*(prediction(number % 7, filler=number) for number in range(30)))
+    data = saved(device, monkeypatch)
+    for place in range(0, len(data), len(data) // 50):
+        spoilt = data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :]
+        (device.root / SAVED).write_bytes(spoilt)
+        device.killed()
+        [repair] = device.store.repairs
+        assert (repair.saved, repair.lost) in {(0, None), (30, 0)}, f"byte {place} of {len(data)}"
+        if repair.saved:
+            assert device.store.waiting["ordinary"] == 30
     goes_on(device)

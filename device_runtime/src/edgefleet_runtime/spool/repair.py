@@ -64,7 +64,10 @@ DAMAGED = "damaged"  # what these events count as, beside those that shelves had
 _PROBES = 512  # a table, for rows on the far side of a damaged page
 _LAST_ID = 1 << 48
 _BLOCK = 32 << 10  # bytes that are compressed at once
-_LEVEL = 3
+_OPTIONS: dict[int, int] = {
+    zstd.CompressionParameter.compression_level: 3,
+    zstd.CompressionParameter.checksum_flag: 1,  # or damage could show as other counts
+}
 _UNREADABLE = (zstd.ZstdError, msgspec.DecodeError, DocumentError, TypeError, ValueError)
 _FEED = 4 << 10  # compressed bytes taken at once
 
@@ -98,6 +101,9 @@ class Repair(NamedTuple):
         with translate_full(root):
             if not cls.begun(root):
                 _save(root, budget)
+            elif not _is_whole(root / SAVED):
+                _log.warning("spool: %s is damaged, too", SAVED)
+                (root / SAVED).write_bytes(b"")
             _set_aside(root, budget)
             try:
                 done = _restore(root, budget, worth)
@@ -121,7 +127,7 @@ def _save(root: Path, budget: Budget) -> None:
     partial = root / _PARTIAL
     room = budget.cap - folder_bytes(root) - 2 * _BLOCK
     with partial.open("wb") as to:
-        compressor = zstd.ZstdCompressor(level=_LEVEL)
+        compressor = zstd.ZstdCompressor(options=_OPTIONS)
         block: list[bytes] = []
         size = 0
         for line in _lines(root / NAME):
@@ -262,6 +268,18 @@ def _restore(root: Path, budget: Budget, worth: WorthPolicy) -> Repair:
     finally:
         database.close()
     return done
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is as `_save` wrote it, or empty."""
+    decompressor = zstd.ZstdDecompressor()
+    try:
+        with path.open("rb") as stream:
+            while data := stream.read(_FEED):
+                decompressor.decompress(data)
+            return (decompressor.eof and not decompressor.unused_data) or not stream.tell()
+    except (zstd.ZstdError, EOFError):
+        return False
 
 
 def _saved(path: Path) -> Iterator[tuple[str, list[msgspec.Raw]]]:
