@@ -226,10 +226,8 @@ class _File(NamedTuple):
 
     @property
     def name(self) -> str:
-        name = f"{self.folder}/{self.path.name}"
-        return name.encode(
-            "utf-8", "backslashreplace"
-        ).decode()  # whatever a camera calls its files
+        # Whatever a camera calls its files.
+        return f"{self.folder}/{self.path.name}".encode("utf-8", "backslashreplace").decode()
 
     def read(self, most: int) -> bytes:
         """Its content.

@@ -22,8 +22,8 @@ ELSE = "somebody else answers in its place, such as the sign-in page of a networ
 SIGN_IN = "sign this device's network in, or check the address"
 _TUNNEL = re.compile(r"\ATunnel connection failed: (\d{3})")  # http.client's own words
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
-# Alerts by which a server refuses the certificate that it was shown: RFC 8446, section 6.2
 _OF_TIME = frozenset({9, 10})  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+# Alerts by which a server refuses the certificate that it was shown: RFC 8446, section 6.2
 _REFUSED = ("UNKNOWN_CA", "CERTIFICATE_REVOKED", "CERTIFICATE_EXPIRED", "BAD_CERTIFICATE")
 
 
