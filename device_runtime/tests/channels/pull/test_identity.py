@@ -203,6 +203,12 @@ def test_an_answer_that_is_not_for_this_device_is_refused(
     assert DeviceIdentity(tmp_path).identity == before
 
 
+def enrolled_as_another(folder: Path, authority: SmallAuthority) -> None:
+    """Have another process enrol the device as ``cam-08``."""
+    files = IdentityFolder(folder)
+    files.take(authority.grant(files.request(), "cam-08"), token="another")
+
+
 def test_what_another_process_enrols_is_noticed(tmp_path: Path, authority: SmallAuthority) -> None:
     running = joined(tmp_path, authority)
     before = running.context()
@@ -225,8 +231,7 @@ def test_a_running_device_does_not_become_another(
 ) -> None:
     running = joined(tmp_path, authority)
     context = running.context()
-    files = IdentityFolder(tmp_path)
-    files.take(authority.grant(files.request(), "cam-08"))
+    enrolled_as_another(tmp_path, authority)
     assert running.identity.device == "cam-07"
     assert running.context() is context
     assert DeviceIdentity(tmp_path).identity.device == "cam-08"
@@ -343,8 +348,7 @@ def test_a_renewal_does_not_undo_what_another_process_enrolled(
 ) -> None:
     running = joined(tmp_path, authority)
     asked = running.renewal()
-    files = IdentityFolder(tmp_path)
-    files.take(authority.grant(files.request(), "cam-08"), token="another")
+    enrolled_as_another(tmp_path, authority)
     with pytest.raises(IntegrityError, match="restart the runtime"):
         running.renewed(encode(authority.renew(asked, begins=BEGINS + timedelta(days=61))))
     assert DeviceIdentity(tmp_path).identity.device == "cam-08"
