@@ -15,6 +15,7 @@ from edgefleet.errors import InferenceError
 from edgefleet.protocol.inference import decode_response
 from edgefleet_runtime.serve import lane, trial
 from edgefleet_runtime.serve.messages import Limits
+from edgefleet_runtime.serve.queueing import BatchLimits
 from edgefleet_runtime.watch.tap import body_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from device_runtime.tests.serving import Gate, Reply, Running
 
 POOL = "edgefleet-infer"  # how the names of the pool's threads begin
+ONE_BY_ONE = BatchLimits(max_rows=1)  # and no trial, which runs the model in the pool
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -108,6 +110,7 @@ def learn(running: Running, entry: Any) -> None:
             assert values(ask(client, binary(*x))) == [2.0] * len(x)
     entry.recent_p50_us = 50_000.0
     assert running.infer(1).status == 200  # on the thread that made the trial, and so after it
+    assert running.ask("GET", "/v2/health/live").status == 200  # observers come behind an answer
     entry.recent_p50_us = 50_000.0
 
 
@@ -417,7 +420,7 @@ def test_a_run_goes_on_in_the_loop_where_nobody_else_would_wait_for_it(
 ) -> None:
     model = Where()
     entry = served(model)
-    with serving(table_of(entry)) as running:
+    with serving(table_of(entry), batching=ONE_BY_ONE) as running:
         clients = [running.connect() for _ in range(callers)]
         for _ in range(2 * lane.ALONE):
             for client in clients:
@@ -452,7 +455,7 @@ def compressed(x: float) -> bytes:
 def test_a_deadline_keeps_a_run_out_of_the_loop() -> None:
     model = Where()
     entry = served(model)
-    with serving(table_of(entry)) as running, running.connect() as client:
+    with serving(table_of(entry), batching=ONE_BY_ONE) as running, running.connect() as client:
         for _ in range(2 * lane.ALONE):
             entry.recent_p50_us = 5_000.0
             assert values(ask(client, binary(1.0, timeout=60_000_000))) == [2.0]
