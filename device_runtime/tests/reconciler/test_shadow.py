@@ -26,13 +26,19 @@ from edgefleet_runtime.serve.table import ServedModel
 ALWAYS = RuntimeSettings(shadow_share=1.0)
 
 
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    """No test finds the thread of another."""
+    yield
+    for thread in threads():
+        thread.join(90)
+
+
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
     rig = Rig(tmp_path)
     yield rig
     rig.driver.close()
-    for thread in threads():
-        thread.join(90)
 
 
 def shadowed(

@@ -12,6 +12,7 @@ import pytest
 
 from device_runtime.tests.onnx_models import plus
 from device_runtime.tests.serving import FakeModel, served, serving, table_of
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.engines.base import EngineOptions, LoadedModel
 from edgefleet_runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgefleet_runtime.serve.table import ModelTable
@@ -59,8 +60,8 @@ def test_a_thousand_swaps_under_requests_keep_no_model_and_no_memory() -> None:
             now, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        gc.collect()
-        assert len(alive) == 1
+        # A thread may still be trying out whether the model before the last gained from batches.
+        eventually(lambda: len(alive) == 1, meanwhile=gc.collect)
     assert now - taken < MAX_GROWTH_BYTES
 
 
