@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -48,6 +49,7 @@ class FakeApiServer:
         (folder / "token").write_text("token-1\n", encoding="ascii")
         self.folder = folder
         self.port = 0
+        self._place: socket.socket | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -58,9 +60,13 @@ class FakeApiServer:
 
     def start(self) -> None:
         """Listen, at the same port each time."""
+        if self._place is None:  # held until the end: another process would be given the port
+            self._place = socket.socket()
+            self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._place.bind(("127.0.0.1", 0))
+            self.port = self._place.getsockname()[1]
         self._server = _Server(("127.0.0.1", self.port), _Handler)
         self._server.fake, self._server.context = self, self._context
-        self.port = self._server.server_port
         self.up.set()
         self._thread = threading.Thread(target=self._server.serve_forever, args=(TICK_S,))
         self._thread.start()
@@ -73,6 +79,13 @@ class FakeApiServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def end(self) -> None:
+        """Go for good."""
+        if self.up.is_set():
+            self.stop()
+        if self._place is not None:
+            self._place.close()
 
     def put(self, path: str, data: dict[str, str]) -> None:
         """Make or change a ConfigMap: ``NAMESPACE/NAME``."""

@@ -14,5 +14,4 @@ def api(tmp_path: Path) -> Iterator[FakeApiServer]:
     server = FakeApiServer(tmp_path / "cluster")
     server.start()
     yield server
-    if server.up.is_set():
-        server.stop()
+    server.end()

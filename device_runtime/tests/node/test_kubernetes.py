@@ -46,8 +46,7 @@ class Site:
 
     def stop(self) -> None:
         self.registry.stop()
-        if self.api.up.is_set():
-            self.api.stop()
+        self.api.end()
 
     def release(self, factor: float, *, padding: int = 0) -> str:
         """Publish a release to the registry."""
