@@ -41,7 +41,8 @@ def test_without_a_file_there_is_no_pointer(channel: FileChannel) -> None:
 
 def test_a_pointer_that_appears_wakes_the_waiting(channel: FileChannel, tmp_path: Path) -> None:
     settled(channel)
-    writer = threading.Timer(0.02, (tmp_path / "pointer.json").write_bytes, [b"{}"])
+    (tmp_path / "whole").write_bytes(b"{}")
+    writer = threading.Timer(0.02, (tmp_path / "whole").replace, [tmp_path / "pointer.json"])
     writer.start()
     assert channel.wait(90)
     assert channel.pointer() == b"{}"

@@ -224,4 +224,4 @@ def _dead_or_converged(template: Template, device: Device) -> bool:
             return "dead"
         return "converged" if template.converged(device) else None
 
-    return bool(eventually(state, device.log, timeout_s=60.0) == "converged")
+    return bool(eventually(state, device.log) == "converged")

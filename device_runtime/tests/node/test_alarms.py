@@ -141,7 +141,7 @@ def test_an_alarm_does_all_its_actions_and_reaches_the_fleet(
     eventually((folder / "alarms.ndjson").exists)
     line = eventually(lambda: (folder / "alarms.ndjson").read_text().strip())
     assert json.loads(line)["id"] in ids
-    assert (folder / CALLED).read_text() == "high"
+    assert eventually((folder / CALLED).read_text) == "high"
 
 
 def test_what_the_device_refuses_is_told_and_the_alarm_goes_all_the_same(

@@ -210,7 +210,7 @@ def test_an_enrolled_device_takes_no_stick_of_another_group(
     point(stick, POINTED, "cam-06", "cam-07")
     assert enrolled.pointer() == POINTED
     assert enrolled.access().state == "ok"
-    other = b'{"a pointer": 2}'
+    other = b'{"another pointer": 2}'
     point(stick, other, "cam-01", group="gateway/line-9")
     assert enrolled.wait(60)
     assert enrolled.pointer() is None
