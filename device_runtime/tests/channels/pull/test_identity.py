@@ -343,6 +343,16 @@ def test_an_answer_that_tls_does_not_take_changes_nothing(
     known.renewed(encode(answer))
 
 
+def test_a_broken_answer_for_the_certificate_in_use_leaves_that_as_it_is(
+    tmp_path: Path, authority: SmallAuthority
+) -> None:
+    known = joined(tmp_path, authority)
+    broken = f"{known.identity.certificate}-----BEGIN CERTIFICATE-----\nMAA=\n"
+    with pytest.raises(IntegrityError):
+        known.renewed(encode(msgspec.structs.replace(known.identity, certificate=broken)))
+    assert DeviceIdentity(tmp_path).identity == known.identity
+
+
 def test_a_renewal_does_not_undo_what_another_process_enrolled(
     tmp_path: Path, authority: SmallAuthority
 ) -> None:

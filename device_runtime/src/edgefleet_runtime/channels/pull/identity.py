@@ -197,13 +197,16 @@ class IdentityFolder:
                 ends=granted.ends,
                 token=token or (before.token if before is not None else ""),
             )
-            pair = granted.key + identity.certificate.encode()
-            write_durably(self.key_file(kept), pair, private=True)
+            pair, place = granted.key + identity.certificate.encode(), self.key_file(kept)
+            there = place.read_bytes() if place.exists() else None
+            write_durably(place, pair, private=True)
             try:
                 self.context(kept)
             except (OSError, ValueError) as error:
-                if before is None or before.serial != kept.serial:
-                    self.key_file(kept).unlink()
+                if there is None:
+                    place.unlink()
+                else:  # it may be what this device shows now
+                    write_durably(place, there, private=True)
                 raise IntegrityError(
                     f"what the gateway answered can't be used: {error}",
                     cure="have the gateway's authority looked at; this device is who it was",
