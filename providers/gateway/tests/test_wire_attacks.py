@@ -7,6 +7,7 @@ import socket
 import ssl
 import weakref
 from dataclasses import replace
+from http.client import HTTPException
 
 import pytest
 
@@ -14,11 +15,10 @@ from edgefleet.testing.waiting import eventually
 from edgefleet_gateway.server import wire
 from edgefleet_gateway.server.gateway import Rates
 from edgefleet_gateway.server.rates import Rate
+from edgefleet_gateway.server.running import Serving
 from edgefleet_gateway.server.wire import Connection, Limits
 from providers.gateway.tests.exchanges import SEGMENT, everything, patch
 from providers.gateway.tests.server_rig import Client, Fleet
-
-HURRIED = Limits(handshake_s=0.5, head_s=0.5, body_s=0.5, reading_s=0.5, idle_s=1)
 
 
 def flood(raw: ssl.SSLSocket, chunk: bytes) -> None:
@@ -99,18 +99,23 @@ def test_a_flood_of_header_fields_ends_the_connection(device: Client, head: byte
     ids=["method", "head", "body", "blank", "silent"],
 )
 def test_a_slow_client_is_hung_up_on(fleet: Fleet, request_bytes: bytes) -> None:
-    with fleet.gateway(lambda options: replace(options, limits=HURRIED)) as gateway:
+    hurried = Limits(head_s=0.5, body_s=0.5)
+    with fleet.gateway(lambda options: replace(options, limits=hurried)) as gateway:
         device = fleet.device(gateway, "cam-1")
         with device.raw() as raw:
             raw.sendall(request_bytes)
             answer = everything(raw)
         assert answer == b"" or answer.startswith(b"HTTP/1.1 408 ")
-        assert device.get("/v1/pointer").status == 204
+        # On a machine with much to do this one may be slow, too.
+        eventually(
+            lambda: device.get("/v1/pointer").status == 204, ignoring=(OSError, HTTPException)
+        )
 
 
 def test_a_client_that_shakes_no_hands_is_hung_up_on(fleet: Fleet) -> None:
+    hurried = Limits(handshake_s=0.5)
     with (
-        fleet.gateway(lambda options: replace(options, limits=HURRIED)) as gateway,
+        fleet.gateway(lambda options: replace(options, limits=hurried)) as gateway,
         socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as raw,
     ):
         assert everything(raw) == b""
@@ -119,7 +124,8 @@ def test_a_client_that_shakes_no_hands_is_hung_up_on(fleet: Fleet) -> None:
 def test_a_client_that_doesn_t_read_its_answer_is_hung_up_on(fleet: Fleet) -> None:
     blob = fleet.blobs.put_bytes(bytes(32 << 20), "application/octet-stream")
     path = "/v1/blobs/" + blob.digest.replace(":", "/")
-    with fleet.gateway(lambda options: replace(options, limits=HURRIED)) as gateway:
+    hurried = Limits(reading_s=0.5)
+    with fleet.gateway(lambda options: replace(options, limits=hurried)) as gateway:
         device = fleet.device(gateway, "cam-1")
         assert gateway.gateway is not None
         streams = gateway.gateway.streams
@@ -132,8 +138,9 @@ def test_a_client_that_doesn_t_read_its_answer_is_hung_up_on(fleet: Fleet) -> No
 
 
 def test_a_client_that_asks_nothing_more_is_hung_up_on(fleet: Fleet) -> None:
+    hurried = Limits(idle_s=1)
     with (
-        fleet.gateway(lambda options: replace(options, limits=HURRIED)) as gateway,
+        fleet.gateway(lambda options: replace(options, limits=hurried)) as gateway,
         fleet.device(gateway, "cam-1").raw() as raw,
     ):
         raw.sendall(b"GET /v1/pointer HTTP/1.1\r\nHost: gw\r\n\r\n")
@@ -149,8 +156,17 @@ def test_a_head_behind_an_answer_that_waited_to_be_read_has_an_end(fleet: Fleet)
         fleet.device(gateway, "cam-1").raw() as raw,
     ):
         raw.sendall(f"GET {path} HTTP/1.1\r\nHost: gw\r\n\r\nGET /v1/po".encode())
-        eventually(lambda: any(getattr(one.flow, "write_paused", False) for one in connections()))
+        eventually(
+            lambda: any(getattr(one.flow, "write_paused", False) for one in open_in(gateway))
+        )
         assert everything(raw)
+
+
+def open_in(gateway: Serving) -> list[Connection]:
+    """The connections of a gateway."""
+    assert gateway._wire is not None
+    there = list(gateway._wire.server_state.connections)
+    return [one for one in there if isinstance(one, Connection)]
 
 
 def connections() -> list[Connection]:
@@ -252,9 +268,12 @@ def test_a_device_that_asks_too_often_is_told_when_to_come_back(fleet: Fleet) ->
     few = Rates(device=Rate(per_s=0.1, burst=3), stranger=Rate(per_s=0.1, burst=2))
     far = ("192.0.2.0/24",)  # who may observe
     with fleet.gateway(lambda options: replace(options, rates=few, observers=far)) as gateway:
+        assert gateway.gateway is not None
+        now = gateway.gateway.clock()
+        gateway.gateway.clock = lambda: now  # or what this takes would be given back meanwhile
         device, other = fleet.device(gateway, "cam-1"), fleet.device(gateway, "cam-2")
         assert [device.get("/v1/pointer").status for _ in range(4)] == [204, 204, 204, 429]
-        assert int(device.get("/v1/pointer").headers["retry-after"]) in range(1, 11)
+        assert device.get("/v1/pointer").headers["retry-after"] == "10"
         assert other.get("/v1/pointer").status == 204
         # Another machine that has its name takes nothing of what it may ask.
         assert fleet.device(gateway, "cam-1").get("/v1/pointer").status == 204
