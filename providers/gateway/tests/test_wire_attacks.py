@@ -11,6 +11,8 @@ from http.client import HTTPException
 
 import pytest
 
+from edgefleet.protocol.digest import digest_of
+from edgefleet.protocol.gateway import digest_field
 from edgefleet.testing.waiting import eventually
 from edgefleet_gateway.server import wire
 from edgefleet_gateway.server.gateway import Rates
@@ -137,14 +139,34 @@ def test_a_client_that_doesn_t_read_its_answer_is_hung_up_on(fleet: Fleet) -> No
             assert len(everything(raw)) < 32 << 20
 
 
-def test_a_client_that_asks_nothing_more_is_hung_up_on(fleet: Fleet) -> None:
+@pytest.mark.parametrize("more", [b"", b"\r\n"], ids=["nothing", "a blank line"])
+def test_a_client_that_asks_nothing_more_is_hung_up_on(fleet: Fleet, more: bytes) -> None:
     hurried = Limits(idle_s=1)
     with (
         fleet.gateway(lambda options: replace(options, limits=hurried)) as gateway,
         fleet.device(gateway, "cam-1").raw() as raw,
     ):
         raw.sendall(b"GET /v1/pointer HTTP/1.1\r\nHost: gw\r\n\r\n")
-        assert everything(raw).startswith(b"HTTP/1.1 204 ")
+        begun = raw.recv(9)
+        raw.sendall(more)
+        assert (begun + everything(raw)).startswith(b"HTTP/1.1 204 ")
+
+
+def test_a_client_whose_body_was_answered_unread_is_hung_up_on_after_it(fleet: Fleet) -> None:
+    hurried = Limits(idle_s=1)
+    with fleet.gateway(lambda options: replace(options, limits=hurried)) as gateway:
+        device = fleet.device(gateway, "cam-1")
+        assert patch(device, SEGMENT, b"content", 0, 7).status == 201
+        with device.raw() as raw:
+            raw.sendall(
+                f"PATCH /v1/files/{SEGMENT} HTTP/1.1\r\nHost: gw\r\nContent-Length: 7\r\n"
+                "Content-Type: application/partial-upload\r\n"
+                f"Repr-Digest: {digest_field(digest_of(b'content'))}\r\nUpload-Offset: 0\r\n"
+                "Upload-Length: 7\r\nUpload-Complete: ?1\r\n\r\n".encode()
+            )
+            begun = raw.recv(9)  # it is there already
+            raw.sendall(b"content")
+            assert (begun + everything(raw)).startswith(b"HTTP/1.1 204 ")
 
 
 def test_a_head_behind_an_answer_that_waited_to_be_read_has_an_end(fleet: Fleet) -> None:

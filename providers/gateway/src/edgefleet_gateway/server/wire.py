@@ -3,8 +3,8 @@
 Rules kept here:
 
 - Each state of a connection has a deadline: the request's head, each stretch of its body, an
-  answer that the client doesn't read. One sweep a second ends what is past its own; uvicorn ends
-  one that is idle between two requests.
+  answer that the client doesn't read. One sweep a second ends what is past its own; uvicorn's timer
+  ends one that is idle between two requests, also one whose client says what begins no request.
 - A connection that is lost is freed at once, without the garbage collector.
 - A head has an end, in bytes and in fields. What the parser refuses, such as both a length and a
   transfer coding, ends the connection.
@@ -259,6 +259,19 @@ class Connection(HttpToolsProtocol):
             if self._raw_bytes > self._limits.head_bytes:
                 self._refusal = _LONG_HEAD
                 self.send_400_response("")
+        elif self._is_idle and not self.transport.is_closing():
+            # Whatever comes stops uvicorn's timer, also blank lines, and the rest of a body that
+            # was answered unread.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether all that was asked is answered, and nothing is being asked."""
+        if self.cycle is None:  # before the first
+            return False  # type: ignore[unreachable]
+        return self.cycle.response_complete and not self._in_head and not self.pipeline
 
     def send_400_response(self, msg: str) -> None:
         problem = self._refusal or Problem(title="no HTTP request that is served here", status=400)
