@@ -78,8 +78,10 @@ class Sending:
     def _run(self) -> None:
         sink: Sink | None = None
         tries = 0
-        while not self._closing.is_set():
-            self._work.clear()
+        while True:
+            self._work.clear()  # first: a call to end that comes now is seen, or wakes
+            if self._closing.is_set():
+                break
             try:
                 if self.outbox.count == 0:
                     self._work.wait()
