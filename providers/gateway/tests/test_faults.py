@@ -320,6 +320,22 @@ def test_a_full_disk_refuses_a_part_and_keeps_what_was_there(
         assert patch(device, SEGMENT, CONTENT, 1000, 1 << 20).status == 204
 
 
+def test_an_audit_log_that_can_t_be_begun_anew_stops_no_request(
+    fleet: Fleet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = tmp_path / "log.jsonl"
+    with fleet.gateway(lambda options: replace(options, audit_log=log)) as gateway:
+        device = fleet.device(gateway, "cam-1")
+        log.unlink()
+        log.mkdir()
+        for _ in range(2):
+            assert device.ask("PUT", "/v1/report", REPORT.encoded(), JSON).status == 204
+        assert "the audit log can't be written" in caplog.text
+        log.rmdir()
+        assert device.ask("PUT", "/v1/report", REPORT.encoded(), JSON).status == 204
+    assert log.read_text().count("putReport") == 1
+
+
 def test_a_full_disk_stops_neither_a_request_nor_the_audit_log_s_gateway(
     fleet: Fleet, tmp_path: Path
 ) -> None:

@@ -47,12 +47,18 @@ class Entry(NamedTuple):
 
 
 class _Lines(WatchedFileHandler):
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:  # it was moved away, and none can be made there now
+            self.handleError(record)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's
         _LOG.exception("the audit log can't be written")
 
 
 class Audit:
-    """Writes entries to a file, or nowhere; a disk that is full stops no request.
+    """Writes entries to a file, or nowhere; a disk that takes none stops no request.
 
     Args:
         file: grows; one that is moved away, as logrotate does, is begun anew. None writes nothing.
