@@ -216,6 +216,8 @@ def test_connections_leave_files_for_what_a_gateway_stands_before(
         (["--host", "0.0.0.0"], "say --public, too"),
         (["--tls-cert", os.devnull], "--tls-cert and --tls-key go together"),
         (["--root", "x", "--profile", "y"], "--root goes without --profile"),
+        (["--observers", "10.0.0.1/8"], "10.0.0.1/8 has host bits set"),
+        (["--observers", "everybody"], "'everybody' does not appear to be"),
     ],
 )
 def test_what_makes_no_sense_is_refused(

@@ -29,6 +29,15 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
 
 
+def _networks(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    for one in given:
+        try:
+            ipaddress.ip_network(one)
+        except ValueError as error:
+            raise click.BadParameter(f"{error}; name one such as 10.0.0.0/8") from error
+    return given
+
+
 @click.group(invoke_without_command=True)
 @common
 @click.pass_context
@@ -73,6 +82,7 @@ gateway.add_command(rotate)
     "--observers",
     metavar="CIDR",
     multiple=True,
+    callback=_networks,
     help="Network that may read /metrics and /health; without it this machine alone.",
 )
 @common
