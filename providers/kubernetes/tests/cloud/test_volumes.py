@@ -187,28 +187,34 @@ def test_nothing_is_written_where_nothing_changed(contents: Contents, disk: Node
 
 def test_a_reader_sees_one_state_or_the_other(tmp_path: Path) -> None:
     swap(tmp_path, {"a": File(b"0", 0o644), "b": File(b"0", 0o644)})
-    done = threading.Event()
+    enough = threading.Event()
+    written = 0
 
     def write() -> None:
-        for number in range(1, 200):
-            text = str(number).encode()
+        nonlocal written
+        while not enough.is_set():
+            written += 1
+            text = str(written).encode()
             swap(tmp_path, {"a": File(text, 0o644), "b": File(text, 0o644)})
-        done.set()
 
     writer = threading.Thread(target=write)
     writer.start()
-    seen = 0
-    while not done.is_set():
-        try:
-            # One state is what lies behind the link as it was read once.
-            state = tmp_path / (tmp_path / "..data").readlink()
-            assert (state / "a").read_bytes() == (state / "b").read_bytes()
-        except FileNotFoundError:
-            continue  # it was swapped in the middle, and the old state is gone
-        seen += 1
-    writer.join()
-    assert read(tmp_path) == {"a": "199", "b": "199"}
-    assert seen
+    seen: set[bytes] = set()
+    try:
+        while len(seen) < 50 and writer.is_alive():
+            try:
+                # One state is what lies behind the link as it was read once.
+                state = tmp_path / (tmp_path / "..data").readlink()
+                one, other = (state / "a").read_bytes(), (state / "b").read_bytes()
+            except FileNotFoundError:
+                continue  # it was swapped in the middle, and the old state is gone
+            assert one == other
+            seen.add(one)
+    finally:
+        enough.set()
+        writer.join()
+    assert len(seen) == 50
+    assert read(tmp_path) == {"a": str(written), "b": str(written)}
 
 
 def test_a_path_below_a_volume_never_changes(contents: Contents, disk: NodeDisk) -> None:
