@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -19,6 +18,7 @@ from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.documents import decode
 from edgefleet.protocol.event import HealthEvent, new_event
 from edgefleet.protocol.gateway import Enrolment
+from edgefleet.testing.cloud.ports import HeldPort
 from edgefleet.testing.waiting import eventually
 from edgefleet_gateway.records import DeviceRecord, ReportRecord
 from edgefleet_gateway.requests import Requests
@@ -37,9 +37,8 @@ class Site:
     """A fleet, its gateway that comes and goes at one port, and a device's channel."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.address = f"https://localhost:{self.port}"
+        self.port = HeldPort()
+        self.address = f"https://localhost:{self.port.number}"
         self.fleet = Fleet(folder, addresses=(self.address,))
         self.folder = folder / "identity"
         self._up: ExitStack | None = None
@@ -48,13 +47,17 @@ class Site:
     def start(self) -> None:
         self._up = ExitStack()
         self.serving = self._up.enter_context(
-            self.fleet.gateway(lambda options: replace(options, port=self.port))
+            self.fleet.gateway(lambda options: replace(options, port=self.port.number))
         )
 
     def stop(self) -> None:
         if self._up is not None:
             self._up.close()
             self._up = None
+
+    def close(self) -> None:
+        self.stop()
+        self.port.close()
 
     def enrol(self, *, ago: timedelta = timedelta()) -> None:
         files, rig = IdentityFolder(self.folder), self.fleet.rig
@@ -85,7 +88,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     found.start()
     found.enrol()
     yield found
-    found.stop()
+    found.close()
 
 
 @pytest.fixture
@@ -263,7 +266,7 @@ def test_after_months_in_a_drawer_the_identity_is_enough(tmp_path: Path) -> None
             assert channel.access().state == "ok"
         assert site.record().certificates[-1].serial != before
     finally:
-        site.stop()
+        site.close()
 
 
 def test_after_years_it_is_told_what_to_do(tmp_path: Path) -> None:
@@ -277,7 +280,7 @@ def test_after_years_it_is_told_what_to_do(tmp_path: Path) -> None:
         assert said.state == "expired"
         assert "edgefleet device enroll" in str(said.detail)
     finally:
-        site.stop()
+        site.close()
 
 
 @pytest.mark.parametrize("days", [-20_000, -400, 4000])

@@ -7,7 +7,6 @@ another mock, which keeps models, state and events: ``edgefleet mock gateway,loc
 
 from __future__ import annotations
 
-import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +16,7 @@ from edgefleet.profile import load_profile
 from edgefleet.protocol.documents import decode
 from edgefleet.services import Services
 from edgefleet.testing.cloud.keeping import Keeper, Place
+from edgefleet.testing.cloud.ports import HeldPort
 from edgefleet.testing.cloud.refusals import made_of_extra, not_running
 from edgefleet.testing.mock import PROFILE, MockCloud
 from edgefleet_gateway.cloud.machine import Machine, Told
@@ -54,7 +54,7 @@ class GatewayMock(MockCloud):
         super().__init__(state)
         self._count = gateways
         self._keeper = Keeper(state / "cloud.json")
-        self._ports: list[int] = []
+        self._ports: list[HeldPort] = []
         self._services: Services | None = None
         self._serving: dict[int, ExitStack] = {}
         self._machines: dict[str, Machine] = {}
@@ -66,7 +66,7 @@ class GatewayMock(MockCloud):
         place = Place({"ports": []})
         self._keeper.restore({"place": place})
         kept = list(place.told["ports"])[: self._count]
-        self._ports = kept + [_free_port() for _ in range(self._count - len(kept))]
+        self._ports = [HeldPort(port) for port in kept + [0] * (self._count - len(kept))]
 
     def profile_written(self, config: Path) -> None:
         """Serve the session's fleet, and start the machines that were kept."""
@@ -106,7 +106,9 @@ class GatewayMock(MockCloud):
             self._services.close()
             self._services = None
         if self._ports:
-            self._keeper.save({"place": Place({"ports": self._ports})})
+            self._keeper.save({"place": Place({"ports": [port.number for port in self._ports]})})
+            for port in self._ports:
+                port.close()
             self._ports = []
 
     def start_gateway(self, number: int = 0) -> None:
@@ -121,7 +123,9 @@ class GatewayMock(MockCloud):
         folder = self.state / f"gateway-{number}"
         parts = assembly.assemble(self.services)
         options = running.Options(
-            port=self._ports[number], scratch=folder / "scratch", audit_log=self._audit(number)
+            port=self._ports[number].number,
+            scratch=folder / "scratch",
+            audit_log=self._audit(number),
         )
         material = assembly.own_certificate(parts, options.host)
         with ExitStack() as stack:
@@ -158,7 +162,7 @@ class GatewayMock(MockCloud):
         if not self._ports:
             raise not_running(VENDOR)
         return {
-            "addresses": [f"https://localhost:{port}" for port in self._ports],
+            "addresses": [f"https://localhost:{port.number}" for port in self._ports],
             "authority": str((self.state / "authority").absolute()),
             "look_s": LOOK_S,
             "longest_wait_s": WAIT_S,
@@ -225,11 +229,3 @@ class GatewayMock(MockCloud):
 
     def _audit(self, number: int) -> Path:
         return self.state / f"gateway-{number}" / "audit.jsonl"
-
-
-def _free_port() -> int:
-    """A port of this machine's that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

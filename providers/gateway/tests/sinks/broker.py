@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 from amqtt.broker import Broker
 from amqtt.plugins.base import BaseAuthPlugin, BasePlugin
 
+from edgefleet.testing.cloud.ports import HeldPort
+
 T = TypeVar("T")
 
 
@@ -45,7 +47,7 @@ class Running:
     """
 
     def __init__(self, certificate: Path | None = None) -> None:
-        self.port = _free_port()
+        self._held = HeldPort()
         self._certificate = certificate
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -53,6 +55,11 @@ class Running:
         self._broker: Broker | None = None
         Taken.messages.clear()
         Login.password = ""
+
+    @property
+    def port(self) -> int:
+        """That it listens on."""
+        return self._held.number
 
     @property
     def messages(self) -> list[tuple[str, int, bytes]]:
@@ -84,6 +91,7 @@ class Running:
     def close(self) -> None:
         """End."""
         self.stop()
+        self._held.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -115,8 +123,3 @@ def silent() -> Iterator[int]:
             thread.join()
             for connection in held:
                 connection.close()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

@@ -22,6 +22,7 @@ import yaml
 from edgefleet.errors import ConfigurationError, UnavailableError
 from edgefleet.protocol.digest import hex_of
 from edgefleet.testing.cloud.oci import OciRegistry, throttled
+from edgefleet.testing.cloud.ports import HeldPort
 from edgefleet.testing.cloud.rules import Rules
 
 if TYPE_CHECKING:
@@ -81,18 +82,18 @@ class DockerRegistry:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._port = 0
+        self._held: HeldPort | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def host(self) -> str:
         """Host and port."""
-        return f"127.0.0.1:{self._port}"
+        return f"127.0.0.1:{self.port}"
 
     @property
     def port(self) -> int:
         """That it listens on."""
-        return self._port
+        return 0 if self._held is None else self._held.number
 
     def path_of(self, digest: str) -> Path:
         """Where the bytes of a blob lie."""
@@ -118,10 +119,12 @@ class DockerRegistry:
         if program is None:
             raise ConfigurationError(f"{PROGRAM} is not installed", cure=f"apt install {PROGRAM}")
         for _ in range(MAX_TRIES):
-            self._port = port or _free_port()
-            if self._listens(program):
-                return
-            self.stop()
+            self._held = HeldPort(port)
+            with contextlib.ExitStack() as failing:
+                failing.callback(self.stop)
+                if self._listens(program):
+                    failing.pop_all()
+                    return
             port = 0
         log = (self._folder / "log").read_text(errors="replace")[-2000:]
         raise UnavailableError(f"{PROGRAM} doesn't start: {log}", retryable=False)
@@ -141,7 +144,7 @@ class DockerRegistry:
             )
         ends = time.monotonic() + START_S
         while self._process.poll() is None and time.monotonic() < ends:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port)):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
                 return self._process.poll() is None
             time.sleep(0.02)
         return False
@@ -159,6 +162,8 @@ class DockerRegistry:
 
     def stop(self) -> None:
         """End it."""
+        if self._held is not None:
+            self._held.close()
         process, self._process = self._process, None
         if process is None or process.poll() is not None:
             return
@@ -168,8 +173,3 @@ class DockerRegistry:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
