@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from edgefleet.protocol.documents import decode, encode
 from edgefleet.protocol.gateway import Enrolment, Identity, Renewal
-from edgefleet_gateway.authority import open_authority
+from edgefleet_gateway.authority import open_authority, rotate_authority
 from edgefleet_gateway.joining import Joining
 from edgefleet_gateway.records import DeviceRecord, Keys, TokenRecord
 from edgefleet_gateway.roster import Roster
@@ -81,6 +81,14 @@ class Rig:
     def clock(self) -> datetime:
         """The time, as every part of the gateway has it."""
         return self.now
+
+    def rotate(self, *, keep: bool = True) -> None:
+        """Have a new authority sign from now on, and tell gateways."""
+        folder = self.folder / "authority"
+        rotate_authority(
+            folder, state=self.state, keys=self.keys, fleet=FLEET, clock=self.clock, keep=keep
+        )
+        self.roster.ring("authority")
 
     def invite(
         self,

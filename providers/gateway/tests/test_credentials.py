@@ -14,10 +14,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from edgefleet.errors import ConfigurationError
-from edgefleet_gateway.authority import rotate_authority
 from edgefleet_gateway.certificates import pin
 from edgefleet_gateway.server.credentials import GivenCertificate
-from providers.gateway.tests.joining_rig import FLEET, START, Rig
+from providers.gateway.tests.joining_rig import START, Rig
 
 
 class Given:
@@ -82,14 +81,7 @@ def test_a_certificate_that_was_renewed_is_published(
 def test_it_is_published_again_after_all_was_forgotten(
     rig: Rig, given: Given, material: GivenCertificate
 ) -> None:
-    rotate_authority(
-        rig.folder / "authority",
-        state=rig.state,
-        keys=rig.keys,
-        fleet=FLEET,
-        clock=rig.clock,
-        keep=False,
-    )
+    rig.rotate(keep=False)
     material()
     assert given.pin in rig.authority.pins
     assert given.pem in rig.authority.gateways_by

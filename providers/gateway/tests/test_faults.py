@@ -35,7 +35,6 @@ from edgefleet.protocol.documents import encode
 from edgefleet.protocol.event import HealthEvent, new_event
 from edgefleet.protocol.gateway import digest_field
 from edgefleet.testing.waiting import eventually
-from edgefleet_gateway.authority import rotate_authority
 from edgefleet_gateway.server import scratch
 from edgefleet_gateway.server.presence import Presence
 from edgefleet_gateway.server.scratch import Scratch
@@ -48,7 +47,7 @@ from providers.gateway.tests.exchanges import (
     polled,
     waiting,
 )
-from providers.gateway.tests.joining_rig import FLEET, Machine
+from providers.gateway.tests.joining_rig import Machine
 from providers.gateway.tests.server_rig import Client, Fleet
 
 CONTENT = bytes(range(251)) * 10_000
@@ -420,10 +419,7 @@ def test_a_new_authority_is_served_with_at_once_and_the_old_one_s_devices_stay(
     with fleet.gateway() as gateway:
         device, before = fleet.device(gateway, "cam-1"), rig.authority.believed
         assert device.get("/v1/pointer").status == 204
-        rotate_authority(
-            fleet.folder / "authority", state=rig.state, keys=rig.keys, fleet=FLEET, clock=rig.clock
-        )
-        rig.roster.ring("authority")
+        rig.rotate()
         eventually(lambda: fleet.rig.authority.believed != before)
         # A device of the new authority is let in, and the one of the old still is.
         eventually(
@@ -436,19 +432,10 @@ def test_a_new_authority_is_served_with_at_once_and_the_old_one_s_devices_stay(
 
 
 def test_an_authority_that_is_believed_no_more_makes_no_connection(fleet: Fleet) -> None:
-    rig = fleet.rig
     with fleet.gateway() as gateway:
         device = fleet.device(gateway, "cam-1")
         assert device.get("/v1/pointer").status == 204
-        rotate_authority(
-            fleet.folder / "authority",
-            state=rig.state,
-            keys=rig.keys,
-            fleet=FLEET,
-            clock=rig.clock,
-            keep=False,
-        )
-        rig.roster.ring("authority")
+        fleet.rig.rotate(keep=False)
 
         def refused() -> bool:
             try:

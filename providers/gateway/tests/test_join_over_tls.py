@@ -15,7 +15,6 @@ from edgefleet.errors import AccessDeniedError, EdgeFleetError
 from edgefleet.plugins.provider import Context
 from edgefleet.protocol.gateway import POINTER, RENEW
 from edgefleet.testing.waiting import eventually
-from edgefleet_gateway.authority import rotate_authority
 from edgefleet_gateway.deployer import GatewayDeployer
 from edgefleet_gateway.server.running import Serving
 from edgefleet_runtime import cli
@@ -213,10 +212,7 @@ def test_while_the_authority_is_rotated_devices_go_on(
 ) -> None:
     rig = fleet.rig
     device = joined(make, fleet, deployer, monkeypatch, ago=timedelta(days=70))
-    rotate_authority(
-        fleet.folder / "authority", state=rig.state, keys=rig.keys, fleet=FLEET, clock=rig.clock
-    )
-    rig.roster.ring("authority")
+    rig.rotate()
     eventually(lambda: rig.authority.believed.count("BEGIN") == 2)
     later = make("later")
     assert later.enroll(deployer.invite("cam-08", group="line").token, monkeypatch) == 0
