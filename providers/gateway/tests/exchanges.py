@@ -11,7 +11,7 @@ from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.gateway import digest_field
 from edgefleet.protocol.report import Health, Report
 from edgefleet_gateway.server.running import Serving
-from providers.gateway.tests.server_rig import Answer, Client
+from providers.gateway.tests.server_rig import Answer, Client, Fleet
 
 JSON = {"Content-Type": "application/json"}
 EVENTS = {"Content-Type": "application/cloudevents-batch+json"}
@@ -27,6 +27,13 @@ REPORT = Report(
 def waiting(gateway: Serving) -> int:
     assert gateway.gateway is not None
     return gateway.gateway.waiting
+
+
+def heard(fleet: Fleet, gateway: Serving) -> bool:
+    """Whether a gateway has heard of all that was changed: until then what it holds may go."""
+    assert gateway.gateway is not None
+    bell = gateway.gateway.mirror._bell
+    return bell is not None and bell.number == fleet.rig.roster.bell().number
 
 
 def polled(device: Client, **headers: str) -> tuple[threading.Thread, list[Answer]]:

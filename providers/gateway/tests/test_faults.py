@@ -35,14 +35,17 @@ from edgefleet.protocol.documents import encode
 from edgefleet.protocol.event import HealthEvent, new_event
 from edgefleet.protocol.gateway import digest_field
 from edgefleet.testing.waiting import eventually
+from edgefleet_gateway import mirror
 from edgefleet_gateway.server import scratch
 from edgefleet_gateway.server.presence import Presence
+from edgefleet_gateway.server.running import Serving
 from edgefleet_gateway.server.scratch import Scratch
 from providers.gateway.tests.exchanges import (
     EVENTS,
     JSON,
     REPORT,
     SEGMENT,
+    heard,
     patch,
     polled,
     waiting,
@@ -154,18 +157,25 @@ def published(fleet: Fleet, device: Client) -> str:
 # The state store
 
 
+def held(fleet: Fleet, gateway: Serving, device: Client) -> str:
+    """Publish a pointer; gives its ETag once the gateway holds all that the device needs."""
+    fleet.publish()
+    eventually(lambda: heard(fleet, gateway))
+    return device.get("/v1/pointer").headers["etag"]
+
+
 def test_while_the_state_store_is_away_polls_are_answered_and_writes_put_off(
     fleet: Fleet,
 ) -> None:
     with fleet.gateway() as gateway:
         assert gateway.gateway is not None
-        mirror = gateway.gateway.mirror
+        known = gateway.gateway.mirror
         device = fleet.device(gateway, "cam-1")
-        etag = published(fleet, device)
         machine = Machine()
         enrolment = encode(machine.enrolment(fleet.rig.invite("cam-2")))
+        etag = held(fleet, gateway, device)
         fleet.state.away = True
-        eventually(lambda: mirror.away_since is not None)
+        eventually(lambda: known.away_since is not None)
         assert device.get("/v1/pointer").headers["etag"] == etag
         assert device.get("/v1/pointer", If_None_Match=etag).status == 304
         report = device.ask("PUT", "/v1/report", REPORT.encoded(), JSON)
@@ -203,10 +213,10 @@ def test_a_device_that_isn_t_held_is_put_off_while_the_state_store_is_away(fleet
 def test_a_state_store_that_doesn_t_answer_stops_no_poll(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgefleet_gateway.mirror.PATIENCE_S", 0.3)
     with fleet.gateway() as gateway:
         device = fleet.device(gateway, "cam-1")
-        etag = published(fleet, device)
+        etag = held(fleet, gateway, device)
+        monkeypatch.setattr(mirror, "PATIENCE_S", 0.3)
         fleet.state.hold = threading.Event()
         try:
             for _ in range(3):

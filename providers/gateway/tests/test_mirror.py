@@ -13,6 +13,7 @@ import pytest
 
 from edgefleet.errors import UnavailableError
 from edgefleet.protocol.documents import encode
+from edgefleet_gateway import mirror
 from edgefleet_gateway.mirror import AGAIN_S, Mirror
 from edgefleet_gateway.records import BELIEVED_S, KEPT_CHANGES, Bell
 from edgefleet_local.state import DirectoryStateStore
@@ -24,12 +25,12 @@ T = TypeVar("T")
 class Rig:
     """A mirror whose looks and clock the test moves."""
 
-    def __init__(self, folder: Path, **options: float) -> None:
+    def __init__(self, folder: Path) -> None:
         self.fleet = Fleet(folder)
         self.state = self.fleet.state
         self.now = 0.0
         self.mirror = Mirror(
-            self.state, prefix=self.fleet.rig.settings.prefix, clock=lambda: self.now, **options
+            self.state, prefix=self.fleet.rig.settings.prefix, clock=lambda: self.now
         )
 
     def run(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -306,12 +307,12 @@ def test_a_bell_that_can_t_be_read_changes_nothing(rig: Rig) -> None:
     rig.run(work)
 
 
-def test_a_store_that_takes_too_long_is_away(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, patience_s=0.05)
+def test_a_store_that_takes_too_long_is_away(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.fleet.publish()
 
     async def work() -> None:
         pointer = await rig.mirror.pointer("line")
+        monkeypatch.setattr(mirror, "PATIENCE_S", 0.05)
         rig.state.hold = threading.Event()
         try:
             await rig.mirror.look()

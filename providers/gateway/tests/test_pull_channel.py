@@ -26,7 +26,7 @@ from edgefleet_gateway.server.running import Serving
 from edgefleet_runtime.channels.pull.from_gateway import GatewayChannel
 from edgefleet_runtime.channels.pull.identity import DeviceIdentity, IdentityFolder
 from edgefleet_runtime.channels.requests import Reply, Request
-from providers.gateway.tests.exchanges import REPORT
+from providers.gateway.tests.exchanges import REPORT, heard
 from providers.gateway.tests.server_rig import Fleet
 
 DEVICE = "cam-1"
@@ -183,6 +183,9 @@ def test_an_empty_file_arrives(site: Site, tmp_path: Path) -> None:
 def test_a_state_store_that_is_away_costs_a_report_a_try(site: Site) -> None:
     site.fleet.publish()
     with site.channel() as channel:
+        assert site.serving is not None
+        serving = site.serving
+        eventually(lambda: heard(site.fleet, serving))
         pointer = eventually(channel.poller.turn) and eventually(channel.pointer)
         site.fleet.state.away = True
         with pytest.raises(UnavailableError):

@@ -69,8 +69,6 @@ class Mirror:
     Args:
         state: the profile's state store.
         prefix: of the settings.
-        believed_s: longest that anything is believed.
-        patience_s: longest that one call of the store may take.
         clock: seconds that only rise.
     """
 
@@ -79,16 +77,12 @@ class Mirror:
         state: StateStore,
         *,
         prefix: str,
-        believed_s: float = BELIEVED_S,
-        patience_s: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.keys = Keys(prefix)
         self.away_since: float | None = None
         self._state = state
         self._wanted = WantedPointers(lambda: state, deployer=prefix)
-        self._believed_s = believed_s
-        self._patience_s = patience_s
         self._clock = clock
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="gateway-state")
         self._held: dict[str, _Held] = {}
@@ -317,11 +311,11 @@ class Mirror:
         """
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(PATIENCE_S):
                 return await loop.run_in_executor(self._threads, work)
         except TimeoutError as error:
             raise UnavailableError(
-                f"the state store took more than {self._patience_s:g} s", cure="ask again later"
+                f"the state store took more than {PATIENCE_S:g} s", cure="ask again later"
             ) from error
         except EdgeFleetError:
             raise
@@ -362,7 +356,7 @@ class Mirror:
                 self._note_away(error)
                 raise
             if self._newest(topic) <= turn:  # else it may have been read before it changed
-                lasts = self._believed_s * random.uniform(0.8, 1.0)  # noqa: S311 - spreads reads
+                lasts = BELIEVED_S * random.uniform(0.8, 1.0)  # noqa: S311 - spreads reads
                 self._held[topic] = _Held(value, self._clock() + lasts)
                 return value
 
