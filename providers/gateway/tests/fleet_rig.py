@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from edgefleet.protocol.report import AccessReport
     from edgefleet_runtime.channels.base import Channel
 
-PATIENCE_S = 60.0  # for what takes moments
 LONG_AGO = timedelta(days=1500)  # that its authority was made, so that certificates may have ended
 KEYS = Keys("edgefleet")
 

@@ -12,9 +12,9 @@ import pytest
 
 from edgefleet.errors import UnavailableError
 from edgefleet.testing.kit import models, samples
-from edgefleet.testing.waiting import eventually
+from edgefleet.testing.waiting import TIMEOUT_S, eventually
 from edgefleet_runtime.channels.requests import Reply, Request
-from providers.gateway.tests.fleet_rig import PATIENCE_S, FleetRig
+from providers.gateway.tests.fleet_rig import FleetRig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ def deploy(rig: FleetRig, tmp_path: Path) -> Callable[[], None]:
 
     def deploy() -> None:
         model = rig.fleet.push(models.write_model(tmp_path / "model.onnx", next(seeds)), "digits")
-        status = rig.fleet.deploy(model, to="line-3").wait(timeout_s=PATIENCE_S, progress=False)
+        status = rig.fleet.deploy(model, to="line-3").wait(timeout_s=TIMEOUT_S, progress=False)
         assert (status.attested, status.models) == (1, (model.reference,))
 
     return deploy
@@ -52,7 +52,7 @@ def test_devices_and_operators_go_on_with_the_gateway_that_is_left(
     for gone in (0, 1):
         rig.cloud.stop_gateway(gone)
         deploy()
-        answer = rig.fleet.device("cam-07").infer("digits", x, timeout_s=PATIENCE_S)
+        answer = rig.fleet.device("cam-07").infer("digits", x, timeout_s=TIMEOUT_S)
         assert answer["scores"].shape == (2, 2)
         rig.cloud.start_gateway(gone)
     report = rig.fleet.device("cam-07").info.report
@@ -68,17 +68,17 @@ def test_an_answer_goes_by_another_gateway_than_the_request_came_by(rig: FleetRi
 
     def answer(request: Request) -> Reply:
         asked.set()
-        assert go.wait(PATIENCE_S)
+        assert go.wait(TIMEOUT_S)
         return Reply(200, {}, request.path.encode())
 
     channel.serve(answer)
     channel.pointer()  # polls from now on
     with ThreadPoolExecutor(1) as pool:
-        reply = pool.submit(rig.deployer.invoke, "cam-07", "/v2", timeout_s=PATIENCE_S)
-        assert asked.wait(PATIENCE_S)
+        reply = pool.submit(rig.deployer.invoke, "cam-07", "/v2", timeout_s=TIMEOUT_S)
+        assert asked.wait(TIMEOUT_S)
         rig.cloud.stop_gateway(0)
         go.set()
-        assert reply.result(PATIENCE_S).body == b"/v2"
+        assert reply.result(TIMEOUT_S).body == b"/v2"
 
 
 def test_while_the_state_store_is_away_devices_serve_and_afterwards_they_converge(
@@ -89,6 +89,8 @@ def test_while_the_state_store_is_away_devices_serve_and_afterwards_they_converg
     deploy()
     other = rig.end("other")
     other.pointer()
+    rig.fleet.deploy("digits:1", to="line-4")
+    other.pointer()  # so its gateway has heard of all before it, and asks no store for it again
     report = rig.fleet.device("cam-07").info.report
     assert report is not None
     assert report.endpoint is not None

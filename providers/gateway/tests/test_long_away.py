@@ -12,7 +12,7 @@ import pytest
 
 from edgefleet.protocol.documents import decode
 from edgefleet.testing.kit import models
-from edgefleet.testing.waiting import eventually
+from edgefleet.testing.waiting import TIMEOUT_S, eventually
 from edgefleet_gateway.records import DeviceRecord
 from providers.gateway.tests.fleet_rig import KEYS, FleetRig
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from edgefleet.deployment import Deployment
 
 DEVICE, GROUP = "cam-07", "line-3"
-TIMEOUT_S = 120.0
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ import edgefleet as ef
 
 with ef.connect() as fleet:
     model = fleet.push(Path(sys.argv[1]), "digits", progress=False)
-    status = fleet.deploy(model, to="line-3").wait(timeout_s=60, progress=False)
+    status = fleet.deploy(model, to="line-3").wait(timeout_s=120, progress=False)
     print(status.attested, sorted(device.name for device in fleet.devices()))
 """
 
