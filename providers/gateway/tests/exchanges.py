@@ -66,10 +66,10 @@ SEGMENT = "segments/date=2026-11-22/model=digits/0001.ndjson.zst"
 
 def everything(client: socket.socket) -> bytes:
     """What comes until the other side hangs up."""
-    received = b""
+    received = bytearray()
     try:
         while data := client.recv(65536):
             received += data
     except (ConnectionError, ssl.SSLError):
         pass
-    return received
+    return bytes(received)
