@@ -14,6 +14,7 @@ from edgefleet.testing.cloud.ports import HeldPort
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a port can't be held for another")
 def test_a_held_port_is_a_server_s_again_and_again_and_nobody_else_s() -> None:
     with closing(HeldPort()) as held:
+        assert not held.taken
         for _ in range(2):
             with socket.socket() as another, pytest.raises(OSError, match="in use"):
                 another.bind(("127.0.0.1", held.number))
@@ -39,4 +40,4 @@ def test_a_port_that_somebody_has_is_told_and_not_held() -> None:
         socket.create_server(("127.0.0.1", 0)) as server,
         closing(HeldPort(port := server.getsockname()[1])) as held,
     ):
-        assert held.number == port
+        assert (held.number, held.taken) == (port, True)

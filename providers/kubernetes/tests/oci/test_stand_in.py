@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -241,6 +242,20 @@ def test_content_is_there_after_a_restart(tmp_path: Path) -> None:
     with second:
         assert call(second.host, "GET", f"/v2/a/b/blobs/{digest}").data == CONFIG
         assert call(second.host, "GET", "/v2/a/b/manifests/tag").data == manifest()
+
+
+def test_a_real_registry_whose_port_somebody_has_takes_another(tmp_path: Path) -> None:
+    if not installed():
+        pytest.skip("docker-registry is not installed here")
+    with socket.create_server(("127.0.0.1", 0)) as theirs:
+        port = theirs.getsockname()[1]
+        registry = DockerRegistry(tmp_path)
+        registry.start(port)
+        try:
+            assert registry.port != port
+            assert call(registry.host, "GET", "/v2/").status == 200
+        finally:
+            registry.stop()
 
 
 def test_a_real_registry_that_cannot_start_is_told(tmp_path: Path) -> None:

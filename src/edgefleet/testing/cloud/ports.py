@@ -13,21 +13,24 @@ class HeldPort:
     Elsewhere it couldn't, so there the port is merely one that nobody had.
 
     Args:
-        number: the port; 0 for any. One that somebody has is not held: who listens there finds out.
+        number: the port; 0 for any.
 
     Attributes:
         number: the port.
+        taken: whether somebody has it already; then it isn't held.
     """
 
     def __init__(self, number: int = 0) -> None:
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.taken = False
         try:
             self._socket.bind(("127.0.0.1", number))
         except OSError:
             self.close()
             if not number:
                 raise
+            self.taken = True
         else:
             number = self._socket.getsockname()[1]
             if sys.platform != "linux":

@@ -120,6 +120,8 @@ class DockerRegistry:
             raise ConfigurationError(f"{PROGRAM} is not installed", cure=f"apt install {PROGRAM}")
         for _ in range(MAX_TRIES):
             self._held = HeldPort(port)
+            if self._held.taken:  # or whoever listens there would pass for it
+                self._held = HeldPort()
             with contextlib.ExitStack() as failing:
                 failing.callback(self.stop)
                 if self._listens(program):
