@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -281,16 +282,22 @@ def test_no_shadow_breaks_the_reader(data: bytes) -> None:
 def test_calls_of_a_release_do_not_grow_with_the_number_of_devices(
     deployer: GreengrassDeployer, cloud: AwsMock
 ) -> None:
-    def calls(number: int) -> int:
+    numbers = itertools.count(2)
+
+    def calls() -> int:
         before = len(list(cloud.seen()))
-        deployer.publish(GROUP, samples.pointer(number))
+        deployer.publish(GROUP, samples.pointer(next(numbers)))
         return len(list(cloud.seen())) - before
 
+    def fewest() -> int:
+        """Without those that are repeated on a machine with much to do."""
+        return min(calls() for _ in range(3))
+
     deployer.publish(GROUP, samples.pointer(1))
-    with_one = calls(2)
+    with_one = fewest()
     for number in range(2, 22):
         deployer.enroll(f"cam-{number}", group=GROUP)
-    assert calls(3) == with_one
+    assert fewest() == with_one
 
 
 def test_the_groups_that_are_made_are_tagged_with_their_fleet(
