@@ -22,6 +22,7 @@ from edgefleet.interfaces.wanted import WantedPointers
 from edgefleet.protocol.event import Event
 from edgefleet.protocol.gateway import Identity
 from edgefleet.protocol.pointer import Pointer
+from edgefleet.testing.waiting import TIMEOUT_S
 from edgefleet_gateway.server.credentials import OwnCertificate
 from edgefleet_gateway.server.gateway import Backends, Rates
 from edgefleet_gateway.server.rates import Rate
@@ -111,7 +112,7 @@ class Client:
     def __init__(self, port: int, context: ssl.SSLContext) -> None:
         self.port, self.context = port, context
         self._connection = http.client.HTTPSConnection(
-            "localhost", port, context=context, timeout=60
+            "localhost", port, context=context, timeout=TIMEOUT_S
         )
 
     def ask(
@@ -144,7 +145,7 @@ class Client:
         """A connection of its own, for what no client of HTTP would send."""
         import socket
 
-        plain = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S)
         return self.context.wrap_socket(plain, server_hostname="localhost")
 
 

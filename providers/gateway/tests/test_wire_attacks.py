@@ -13,7 +13,7 @@ import pytest
 
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.gateway import digest_field
-from edgefleet.testing.waiting import eventually
+from edgefleet.testing.waiting import TIMEOUT_S, eventually
 from edgefleet_gateway.server import wire
 from edgefleet_gateway.server.gateway import Rates
 from edgefleet_gateway.server.rates import Rate
@@ -118,7 +118,7 @@ def test_a_client_that_shakes_no_hands_is_hung_up_on(fleet: Fleet) -> None:
     hurried = Limits(handshake_s=0.5)
     with (
         fleet.gateway(lambda options: replace(options, limits=hurried)) as gateway,
-        socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as raw,
+        socket.create_connection(("127.0.0.1", gateway.port), timeout=TIMEOUT_S) as raw,
     ):
         assert everything(raw) == b""
 
