@@ -81,6 +81,11 @@ class Names:
         return None if group in self.adopted else group
 
     @staticmethod
+    def is_possible(device: str) -> bool:
+        """Whether AWS IoT takes a thing of that name."""
+        return _TAKEN.fullmatch(device) is not None
+
+    @staticmethod
     def thing(device: str) -> str:
         """The thing of a device.
 

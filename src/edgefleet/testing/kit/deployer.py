@@ -139,6 +139,16 @@ class DeployerConformance(DeliveryRules):
         assert arrived is not None
         assert read_pointer(arrived).number == 2
 
+    # Devices
+
+    @pytest.mark.parametrize("name", ["nobody", "cam.07", "Cam_07", "c" * 128])
+    def test_a_device_of_another_kind_is_none_of_these(self, deployer: Deployer, name: str) -> None:
+        """If this fails, a name that this backend can't give keeps a fleet of several kinds from
+        finding the device that has it, and from enrolling it.
+        """
+        with pytest.raises(NotFoundError):
+            deployer.device(name)
+
     # Optional operations: whether there are any is the deployer's type
 
     def test_a_device_is_in_one_group(self, deployer: Deployer) -> None:
