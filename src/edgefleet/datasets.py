@@ -176,7 +176,8 @@ def _alone(where: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                lock.unlink(missing_ok=True)
+                with suppress(OSError):  # Windows lets nobody remove it while it is held
+                    lock.unlink()
     except Timeout as error:
         msg = f"another process makes a dataset in {where}"
         raise ConflictError(msg, cure="let it, and call again; or name a folder") from error

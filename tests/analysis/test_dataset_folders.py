@@ -11,18 +11,11 @@ from filelock import FileLock
 from edgefleet.analysis.dataset import Dataset
 from edgefleet.errors import AlreadyExistsError, ConflictError, NotFoundError
 from tests.analysis.field import NOON
+from tests.protocol.folders import tree
 
 if TYPE_CHECKING:
     from edgefleet.fleet import Fleet
     from tests.analysis.field import Field
-
-
-def files_in(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def test_another_dataset_keeps_its_files_and_gets_none(
@@ -30,11 +23,11 @@ def test_another_dataset_keeps_its_files_and_gets_none(
 ) -> None:
     field.segment("cam-1", [field.capture("cam-1", n, score=0.1 * n) for n in range(5)])
     fleet.dataset("digits", strategy="hard-examples", max=3, to=tmp_path / "set")
-    before = files_in(tmp_path / "set")
+    before = tree(tmp_path / "set")
     assert len(before) == 6
     with pytest.raises(AlreadyExistsError, match="digits:1, 3 samples"):
         fleet.dataset("digits", since=field.capture("cam-1", 2).time, to=tmp_path / "set")
-    assert files_in(tmp_path / "set") == before
+    assert tree(tmp_path / "set") == before
 
 
 def test_a_part_is_not_saved_over_another_dataset(
@@ -44,10 +37,10 @@ def test_a_part_is_not_saved_over_another_dataset(
     whole = fleet.dataset("digits", to=tmp_path / "set")
     first, rest = whole.part(whole.rows[:1]), whole.part(whole.rows[1:])
     first.save(tmp_path / "part")
-    before = files_in(tmp_path / "part")
+    before = tree(tmp_path / "part")
     with pytest.raises(AlreadyExistsError, match="1 samples"):
         rest.save(tmp_path / "part")
-    assert files_in(tmp_path / "part") == before
+    assert tree(tmp_path / "part") == before
 
 
 @pytest.mark.parametrize("name", ["index.json", "oci-layout", "notes.txt"])
@@ -61,12 +54,23 @@ def test_a_folder_of_other_things_is_not_touched(
     blobs.mkdir(parents=True)
     (blobs / ("a" * 64)).write_bytes(b"weights")
     (tmp_path / "other" / name).write_bytes(b"{}")
-    before = files_in(tmp_path / "other")
+    before = tree(tmp_path / "other")
     with pytest.raises(AlreadyExistsError, match=f"holds {name!r}, which is of no dataset"):
         fleet.dataset("digits", to=tmp_path / "other")
     with pytest.raises(AlreadyExistsError, match="of no dataset"):
         dataset.save(tmp_path / "other")
-    assert files_in(tmp_path / "other") == before
+    assert tree(tmp_path / "other") == before
+
+
+def test_a_folder_whose_dataset_was_not_to_be_remembered_is_remembered_when_it_is(
+    fleet: Fleet, field: Field, tmp_path: Path
+) -> None:
+    field.segment("cam-1", [field.capture("cam-1", 0)])
+    passing = fleet.dataset("digits", to=tmp_path / "set", numbered=False)
+    assert passing.reference == passing.manifest.digest
+    kept = fleet.dataset("digits", to=tmp_path / "set")
+    assert (kept.reference, kept.manifest.digest) == ("digits:1", passing.manifest.digest)
+    assert fleet.dataset("digits", to=tmp_path / "set", numbered=False).reference == "digits:1"
 
 
 def test_a_file_is_no_folder_for_a_dataset(fleet: Fleet, field: Field, tmp_path: Path) -> None:
@@ -103,6 +107,23 @@ def test_two_at_once_are_told_apart(fleet: Fleet, field: Field, tmp_path: Path) 
     ):
         fleet.dataset("digits")
     assert fleet.dataset("digits", to=tmp_path / "set").reference == "digits:1"
+
+
+def test_a_lock_that_can_not_be_removed_keeps_nobody_from_a_dataset(
+    fleet: Fleet, field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, as long as it is held."""
+    field.segment("cam-1", [field.capture("cam-1", 0)])
+    really = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as it is
+        if path.suffix == ".lock":
+            raise PermissionError(13, "another process has it open")
+        really(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    for _ in range(2):
+        assert fleet.dataset("digits").path == Path("datasets/digits-1")
 
 
 def test_a_call_that_finds_nothing_leaves_nothing(fleet: Fleet, field: Field) -> None:

@@ -79,7 +79,10 @@ def write(
         StorageFullError: no room.
     """
     digest = content_digest(model, rows)
-    if _is_there(to, digest):
+    there = _there(to, digest)
+    if there is not None:
+        if there.number is None and (number := numbered(there)) is not None:  # one wasn't asked for
+            _write_manifest(to, msgspec.structs.replace(there, number=number))
         return
     with translate_full(to):
         to.mkdir(parents=True, exist_ok=True)
@@ -100,6 +103,10 @@ def write(
     manifest = msgspec.structs.replace(manifest, number=numbered(manifest))
     limit = records.MAX_PROVENANCE_BYTES
     write_whole(to / records.PROVENANCE, encode(provenance, max_bytes=limit))
+    _write_manifest(to, manifest)
+
+
+def _write_manifest(to: Path, manifest: Manifest) -> None:
     data = encode(manifest, max_bytes=records.MAX_MANIFEST_BYTES)
     write_whole(to / records.MANIFEST, data)
 
@@ -107,7 +114,7 @@ def write(
 def save(dataset: Held, to: Path) -> None:
     """See `Dataset.save`."""
     check_free(to)
-    _is_there(to, content_digest(dataset.model, dataset.rows))  # refused before a file lies in it
+    _there(to, content_digest(dataset.model, dataset.rows))  # refused before a file lies in it
     for digest in {one for row in dataset for one in row.inputs.values()}:
         source = dataset.path / blob_path(digest)
         if not source.exists():
@@ -126,12 +133,13 @@ def save(dataset: Held, to: Path) -> None:
     )
 
 
-def _is_there(to: Path, digest: str) -> bool:
+def _there(to: Path, digest: str) -> Manifest | None:
+    """The manifest of the same dataset, where the folder holds it already."""
     try:
         manifest = records.read_manifest(to)
     except NotFoundError:
-        return False
+        return None
     if manifest.digest != digest:
         msg = f"{to} holds another dataset: {manifest.reference}, {manifest.samples} samples"
         raise AlreadyExistsError(msg, cure="name another folder: a dataset isn't rewritten")
-    return True
+    return manifest
