@@ -13,6 +13,9 @@ import click
 import pytest
 
 from edgefleet.cli.events import moment
+from edgefleet.protocol.event import HealthEvent, new_event
+from edgefleet.testing.waiting import eventually
+from edgefleet_runtime.channels.file import FileChannel
 from tests.cli.conftest import Run, RunJson
 
 
@@ -66,23 +69,32 @@ def test_events_are_filtered_and_limited(
     assert len(run_json("events", *recent)) == len(found)
 
 
-def test_following_gives_a_json_object_a_line_as_events_arrive() -> None:
-    edgefleet = [sys.executable, "-m", "edgefleet.cli"]
-    follow = [*edgefleet, "events", "--follow", "--limit", "1", "--json"]
-    done = subprocess.run(
-        [*edgefleet, "mock", "local", "--devices", "1", "--", *follow],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    event = json.loads(done.stdout)
-    assert (event["device"], event["kind"], event["data"]["what"]) == (
-        "dev-01",
-        "health",
-        "started",
-    )
-    assert done.stdout.count("\n") == 1
+def test_following_gives_a_json_object_a_line_as_events_arrive(tmp_path: Path) -> None:
+    said, outbox = tmp_path / "said", tmp_path / ".edgefleet/fleet/devices/cam-1"
+    device = FileChannel(tmp_path / "pointer.json", outbox)
+
+    def send() -> None:
+        device.send_hot([new_event(HealthEvent(what="started", message="so"))])
+
+    def lines() -> list[bytes]:
+        return said.read_bytes().splitlines()
+
+    follow = [sys.executable, "-m", "edgefleet.cli", "events", "--follow", "--json"]
+    with said.open("wb") as out, subprocess.Popen([*follow, "--limit", "50"], stdout=out) as child:
+        try:
+            # It gives what happens once it has begun, and nobody else knows when that is.
+            eventually(lines, "a line", meanwhile=send, apart_s=1.0)
+            assert child.poll() is None
+            for _ in range(50):
+                send()
+            eventually(lambda: child.poll() is not None, "its end")
+        finally:
+            child.kill()
+    found = [json.loads(line) for line in lines()]
+    assert (child.returncode, len(found)) == (0, 50)
+    assert {(one["device"], one["kind"], one["data"]["what"]) for one in found} == {
+        ("cam-1", "health", "started")
+    }
 
 
 def test_following_takes_no_times(run: Run) -> None:

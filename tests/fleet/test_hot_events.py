@@ -38,7 +38,9 @@ class Mixed(Telemetry):
 
 
 def alarm(rule: str) -> Event:
-    return new_event(Alarm(rule=rule, message="too hot"))
+    """One that following gives, however long after this it begins."""
+    later = datetime.now(UTC) + timedelta(minutes=10)
+    return new_event(Alarm(rule=rule, message="too hot"), time=later)
 
 
 def test_an_event_that_came_twice_between_others_is_given_once() -> None:

@@ -23,6 +23,7 @@ from edgefleet.protocol.digest import digest_of, hex_of
 from edgefleet.protocol.segment import NO_MODEL, SegmentName, write_segment
 from edgefleet.testing.kit import samples
 from edgefleet.testing.kit.devices import AddDevice, ChannelConformance, DeviceEnd
+from edgefleet.testing.waiting import TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -162,10 +163,11 @@ class TelemetryConformance(ChannelConformance):
     ) -> None:
         """If this fails, following reads a listing that was cached when it began."""
         upload("a", [samples.prediction(0)])
-        now = datetime.now(UTC)
-        first, second = (msgspec.structs.replace(samples.alarm(n), time=now) for n in (1, 2))
+        # Following begins with what happens from then on, however long the way to there takes.
+        later = datetime.now(UTC) + timedelta(minutes=10)
+        first, second = (msgspec.structs.replace(samples.alarm(n), time=later) for n in (1, 2))
         device_end("a").send_hot([first])
-        following = telemetry.follow(kind="alarm", poll_s=0.01, timeout_s=30)
+        following = telemetry.follow(kind="alarm", poll_s=0.01, timeout_s=TIMEOUT_S)
         assert next(following).id == first.id
         device_end("a").send_hot([second])
         assert next(following).id == second.id
