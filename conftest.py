@@ -13,7 +13,9 @@ import hypothesis
 import pytest
 
 # Two cores shared with other work: a slow example is no failure.
-hypothesis.settings.register_profile("edgefleet", deadline=None)
+hypothesis.settings.register_profile(
+    "edgefleet", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 if not os.environ.get("CI"):  # there hypothesis has a profile of its own: reproducible, no deadline
     hypothesis.settings.load_profile("edgefleet")
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgefleet.analysis.drift import drift_of
@@ -322,7 +322,7 @@ def test_the_plot_is_the_same_twice(fleet: Fleet, home: Path, tmp_path: Path) ->
 # ------------------------------------------------------------------- merged, against all the data
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**32 - 1),
     shifts=st.lists(st.floats(-1, 1), min_size=1, max_size=12),

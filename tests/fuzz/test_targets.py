@@ -6,7 +6,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.targets import MAX_PLAIN_BYTES, TARGETS, run
@@ -38,7 +38,7 @@ def test_seeds_are_taken(name: str) -> None:
 
 
 @each_target
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(data=st.data())
 def test_spoiled_input_is_taken_or_refused(name: str, data: Any) -> None:
     target = TARGETS[name]

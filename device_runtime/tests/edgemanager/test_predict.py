@@ -168,7 +168,10 @@ def test_bytes_that_are_no_message_are_the_callers_fault(client: AgentClient, me
     assert code_of(raised) == "INVALID_ARGUMENT"
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     shape=st.lists(st.integers(-3, 2**31 - 1) | st.integers(0, 4), max_size=5),
     data=st.binary(max_size=40),

@@ -301,7 +301,9 @@ def test_the_command_names_no_engine_that_is_not_there(
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())
 def test_whatever_bytes_an_exported_engine_has_it_is_taken_whole_or_refused(

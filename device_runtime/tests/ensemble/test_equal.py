@@ -86,7 +86,7 @@ def _reads(step: Any) -> list[str]:
 
 
 # The members are the same for all examples, and keep nothing of one.
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(graph=graphs(), x=st.lists(st.floats(-4, 4, width=32), min_size=1, max_size=4))
 def test_a_graph_gives_what_its_steps_give_one_by_one(
     members: dict[str, ServedModel], graph: tuple[Ensemble, list[Any]], x: list[float]

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_runtime.tests.serving import (
@@ -95,7 +95,7 @@ def check(found: list[Answer]) -> None:
             assert json.loads(body)["error"]
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(
     st.lists(st.sampled_from(PIECES) | st.binary(max_size=40), min_size=1, max_size=8),
     st.lists(st.integers(0, 400), max_size=3),

@@ -40,7 +40,10 @@ def regions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedMemory]:
     regions.close()
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     st.dictionaries(
         st.sampled_from(

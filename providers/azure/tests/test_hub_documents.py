@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft4Validator
 
@@ -134,7 +134,6 @@ def test_schema_versions_that_are_unknown_are_refused(module: str, version: str)
         manifests.check_schemas(content)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(GROUPS, GROUPS, st.integers(0, 200), st.integers(1, 9_999_999))
 def test_a_layer_is_read_back_and_taken_by_no_other_group(
     group: str, other: str, epoch: int, number: int
@@ -151,7 +150,6 @@ def test_a_layer_is_read_back_and_taken_by_no_other_group(
         assert manifests.layer("plant-3", other, pointer, None)["id"] != document["id"]
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(st.tuples(st.integers(0, 200), st.integers(1, 9_999_999)),
        st.tuples(st.integers(0, 200), st.integers(1, 9_999_999)))  # fmt: skip
 def test_priorities_rise_with_pointers(one: tuple[int, int], other: tuple[int, int]) -> None:

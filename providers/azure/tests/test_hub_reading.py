@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgefleet.testing.kit import samples
@@ -13,7 +13,6 @@ from edgefleet_azure.groups import ranked
 from edgefleet_azure.manifests import WANTED
 from edgefleet_azure.reading import read_agent, read_module
 
-patient = settings(suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=20)
 names = st.sampled_from(
     ["report", "0", "1", "code", "description", "modules", "edgefleet", "version", "runtimeStatus",
@@ -28,7 +27,6 @@ def module(reported: Any, **more: Any) -> dict[str, Any]:
     return {"properties": {"reported": reported, "desired": {"$version": 1}}, **more}
 
 
-@patient
 @given(json_values)
 def test_whatever_a_device_wrote_nothing_is_raised(value: Any) -> None:
     for reported in (value, {WANTED: value}, {WANTED: {"report": value}}, {"modules": value}):
@@ -67,7 +65,6 @@ def test_an_agent_that_is_behind_blocks_nothing() -> None:
     assert "on its way" in agent.evidence["deployment"]
 
 
-@patient
 @given(st.lists(st.uuids().map(str), min_size=1, max_size=5, unique=True), st.uuids().map(str),
        st.uuids().map(str))  # fmt: skip
 def test_a_new_hub_moves_a_group_only_to_itself(hosts: list[str], new: str, group: str) -> None:

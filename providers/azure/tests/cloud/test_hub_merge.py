@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgefleet_azure.cloud.hub_merge import APPLIED, TARGETED, Deployment, merge, placed
@@ -25,7 +25,6 @@ def desired(*deployments: Deployment, module: str = "runtime") -> dict[str, Any]
     return placed({}, merge(deployments).places.get(module, ()))
 
 
-patient = settings(suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 layers = st.lists(
     st.builds(
         lambda name, priority, created, value: layer(name, priority, created, ours=value),
@@ -36,7 +35,6 @@ layers = st.lists(
 )  # fmt: skip
 
 
-@patient
 @given(layers, st.randoms())
 def test_the_order_in_which_deployments_are_listed_says_nothing(
     found: list[Deployment], random: Any
@@ -47,7 +45,6 @@ def test_the_order_in_which_deployments_are_listed_says_nothing(
     assert merge(shuffled) == merge([*found, *bases])
 
 
-@patient
 @given(layers)
 def test_of_layers_above_the_base_the_highest_and_newest_has_the_last_word(
     found: list[Deployment],
@@ -61,7 +58,6 @@ def test_of_layers_above_the_base_the_highest_and_newest_has_the_last_word(
         assert got == {"ours": last.modules["runtime"]["properties.desired.ours"]}
 
 
-@patient
 @given(layers)
 def test_a_layer_of_properties_alone_is_never_applied(found: list[Deployment]) -> None:
     status = merge([base("b", 2, 5000), *found]).status
@@ -70,7 +66,6 @@ def test_a_layer_of_properties_alone_is_never_applied(found: list[Deployment]) -
     assert len(status) == len(found)
 
 
-@patient
 @given(layers)
 def test_nothing_happens_without_a_base(found: list[Deployment]) -> None:
     result = merge(found)

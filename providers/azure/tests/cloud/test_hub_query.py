@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgefleet_azure.cloud.hub_query import Counted, QueryError, parse_condition, parse_query
@@ -91,7 +91,6 @@ def test_what_is_no_query_is_refused(query: str) -> None:
         parse_query(query)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(st.text(max_size=60))
 def test_whatever_is_written_is_read_or_refused(text: str) -> None:
     for parse in (parse_query, parse_condition):
