@@ -27,7 +27,7 @@ from edgefleet.protocol.report import Health, ModelReport, Report, ShadowReport
 from edgefleet_template.mailboxes import Mailboxes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -191,14 +191,19 @@ class World:
         path.write_text(yaml.safe_dump({k: v for k, v in spec.items() if v is not None}))
         return path
 
-    def loop(self) -> Loop:
-        """The loop as a new process has it."""
+    def loop(
+        self,
+        *,
+        clock: Callable[[], float] | None = None,
+        sleep: Callable[[float], object] | None = None,
+    ) -> Loop:
+        """The loop as a new process has it; without a clock of its own it sleeps at no cost."""
         return Loop(
             read_spec(self.folder / "loop.yaml"),
             sources=lambda _fleet: self.sources,
             now=lambda: self.now,
-            clock=lambda: self.slept_s,
-            sleep=self._sleep,
+            clock=clock or (lambda: self.slept_s),
+            sleep=sleep or self._sleep,
             files=self.folder / "files",
         )
 

@@ -66,7 +66,7 @@ class Held:
         ttl_s: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._store, self._loop, self._model, self._ttl_s = store, loop, model, ttl_s
         self._now, self._clock, self._sleep = now, clock, sleep

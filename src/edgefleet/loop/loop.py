@@ -55,7 +55,7 @@ class Loop:
         sources: Callable[[Fleet], Sources] | None = None,
         now: Callable[[], datetime] = _utc_now,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] = time.sleep,
         files: Path | str | None = None,
     ) -> None:
         self.spec = spec

@@ -50,7 +50,7 @@ def go_on(
     *,
     now: bool,
     wait: bool,
-    pause: Callable[[], None],
+    pause: Callable[[], object],
     say: Callable[[str], object],
 ) -> tuple[LoopRecord, Turn | None]:
     """Go as far as it goes: to the end of the turn, or to what must be waited for.
