@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from edgefleet.testing.waiting import TIMEOUT_S
 from edgefleet_local.processes import birth
 from tests.cli.conftest import Run
 
@@ -28,7 +29,7 @@ import edgefleet as ef
 
 with ef.connect() as fleet:
     model = fleet.push(sys.argv[1], "tiny", progress=False)
-    status = fleet.deploy(model, to="line-3").wait(timeout_s=90, progress=False)
+    status = fleet.deploy(model, to="line-3").wait(timeout_s=120, progress=False)
     print(status.attested, *(device.name for device in fleet.devices()))
 """
 STAND_BY = """\
@@ -45,7 +46,7 @@ def mock(*arguments: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=2 * TIMEOUT_S,
         check=False,
     )
 

@@ -13,8 +13,8 @@ def tell():
     signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 
 with heeding_signals():
-    threading.Timer(0.3, tell).start()
     try:
+        threading.Timer(0.3, tell).start()
         stay()
     except KeyboardInterrupt as stopped:
         print(type(stopped).__name__)

@@ -16,6 +16,7 @@ from edgefleet.errors import IntegrityError, NotFoundError, StorageFullError
 from edgefleet.protocol import bundle as b
 from edgefleet.protocol import layout as lay
 from edgefleet.protocol.digest import blob_path, digest_of
+from edgefleet.testing.waiting import TIMEOUT_S
 from tests.contract import samples
 from tests.protocol.folders import blob_of, fill_disk, holds, tree
 
@@ -152,7 +153,7 @@ def test_many_at_once_lay_out_the_same_folder(root: Path, tmp_path: Path) -> Non
     out = tmp_path / "out" / "fp32"
 
     def path_of(descriptor: b.Descriptor) -> Path:
-        start.wait(timeout=30)  # nobody moves its folder before all have begun
+        start.wait(TIMEOUT_S)  # nobody moves its folder before all have begun
         return layout.path_of(descriptor)
 
     with ThreadPoolExecutor(8) as pool:

@@ -29,6 +29,7 @@ from edgefleet.cli.app import cli
 from edgefleet.protocol.digest import digest_of_file
 from edgefleet.protocol.documents import decode, encode
 from edgefleet.runtime_archive.manifest import Manifest
+from edgefleet.testing.waiting import TIMEOUT_S
 from edgefleet_gateway.certificates import pin
 from edgefleet_gateway.commands import allow_connections
 from edgefleet_gateway.fleet_folder import profile_of_folder
@@ -78,7 +79,7 @@ def test_a_folder_is_enough_and_a_signal_ends_it(
         assert status(port, "/v1/ca") == 200
         assert status(port, "/v1/pointer") == 401
         process.send_signal(number)
-        assert process.wait(30) == code
+        assert process.wait(TIMEOUT_S) == code
     listed = CliRunner(env={"EDGEFLEET_CONFIG": str(root / "edgefleet.toml")})
     assert listed.invoke(cli, ["devices"]).exit_code == 0
 

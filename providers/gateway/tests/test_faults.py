@@ -34,7 +34,7 @@ from edgefleet.protocol.digest import digest_of, hex_of
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.event import HealthEvent, new_event
 from edgefleet.protocol.gateway import digest_field
-from edgefleet.testing.waiting import eventually
+from edgefleet.testing.waiting import TIMEOUT_S, eventually
 from edgefleet_gateway import mirror
 from edgefleet_gateway.server import scratch
 from edgefleet_gateway.server.presence import Presence
@@ -102,7 +102,7 @@ def test_a_gateway_killed_in_an_upload_goes_on_with_it_and_takes_nothing_twice(
             )
             eventually(lambda: offset(device) > step)
             process.send_signal(signal.SIGKILL)
-            process.wait(30)
+            process.wait(TIMEOUT_S)
     with another_process(fleet) as (_, device):
         there = offset(device)
         assert step < there <= step + 600_000
@@ -192,7 +192,7 @@ def test_while_the_state_store_is_away_polls_are_answered_and_writes_put_off(
         eventually(lambda: waiting(gateway) == 1)
         fleet.publish(number=2)
         fleet.state.away = False
-        asking.join(30)
+        asking.join(TIMEOUT_S)
         assert answers[0].status == 200
         assert device.ask("PUT", "/v1/report", REPORT.encoded(), JSON).status == 204
         assert fleet.stranger(gateway).ask("POST", "/v1/enroll", enrolment, JSON).status == 200

@@ -23,7 +23,7 @@ from edgefleet.protocol.gateway import (
     digest_field,
 )
 from edgefleet.protocol.pointer import read_pointer
-from edgefleet.testing.waiting import eventually
+from edgefleet.testing.waiting import TIMEOUT_S, eventually
 from edgefleet_gateway.records import (
     AnswerRecord,
     ReportRecord,
@@ -57,7 +57,7 @@ def test_a_poll_that_waits_is_answered_when_there_is_news(
     asking, answers = polled(device)
     eventually(lambda: waiting(gateway) == 1)
     fleet.publish()
-    asking.join(30)
+    asking.join(TIMEOUT_S)
     assert [answer.status for answer in answers] == [200]
 
 
@@ -75,7 +75,7 @@ def test_a_poll_that_waits_is_answered_when_the_gateway_ends(fleet: Fleet) -> No
         device = fleet.device(gateway, "cam-1")
         asking, answers = polled(device)
         eventually(lambda: waiting(gateway) == 1)
-    asking.join(30)
+    asking.join(TIMEOUT_S)
     assert [answer.status for answer in answers] == [204]
 
 
@@ -94,7 +94,7 @@ def test_a_revoked_device_is_told_while_it_waits(
     asking, answers = polled(device)
     eventually(lambda: waiting(gateway) == 1)
     fleet.rig.roster.change("cam-1", lambda there: msgspec.structs.replace(there, revoked=True))
-    asking.join(30)
+    asking.join(TIMEOUT_S)
     assert answers[0].problem()["code"] == "revoked"
 
 
@@ -105,7 +105,7 @@ def test_a_device_that_is_moved_gets_its_new_group_s_pointer(
     asking, answers = polled(device)
     eventually(lambda: waiting(gateway) == 1)
     fleet.rig.roster.change("cam-1", lambda there: msgspec.structs.replace(there, group="other"))
-    asking.join(30)
+    asking.join(TIMEOUT_S)
     assert answers[0].status == 200
 
 
@@ -180,7 +180,7 @@ def test_a_runtime_is_offered_with_the_pointer(
     record = encode(RuntimeRecord(offer=offer, ordered=datetime.now(UTC)))
     fleet.rig.state.write(fleet.rig.keys.runtime("line"), record, expect=None)
     fleet.rig.roster.ring("runtime/line")
-    asking.join(30)
+    asking.join(TIMEOUT_S)
     etag = answers[0].headers["edgefleet-runtime"]
     told = device.get("/v1/runtime")
     assert decode(RuntimeOffer, told.body) == offer
@@ -291,7 +291,7 @@ def test_a_request_is_handed_out_and_its_answer_kept(
             bell, number=bell.number + 1, waiting={"cam-1": (request.id,)}
         )
     )
-    asking.join(30)
+    asking.join(TIMEOUT_S)
     assert answers[0].headers["edgefleet-waiting"] == "1"
     assert decode(Requests, device.get("/v1/requests").body).waiting == (request,)
     # It was told, and isn't told again while it works on it.
