@@ -36,11 +36,7 @@ assert (folder / "samples.parquet").is_file()
 """
 PROFILE = """
 [profiles.default]
-registry = "local"
-trainer = "local"
-telemetry = "local"
-state = "local"
-deployers = ["local"]
+provider = "local"
 
 [profiles.default.local]
 supervise = false

@@ -67,18 +67,21 @@ WITH_PROBABILITIES = {
     "tree": lambda: DecisionTreeClassifier(random_state=SEED),
     "forest": lambda: RandomForestClassifier(8, random_state=SEED),
     "scaled forest": lambda: scaled(RandomForestClassifier(8, random_state=SEED)),
-    "min-max scaled tree": lambda: make_pipeline(MinMaxScaler(), DecisionTreeClassifier()),
+    "min-max scaled tree": lambda: make_pipeline(
+        MinMaxScaler(), DecisionTreeClassifier(random_state=SEED)
+    ),
     "gradient boosting": lambda: GradientBoostingClassifier(n_estimators=5, random_state=SEED),
     "histogram boosting": lambda: HistGradientBoostingClassifier(max_iter=5),
-    "calibrated": lambda: scaled(CalibratedClassifierCV(LinearSVC(), cv=3)),
+    "calibrated": lambda: scaled(CalibratedClassifierCV(LinearSVC(random_state=SEED), cv=3)),
     "voting": lambda: VotingClassifier(
-        [("a", scaled(LogisticRegression())), ("b", DecisionTreeClassifier())], voting="soft"
+        [("a", scaled(LogisticRegression())), ("b", DecisionTreeClassifier(random_state=SEED))],
+        voting="soft",
     ),
 }
 WITH_SCORES = {
     "support vectors": SVC,
     "scaled support vectors": lambda: scaled(SVC(kernel="linear")),
-    "linear support vectors": lambda: scaled(LinearSVC()),
+    "linear support vectors": lambda: scaled(LinearSVC(random_state=SEED)),
 }
 REGRESSORS = {
     "neighbours": lambda: KNeighborsRegressor(3),
