@@ -75,7 +75,7 @@ def test_every_maker_gives_the_same_bytes_and_notes_in_any_process(tmp_path: Pat
     path = models.save(two_convolutions(), tmp_path / "m.onnx")
     np.save(f"{path}.npy", models.inputs_for(40, width=192).reshape(40, 3, 8, 8))
     seen = []
-    for seed in ("1", "2"):
+    for seed in ("1", "33"):
         done = subprocess.run(
             [sys.executable, "-c", SCRIPT, path, tmp_path / seed, *NAMES],
             env={**os.environ, "PYTHONHASHSEED": seed},
