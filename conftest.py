@@ -23,6 +23,11 @@ if not os.environ.get("CI"):  # there hypothesis has a profile of its own: repro
 MAX_SAID = 20_000  # characters of a failed child that are shown
 # A child that crashes in native code then says where, as pytest has it for this process.
 os.environ.setdefault("PYTHONFAULTHANDLER", "1")
+# Threads of linear algebra wait for each other by spinning: where there are more processes than
+# cores, training a small network takes several times the work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Many tests give a process a home of its own, in which matplotlib would look at every font anew.
+os.environ.setdefault("MPLCONFIGDIR", str(Path(__file__).parent / ".pytest_cache" / "matplotlib"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
