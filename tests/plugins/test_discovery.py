@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
 import sys
 from importlib.metadata import EntryPoints
 from typing import TYPE_CHECKING
@@ -206,3 +208,23 @@ def test_a_plugin_s_replacement_outlives_the_plugins_after_it(install: Install) 
     listeners = tuple((discovery.PROVIDERS, name) for name in ("ours", "targets"))
     found = {target.name: target for target in discovery.usable_targets(listeners)}
     assert found["x86-cpu"].precisions == ("int8",)
+
+
+def test_metadata_is_read_once_while_nothing_is_installed(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("sound", SOUND)
+    assert "sound" in discovery.names()
+    monkeypatch.setattr(importlib.metadata, "entry_points", None)  # whoever reads again fails
+    assert "sound" in discovery.names()
+    monkeypatch.undo()
+    assert "sound" not in discovery.names(), "it lies no more in a folder of sys.path"
+
+
+def test_what_is_installed_meanwhile_is_found(install: Install, tmp_path: Path) -> None:
+    install("sound", SOUND)
+    assert "sound" in discovery.names()
+    changed = (tmp_path / "site").stat().st_mtime_ns
+    install("another", SOUND)
+    os.utime(tmp_path / "site", ns=(changed, changed + 10**6))  # were it but a tick later
+    assert {"sound", "another"} <= set(discovery.names())

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from edgefleet.errors import PluginImportError
+from edgefleet.plugins.entries import entry_points
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from importlib.metadata import EntryPoint
 
 COMMANDS = "edgefleet.commands"
 """Entry points of plugins that are click commands of this command line."""

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import logging
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from edgefleet.errors import PluginImportError, ProviderNotFoundError
+from edgefleet.plugins.entries import entry_points
 from edgefleet.plugins.hooks import PROJECT, Hooks
 from edgefleet.plugins.provider import Provider
 from edgefleet.protocol.target import BUILTIN, HardwareTarget
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 PROVIDERS = "edgefleet.providers"
 MOCKS = "edgefleet.mocks"
