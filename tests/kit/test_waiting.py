@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from edgefleet.testing.waiting import eventually
+from edgefleet.testing.waiting import LONGEST_S, eventually, pause_after
 
 
 def test_the_first_true_value_is_given() -> None:
@@ -53,3 +53,13 @@ def test_the_last_error_is_told_with_the_failure() -> None:
 def test_something_is_done_between_two_questions() -> None:
     done: list[str] = []
     assert eventually(lambda: len(done) == 3, meanwhile=lambda: done.append("once"), apart_s=0)
+
+
+@pytest.mark.parametrize(
+    "took_s, apart_s, pause_s",
+    [(0.001, 0.01, 0.01), (0.05, 0.01, 0.15), (60.0, 0.01, LONGEST_S), (0.05, 2.0, 2.0)],
+)
+def test_what_takes_long_to_ask_is_asked_less_often(
+    took_s: float, apart_s: float, pause_s: float
+) -> None:
+    assert pause_after(took_s, apart_s) == pytest.approx(pause_s)

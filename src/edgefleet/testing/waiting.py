@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TIMEOUT_S = 120.0  # for what takes a second where nothing is wrong, on a machine with much to do
+LONGEST_S = 1.0  # between two questions, however long one takes
+SHARE = 4  # asking takes one part in so many of the time: the rest is for what is waited for
 
 
 def eventually(
@@ -30,7 +32,8 @@ def eventually(
         what: is waited for, to tell where it never came; a function is called only then.
         ignoring: errors of the condition that mean "not yet".
         meanwhile: done between two questions.
-        apart_s: pause between two questions, in seconds.
+        apart_s: least pause between two questions, in seconds; questions that take long lie farther
+            apart (`pause_after`).
         timeout_s: gives up after so many seconds; a test says only that it must happen, not how
             soon.
 
@@ -40,14 +43,26 @@ def eventually(
     deadline, pause = time.monotonic() + timeout_s, threading.Event()
     while True:
         last: Exception | None = None
+        asked = time.monotonic()
         try:
             if value := condition():
                 return value
         except ignoring as error:
             last = error
-        if time.monotonic() >= deadline:
+        answered = time.monotonic()
+        if answered >= deadline:
             told = what if isinstance(what, str) else what()
             raise AssertionError(f"never became true: {told or condition}") from last
         if meanwhile is not None:
             meanwhile()
-        pause.wait(apart_s)
+        pause.wait(pause_after(answered - asked, apart_s))
+
+
+def pause_after(took_s: float, apart_s: float) -> float:
+    """Seconds until the next question: so many that asking doesn't hold up what it asks about.
+
+    Args:
+        took_s: what the last question took.
+        apart_s: the least pause.
+    """
+    return max(apart_s, min((SHARE - 1) * took_s, LONGEST_S))
