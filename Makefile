@@ -49,8 +49,8 @@ demo: $(STAMP)
 
 test: tests alone
 
-# Compiled first: tests start thousands of processes, and each compiles what it loads where the environment forbids
-# Python to write bytecode.
+# Tests start thousands of processes: each would compile what it loads where the environment forbids Python to keep that.
+tests: export PYTHONDONTWRITEBYTECODE =
 tests: $(STAMP)
 	@$(BIN)/python -m compileall -q -j 0 $(SOURCES)
 	@$(BIN)/python -m pytest -q -n $(WORKERS) $(PYTEST_ARGS)
