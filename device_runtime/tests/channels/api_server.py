@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import trustme
 
+from edgefleet.testing.cloud.ports import HeldPort
 from edgefleet_runtime.channels.kubernetes.api import HOST_VARIABLE, PORT_VARIABLE, ApiServer
 
 TICK_S = 0.02
@@ -49,7 +49,7 @@ class FakeApiServer:
         (folder / "token").write_text("token-1\n", encoding="ascii")
         self.folder = folder
         self.port = 0
-        self._place: socket.socket | None = None
+        self._held: HeldPort | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -60,11 +60,9 @@ class FakeApiServer:
 
     def start(self) -> None:
         """Listen, at the same port each time."""
-        if self._place is None:  # held until the end: another process would be given the port
-            self._place = socket.socket()
-            self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._place.bind(("127.0.0.1", 0))
-            self.port = self._place.getsockname()[1]
+        if self._held is None:  # until the end: another process would be given the port
+            self._held = HeldPort()
+            self.port = self._held.number
         self._server = _Server(("127.0.0.1", self.port), _Handler)
         self._server.fake, self._server.context = self, self._context
         self.up.set()
@@ -84,8 +82,8 @@ class FakeApiServer:
         """Go for good."""
         if self.up.is_set():
             self.stop()
-        if self._place is not None:
-            self._place.close()
+        if self._held is not None:
+            self._held.close()
 
     def put(self, path: str, data: dict[str, str]) -> None:
         """Make or change a ConfigMap: ``NAMESPACE/NAME``."""

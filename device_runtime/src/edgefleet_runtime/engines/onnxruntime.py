@@ -11,8 +11,8 @@ Rules kept here:
 - The remote Azure provider is never chosen.
 - Libraries of custom operators are loaded only if an operator named their digests.
 - Threads of a run that wait for work spin for `SPIN_US` and sleep then: onnxruntime lets them spin
-  for about a millisecond, which takes the processor from whoever serves. Runs that meet others have
-  one thread each, and none waits.
+  for about a millisecond, which takes the processor from whoever serves. Where runs meet and
+  gain by it they have one thread each, and none waits.
 - Inputs are checked before a run, so that a caller's mistake never looks like an engine's failure.
 """
 
