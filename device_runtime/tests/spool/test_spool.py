@@ -26,8 +26,10 @@ from edgefleet.protocol.segment import read_segment
 from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.serve.summary import summarize
 from edgefleet_runtime.serve.table import ServedModel
+from edgefleet_runtime.spool import spool as spool_module
 from edgefleet_runtime.spool.budget import MIN_CAP
 from edgefleet_runtime.spool.intake import Intake
+from edgefleet_runtime.spool.leisure import PAUSE_S, SLICE, Leisure
 from edgefleet_runtime.spool.room import folder_bytes
 from edgefleet_runtime.spool.spool import Spool
 
@@ -304,6 +306,63 @@ def test_the_thread_records_uploads_and_leaves_nothing_open(tmp_path: Path) -> N
         "model=digits",
     ]
     assert not spool.pending
+
+
+def test_news_goes_at_once_and_answers_wait_for_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "INTERVAL_S", 3600.0)
+    channel = MemoryChannel()
+    spool = Spool(tmp_path / "spool", channel, device="cam-07", max_bytes=1 << 20)
+    spool.start()
+    try:
+        answer(spool.intake, 5)
+        for _ in range(3):
+            channel.hot.clear()
+            spool.tell(HealthEvent(what="swapped", message="now"))
+            eventually(lambda: channel.hot)
+        saved: list[bool] = []
+        spool.keep(new_event(Metric(name="m", value=1.0)), saved.append)
+        eventually(lambda: saved == [True])
+        assert len(spool.intake._answers) == 5
+        assert sum(spool.waiting.values()) == 1
+        spool.intake._max_items = 10
+        answer(spool.intake, 1)  # more than half of what may wait: a turn is due
+        eventually(lambda: not spool.intake._answers)
+        eventually(lambda: sum(spool.waiting.values()) == 7)
+    finally:
+        assert spool.stop(20)
+
+
+def test_work_pauses_after_every_slice_unless_something_waits() -> None:
+    pauses: list[float] = []
+    hurried = [False]
+    leisure = Leisure(lambda: hurried[0], pauses.append)
+    assert list(leisure.through(range(SLICE))) == [*range(SLICE)]
+    assert pauses == []
+    assert len(list(leisure.through(range(3 * SLICE)))) == 3 * SLICE
+    assert pauses == [PAUSE_S] * 2
+    hurried[0] = True
+    assert len(list(leisure.through(range(3 * SLICE)))) == 3 * SLICE
+    assert len(pauses) == 2
+
+
+def test_recording_and_packing_of_many_answers_pause_but_not_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path / "spool", max_bytes=64 << 20)
+    pauses: list[float] = []
+    monkeypatch.setattr(rig.spool._leisure, "_pause", pauses.append)
+    answer(rig.spool.intake, 10 * SLICE)
+    rig.turn()
+    assert len(pauses) == 9
+    rig.turn(after_s=60)
+    assert len(rig.predictions()) == 10 * SLICE
+    assert len(pauses) == 9 + 3 * 9  # read, taken apart, written
+    answer(rig.spool.intake, 10 * SLICE)
+    rig.spool.finish()
+    assert len(rig.predictions()) == 20 * SLICE
+    assert len(pauses) == 4 * 9
 
 
 # --------------------------------------------------------------------------------------- summaries

@@ -21,6 +21,7 @@ import msgspec
 
 from edgefleet.errors import DocumentError, IntegrityError
 from edgefleet.protocol.event import Account, Event, new_event, read_event
+from edgefleet_runtime.spool.leisure import Leisure
 from edgefleet_runtime.spool.packing import FOLDER, pack
 from edgefleet_runtime.spool.parts import Row
 from edgefleet_runtime.spool.room import row_bytes
@@ -53,6 +54,7 @@ class Departures:
         device: the device's name.
         now: the time that accounts are stamped with.
         clock: monotonic seconds.
+        leisure: for pauses in long work; None for none.
     """
 
     def __init__(
@@ -62,8 +64,10 @@ class Departures:
         device: str,
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
+        leisure: Leisure | None = None,
     ) -> None:
         self._store = store
+        self._leisure = leisure or Leisure()
         self._device = device
         self._now = now
         self._clock = clock
@@ -233,7 +237,8 @@ class Departures:
         spool = store.tallies.spool[:8]
         number = store.parts.next_id
         store.parts.next_id += 1  # a name that was never given, whatever becomes of this batch
-        packed = pack(rows, self._folder, device=self._device, prefix=f"{number:012x}-{spool}-")
+        prefix = f"{number:012x}-{spool}-"
+        packed = pack(rows, self._folder, device=self._device, prefix=prefix, leisure=self._leisure)
         try:
             with store.change(save=True) as (sql, parts):
                 for part, last in taken:
@@ -261,7 +266,7 @@ class Departures:
                 continue
             frames -= 3
             last = 0
-            for row in store.parts.rows(sql, part):
+            for row in self._leisure.through(store.parts.rows(sql, part)):
                 max_bytes -= len(row.event)
                 frames -= row_bytes(len(row.event), page) / page
                 if rows and (max_bytes < 0 or frames < 0):

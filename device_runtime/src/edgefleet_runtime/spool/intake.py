@@ -44,7 +44,11 @@ class Answer(NamedTuple):
 
 
 class Intake:
-    """A bounded queue of answers; `observe` is a table's observer."""
+    """A bounded queue of answers; `observe` is a table's observer.
+
+    Attributes:
+        crowded: whether much has gathered: some may find no room soon.
+    """
 
     def __init__(self, *, max_items: int = MAX_ITEMS, max_bytes: int = MAX_BYTES) -> None:
         self.policy = TelemetryPolicy()
@@ -53,6 +57,7 @@ class Intake:
         self._answers: deque[Answer] = deque()
         self._bytes = 0
         self._seen = 0
+        self.crowded = False
         self._dropped: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._urgent = threading.Event()
@@ -98,6 +103,7 @@ class Intake:
                 )
             )
             crowded = len(self._answers) * 2 > self._max_items or self._bytes * 2 > self._max_bytes
+            self.crowded = crowded
         # The other thread is woken only when it must be: each switch costs the server some of its
         # next answer.
         if crowded:
@@ -108,12 +114,18 @@ class Intake:
         with self._lock:
             taken, self._answers = self._answers, deque()
             dropped, self._dropped, self._bytes = self._dropped, Counter(), 0
+            self.crowded = False
         return list(taken), dropped
 
-    def wait(self, timeout_s: float) -> None:
-        """Wait until much has gathered, `wake` was called, or so many seconds have passed."""
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until much has gathered, `wake` was called, or so many seconds have passed.
+
+        Returns:
+            Whether much has gathered.
+        """
         self._urgent.wait(timeout_s)
         self._urgent.clear()
+        return self.crowded
 
     def wake(self) -> None:
         """End the `wait` in progress, or else the next one."""

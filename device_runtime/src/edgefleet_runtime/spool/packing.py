@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgefleet.protocol.event import Event
+    from edgefleet_runtime.spool.leisure import Leisure
     from edgefleet_runtime.spool.parts import Row
 
 FOLDER = "outgoing"
@@ -33,7 +34,9 @@ class Packed(NamedTuple):
     tallies: Counter[int]
 
 
-def pack(rows: Iterable[Row], folder: Path, *, device: str, prefix: str) -> list[Packed]:
+def pack(
+    rows: Iterable[Row], folder: Path, *, device: str, prefix: str, leisure: Leisure
+) -> list[Packed]:
     """Write segments of these events; what they hold outlives a power cut when this returns.
 
     Args:
@@ -41,6 +44,7 @@ def pack(rows: Iterable[Row], folder: Path, *, device: str, prefix: str) -> list
         folder: where the files go.
         device: the device's name.
         prefix: begins the segments' ids; never given before.
+        leisure: for pauses in the work.
 
     Raises:
         StorageFullError: no room; what was begun is removed.
@@ -48,7 +52,7 @@ def pack(rows: Iterable[Row], folder: Path, *, device: str, prefix: str) -> list
         DocumentError: a row is no event.
     """
     groups: dict[tuple[date, str], list[tuple[int, int, Event]]] = {}
-    for row in rows:
+    for row in leisure.through(rows):
         event = read_event(row.event)
         key = (event.time.date(), _model_of(event))
         groups.setdefault(key, []).append((row.id, row.tally, event))
@@ -62,7 +66,7 @@ def pack(rows: Iterable[Row], folder: Path, *, device: str, prefix: str) -> list
                     day=day, device=device, model=model, id=f"{prefix}{index:x}-{len(held)}"
                 )
                 path = folder / f"{name.id}{SUFFIX}"
-                size = _write(path, [event for _, _, event in held])
+                size = _write(path, leisure.through([event for _, _, event in held]))
                 segment = Segment(name.below_device, path, size, len(held))
                 done.append(Packed(segment, Counter(tally for _, tally, _ in held)))
             sync_folder(folder)
@@ -74,7 +78,7 @@ def pack(rows: Iterable[Row], folder: Path, *, device: str, prefix: str) -> list
     return done
 
 
-def _write(path: Path, events: list[Event]) -> int:
+def _write(path: Path, events: Iterable[Event]) -> int:
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as to:

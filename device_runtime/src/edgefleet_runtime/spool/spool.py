@@ -19,6 +19,7 @@ from edgefleet_runtime.serve.summary import summarize
 from edgefleet_runtime.spool.departures import Departures
 from edgefleet_runtime.spool.inbox import Handed, Inbox
 from edgefleet_runtime.spool.intake import Intake
+from edgefleet_runtime.spool.leisure import Leisure
 from edgefleet_runtime.spool.samples import SampleFiles
 from edgefleet_runtime.spool.store import Store
 from edgefleet_runtime.sync.sync import Sync
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 INTERVAL_S = 0.5  # between two turns, when there is no hurry: what a power cut may cost
-SLICE = 32  # answers that are made events in one go, in about half a millisecond
-PAUSE_S = 0.001  # between two slices
-MAX_LEISURELY = 4096  # answers; more of them are taken without a pause, or some would be dropped
 TELL_LOSS_S = 60.0  # between two health events about lost events
 SENDING = 0.8  # share of the time to stop in that may be spent on sending
 MAX_HOT = 1024  # alarms and health events on their way into the store
@@ -89,7 +87,13 @@ class Spool:
         self.dropped_by_shelf: dict[str, int] = {}
         self.samples = SampleFiles(root, max_bytes // 2)
         self.store = Store(root, self.samples, max_bytes=max_bytes, clock=clock)
-        self.outgoing = Departures(self.store, device=device, now=now, clock=clock)
+        self._stopping = threading.Event()
+        self._leisure = Leisure(
+            lambda: self.intake.crowded or self._stopping.is_set(), self._stopping.wait
+        )
+        self.outgoing = Departures(
+            self.store, device=device, now=now, clock=clock, leisure=self._leisure
+        )
         self.sync = syncing(channel, self.outgoing, self.samples, clock)
         self.sync.wake = self.intake.wake
         self._clock, self._now = clock, now
@@ -98,7 +102,6 @@ class Spool:
         self._hot = Inbox(max_items=MAX_HOT)
         self._cold = Inbox()
         self._told_at: float | None = None
-        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
         self._measure()
         self._told = self.dropped
@@ -168,9 +171,14 @@ class Spool:
 
     def _run(self) -> None:
         self._guarded(self.recover)
+        due = time.monotonic() + INTERVAL_S
         while not self._stopping.is_set():
-            self.intake.wait(INTERVAL_S)
-            self._guarded(self.turn)
+            crowded = self.intake.wait(max(due - time.monotonic(), 0.0))
+            if crowded or time.monotonic() >= due:
+                self._guarded(self.turn)
+                due = time.monotonic() + INTERVAL_S
+            else:
+                self._guarded(self.hasten)
         self._guarded(self.finish)
         self._guarded(self.close)
 
@@ -189,8 +197,20 @@ class Spool:
         """Work through what has gathered: record, make room, send."""
         self._work(finish=False)
 
+    def hasten(self) -> None:
+        """Record and send what can't wait for the next turn.
+
+        Answers do wait: a new release tells much at once, and making events of answers then would
+        be felt by those who ask meanwhile.
+        """
+        self._take(self._hot)
+        self._take(self._cold)
+        self.sync.turn(finish=False)
+        self._measure()
+
     def finish(self) -> None:
         """The last turn of a process: everything is to be sent that can be."""
+        self._stopping.set()  # nobody is answered any more: no pauses
         self._work(finish=True)
 
     def _work(self, *, finish: bool) -> None:
@@ -212,15 +232,8 @@ class Spool:
         today = self._now().toordinal()
         for model, count in dropped.items():
             self.store.lose("prediction", model, today, count)
-        # Working off a second's answers without a pause would be felt by those who ask meanwhile.
-        pause_s = PAUSE_S if len(answers) <= MAX_LEISURELY else 0.0
-        entries: list[Entry] = []
-        for start in range(0, len(answers), SLICE):
-            if start and pause_s:
-                self._stopping.wait(pause_s)
-            found = map(self._entry, answers[start : start + SLICE])
-            entries += [entry for entry in found if entry is not None]
-        self.store.put(entries)
+        found = map(self._entry, self._leisure.through(answers))
+        self.store.put([entry for entry in found if entry is not None])
 
     def _take(self, inbox: Inbox) -> None:
         taken = inbox.take()
