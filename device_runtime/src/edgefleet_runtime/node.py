@@ -53,6 +53,7 @@ from edgefleet_runtime.reconciler.tryout import Tryout
 from edgefleet_runtime.report import host
 from edgefleet_runtime.serve.edgemanager.extra import edge_manager_server_type
 from edgefleet_runtime.serve.grpc.extra import grpc_server_type
+from edgefleet_runtime.serve.loop import keep_from_collector
 from edgefleet_runtime.serve.server import Server
 from edgefleet_runtime.serve.table import ModelTable
 from edgefleet_runtime.spool.on_demand import OnDemand
@@ -342,6 +343,7 @@ class Node:
             self._otlp.start(self._server.families)
         if self._upgrader is not None:
             self._upgrader.start(lambda: loop.call_soon_threadsafe(stop.set))
+        keep_from_collector()
         manager = ServiceManager()
         manager.ready()
         living = asyncio.ensure_future(keep_alive(manager, self._worker.healthy))
