@@ -38,9 +38,7 @@ class Mixed(Telemetry):
 
 
 def alarm(rule: str) -> Event:
-    """One that following gives, however long after this it begins."""
-    later = datetime.now(UTC) + timedelta(minutes=10)
-    return new_event(Alarm(rule=rule, message="too hot"), time=later)
+    return new_event(Alarm(rule=rule, message="too hot"), time=datetime(2026, 1, 2, tzinfo=UTC))
 
 
 def test_an_event_that_came_twice_between_others_is_given_once() -> None:
@@ -64,15 +62,24 @@ def test_a_query_from_a_time_on_reads_what_came_a_little_before_it() -> None:
 
 
 def test_following_reads_what_came_lately_and_nothing_older() -> None:
-    telemetry = Mixed(("a", alarm("one")))
+    telemetry = Mixed()
     before = datetime.now(UTC)
     following = telemetry.follow(poll_s=0, timeout_s=60)
-    next(following)
-    telemetry.arrived.append(("a", alarm("two")))
-    next(following)
+    for rule in ("one", "two"):
+        telemetry.arrived.append(("a", alarm(rule)))
+        next(following)
     first, *others = [moment for moment in telemetry.asked if moment is not None]
     assert first > before - timedelta(minutes=2)
+    assert others
     assert all(moment >= first for moment in others)
+
+
+def test_following_tells_devices_with_the_same_id_apart() -> None:
+    event = alarm("one")
+    telemetry = Mixed(("a", event))
+    following = telemetry.follow(poll_s=0, timeout_s=60)
+    telemetry.arrived.append(("b", event))
+    assert next(following).device == "b"
 
 
 def test_what_is_no_event_hides_none_of_its_message() -> None:
@@ -85,7 +92,9 @@ def test_what_is_no_event_hides_none_of_its_message() -> None:
 
 def test_following_gives_what_came_before_its_time_was_up() -> None:
     events = [alarm("one"), alarm("two")]
-    telemetry = Mixed(*(("a", event) for event in events))
-    assert list(telemetry.follow(poll_s=0, timeout_s=0)) == [
+    telemetry = Mixed()
+    following = telemetry.follow(poll_s=0, timeout_s=0)
+    telemetry.arrived += [("a", event) for event in events]
+    assert list(following) == [
         msgspec.structs.replace(event, source="/devices/a") for event in events
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +25,7 @@ from edgefleet.testing.kit.telemetry import TelemetryConformance
 from edgefleet.testing.mock import FAST_TELEMETRY
 from edgefleet_aws.cloud.recipes import Kind
 from edgefleet_aws.deployer import GreengrassDeployer
+from edgefleet_aws.names import Names
 from edgefleet_aws.state import S3StateStore
 from edgefleet_aws.telemetry import S3Telemetry
 from edgefleet_runtime.channels.greengrass.channel import THING_VARIABLE, GreengrassChannel
@@ -194,9 +196,10 @@ class TestReceiving(ReceivingConformance):
 class ListsWhatIsGone(S3Telemetry):
     """A rule of the bucket's deletes a file of each device between its listing and its reading."""
 
-    def _paths(self, device: str, start: str) -> Iterator[str]:
-        yield f"{start}{'0' * 64}.json"
-        yield from super()._paths(device, start)
+    def _items(self, device: str, start: str) -> Iterator[dict[str, Any]]:
+        folder = Names(self._settings).devices_folder(device)
+        yield {"Key": f"{folder}{start}{'0' * 64}.json", "LastModified": datetime.now(UTC)}
+        yield from super()._items(device, start)
 
 
 def test_a_file_of_hot_events_that_a_lifecycle_rule_deletes_meanwhile_is_passed_over(
@@ -205,6 +208,17 @@ def test_a_file_of_hot_events_that_a_lifecycle_rule_deletes_meanwhile_is_passed_
     telemetry = ListsWhatIsGone(clients, settings)
     telemetry.receive_hot("cam-1", [sent := samples.alarm(1)])
     assert [event.id for event in telemetry.query(device="cam-1", kind="alarm")] == [sent.id]
+
+
+def test_files_of_hot_events_that_came_before_are_not_fetched(
+    clients: Clients, settings: AwsSettings
+) -> None:
+    telemetry = S3Telemetry(clients, settings)
+    telemetry.receive_hot("cam-1", [sent := samples.alarm(1)])
+    hour = timedelta(hours=1)
+    now = datetime.now(UTC)
+    assert [event.id for _, event in telemetry._hot("cam-1", now - hour)] == [sent.id]
+    assert list(telemetry._hot("cam-1", now + hour)) == []
 
 
 class TestFleet(_Devices, FleetConformance):

@@ -7,9 +7,8 @@ couldn't read. Files of samples lie beside the segments, by their digests.
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast, final
 
 from edgefleet.errors import (
@@ -23,6 +22,7 @@ from edgefleet.errors import (
 )
 from edgefleet.interfaces.event_columns import HEAD, row_of
 from edgefleet.interfaces.event_table import arrow_schema, backend_of, event_table
+from edgefleet.interfaces.following import Arrivals
 from edgefleet.interfaces.service import Service
 from edgefleet.protocol.digest import CHUNK_BYTES, digest_of, hex_of
 from edgefleet.protocol.event import HOT, KINDS, attributed
@@ -31,6 +31,7 @@ from edgefleet.protocol.segment import read_segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from datetime import datetime
     from pathlib import Path
 
     import ibis
@@ -44,7 +45,6 @@ CLOCK_SLACK = timedelta(days=1)  # a device's clock, and so its date, may be off
 POLL_S = 0.5
 SAMPLES = "samples/sha256"  # where samples lie below a device's own prefix
 MAX_SAMPLE_BYTES = 256 << 20  # of one file: an input or output of one request
-_OVERLAP = timedelta(minutes=1)  # how far the backend's clock may be off ours
 _ARROW_BATCH = 10_000
 
 
@@ -91,22 +91,18 @@ class Telemetry(Service):
         poll_s: float = POLL_S,
         timeout_s: float | None = None,
     ) -> Iterator[Event]:
-        """New events as they arrive, until the caller stops or ``timeout_s`` passes without one."""
-        since = datetime.now(UTC) - timedelta(seconds=1)
-        query = self.query(kind=kind, model=model, device=device, since=since)
-        arrived, seen = datetime.now(UTC) - _OVERLAP, set[str]()
-        quiet = time.monotonic()
-        late = False  # what came before the time was up is given, however long a reading takes
-        while not late:
-            late = timeout_s is not None and time.monotonic() - quiet >= timeout_s
-            began = datetime.now(UTC)
-            for event in query.arrived_after(arrived):
-                if event.id not in seen:
-                    seen.add(event.id)
-                    yield event
-                    quiet, late = time.monotonic(), False
-            arrived = began - _OVERLAP
-            time.sleep(poll_s)
+        """Events that arrive after this call, each once, whenever they happened.
+
+        What is there already is looked at before this returns. What a device recorded while it was
+        offline comes when it brings it.
+
+        Args:
+            kind: as for `query`; so are ``model`` and ``device``.
+            poll_s: seconds between two looks.
+            timeout_s: ends after so many without an event; None goes on until the caller stops.
+        """
+        arrivals = Arrivals(self.query(kind=kind, model=model, device=device))
+        return arrivals.until_quiet(poll_s, timeout_s)
 
     @final
     def sample(self, device: str, digest: str, *, max_bytes: int = MAX_SAMPLE_BYTES) -> bytes:
@@ -164,7 +160,8 @@ class Telemetry(Service):
 
         Args:
             device: only this one's; None for every one's.
-            since: what came before may be left out, where that spares reading it.
+            since: what arrived before may be left out, where that spares reading it; but nothing
+                that is left out now may be given for a later ``since``.
         """
 
 
@@ -192,6 +189,7 @@ class EventQuery:
         self._kind, self._model, self._device = kind, model, device
         self._since, self._until = since, until
         self._arrived = None if since is None else since - CLOCK_SLACK
+        self._known: set[str] | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -226,9 +224,22 @@ class EventQuery:
         self._begin()
         return self._telemetry._bounded("query", self._read)  # noqa: SLF001 - one subject
 
-    def arrived_after(self, moment: datetime) -> Iterator[Event]:
-        """Events as from the query itself, but no hot ones that the backend had before."""
-        self._arrived = moment
+    def there(self) -> set[str]:
+        """Paths of the segments that a use would open now."""
+        if self._kind in HOT:
+            return set()
+        telemetry = self._telemetry
+        found = telemetry._bounded("query", telemetry._segments)  # noqa: SLF001 - one subject
+        return {name.path for name in found if self._may_hold(name)}
+
+    def news(self, since: datetime, known: set[str]) -> Iterator[Event]:
+        """Events as from the query itself, but for what was there before.
+
+        Args:
+            since: hot events that the backend had before this are left out, where it can tell.
+            known: paths of segments that aren't opened; those that are now are added.
+        """
+        self._arrived, self._known = since, known
         return iter(self)
 
     def _read(self, in_place: list[Path] | None = None) -> Iterator[Event]:
@@ -255,6 +266,8 @@ class EventQuery:
             if in_place is not None and (file := self._sound(name)) is not None:
                 in_place.append(file)
                 continue
+            if self._known is not None:
+                self._known.add(name.path)
             try:
                 for event in self._events(name):
                     yield name.device, name.day, event
@@ -295,6 +308,8 @@ class EventQuery:
         warnings.warn(f"segment set aside: {error.message}", RuntimeWarning, stacklevel=4)
 
     def _may_hold(self, name: SegmentName) -> bool:
+        if self._known is not None and name.path in self._known:
+            return False
         if self._device is not None and name.device != self._device:
             return False
         if self._model is not None and name.model != self._model:

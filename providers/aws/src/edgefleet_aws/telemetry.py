@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from edgefleet.interfaces.stored_telemetry import (
     MAX_HOT_MESSAGE,
@@ -58,8 +58,10 @@ class S3Telemetry(AwsService, ReceivingTelemetry):
 
     def _hot(self, device: str | None, since: datetime | None) -> Iterator[tuple[str, Event]]:
         for name in self._devices() if device is None else (device,):
-            for path in self._paths(name, "hot/"):
-                key = f"{self._names.devices_folder(name)}{path}"
+            for item in self._items(name, "hot/"):
+                if since is not None and item["LastModified"] < since:
+                    continue
+                key = item["Key"]
                 try:
                     found = self._clients.s3.get_object(Bucket=self._bucket, Key=key)
                 except Exception as error:
@@ -97,7 +99,12 @@ class S3Telemetry(AwsService, ReceivingTelemetry):
 
     def _paths(self, device: str, start: str) -> Iterator[str]:
         folder = self._names.devices_folder(device)
+        for item in self._items(device, start):
+            yield str(item["Key"]).removeprefix(folder)
+
+    def _items(self, device: str, start: str) -> Iterator[dict[str, Any]]:
+        """Objects below a device's folder that begin so, as S3 lists them."""
+        prefix = f"{self._names.devices_folder(device)}{start}"
         pages = self._clients.s3.get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=self._bucket, Prefix=f"{folder}{start}"):
-            for item in page.get("Contents", ()):
-                yield str(item["Key"]).removeprefix(folder)
+        for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
+            yield from page.get("Contents", ())

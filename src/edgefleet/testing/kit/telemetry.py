@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -23,7 +23,7 @@ from edgefleet.protocol.digest import digest_of, hex_of
 from edgefleet.protocol.segment import NO_MODEL, SegmentName, write_segment
 from edgefleet.testing.kit import samples
 from edgefleet.testing.kit.devices import AddDevice, ChannelConformance, DeviceEnd
-from edgefleet.testing.waiting import TIMEOUT_S
+from edgefleet.testing.waiting import TIMEOUT_S, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -155,22 +155,34 @@ class TelemetryConformance(ChannelConformance):
         assert {event.device for event in telemetry.query(kind="alarm")} == {"a"}
         assert _ids(telemetry.query(kind="alarm", device="b")) == set()
 
-    def test_new_events_are_followed(
+    def test_alarms_that_arrive_are_followed(
         self,
         telemetry: Telemetry,
         upload: Upload,
         device_end: Callable[[str], DeviceEnd],
     ) -> None:
-        """If this fails, following reads a listing that was cached when it began."""
+        """If this fails, following goes by when an event happened, or reads a cached listing.
+
+        A device that was offline brings alarms that are days old, in the order in which it likes.
+        """
         upload("a", [samples.prediction(0)])
-        # Following begins with what happens from then on, however long the way to there takes.
-        later = datetime.now(UTC) + timedelta(minutes=10)
-        first, second = (msgspec.structs.replace(samples.alarm(n), time=later) for n in (1, 2))
-        device_end("a").send_hot([first])
+        device_end("a").send_hot([before := samples.alarm(3)])
+        eventually(lambda: list(telemetry.query(kind="alarm")), "the alarm that was there before")
         following = telemetry.follow(kind="alarm", poll_s=0.01, timeout_s=TIMEOUT_S)
-        assert next(following).id == first.id
-        device_end("a").send_hot([second])
-        assert next(following).id == second.id
+        old = msgspec.structs.replace(samples.alarm(1), time=samples.MOMENT - timedelta(days=90))
+        late, new = samples.alarm(2), samples.alarm(4)
+        for event in (late, old, new):
+            device_end("a").send_hot([event, before])
+            assert next(following).id == event.id
+
+    def test_segments_that_arrive_are_followed(self, telemetry: Telemetry, upload: Upload) -> None:
+        """If this fails, what is recorded comes again while it is followed, or old days don't."""
+        upload("a", [samples.prediction(0)], name="0")
+        following = telemetry.follow(poll_s=0.01, timeout_s=TIMEOUT_S)
+        for name in (1, 2):
+            upload("a", [event := samples.prediction(name)], name=str(name))
+            found = next(following)
+            assert (found.device, found.id) == ("a", event.id)
 
     # Whom and what to believe
 
