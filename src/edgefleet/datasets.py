@@ -57,8 +57,9 @@ class Datasets:
         """A versioned dataset of the samples that devices captured of a model, in a folder here.
 
         Samples with the same inputs are one. The same samples make the same digest, which keeps its
-        number. Called again after an interruption, it goes on where it stopped; a folder that holds
-        the same dataset is given back.
+        number. A call that is interrupted leaves what it fetched, and called again it goes on from
+        there; but in a folder that holds another dataset it leaves nothing. One that holds the same
+        dataset is given back.
 
         Args:
             model: its name.

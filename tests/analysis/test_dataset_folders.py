@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from edgefleet.analysis.dataset import Dataset
 from edgefleet.errors import AlreadyExistsError, ConflictError, NotFoundError
+from edgefleet.protocol.digest import blob_path
 from tests.analysis.field import NOON
 from tests.protocol.folders import tree
 
@@ -28,6 +29,52 @@ def test_another_dataset_keeps_its_files_and_gets_none(
     with pytest.raises(AlreadyExistsError, match="digits:1, 3 samples"):
         fleet.dataset("digits", since=field.capture("cam-1", 2).time, to=tmp_path / "set")
     assert tree(tmp_path / "set") == before
+
+
+def stopped_at(monkeypatch: pytest.MonkeyPatch, fleet: Fleet, count: int) -> list[str]:
+    """Ctrl-C is pressed when so many files were fetched; gives those that are asked for."""
+    asked: list[str] = []
+    telemetry = type(fleet.telemetry)
+    whole = telemetry._open_file
+
+    def open_file(self: object, device: str, path: str) -> object:
+        if path.startswith("samples/"):
+            if len(asked) == count:
+                raise KeyboardInterrupt
+            asked.append(path)
+        return whole(self, device, path)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(telemetry, "_open_file", open_file)
+    return asked
+
+
+def test_a_call_that_is_stopped_leaves_nothing_in_another_dataset_s_folder(
+    fleet: Fleet, field: Field, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field.segment("cam-1", [field.capture("cam-1", n) for n in range(2)])
+    fleet.dataset("digits", to=tmp_path / "set")
+    before = tree(tmp_path / "set")
+    field.segment("cam-1", [field.capture("cam-1", n) for n in range(2, 6)])
+    asked = stopped_at(monkeypatch, fleet, 2)
+    with pytest.raises(KeyboardInterrupt):
+        fleet.dataset("digits", to=tmp_path / "set")
+    assert len(asked) == 2
+    assert tree(tmp_path / "set") == before
+
+
+def test_a_call_that_is_stopped_while_it_mends_a_dataset_leaves_what_it_mended(
+    fleet: Fleet, field: Field, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field.segment("cam-1", [field.capture("cam-1", n) for n in range(4)])
+    dataset = fleet.dataset("digits", to=tmp_path / "set")
+    for row in dataset:
+        (dataset.path / blob_path(row.sample)).unlink()
+    asked = stopped_at(monkeypatch, fleet, 2)
+    with pytest.raises(KeyboardInterrupt):
+        fleet.dataset("digits", to=tmp_path / "set")
+    asked.clear()
+    assert len(list((tmp_path / "set" / "blobs" / "sha256").iterdir())) == 2
+    assert fleet.dataset("digits", to=tmp_path / "set").arrays().shape == (4, 8, 8)
 
 
 def test_a_part_is_not_saved_over_another_dataset(

@@ -17,7 +17,7 @@ from edgefleet.analysis.dataset_choice import choose, distinct
 from edgefleet.analysis.dataset_rows import row_of
 from edgefleet.analysis.dataset_writing import check_free, write
 from edgefleet.analysis.sample_files import SampleFiles, answers_in
-from edgefleet.errors import AlreadyExistsError, DocumentError, NotFoundError
+from edgefleet.errors import DocumentError, NotFoundError
 from edgefleet.protocol.event import Sample, SketchWindow
 
 if TYPE_CHECKING:
@@ -79,8 +79,19 @@ class Maker:
     def make(self, to: Path, numbered: Callable[[Manifest], int | None]) -> None:
         """Fetch and write it; see `Fleet.dataset` for what it raises."""
         check_free(to)
-        pool = [self._named(row) for row in distinct(self._captured())]
         files = SampleFiles(self._telemetry, to)
+        try:
+            rows = self._filled(to, files, numbered)
+        except BaseException:  # Ctrl-C, too
+            files.take_back()
+            raise
+        files.keep_only(digest for row in rows for digest in row.inputs.values())
+
+    def _filled(
+        self, to: Path, files: SampleFiles, numbered: Callable[[Manifest], int | None]
+    ) -> list[Row]:
+        """Have the files and then the rest in the folder; the samples that it holds."""
+        pool = [self._named(row) for row in distinct(self._captured())]
         rows, lost = self._fetched(pool, files)
         found = self._found(pool, rows, files, lost)
         story = _story(found)
@@ -88,27 +99,23 @@ class Maker:
             msg = f"no sample of {self._model!r} fits: {story}"
             raise NotFoundError(msg, cure="widen the time, take strategy='all', or capture more")
         if found.missing or found.damaged or found.unreadable or found.malformed:
-            warnings.warn(f"dataset of {self._model}: {story}", RuntimeWarning, stacklevel=4)
-        try:
-            write(
-                to,
-                model=self._model,
-                rows=[self._with_release(row) for row in rows],
-                classes=self._classes(rows),
-                choice=self._choice,
-                found=found,
-                provenance=records.Provenance(
-                    segments=tuple(sorted(self._segments - self._unreadable.keys())),
-                    unreadable=dict(sorted(self._unreadable.items())),
-                    missing=dict(sorted(files.missing.items())),
-                    damaged=dict(sorted(files.damaged.items())),
-                ),
-                numbered=numbered,
-            )
-        except AlreadyExistsError:  # what the folder holds is another's, and stays as it was
-            files.take_back()
-            raise
-        files.keep_only(digest for row in rows for digest in row.inputs.values())
+            warnings.warn(f"dataset of {self._model}: {story}", RuntimeWarning, stacklevel=5)
+        write(
+            to,
+            model=self._model,
+            rows=[self._with_release(row) for row in rows],
+            classes=self._classes(rows),
+            choice=self._choice,
+            found=found,
+            provenance=records.Provenance(
+                segments=tuple(sorted(self._segments - self._unreadable.keys())),
+                unreadable=dict(sorted(self._unreadable.items())),
+                missing=dict(sorted(files.missing.items())),
+                damaged=dict(sorted(files.damaged.items())),
+            ),
+            numbered=numbered,
+        )
+        return rows
 
     # Reading
 

@@ -4,6 +4,7 @@ Rules kept here:
 
 - A file appears under its digest when it is whole and checked. One that is there is checked, and
   fetched again only if it is damaged; so an interrupted call goes on where it stopped.
+- A call that ends early leaves nothing in a folder that is another dataset's.
 - Files of datasets in folders beside this one are linked, not fetched.
 - A file may lie with any device that captured the same content; each is asked before it counts as
   missing.
@@ -14,10 +15,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from edgefleet.analysis.dataset_records import MANIFEST
+from edgefleet.analysis.dataset_records import MANIFEST, TABLE
+from edgefleet.analysis.dataset_rows import read_rows
 from edgefleet.analysis.extra import needs
 from edgefleet.analysis.npy import read_npy
-from edgefleet.errors import IntegrityError, InvalidInputError, LimitExceededError, NotFoundError
+from edgefleet.errors import (
+    DocumentError,
+    IntegrityError,
+    InvalidInputError,
+    LimitExceededError,
+    NotFoundError,
+)
 from edgefleet.protocol.digest import blob_path, digest_of_file, hex_of
 from edgefleet.protocol.event import OutputSummary
 from edgefleet.protocol.files import place, translate_full, write_whole
@@ -98,9 +106,17 @@ class SampleFiles:
         return False
 
     def take_back(self) -> None:
-        """Remove what this call brought, and nothing that was there."""
+        """Remove what this call brought into a folder that is another dataset's.
+
+        In a folder that is none's yet it stays, and so does what the dataset there names: another
+        call goes on from it.
+        """
+        if not (self._to / MANIFEST).exists():
+            return
+        named = _named_in(self._to)
         for path in self._new:
-            path.unlink(missing_ok=True)
+            if path.name not in named:
+                path.unlink(missing_ok=True)
 
     def keep_only(self, digests: Iterable[str]) -> None:
         """Remove other files from the folder, such as a call left that was interrupted."""
@@ -108,6 +124,15 @@ class SampleFiles:
         for path in (self._to / "blobs" / "sha256").glob("*"):
             if path.name not in named:
                 path.unlink()
+
+
+def _named_in(folder: Path) -> set[str]:
+    """Names of the files that a dataset's samples have; none where its table can't be read."""
+    try:
+        rows = read_rows(folder / TABLE)
+    except (DocumentError, OSError):
+        return set()
+    return {hex_of(digest) for row in rows for digest in row.inputs.values()}
 
 
 def _holds(path: Path, digest: str) -> bool:
