@@ -306,6 +306,28 @@ def test_the_next_turn_counts_samples_since_the_last(world: World) -> None:
     )
 
 
+def test_a_drift_that_outlasts_a_discarded_turn_begins_another(make_world: MakeWorld) -> None:
+    world = make_world(
+        trigger={"drift": {}},
+        compare={"frozen": "frozen.npz", "min_gain": 0.9},
+        limits={"every": "24h"},
+    )
+    world.sources.gather(60, at=world.now)
+    world.sources.windows = [(world.now - timedelta(hours=1), "moved")]
+    assert world.drive().state == "discarded"
+    world.later(hours=1)
+    assert "0 of 0 features moved" in str(world.run())  # that was what the turn began by
+    world.sources.windows.append((world.now, "moved"))
+    assert world.run().why == "turn 1 began less than 24 h ago: 23 h left"
+    world.later(hours=23)
+    turn = world.run().turn
+    assert turn is not None
+    assert (turn.number, turn.trigger) == (
+        2,
+        "drift: 1 of 1 features moved, on 2 of 2 devices: x[0]",
+    )
+
+
 def test_labels_that_a_turn_took_begin_no_other(world: World) -> None:
     """Also where it had waited for them: they were given long after it began."""
     world.sources.found.clear()

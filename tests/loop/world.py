@@ -105,8 +105,7 @@ class Simulated:
     """What devices gathered and people labelled, as the test says."""
 
     def __init__(self) -> None:
-        self.verdicts: dict[str, str] = {}
-        self.devices: dict[str, str] = {}
+        self.windows: list[tuple[datetime, str]] = []
         self.found: list[tuple[datetime, str, NDArray[Any], int | None]] = []
         self.remembered: list[bool] = []
 
@@ -123,7 +122,9 @@ class Simulated:
         return [one for one in self.found if since is None or one[0] >= since]
 
     def drift(self, version: str, groups: Sequence[str], since: datetime | None) -> DriftSeen:
-        return DriftSeen(self.verdicts, self.devices)
+        said = {verdict for at, verdict in self.windows if since is None or at >= since}
+        verdict = next((one for one in ("moved", "stable") if one in said), "unknown")
+        return DriftSeen({"x[0]": verdict}, dict.fromkeys(DEVICES, verdict))
 
     def labelled(self, model: str, groups: Sequence[str], since: datetime | None) -> int:
         return sum(one[3] is not None for one in self._since(since))

@@ -30,7 +30,10 @@ def _since(given: object) -> timedelta | None:
 
 
 class DriftTrigger(Value):
-    """A turn begins when the model's data has moved since the last turn.
+    """A turn begins when what devices saw since the last one began isn't what the model expects.
+
+    So a drift that outlasts a turn, however that ended, begins the next one, as far as limits let
+    it; what was seen before doesn't count again.
 
     Attributes:
         features: share of the features that have moved over the fleet, at least one.
