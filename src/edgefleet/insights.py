@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,6 @@ from edgefleet.protocol.policy import TelemetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
 
     from edgefleet.analysis.bill import Bill
     from edgefleet.analysis.drift_report import DriftReport
@@ -122,8 +122,8 @@ class Insights:
     ) -> Bill:
         """What telemetry and delivery cost a month, by the meters of the profile's providers.
 
-        Measured from the events of a span and scaled to a month; or, where a number of devices is
-        given, estimated before anything is deployed.
+        Measured from the events of a span, by default of the last 30 days, and scaled to a month;
+        or, where a number of devices is given, estimated before anything is deployed.
 
         Args:
             policy: to estimate with, itself or the path of a TOML file that holds one; None for
@@ -132,8 +132,9 @@ class Insights:
             predictions_per_s: of each of them.
             alarms_per_day: likewise, health events included.
             features: numeric ones that are sketched where the policy says so.
-            since: measure events from this time on, time zone required; None for the first one.
-            until: and before this time; None for the last one.
+            since: measure events from this time on, time zone required; None for the first one in
+                the 30 days before ``until``.
+            until: and before this time; None for the last one there is now.
             prices: a file of prices, which go before those that a provider brings; see
                 `edgefleet.interfaces.pricing`.
             keep_days: recordings are deleted after so many days.
@@ -166,6 +167,7 @@ class Insights:
                 self._services.telemetry,
                 since=since,
                 until=until,
+                now=datetime.now(UTC),
                 reports=[info.report for _, info in self._listed(None)],
                 heartbeat_s=recorded.heartbeat_s,
                 habits=habits,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -233,19 +233,53 @@ def test_what_is_measured_is_scaled_to_a_month(fleet: Fleet, home: Path) -> None
     )
 
 
+def alarms(home: Path, *moments: datetime) -> None:
+    """Hot events of those times, of a device."""
+    folder = home / "devices" / "cam-1" / "hot"
+    folder.mkdir(parents=True)
+    events = (new_event(Alarm(rule="r", message="m"), time=moment) for moment in moments)
+    (folder / "2026-11-21.ndjson").write_bytes(b"".join(encode(one) + b"\n" for one in events))
+
+
+def test_without_a_time_the_last_month_is_measured_from_its_first_event_on(
+    fleet: Fleet, home: Path
+) -> None:
+    """Neither a fleet's whole past nor a device's wrong clock stretches the span."""
+    now = datetime.now(UTC)
+    times = (now - timedelta(days=days) for days in (20_000, 400, 2, 1, 0, -20_000))
+    alarms(home, *times)
+    found = fleet.cost().usage
+    assert found.count("hot") == pytest.approx(3 / 2 * DAYS)
+    assert any("measured over 2 days" in told for told in found.assumptions)
+    before = fleet.cost(until=now - timedelta(days=1, hours=1), since=now - timedelta(days=401))
+    assert before.usage.count("hot") == pytest.approx(2 / 400 * DAYS, rel=0.01)
+
+
+def test_what_is_older_than_a_month_is_measured_where_it_is_asked_for(
+    fleet: Fleet, home: Path
+) -> None:
+    old = datetime.now(UTC) - timedelta(days=90)
+    alarms(home, old, old + timedelta(days=1))
+    with pytest.raises(InvalidInputError, match="to measure in 30 days") as told:
+        fleet.cost()
+    assert told.value.cure is not None
+    assert "since" in told.value.cure
+    assert fleet.cost(until=old + timedelta(days=2)).usage.count("hot") == pytest.approx(DAYS)
+
+
 def test_segments_that_cannot_be_read_are_told_with_the_bill(fleet: Fleet, home: Path) -> None:
     write(home, "cam-1", [samples.prediction(second) for second in range(60)])
     torn = write(home, "cam-2", [samples.prediction(second) for second in range(60)])
     torn.write_bytes(torn.read_bytes()[:40])
     with pytest.warns(RuntimeWarning, match="set aside"):
-        bill = fleet.cost()
+        bill = fleet.cost(since=samples.MOMENT, until=samples.MOMENT + timedelta(days=1))
     assert f"1 segments that couldn't be read are missing: {torn.relative_to(home)}" in str(bill)
 
 
 def test_without_events_there_is_nothing_to_measure(fleet: Fleet, home: Path) -> None:
     with pytest.raises(InvalidInputError, match="no events of a span"):
         fleet.cost()
-    write(home, "cam-1", [samples.prediction(0)])
+    alarms(home, datetime.now(UTC))
     with pytest.raises(InvalidInputError, match="no events of a span"):
         fleet.cost()
 

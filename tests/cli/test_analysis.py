@@ -81,7 +81,7 @@ def test_cost_is_estimated_for_a_policy_s_file(run_json: RunJson) -> None:
 
 
 def test_cost_without_anything_recorded_names_the_cure(run: Run) -> None:
-    assert "give a policy and a number of devices" in run("cost", expect=1).stderr
+    assert "give a number of devices to estimate for" in run("cost", expect=1).stderr
 
 
 def test_a_picture_is_written(run: Run) -> None:

@@ -10,7 +10,7 @@ import io
 import math
 import random
 from collections import Counter, defaultdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 DAY_S = 86_400.0
 REPORT_BYTES = 2_000  # where no device has sent a report yet
 SKETCH_BYTES = 6_800  # of a numeric feature: 5 kB at most, in base64
+MEASURED = timedelta(days=30)  # where nobody says from when on
 _STEP = 64  # bytes that sizes are rounded up to: few sizes, and no meter's unit is missed
 _MADE = 400  # events that an estimate compresses together
 _CLASSES = 10
@@ -87,6 +88,7 @@ def measured(
     *,
     since: datetime | None,
     until: datetime | None,
+    now: datetime,
     reports: Iterable[Report | None],
     heartbeat_s: float,
     habits: Habits,
@@ -95,8 +97,10 @@ def measured(
 
     Args:
         telemetry: where the events are.
-        since: of the events; None for the first there is.
-        until: likewise, for the last.
+        since: of the events; None for the first of the `MEASURED` span before ``until``.
+        until: likewise; None for the last there is. What a clock that is wrong puts into the
+            future is no part of the span.
+        now: the time.
         reports: of each device of the fleet, None for one that has sent none.
         heartbeat_s: between two reports of a device.
         habits: of the operators.
@@ -104,7 +108,8 @@ def measured(
     Raises:
         InvalidInputError: there are no events, or all are of one moment.
     """
-    query = telemetry.query(since=since, until=until)
+    latest = now if until is None else until
+    query = telemetry.query(since=latest - MEASURED if since is None else since, until=latest)
     hot: Counter[int] = Counter()
     heard: set[str] = set()
     first = last = None
@@ -117,8 +122,13 @@ def measured(
     begin, end = since or first, until or last
     span_s = 0.0 if begin is None or end is None else (end - begin).total_seconds()
     if first is None or span_s <= 0:
-        msg = "there are no events of a span of time to measure"
-        raise InvalidInputError(msg, cure="give a policy and a number of devices, to estimate")
+        if since is None:
+            msg = f"there are no events of a span of time to measure in {MEASURED.days} days"
+            cure = "say from when on, with since, or give a number of devices to estimate for"
+        else:
+            msg = "there are no events of a span of time to measure"
+            cure = "measure from earlier on, or give a number of devices to estimate for"
+        raise InvalidInputError(msg, cure=cure)
     listed = list(reports)
     sizes = [len(encode(report)) for report in listed if report is not None]
     scale = MONTH_S / span_s

@@ -171,8 +171,8 @@ def cost(
 ) -> None:
     """Show what telemetry and delivery cost a month.
 
-    Measured from what was recorded since a time; with --devices estimated before anything is
-    deployed.
+    Measured from what was recorded, without --since in the last 30 days; with --devices estimated
+    before anything is deployed.
     """
     with open_fleet() as fleet:
         found = fleet.cost(
