@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 
 from edgefleet.errors import InvalidInputError
+from edgefleet.protocol.labels import check_reported
 from edgefleet.protocol.names import check_name
 from edgefleet.protocol.pointer import FleetId
 from edgefleet.protocol.typed import convert
@@ -20,8 +21,6 @@ from edgefleet_runtime.watch.actions.settings import ActionSettings
 STORE_MAX_BYTES = 8 << 30
 SPOOL_MAX_BYTES = 512 << 20
 MIN_SPOOL_BYTES = 1 << 20
-MAX_LABELS = 24
-MAX_LABEL = 63  # characters of a name or a value; a Kubernetes label value holds as many
 ENGINES = "engines"  # folder below the root, with what was built from models
 STOP_S = 8.0  # from the signal to the end; Kubernetes waits for 30 s, IoT Edge for 10 s
 
@@ -107,12 +106,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
                 "an external server needs a repository to write to, or a model to use",
                 cure="give --external-repository DIR, or --external-model NAME",
             )
-        longest = max((len(text) for pair in self.labels.items() for text in pair), default=0)
-        if len(self.labels) > MAX_LABELS or longest > MAX_LABEL:
-            raise InvalidInputError(
-                f"{len(self.labels)} labels of up to {longest} characters are too much",
-                cure=f"give at most {MAX_LABELS}, names and values of {MAX_LABEL} characters",
-            )
+        check_reported(self.labels)
 
 
 def checked(settings: dict[str, object]) -> NodeConfig:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from edgefleet.protocol.labels import MAX_REPORTED_CHARACTERS
 from edgefleet.protocol.target import find_target
 from edgefleet_runtime.report import host
 
@@ -11,7 +12,7 @@ from edgefleet_runtime.report import host
 def test_this_machine_has_labels_that_fit() -> None:
     labels = host.labels()
     assert {"arch", "os"} <= labels.keys()
-    assert all(0 < len(value) <= host.MAX_LABEL for value in labels.values())
+    assert all(0 < len(value) <= MAX_REPORTED_CHARACTERS for value in labels.values())
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from edgefleet.interfaces.receipts import CanTakeReceipts
 from edgefleet.interfaces.receiving import CanReceive
 from edgefleet.interfaces.service import Service
 from edgefleet.interfaces.upgrading import CanUpgradeRuntime
+from edgefleet.protocol.labels import check_labels
 from edgefleet.protocol.names import check_name
 
 if TYPE_CHECKING:
@@ -85,9 +86,11 @@ class CanEnroll(Service):
 
         Raises:
             ConflictError: the device is in another group; a device is in exactly one.
+            InvalidInputError: a label isn't as `edgefleet.protocol.labels` bounds them.
         """
         check_name("device", device)
         check_name("group", group)
+        check_labels(labels or {})
         with self._boundary("enroll"):
             there = self._enrolled_group(device)
             if there is not None and there != group:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, ClassVar, final
 
 from edgefleet.errors import (
     ConflictError,
-    InvalidInputError,
     LimitExceededError,
     NotFoundError,
     UnsupportedError,
@@ -28,6 +27,7 @@ from edgefleet.interfaces.abilities import CanPace
 from edgefleet.interfaces.policy import problems_of
 from edgefleet.interfaces.service import Service
 from edgefleet.interfaces.values import DeviceInfo, Group, Rendered, Value
+from edgefleet.protocol.labels import check_labels
 from edgefleet.protocol.names import check_name
 
 if TYPE_CHECKING:
@@ -112,12 +112,13 @@ class Deployer(Service):
 
     @final
     def label(self, device: str, labels: Mapping[str, str | None]) -> DeviceInfo:
-        """Set labels of a device; None removes one. Labels never decide delivery."""
+        """Set labels of a device; None removes one. Labels never decide delivery.
+
+        Raises:
+            InvalidInputError: one isn't as `edgefleet.protocol.labels` bounds them.
+        """
         self.device(device)
-        for key, value in labels.items():
-            if not key or len(key) > 63 or (value is not None and len(value) > 255):
-                msg = f"label {key[:63]!r} is unusable"
-                raise InvalidInputError(msg, cure="keys up to 63 characters, values up to 255")
+        check_labels(labels)
         with self._boundary("label"):
             self._label(device, labels)
         return self.device(device)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from edgefleet.errors import InvalidInputError
 from edgefleet.interfaces.service import Service
+from edgefleet.protocol.labels import check_labels
 from edgefleet.protocol.names import check_name
 
 if TYPE_CHECKING:
@@ -65,9 +66,11 @@ class CanInvite(Service):
         Raises:
             AlreadyExistsError: a machine has that name, and ``replace`` wasn't said.
             ConflictError: the device is in another group.
+            InvalidInputError: a label isn't as `edgefleet.protocol.labels` bounds them.
         """
         check_name("device", device)
         check_name("group", group)
+        check_labels(labels or {})
         if not timedelta(minutes=1) <= lasts <= LONGEST:
             raise InvalidInputError(
                 f"a token can't last {lasts}", cure="give it a minute at least, 30 days at most"

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefleet.protocol.hardware_target import architecture
+from edgefleet.protocol.labels import MAX_REPORTED_CHARACTERS
 from edgefleet.protocol.target import TARGET_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-MAX_LABEL = 63  # characters; a Kubernetes label value holds as many
 _ROOT = Path("/")
 _PAGE = 4096 if not hasattr(os, "sysconf") else os.sysconf("SC_PAGE_SIZE")
 
@@ -54,7 +54,7 @@ def labels(*, providers: Collection[str] = (), root: Path = _ROOT) -> dict[str, 
         "board": board,
         TARGET_LABEL: guess_target(arch, board, gpu=_has_nvidia(root), providers=providers),
     }
-    return {name: value[:MAX_LABEL] for name, value in found.items() if value}
+    return {name: value[:MAX_REPORTED_CHARACTERS] for name, value in found.items() if value}
 
 
 def guess_target(arch: str, board: str, *, gpu: bool, providers: Collection[str]) -> str:

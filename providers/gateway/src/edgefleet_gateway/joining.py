@@ -34,6 +34,7 @@ from edgefleet.protocol.gateway import (
     Problem,
     Renewal,
 )
+from edgefleet.protocol.labels import check_given
 from edgefleet_gateway.certificates import fingerprint, key_asked_for, serial_of
 from edgefleet_gateway.records import Certificate, DeviceRecord, TokenRecord
 from edgefleet_gateway.roster import delete, utc_now
@@ -49,9 +50,6 @@ if TYPE_CHECKING:
     from edgefleet_gateway.roster import Roster
     from edgefleet_gateway.settings import GatewaySettings
 
-MAX_LABELS = 32
-MAX_KEY_CHARACTERS = 63
-MAX_VALUE_CHARACTERS = 255
 KEPT_CERTIFICATES = 4  # of a device that loses answer after answer
 _INVITE = "ask whoever operates the fleet for: edgefleet device enroll NAME --group G"
 
@@ -258,21 +256,10 @@ def _key(request: str) -> DeviceKey:
 
 def _labels(given: dict[str, str]) -> dict[str, str]:
     """Labels as a device gave them, if they are fit to be kept."""
-    fit = len(given) <= MAX_LABELS and all(
-        0 < len(key) <= MAX_KEY_CHARACTERS
-        and len(value) <= MAX_VALUE_CHARACTERS
-        and "=" not in key
-        and f"{key}{value}".isprintable()
-        for key, value in given.items()
-    )
-    if not fit:
-        raise _refused(
-            "the labels are unusable",
-            f"give at most {MAX_LABELS}, keys of at most {MAX_KEY_CHARACTERS} characters without "
-            f"=, values of at most {MAX_VALUE_CHARACTERS}, all printable",
-            "",
-            status=400,
-        )
+    try:
+        check_given(given)
+    except InvalidInputError as error:
+        raise _refused(error.message, error.cure or "", "", status=400) from error
     return given
 
 

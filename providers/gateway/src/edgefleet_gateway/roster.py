@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from edgefleet.errors import ConflictError, InvalidInputError, NotFoundError
+from edgefleet.errors import ConflictError, NotFoundError
 from edgefleet.protocol.documents import decode, encode
 from edgefleet.protocol.names import DEVICE_PATTERN, GROUP_PATTERN
 from edgefleet_gateway.records import (
@@ -92,7 +92,6 @@ class Roster:
         Raises:
             ConflictError: somebody put it into another group.
         """
-        _check_labels(labels)
         self._make_group(group)
 
         def change(data: bytes | None) -> bytes:
@@ -140,7 +139,6 @@ class Roster:
         Raises:
             NotFoundError: there is no such device any more.
         """
-        _check_labels(labels)
         gone = {key for key, value in labels.items() if value is None}
 
         def edit(there: DeviceRecord) -> DeviceRecord:
@@ -283,12 +281,3 @@ def _encoded(record: DeviceRecord, before: bytes) -> bytes:
 def _name_in(key: str, below: str) -> str:
     """The name in a record's key."""
     return key.removeprefix(below).removesuffix(_RECORD)
-
-
-def _check_labels(labels: Mapping[str, str | None]) -> None:
-    """Refuse what the runtime's command line, which takes ``key=value``, can't carry."""
-    for key, value in labels.items():
-        if not key or "=" in key or "\0" in f"{key}{value}":
-            raise InvalidInputError(
-                f"label {key[:63]!r} is unusable", cure="use keys without = and no zero bytes"
-            )

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgefleet.errors import ConflictError, InvalidInputError, NotFoundError
+from edgefleet.protocol.labels import check_reported
 from edgefleet.protocol.pointer import MAX_BYTES as MAX_POINTER_BYTES
 from edgefleet.protocol.pointer import Pointer, read_pointer
 from edgefleet.protocol.report import MAX_BYTES as MAX_REPORT_BYTES
@@ -133,7 +134,6 @@ class Devices:
         Raises:
             ConflictError: somebody put it into another group first.
         """
-        _check_labels(labels)
         with locked(self._lock):
             there = self.enrolment(device)
             if there is not None and there.group != group:
@@ -142,23 +142,22 @@ class Devices:
                     cure=f"a device is in one group: retire it first to move it to {group!r}",
                     retryable=False,
                 )
-            make_folder(self._groups / group)
             known = {} if there is None else there.labels
-            wanted = Enrolment(group=group, labels={**known, **labels})
+            wanted = _with_labels(group, {**known, **labels})
+            make_folder(self._groups / group)
             self._link(device, group)
             if wanted != there:
                 self._record(device, wanted)
 
     def label(self, device: str, labels: Mapping[str, str | None]) -> None:
         """Set and remove labels."""
-        _check_labels(labels)
         with locked(self._lock):
             there = self.enrolment(device)
             if there is None:
                 raise NotFoundError(f"device {device!r} was retired meanwhile")
             merged = {**there.labels, **labels}
             kept = {key: value for key, value in merged.items() if value is not None}
-            self._record(device, Enrolment(group=there.group, labels=kept))
+            self._record(device, _with_labels(there.group, kept))
 
     def _link(self, device: str, group: str) -> None:
         """Let the device watch its group's pointer."""
@@ -263,10 +262,7 @@ class Devices:
             self._switch(device).touch()
 
 
-def _check_labels(labels: Mapping[str, str | None]) -> None:
-    """Refuse what the runtime's command line, which takes ``key=value``, can't carry."""
-    for key, value in labels.items():
-        if not key or "=" in key or "\0" in f"{key}{value}":
-            raise InvalidInputError(
-                f"label {key[:63]!r} is unusable", cure="use keys without = and no zero bytes"
-            )
+def _with_labels(group: str, labels: Mapping[str, str]) -> Enrolment:
+    """A record; its labels are the runtime's, which refuses to start by more than these."""
+    check_reported(labels)
+    return Enrolment(group=group, labels=dict(labels))

@@ -185,7 +185,7 @@ def command(devices: Devices, name: str, enrolment: Enrolment) -> list[str]:
         "--exit-with-parent",
     ]
     for key, value in sorted(enrolment.labels.items()):
-        words += ["--label", f"{key}={value}"]
+        words.append(f"--label={key}={value}")  # as one word: a key may begin with a dash
     return words
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edgefleet.errors import ConflictError, EdgeFleetError, NotFoundError
+from edgefleet.errors import ConflictError, EdgeFleetError, InvalidInputError, NotFoundError
 from edgefleet.interfaces.abilities import CanEnroll, CanInvoke
 from edgefleet.interfaces.deployer import Deployer
 from edgefleet.protocol.digest import digest_of
@@ -160,6 +160,14 @@ class DeployerConformance(DeliveryRules):
             enroller.enroll("a", group="line-4")
         assert deployer.device("a").group == "line-3"
         assert [device.name for device in deployer.devices()] == ["a"]
+
+    def test_labels_beyond_their_bounds_are_refused(self, deployer: Deployer) -> None:
+        """If this fails, your deployer overrides what `CanEnroll` checks, or enrols before it."""
+        enroller = _with_enrolment(deployer)
+        for labels in samples.UNUSABLE_LABELS:
+            with pytest.raises(InvalidInputError):
+                enroller.enroll("a", group="line-3", labels=labels)
+        assert [device.name for device in deployer.devices()] == []
 
     def test_a_retired_device_is_gone_and_can_move(self, deployer: Deployer) -> None:
         """If this fails, retiring leaves the device's record, or its old report, behind."""

@@ -13,6 +13,7 @@ from edgefleet.errors import (
     AlreadyExistsError,
     ConflictError,
     EdgeFleetError,
+    InvalidInputError,
     NotFoundError,
 )
 from edgefleet.interfaces.abilities import CanEnroll
@@ -72,6 +73,16 @@ class InvitingConformance(Conformance):
         join(invited).send_report(said.encoded())
         assert _reported(deployer, "new") == said
         assert deployer.device("new").labels["site"] == "north"
+
+    def test_labels_beyond_their_bounds_are_refused(
+        self, deployer: Deployer, inviting: CanInvite
+    ) -> None:
+        """If this fails, your deployer overrides what `CanInvite` checks."""
+        for labels in samples.UNUSABLE_LABELS:
+            with pytest.raises(InvalidInputError):
+                inviting.invite("wrong", group="line-3", labels=labels)
+        with pytest.raises(NotFoundError):
+            deployer.device("wrong")
 
     def test_an_invitation_ends_when_it_was_said_to(self, inviting: CanInvite) -> None:
         """If this fails, a command that was left lying about goes on working."""

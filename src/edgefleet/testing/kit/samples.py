@@ -29,6 +29,14 @@ Change = Callable[[bytes | None], bytes]
 
 FLEET = "00000000-0000-4000-8000-000000000001"
 MOMENT = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+UNUSABLE_LABELS: tuple[dict[str, str], ...] = (
+    {"": "x"},
+    {"a=b": "x"},
+    {"a\0": "x"},
+    {"a": "two\nlines"},
+    {"k" * 64: "x"},
+    {"a": "v" * 256},
+)
 THREADS = 8  # of a race: enough to collide on two cores, few enough for a metered cloud
 
 
