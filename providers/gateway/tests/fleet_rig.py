@@ -83,6 +83,11 @@ class FleetRig:
         assert isinstance(found, GatewayDeployer)
         return found
 
+    @property
+    def fleet_id(self) -> str:
+        """UUID of the fleet."""
+        return fleet_id(self.fleet.state, seen=tuple)
+
     def end(self, name: str) -> DeviceEnd:
         """A device's end of the channel; it has joined when this is asked for the first time."""
         if name not in self._ends:

@@ -12,11 +12,14 @@ from urllib.error import HTTPError
 import pytest
 
 from edgefleet.protocol.gateway import REPORT
+from edgefleet.protocol.stick import SignedReceipt, signed_bytes
 from edgefleet.testing.kit.deployer import DeployerConformance
 from edgefleet.testing.kit.devices import AddDevice
 from edgefleet.testing.kit.fleet import FleetConformance
 from edgefleet.testing.kit.gaps import Gap, never
 from edgefleet.testing.kit.inviting import InvitingConformance
+from edgefleet.testing.kit.receipts import ReceiptsConformance, Sign
+from edgefleet.testing.kit.upgrading import UpgradingConformance
 from edgefleet_runtime.channels.pull.identity import DeviceIdentity
 from providers.gateway.tests.fleet_rig import FleetRig
 
@@ -112,6 +115,35 @@ class TestInviting(InvitingConformance):
     @pytest.fixture
     def join(self, one_rig: FleetRig) -> Callable[[Invitation], DeviceEnd]:
         return one_rig.join
+
+
+class TestUpgrading(BehindGateway, UpgradingConformance):
+    @pytest.fixture
+    def deployer(self, rig: FleetRig) -> GatewayDeployer:
+        return rig.deployer
+
+
+class TestReceipts(ReceiptsConformance):
+    @pytest.fixture
+    def deployer(self, one_rig: FleetRig) -> GatewayDeployer:
+        return one_rig.deployer
+
+    @pytest.fixture
+    def sign(self, one_rig: FleetRig) -> Sign:
+        def sign(device: str, said: bytes) -> SignedReceipt:
+            one_rig.end(device)
+            identity = DeviceIdentity(one_rig.identity(device))
+            return SignedReceipt(
+                receipt=said,
+                signature=identity.sign(signed_bytes(said)),
+                certificate=identity.identity.certificate,
+            )
+
+        return sign
+
+    @pytest.fixture
+    def fleet_id(self, one_rig: FleetRig) -> str:
+        return one_rig.fleet_id
 
 
 class TestFleet(BehindGateway, FleetConformance):

@@ -15,31 +15,12 @@ from edgefleet.errors import IntegrityError, InvalidInputError, NotFoundError
 from edgefleet.fleet import Fleet
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.documents import decode, encode
-from edgefleet.protocol.gateway import Platform, RuntimeOffer
+from edgefleet.protocol.gateway import RuntimeOffer
 from edgefleet.protocol.report import RevertedRuntime
-from edgefleet.runtime_archive.manifest import Manifest
-from edgefleet.runtime_archive.packing import Member, pack_tar
 from edgefleet.testing.kit import samples
+from edgefleet.testing.kit.upgrading import runtime_archive as archive
 from edgefleet_gateway.records import ReportRecord, RuntimeRecord
 from providers.gateway.tests.stick_rig import Field
-
-
-def archive(folder: Path, version: str, platform: Platform = "linux-x86_64") -> Path:
-    """An archive that says what it is, and holds nothing."""
-    about = Manifest(
-        runtime=version,
-        platform=platform,
-        pythons=("3.11",),
-        glibc="2.28",
-        extras=(),
-        more=(),
-        installer="pip.whl",
-        unpacked_bytes=1,
-        wheels=(),
-    )
-    path = folder / f"{version}-{platform}.tar.gz"
-    pack_tar([Member("manifest.json", encode(about))], path)
-    return path
 
 
 @pytest.fixture

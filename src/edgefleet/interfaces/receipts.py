@@ -26,6 +26,7 @@ class CanTakeReceipts(Service):
         Raises:
             AccessDeniedError: the device's key didn't sign it, or the device was revoked.
             DocumentError: it is malformed.
+            LimitExceededError: it is longer than any receipt.
             NotFoundError: no such device.
         """
         check_name("device", device)
@@ -41,6 +42,7 @@ class CanTakeReceipts(Service):
 
         Raises:
             DocumentError: it is none.
+            LimitExceededError: it is longer than any report.
         """
         check_name("device", device)
         with self._boundary("take_report"):

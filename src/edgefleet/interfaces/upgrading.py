@@ -69,6 +69,7 @@ class CanUpgradeRuntime(Service):
 
         Raises:
             InvalidInputError: the archives aren't of one version, or two are of one platform.
+            IntegrityError: one is no archive of the runtime.
             NotFoundError: there are no archives, and nothing was ordered, or not that version; or
                 there is no such group.
         """
@@ -82,7 +83,11 @@ class CanUpgradeRuntime(Service):
 
     @final
     def runtime_status(self, group: str) -> UpgradeStatus:
-        """What was ordered, and what each device of the group runs."""
+        """What was ordered, and what each device of the group runs.
+
+        Raises:
+            NotFoundError: there is no such group.
+        """
         check_name("group", group)
         with self._boundary("runtime_status"):
             return self._runtime_status(group)
