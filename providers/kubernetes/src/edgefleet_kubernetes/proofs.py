@@ -1,14 +1,17 @@
-"""Proves permissions by asking the API server, one SelfSubjectAccessReview for each verb.
+"""Proves permissions: of a cluster by asking its API server, of a registry by trying.
 
-It decides as it would for the call itself, and does nothing.
+The API server gets one SelfSubjectAccessReview for each verb. It decides as it would for the call
+itself, and does nothing.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgefleet.errors import AccessDeniedError, ConfigurationError, NotFoundError
 from edgefleet.interfaces.abilities import Proof
 from edgefleet_kubernetes.names import cluster_name, object_name
+from edgefleet_kubernetes.oci_errors import asking_registry
 from edgefleet_kubernetes.roles import (
     CLUSTER,
     IMAGES,
@@ -20,7 +23,7 @@ from edgefleet_kubernetes.roles import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from edgefleet_kubernetes.cluster import Cluster
     from edgefleet_kubernetes.settings import KubernetesSettings
@@ -48,6 +51,16 @@ def prove(cluster: Cluster, settings: KubernetesSettings, parts: Iterable[str]) 
                         action = f"{verb} {_told(rule, resource)} in {where}"
                         problem = None if allowed else _problem(cluster, settings, part, place)
                         yield Proof(part, action, problem)
+
+
+def tried(part: str, action: str, work: Callable[[], object]) -> Proof:
+    """Whether a registry allows something, by work that leaves nothing there."""
+    try:
+        with asking_registry():
+            work()
+    except (AccessDeniedError, ConfigurationError, NotFoundError) as error:
+        return Proof(part, action, str(error))
+    return Proof(part, action)
 
 
 def _asked(

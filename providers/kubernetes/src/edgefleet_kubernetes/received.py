@@ -82,6 +82,16 @@ class Received:
         for _, client in idle:
             client.close()
 
+    @property
+    def repository(self) -> Repository:
+        """Where names are noted, and so must be written before anything is kept."""
+        return Repository(self._repository.host, self._names)
+
+    def prove(self) -> None:
+        """Raise what keeping something would, and leave nothing there."""
+        with self._client(self._names) as client:
+            uploads_of(client, self._settings, self._base).prove()
+
     def devices(self) -> Iterator[str]:
         """Names of the devices that anything was received of."""
         with self._client(self._names) as client:

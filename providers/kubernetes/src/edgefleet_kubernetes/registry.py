@@ -15,14 +15,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from edgefleet.errors import (
-    AccessDeniedError,
-    AlreadyExistsError,
-    ConfigurationError,
-    ConflictError,
-    NotFoundError,
-)
-from edgefleet.interfaces.abilities import CanProve, Proof
+from edgefleet.errors import AlreadyExistsError, ConflictError
+from edgefleet.interfaces.abilities import CanProve
 from edgefleet.interfaces.document_registry import DocumentRegistry
 from edgefleet.interfaces.shown_registry import ShownRegistry
 from edgefleet.protocol import bundle as b
@@ -34,12 +28,14 @@ from edgefleet_kubernetes.oci_access import find_credentials
 from edgefleet_kubernetes.oci_errors import RegistryRefusal, translate
 from edgefleet_kubernetes.oci_referrers import Referrers
 from edgefleet_kubernetes.oci_upload import Uploads
+from edgefleet_kubernetes.proofs import tried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from edgefleet.errors import EdgeFleetError
+    from edgefleet.interfaces.abilities import Proof
     from edgefleet.interfaces.state import StateStore
     from edgefleet.interfaces.values import Approval, ModelVersion
     from edgefleet.protocol.oci import Credentials
@@ -90,18 +86,9 @@ class KubernetesRegistry(CanProve, ShownRegistry):
         return translate(error)
 
     def _proofs(self) -> Iterator[Proof]:
-        yield self._proof("pull", lambda: next(iter(self._client.tags()), None))
-        yield self._proof("push", self._uploads.prove)
-
-    def _proof(self, action: str, work: Callable[[], object]) -> Proof:
-        try:
-            with self._boundary("proofs"):
-                work()
-        except (AccessDeniedError, ConfigurationError, NotFoundError) as error:
-            problem: str | None = str(error)
-        else:
-            problem = None
-        return Proof("registry", f"{action} at {self._client.repository}", problem)
+        at = self._client.repository
+        yield tried("registry", f"pull at {at}", lambda: next(iter(self._client.tags()), None))
+        yield tried("registry", f"push at {at}", self._uploads.prove)
 
     # Records, which are all that is believed
 

@@ -34,7 +34,7 @@ from edgefleet_kubernetes.names import FLEET, PART, report_name
 from edgefleet_kubernetes.oci import RegistryClient
 from edgefleet_kubernetes.oci_access import find_credentials
 from edgefleet_kubernetes.oci_errors import RegistryRefusal, asking_registry
-from edgefleet_kubernetes.proofs import prove
+from edgefleet_kubernetes.proofs import prove, tried
 from edgefleet_kubernetes.received import Received
 from edgefleet_kubernetes.service import KubernetesService
 
@@ -100,6 +100,10 @@ class KubernetesTelemetry(KubernetesService, CanProve, CanReceive, StoredTelemet
     def _proofs(self) -> Iterator[Proof]:
         for cluster in Clusters(self._clients):
             yield from prove(cluster, self._settings, ("telemetry",))
+
+    def _receiving_proofs(self) -> Iterator[Proof]:
+        received = self._received
+        yield tried("receiving", f"push at {received.repository}", received.prove)
 
     def _folders(self) -> Iterator[str]:
         ours = {FLEET: self._settings.prefix}

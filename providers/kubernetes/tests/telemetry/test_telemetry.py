@@ -153,6 +153,20 @@ def test_a_reader_who_may_not_read_what_gateways_note_reads_the_rest(plant: Plan
         assert [event.id for event in telemetry.query(kind="alarm")] == [sent.id]
 
 
+def test_what_a_gateway_needs_is_proven_when_it_is_asked_for(plant: Plant) -> None:
+    assert plant.registry.access is not None
+    with closing(plant.telemetry(cache=plant.folder / "cache")) as reader:
+        (denied,) = reader.receiving_proofs()
+    assert (denied.part, denied.action) == ("receiving", f"push at {plant.address}/received")
+    assert "push to the repository" in str(denied.problem)
+    plant.registry.access.users["operator"] = User(PASSWORD, below=f"{FOLDER}/")
+    with closing(plant.telemetry(cache=plant.folder / "cache")) as writer:
+        (allowed,) = writer.receiving_proofs()
+        assert allowed.problem is None
+        assert list(writer.query()) == []
+    assert list(plant.registry.content.uploads()) == []
+
+
 def segment(plant: Plant, *, model: str = "digits") -> tuple[str, Path]:
     from edgefleet.protocol.segment import write_segment
 
