@@ -233,6 +233,20 @@ def test_what_is_measured_is_scaled_to_a_month(fleet: Fleet, home: Path) -> None
     )
 
 
+def test_segments_of_other_days_are_no_part_of_the_span(fleet: Fleet, home: Path) -> None:
+    """They are opened, because a device's clock, and so its date, may be off."""
+    day = timedelta(days=1)
+    for days in (-1, 0, 1):
+        moved = (
+            msgspec.structs.replace(one, time=one.time + days * day)
+            for one in map(samples.prediction, range(60))
+        )
+        write(home, "cam-1", list(moved))
+    since = samples.MOMENT
+    found = fleet.cost(since=since, until=since + day, keep_days=DAYS, reads=0).usage
+    assert found.count("put") == pytest.approx(DAYS)
+
+
 def alarms(home: Path, *moments: datetime) -> None:
     """Hot events of those times, of a device."""
     folder = home / "devices" / "cam-1" / "hot"

@@ -132,7 +132,7 @@ def measured(
     listed = list(reports)
     sizes = [len(encode(report)) for report in listed if report is not None]
     scale = MONTH_S / span_s
-    read = query.segments
+    read = {path: size for path, size in query.segments.items() if path in query.held}
     segments = len(read) * scale
     size = sum(read.values()) / len(read) if read else 0.0
     return _usage(

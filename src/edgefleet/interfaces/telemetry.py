@@ -173,6 +173,8 @@ class EventQuery:
         unreadable: segments set aside by the last use, with the reason.
         segments: paths of those that the last use opened, with the bytes read of each, as they are
             stored.
+        held: paths of those of them that hold an event that matches: by their paths alone, some
+            that hold none may be opened.
     """
 
     def __init__(
@@ -195,6 +197,7 @@ class EventQuery:
     def _begin(self) -> None:
         self.unreadable: dict[str, str] = {}
         self.segments: dict[str, int] = {}
+        self.held: set[str] = set()
 
     def __repr__(self) -> str:
         given = {
@@ -246,16 +249,22 @@ class EventQuery:
         """The events; files that may be read in place go to the list given, if one is."""
         # Hot events come from all devices at once, cold ones a device and a day after another.
         part, seen = None, set[tuple[str, str]]()
-        for device, day, event in self._raw(in_place):
-            this = None if day is None else (device, day)
+        noted: SegmentName | None = None
+        for device, name, event in self._raw(in_place):
+            this = None if name is None else (device, name.day)
             if this != part:
                 part, seen = this, set()
-            if (device, event.id) in seen or not self._matches(event):
+            if not self._matches(event):
+                continue
+            if name is not None and name is not noted:
+                noted = name
+                self.held.add(name.path)
+            if (device, event.id) in seen:
                 continue
             seen.add((device, event.id))
             yield attributed(event, device)
 
-    def _raw(self, in_place: list[Path] | None) -> Iterator[tuple[str, Any, Event]]:
+    def _raw(self, in_place: list[Path] | None) -> Iterator[tuple[str, SegmentName | None, Event]]:
         if self._kind is None or self._kind in HOT:
             hot = self._telemetry._hot(self._device, self._arrived)  # noqa: SLF001 - one subject
             for device, event in hot:
@@ -270,7 +279,7 @@ class EventQuery:
                 self._known.add(name.path)
             try:
                 for event in self._events(name):
-                    yield name.device, name.day, event
+                    yield name.device, name, event
             except (IntegrityError, DocumentError, NotFoundError) as error:
                 self._set_aside(name, error)
 
