@@ -83,9 +83,11 @@ class Installer:
     def _installed(self, wanted: Wanted, lock: int) -> None:
         target = self._places.version(wanted.name)
         if not self._places.installed(wanted.name):
-            self._check_room(wanted, FETCHED + INSTALLED)
+            self._places.clear_begun(wanted.name)
+            store = self._archives(wanted)
+            self._check_room(wanted, FETCHED + INSTALLED, here=_bytes_here(store, wanted))
             unpacked = self._places.unpacked
-            unpack(self._fetched(wanted), unpacked)
+            unpack(self._fetched(wanted, store), unpacked)
             point("upgrade.unpacked")
             try:
                 command = ("sh", str(unpacked / "install.sh"), str(target))
@@ -118,18 +120,23 @@ class Installer:
         finally:
             os.close(handle)
 
-    def _check_room(self, wanted: Wanted, times: int) -> None:
-        free, due = shutil.disk_usage(self._places.home).free, wanted.archive.size * times
+    def _check_room(self, wanted: Wanted, times: int, *, here: int = 0) -> None:
+        due = wanted.archive.size * times - here
+        free = shutil.disk_usage(self._places.home).free
         if free < due:
             raise StorageFullError(
                 f"the runtime {wanted.runtime} needs {due >> 20} MiB, {free >> 20} MiB are free",
                 cure="make room on the device",
             )
 
-    def _fetched(self, wanted: Wanted) -> Path:
+    def _archives(self, wanted: Wanted) -> BlobStore:
+        """What is here of its archive, and of no other."""
         store = BlobStore(self._places.archives, ARCHIVES_BYTES)
+        store.clear({wanted.archive.digest})
+        return store
+
+    def _fetched(self, wanted: Wanted, store: BlobStore) -> Path:
         digest = wanted.archive.digest
-        store.clear({digest})
         fetcher = Fetcher(store, pause=self._stopped, check=self._check, bandwidth=self._bandwidth)
         found = (self._channel.source(address) for address in self._channel.addresses())
         want = Want(digest=digest, name="the runtime's archive", max_bytes=wanted.archive.size)
@@ -183,3 +190,9 @@ class Installer:
                 if ending:
                     raise CancelledError("the runtime ends", retryable=True)
                 raise IntegrityError(f"it took more than {limit_s:g} s")
+
+
+def _bytes_here(store: BlobStore, wanted: Wanted) -> int:
+    """How much of the archive takes its room already."""
+    digest, size = wanted.archive.digest, wanted.archive.size
+    return size if digest in store else min(size, store.partial_bytes(digest))

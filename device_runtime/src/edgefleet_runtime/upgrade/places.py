@@ -165,6 +165,11 @@ class Places:
         for folder in (self.archives, self.unpacked):
             shutil.rmtree(folder, ignore_errors=True)
 
+    def clear_begun(self, name: str) -> None:
+        """Remove what a killed installation of one left; what was fetched of it stays."""
+        for folder in (self.version(name), self.unpacked):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def remove(self, name: str) -> None:
         """Remove one that is not for this device, and what it was installed from."""
         shutil.rmtree(self.version(name), ignore_errors=True)
