@@ -13,6 +13,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sqlite3
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from edgefleet.errors import DocumentError, IntegrityError
+from edgefleet.errors import AccessDeniedError, DocumentError, IntegrityError
 from edgefleet.protocol.event import read_event
 from edgefleet.protocol.files import translate_full
 from edgefleet.protocol.typed import decoder
@@ -70,6 +71,8 @@ _OPTIONS: dict[int, int] = {
 }
 _UNREADABLE = (zstd.ZstdError, msgspec.DecodeError, DocumentError, TypeError, ValueError)
 _FEED = 4 << 10  # compressed bytes taken at once
+# A file system that failed is mounted so by the kernel; then removing what isn't there fails, too.
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class Repair(NamedTuple):
@@ -85,8 +88,21 @@ class Repair(NamedTuple):
 
     @staticmethod
     def begun(root: Path) -> bool:
-        """Whether a process has not come to the end of one; what it had only begun to save goes."""
-        (root / _PARTIAL).unlink(missing_ok=True)
+        """Whether a process has not come to the end of one; what it had only begun to save goes.
+
+        Raises:
+            AccessDeniedError: the folder can't be changed.
+            OSError: the disk failed otherwise.
+        """
+        try:
+            (root / _PARTIAL).unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+            raise AccessDeniedError(
+                f"the spool's folder {root} can't be written: {error.strerror}",
+                cure="check its disk, and mount it so that this user may write there",
+            ) from error
         return (root / SAVED).exists()
 
     @classmethod
@@ -94,7 +110,8 @@ class Repair(NamedTuple):
         """Repair the database in a folder, or go on where an earlier process stopped.
 
         Raises:
-            StorageFullError: no room on the disk; to be tried again.
+            AccessDeniedError: the folder can't be changed; to be tried again.
+            StorageFullError: no room on the disk; likewise.
             OSError: the disk failed otherwise; likewise.
             sqlite3.Error: likewise.
         """

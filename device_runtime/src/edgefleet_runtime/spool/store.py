@@ -51,7 +51,7 @@ HOT_SHELVES = frozenset({Shelf.HEALTH, Shelf.ALARMS})
 MAX_HELD = 512  # hot events in memory, while the disk takes nothing
 COUNTS_S = 5.0  # how long counts alone may wait to be written
 SAVE_S = 60.0  # between two times that it is written down how much waits
-REOPEN_S = 30.0  # between two tries to open a database that couldn't be
+REOPEN_S = 30.0  # between two tries to open a database that couldn't be, or to repair one
 _TRIES = 4  # to store something, while the disk or its content fail
 _GIVING_BACK = 16  # steps of a turn
 
@@ -88,6 +88,7 @@ class Store:
         self.too_large = 0
         self._database: Database | None = None
         self._damaged = False
+        self._repair_at = float("-inf")  # not before
         self._doors = Doors()
         self._roomy = False  # as of the last time that room was made
         self._counted_at = self._saved_at = clock()
@@ -161,7 +162,7 @@ class Store:
 
     def turn(self, today: int, *, finish: bool = False) -> None:
         """Write counts that wait, keep to the cap, give back what isn't needed."""
-        if self._damaged:
+        if self._damaged and self.clock() >= self._repair_at:
             self._repair()
         if self._database is None and not self._reopen():
             return
@@ -194,10 +195,7 @@ class Store:
         Raises:
             sqlite3.Error: as SQLite has it; pass it to `trouble`.
         """
-        database = self._database
-        if database is None:
-            msg = "the spool's database can't be opened"
-            raise sqlite3.OperationalError(msg)
+        database = self._open_database()
         counted, drops = self.tallies.snapshot(), self._doors.snapshot()
         try:
             with database.change() as sql:
@@ -458,7 +456,7 @@ class Store:
             self._database.bound(self.budget)
             self._load(self._database)
             self._room(self._database, 0)
-        except (sqlite3.Error, IntegrityError) as error:
+        except (OSError, sqlite3.Error, IntegrityError) as error:
             self.close()
             self._damaged = is_damage(error)
             _log.warning("spool: %s", error)
@@ -494,6 +492,7 @@ class Store:
             repair = Repair.run(self.root, self.budget, self.rater.policy)
         except (OSError, sqlite3.Error) as error:
             _log.warning("spool: can't be repaired yet: %s", error)
+            self._repair_at = self.clock() + REOPEN_S
             return
         self.repairs.append(repair)
         self._damaged, self._opened_at = False, None
