@@ -123,10 +123,15 @@ def test_a_client_that_shakes_no_hands_is_hung_up_on(fleet: Fleet) -> None:
         assert everything(raw) == b""
 
 
-def test_a_client_that_doesn_t_read_its_answer_is_hung_up_on(fleet: Fleet) -> None:
+@pytest.mark.parametrize(
+    "more",
+    [b"", b"GET /v1/po", b"GET /v1/pointer HTTP/1.1\r\nHost: gw\r\n\r\n"],
+    ids=["nothing", "half a head", "another request"],
+)
+def test_a_client_that_doesn_t_read_its_answer_is_hung_up_on(fleet: Fleet, more: bytes) -> None:
     blob = fleet.blobs.put_bytes(bytes(32 << 20), "application/octet-stream")
     path = "/v1/blobs/" + blob.digest.replace(":", "/")
-    hurried = Limits(reading_s=0.5)
+    hurried = Limits(reading_s=0.5, head_s=0.5)
     with fleet.gateway(lambda options: replace(options, limits=hurried)) as gateway:
         device = fleet.device(gateway, "cam-1")
         assert gateway.gateway is not None
@@ -135,6 +140,8 @@ def test_a_client_that_doesn_t_read_its_answer_is_hung_up_on(fleet: Fleet) -> No
         with device.raw() as raw:
             raw.sendall(f"GET {path} HTTP/1.1\r\nHost: gw\r\n\r\n".encode())
             raw.recv(1)
+            eventually(lambda: open_in(gateway)[0].flow.write_paused)
+            raw.sendall(more)
             eventually(lambda: streams._value == free)
             assert len(everything(raw)) < 32 << 20
 

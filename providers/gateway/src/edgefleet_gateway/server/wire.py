@@ -8,6 +8,7 @@ Rules kept here:
 - A connection that is lost is freed at once, without the garbage collector.
 - A head has an end, in bytes and in fields. What the parser refuses, such as both a length and a
   transfer coding, ends the connection.
+- What is refused is told in its turn: no byte of it comes before the answers that are due.
 - Strangers, without a certificate, may hold only some of the connections.
 """
 
@@ -143,8 +144,8 @@ class Wire(Server):
         # By itself, so that no name holds the last connection until the next sweep finds another.
         now = asyncio.get_running_loop().time()
         for connection in list(self.server_state.connections):
-            if isinstance(connection, Connection) and connection.deadline < now:
-                connection.expire()
+            if isinstance(connection, Connection):
+                connection.expire(now)
 
 
 class Connection(HttpToolsProtocol):
@@ -152,7 +153,8 @@ class Connection(HttpToolsProtocol):
 
     Attributes:
         certificate: that the client showed, in DER; TLS has checked it but for its dates.
-        deadline: by the event loop's clock.
+        deadline: of what the client sends, by the event loop's clock.
+        unread: of an answer that it doesn't read, likewise.
         gone: whether the client is.
         waiter: ends a wait of the request at hand when the client goes.
     """
@@ -164,7 +166,7 @@ class Connection(HttpToolsProtocol):
         self._wire = wire
         self._limits = wire.limits
         self.certificate: bytes | None = None
-        self.deadline = _NEVER
+        self.deadline = self.unread = _NEVER
         self.gone = False
         self.waiter: asyncio.Future[None] | None = None
         self._fields = 0
@@ -172,6 +174,8 @@ class Connection(HttpToolsProtocol):
         self._raw_bytes = 0  # of a head that isn't whole yet
         self._heads = 0  # that were whole
         self._refusal: Problem | None = None
+        self._refused = False  # nothing more is read
+        self._unanswered = 0  # requests whose heads were whole
         self._due = 0  # bytes of the body that must still come before the deadline moves
         self._in_head = False
 
@@ -191,7 +195,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone = True
-        self.deadline = _NEVER
+        self.deadline = self.unread = _NEVER
         self._wire.strangers -= self.certificate is None
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
@@ -202,13 +206,15 @@ class Connection(HttpToolsProtocol):
         self.scope = self.cycle = None  # type: ignore[assignment]
         self.pipeline.clear()
 
-    def expire(self) -> None:
-        """End a connection that is past its deadline, without a word if need be."""
-        self.deadline = _NEVER
-        if self._in_head and self._raw_bytes:
+    def expire(self, now: float) -> None:
+        """End a connection that is past a deadline, without a word if need be."""
+        if min(self.deadline, self.unread) >= now:
+            return
+        if self._in_head and (self._raw_bytes or self._heads) and self.unread >= now:
             self._refusal = Problem(title="the request's head took too long", status=408)
             self.send_400_response("")
         else:
+            self.deadline = self.unread = _NEVER
             self.transport.abort()
 
     # --------------------------------------------------------------------------- of the parser
@@ -235,6 +241,7 @@ class Connection(HttpToolsProtocol):
         self._raw_bytes = 0
         self._await_body()
         super().on_headers_complete()
+        self._unanswered += 1
 
     def on_body(self, body: bytes) -> None:
         self._due -= len(body)
@@ -249,8 +256,14 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self.waiter = None
+        self._unanswered -= 1
+        if self._refused and not self._unanswered and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            self._refuse()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         before = self._heads if self._in_head else -1
         super().data_received(data)
         if before == self._heads and self._in_head and not self.transport.is_closing():
@@ -274,6 +287,24 @@ class Connection(HttpToolsProtocol):
         return self.cycle.response_complete and not self._in_head and not self.pipeline
 
     def send_400_response(self, msg: str) -> None:
+        if self._refused:
+            return
+        self._refused = True
+        cycle = self.cycle
+        if self._unanswered and cycle.more_body and not cycle.response_started:
+            # It is this request that can't be read on, and this is its answer.
+            self._unanswered -= 1
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if self.pipeline:
+                self.pipeline.popleft()
+            self.deadline = _NEVER
+        elif self._in_head:
+            self.deadline = _NEVER
+        if not self._unanswered:
+            self._refuse()
+
+    def _refuse(self) -> None:
         problem = self._refusal or Problem(title="no HTTP request that is served here", status=400)
         body = problem_body(problem)
         head = (
@@ -287,14 +318,11 @@ class Connection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.deadline = self.loop.time() + self._limits.reading_s
+        self.unread = self.loop.time() + self._limits.reading_s
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._in_head:  # of the next request, which has its own time
-            self._await_head()
-        else:
-            self.deadline = _NEVER
+        self.unread = _NEVER
 
     def _await_head(self) -> None:
         self._in_head = True
