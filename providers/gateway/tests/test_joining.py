@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from edgefleet.errors import UnavailableError
+from edgefleet.plugins.provider import Context
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.gateway import (
     EXPIRED,
@@ -26,8 +27,10 @@ from edgefleet.protocol.gateway import (
     UNKNOWN,
     Enrolment,
 )
+from edgefleet.testing.kit import samples
+from edgefleet_gateway.deployer import GatewayDeployer
 from edgefleet_gateway.joining import RefusedError
-from edgefleet_gateway.records import ReportRecord
+from edgefleet_gateway.records import DeviceRecord, ReportRecord
 from providers.gateway.tests.joining_rig import FLEET, START, Machine, Rig
 
 
@@ -247,15 +250,65 @@ def test_a_revoked_certificate_renews_no_more(rig: Rig) -> None:
 def test_a_machine_in_anothers_place_has_reported_nothing_yet(rig: Rig) -> None:
     """If it had, what the old machine attested would be believed of the new one."""
     rig.join("cam-07")
-    said = encode(ReportRecord(report=b"{}", came=START))
-    rig.state.write(rig.keys.report("cam-07"), said, expect=None)
+    before = rig.record("cam-07")
+    says(rig, before)
     asked = Machine().enrolment(rig.invite("cam-07", token="n" * 30))
-    assert rig.roster.report("cam-07") is not None  # until the new one comes
+    assert attested(rig, "cam-07")  # until the new one comes
     rig.joining.enroll(asked)
-    assert rig.roster.report("cam-07") is None
-    rig.state.write(rig.keys.report("cam-07"), said, expect=None)
+    assert not attested(rig, "cam-07")
+    says(rig, before)  # by a gateway that was about to write it down
+    assert not attested(rig, "cam-07")
+    says(rig, rig.record("cam-07"))
     rig.joining.enroll(asked)  # played again
-    assert rig.roster.report("cam-07") is not None
+    assert attested(rig, "cam-07")
+
+
+def test_killed_while_another_machine_joins_its_report_is_not_the_one_before(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.join("cam-07")
+    says(rig, rig.record("cam-07"))
+    asked = Machine().enrolment(rig.invite("cam-07", token="n" * 30))
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.roster, "ring", dies)  # when the record is written
+        with pytest.raises(KeyboardInterrupt):
+            rig.joining.enroll(asked)
+    assert not attested(rig, "cam-07")
+    rig.joining.enroll(asked)  # as the device asks again
+    assert not attested(rig, "cam-07")
+
+
+def test_a_first_report_on_a_stick_counts_whatever_the_machine_before_said(rig: Rig) -> None:
+    rig.join("cam-07")
+    says(rig, rig.record("cam-07"), sequence=9)
+    rig.joining.enroll(Machine().enrolment(rig.invite("cam-07", token="n" * 30)))
+    deployer = operator(rig)
+    assert deployer.take_report("cam-07", samples.report(sequence=1).encoded())
+    assert attested(rig, "cam-07")
+    assert not deployer.take_report("cam-07", samples.report(sequence=1).encoded())
+
+
+def says(rig: Rig, machine: DeviceRecord, *, sequence: int = 1) -> None:
+    """A gateway keeps a report of the machine that had that record."""
+    report = samples.report(sequence=sequence).encoded()
+    said = ReportRecord(report=report, came=START, machine=machine.machine)
+    rig.state.update(rig.keys.report("cam-07"), lambda _: encode(said))
+
+
+def attested(rig: Rig, device: str) -> bool:
+    """Whether operators see a report of a device."""
+    found = operator(rig).device(device)
+    assert found is not None
+    return found.report is not None
+
+
+def operator(rig: Rig) -> GatewayDeployer:
+    context = Context(base=rig.folder, name="gateway", state=lambda: rig.state)
+    return GatewayDeployer(rig.settings, context, clock=rig.clock)
 
 
 def test_a_replaced_machines_certificate_renews_no_more(rig: Rig) -> None:

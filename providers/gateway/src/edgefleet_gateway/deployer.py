@@ -89,7 +89,7 @@ class GatewayDeployer(Invites, TakesReceipts, Upgrades, CanEnroll, CanInvoke, De
     def _info(
         self, name: str, record: DeviceRecord, said: ReportRecord | None, sightings: Sightings
     ) -> DeviceInfo:
-        now, seen = self._clock(), sightings.of(name)
+        now, seen, said = self._clock(), sightings.of(name), record.own(said)
         evidence: dict[str, str] = {}
         if seen is not None:
             evidence |= {"gateway": seen.gateway, "last poll": f"{seen.at:%Y-%m-%d %H:%M:%S} UTC"}

@@ -37,7 +37,7 @@ from edgefleet.protocol.gateway import (
 from edgefleet.protocol.labels import check_given
 from edgefleet_gateway.certificates import fingerprint, key_asked_for, serial_of
 from edgefleet_gateway.records import Certificate, DeviceRecord, TokenRecord
-from edgefleet_gateway.roster import delete, utc_now
+from edgefleet_gateway.roster import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,25 +106,26 @@ class Joining:
             raise _not_its_token(token)
         used = self._use(digest, key)
         entry = _entry_of(used)
-        came = False
 
         def edit(there: DeviceRecord) -> DeviceRecord:
-            nonlocal came
             if there.token == digest and there.allows(entry.serial):
                 return there
             if there.token != digest or not there.invited:
                 raise _not_its_token(used)
-            came = True
+            # What the machine before ran, this one doesn't: it has reported nothing yet.
             return msgspec.structs.replace(
-                there, certificates=(entry,), revoked=False, said=said, invited=False
+                there,
+                certificates=(entry,),
+                revoked=False,
+                said=said,
+                invited=False,
+                machine=entry.serial,
             )
 
         try:
             record = self._roster.change(used.device, edit)
         except NotFoundError as error:
             raise _not_its_token(used) from error
-        if came:  # what the machine before ran, this one doesn't: it has reported nothing yet
-            delete(self._state, self._keys.report(used.device))
         return self._identity(used.device, record, used.certificate or "")
 
     def renew(self, device: str, serial: str, asked: Renewal) -> Identity:

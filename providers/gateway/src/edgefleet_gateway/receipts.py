@@ -46,9 +46,7 @@ class TakesReceipts(CanTakeReceipts):
     def _check_receipt(self, device: str, signed: bytes) -> Receipt:
         record = self._roster.find(device)
         if record is None:
-            raise NotFoundError(
-                f"no device {device!r}", cure="list the devices with: edgefleet devices"
-            )
+            raise _no_device(device)
         read = decode(SignedReceipt, signed, max_bytes=MAX_RECEIPT_BYTES)
         receipt = decode(Receipt, read.receipt, max_bytes=MAX_RECEIPT_BYTES)
         if read.signature is None or read.certificate is None:
@@ -72,17 +70,19 @@ class TakesReceipts(CanTakeReceipts):
         return receipt
 
     def _take_report(self, device: str, report: bytes) -> bool:
-        new = _read(report)
+        new, record = _read(report), self._roster.find(device)
+        if record is None:
+            raise _no_device(device)
         # When it came is when the device wrote it: nobody heard of it since.
         came = self._clock() if new is None else min(self._clock(), new.time)
         kept = False
 
         def change(data: bytes | None) -> bytes:
             nonlocal kept
-            there = None if data is None else decode(ReportRecord, data)
+            there = record.own(None if data is None else decode(ReportRecord, data))
             kept = there is None or _newer(report, new, there)
-            if kept or there is None or data is None:
-                return encode(ReportRecord(report=report, came=came))
+            if kept or data is None:
+                return encode(ReportRecord(report=report, came=came, machine=record.machine))
             return data
 
         self._state().update(self._keys.report(device), change)
@@ -102,6 +102,10 @@ class TakesReceipts(CanTakeReceipts):
                 if fleet is not None:
                     return fleet
         raise AccessDeniedError("its certificate isn't of this fleet's authority", cure=_CURE)
+
+
+def _no_device(device: str) -> NotFoundError:
+    return NotFoundError(f"no device {device!r}", cure="list the devices with: edgefleet devices")
 
 
 def _said(leaf: x509.Certificate) -> list[str]:

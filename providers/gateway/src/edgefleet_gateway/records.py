@@ -49,6 +49,8 @@ class DeviceRecord(Document, frozen=True, kw_only=True):
         token: SHA-256 of the token of its newest invitation, in hexadecimal; no other makes it
             this device.
         invited: whether that token is still to be used.
+        machine: serial number of the certificate that it came with: another machine that takes the
+            name has another.
     """
 
     group: GroupName
@@ -59,10 +61,15 @@ class DeviceRecord(Document, frozen=True, kw_only=True):
     said: dict[str, str] = {}  # noqa: RUF012 - msgspec copies it
     token: str = ""
     invited: bool = False
+    machine: str = ""
 
     def allows(self, serial: str) -> bool:
         """Whether a certificate with that serial number speaks for this device."""
         return not self.revoked and any(one.serial == serial for one in self.certificates)
+
+    def own(self, said: ReportRecord | None) -> ReportRecord | None:
+        """A report of this name, if the machine that has the name now sent it."""
+        return said if said is not None and said.machine == self.machine else None
 
 
 class GroupRecord(Document, frozen=True, kw_only=True):
@@ -119,10 +126,12 @@ class ReportRecord(Document, frozen=True, kw_only=True):
     Attributes:
         report: its bytes, as they came.
         came: when, by the gateway's clock.
+        machine: as of the device's record, whoever sent it.
     """
 
     report: bytes
     came: Timestamp
+    machine: str = ""
 
 
 class SeenRecord(Document, frozen=True, kw_only=True):

@@ -33,7 +33,7 @@ async def report(gateway: Gateway, request: Request) -> Response:
     # A feature that isn't known here is of a newer runtime, for an operator who knows it.
     with reading(), suppress(UnknownFeatureError):
         read_report(body)
-    record = encode(ReportRecord(report=body, came=gateway.now()))
+    record = encode(ReportRecord(report=body, came=gateway.now(), machine=caller.record.machine))
     key = gateway.mirror.keys.report(caller.device)
     state = gateway.backends.state
     await gateway.mirror.call(lambda: state.update(key, lambda _: record))
