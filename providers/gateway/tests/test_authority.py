@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from edgefleet.errors import ConfigurationError, UnavailableError
 from edgefleet.interfaces.state import StateStore
 from edgefleet.protocol.documents import decode
-from edgefleet_gateway.authority import Authority, open_authority, rotate_authority
+from edgefleet_gateway.authority import KEPT_OTHERS, Authority, open_authority, rotate_authority
 from edgefleet_gateway.certificates import pin
 from edgefleet_gateway.records import AuthorityRecord, Keys
 from edgefleet_local.state import DirectoryStateStore
@@ -448,11 +449,33 @@ def test_a_rotation_needs_no_old_key(
 def test_what_a_gateway_of_another_authority_needs_is_told_to_devices_alone(
     store: DirectoryStateStore, authority: Authority
 ) -> None:
-    own = authority.believed
-    authority.publish(pins=("cGlu",), others="OTHERS\n")
+    own, other = authority.believed, public_authority(1)
+    authority.publish(pins=("cGlu",), others=other)
     authority.publish(pins=("cGlu",))
     assert authority.believed == own  # it signs no devices
-    assert authority.gateways_by == own + "OTHERS\n"
+    assert authority.gateways_by == own + other
     assert authority.pins[0] == "cGlu"
     assert len(authority.pins) == 2
-    assert published(store).others == "OTHERS\n"
+    assert published(store).others == other
+
+
+def test_gateways_of_several_other_authorities_are_all_told_of_the_last_few(
+    store: DirectoryStateStore, authority: Authority
+) -> None:
+    others = [public_authority(number) for number in range(KEPT_OTHERS + 1)]
+    for number in (1, 0, 1):  # as gateways start again
+        authority.publish(others=others[number])
+    assert published(store).others == others[1] + others[0]
+    for one in others:
+        authority.publish(others=one)
+    assert published(store).others == "".join(reversed(others[1:]))
+
+
+def public_authority(number: int) -> str:
+    """The certificate of one, PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Public {number}")])
+    built = x509.CertificateBuilder().subject_name(name).issuer_name(name)
+    built = built.public_key(key.public_key()).serial_number(number + 1)
+    built = built.not_valid_before(START).not_valid_after(START + LASTS)
+    return built.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()

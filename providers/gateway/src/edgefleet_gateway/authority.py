@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 SERVER_LASTS = timedelta(days=90)
 KEPT_PINS = 4  # of gateways that serve with keys of their own
 KEPT_AUTHORITIES = 4
+KEPT_OTHERS = 4  # other authorities, of gateways that serve with certificates of theirs
 KEPT_SERVERS = 8  # certificates of gateways with the same names
 _SERVER_KEY = "server.key"
 
@@ -201,7 +202,8 @@ class Authority:
         Args:
             pins: of its key, see `edgefleet_gateway.certificates.pin`; at first contact a device
                 is led by them.
-            others: certificates that it is verified against, PEM. None of them makes a device.
+            others: certificates that it is verified against, PEM. None of them makes a device. The
+                last few that were published count, for other gateways may serve with others.
         """
 
         def change(data: bytes | None) -> bytes:
@@ -210,7 +212,7 @@ class Authority:
                 msgspec.structs.replace(
                     there,
                     pins=tuple(dict.fromkeys((*pins, *there.pins)))[:KEPT_PINS],
-                    others=others or there.others,
+                    others=made.gathered(others, there.others, most=KEPT_OTHERS),
                 )
             )
 

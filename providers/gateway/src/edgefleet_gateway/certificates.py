@@ -152,6 +152,13 @@ def pem_of(*certificates: x509.Certificate) -> str:
     return "".join(one.public_bytes(Encoding.PEM).decode() for one in certificates)
 
 
+def gathered(newer: str, older: str, *, most: int) -> str:
+    """Certificates of two texts in PEM, each once, the newer ones first; at most so many."""
+    both = newer + older
+    found = x509.load_pem_x509_certificates(both.encode()) if both else []
+    return pem_of(*list(dict.fromkeys(found))[:most])
+
+
 def fingerprint(key: DeviceKey) -> str:
     """SHA-256 of a public key, in hexadecimal; of its SubjectPublicKeyInfo, as in a `pin`."""
     return hashlib.sha256(_spki(key)).hexdigest()

@@ -110,7 +110,7 @@ class AuthorityRecord(Document, frozen=True, kw_only=True):
         certificates: PEM; the one that signs now first, then those still believed.
         pins: base64 of the SHA-256 of the public keys that gateways serve with, for the first
             contact of a device that knows no authority yet.
-        others: PEM; what gateways are verified against beside those, and no device.
+        others: PEM; what gateways are verified against beside those, and no device; newest first.
         home: HOST:FOLDER where the key was made that signs now.
     """
 
