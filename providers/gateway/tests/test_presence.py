@@ -12,6 +12,8 @@ from edgefleet.errors import UnavailableError
 from edgefleet.protocol.documents import decode
 from edgefleet_gateway.mirror import Mirror
 from edgefleet_gateway.records import SeenRecord
+from edgefleet_gateway.roster import delete
+from edgefleet_gateway.server import presence
 from edgefleet_gateway.server.presence import ABANDONED, PART, Presence
 from providers.gateway.tests.server_rig import Fleet
 
@@ -38,6 +40,10 @@ class Rig:
         finally:
             running.cancel()
             mirror.close()
+
+    def enroll(self, *devices: str) -> None:
+        for device in devices:
+            self.fleet.rig.roster.enroll(device, "line", {})
 
     def run(self, gateway: str, *devices: str) -> None:
         asyncio.run(self.session(gateway, *devices))
@@ -83,6 +89,39 @@ def test_many_devices_take_several_documents(rig: Rig) -> None:
     keys = list(rig.fleet.rig.state.keys(rig.fleet.rig.keys.seen_all))
     assert len(keys) == 3
     assert rig.written()["one"].keys() == {*names}
+
+
+def test_devices_that_were_removed_are_forgotten(rig: Rig) -> None:
+    rig.enroll("cam-1", "cam-2")
+    rig.run("one", "cam-1", "cam-2")
+    first = int(rig.now.timestamp())
+    rig.fleet.rig.roster.retire("cam-1")
+    rig.run("one")
+    assert rig.written() == {"one": {"cam-2": first}}
+
+
+def test_the_room_of_those_that_were_forgotten_is_filled_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "PART", 2)
+    rig.enroll("cam-1", "cam-2", "cam-3", "cam-4")
+    rig.run("one", "cam-1", "cam-2", "cam-3")
+    for device in ("cam-1", "cam-2"):
+        rig.fleet.rig.roster.retire(device)
+    rig.run("one", "cam-4")
+    assert rig.written()["one"].keys() == {"cam-3", "cam-4"}
+    stored = rig.fleet.rig.state.read(rig.fleet.rig.keys.seen("one", 1))
+    assert stored is not None
+    assert decode(SeenRecord, stored.data).devices == {}
+
+
+def test_nobody_is_forgotten_for_a_state_store_that_lost_all(rig: Rig) -> None:
+    rig.enroll("cam-1")
+    rig.run("one", "cam-1")
+    rig.fleet.rig.roster.retire("cam-1")
+    delete(rig.fleet.rig.state, rig.fleet.rig.keys.bell)
+    rig.run("one")
+    assert rig.written()["one"].keys() == {"cam-1"}
 
 
 def test_what_couldn_t_be_written_is_written_next_time(rig: Rig) -> None:

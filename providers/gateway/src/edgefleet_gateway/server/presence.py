@@ -7,9 +7,10 @@ import logging
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING
 
-from edgefleet.errors import ConflictError, EdgeFleetError
+from edgefleet.errors import ConflictError, EdgeFleetError, UnavailableError
 from edgefleet.protocol.documents import decode, encode
 from edgefleet_gateway.records import SEEN_EVERY_S, SeenRecord
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from edgefleet_gateway.mirror import Mirror
 
 PART = 2500  # devices of one document: with the longest names that there may be, 360 KB
+FORGETS_EVERY = 360  # writings, about an hour
 ABANDONED = timedelta(days=1)  # after which what a gateway wrote is taken over by another
 _LOG = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ class Presence:
     async def run(self) -> None:
         """Begin with what was written before, then write again and again, until cancelled."""
         abandoned: list[tuple[str, str]] = []
-        while True:
+        for turn in count():
             try:
                 if not self.begun.is_set():
                     found, abandoned = await self._mirror.call(self._written)
@@ -70,6 +72,8 @@ class Presence:
                 while abandoned:
                     key, tag = abandoned.pop()
                     await self._mirror.call(lambda k=key, t=tag: self._delete(k, t))  # type: ignore[misc]
+                if turn % FORGETS_EVERY == 0:
+                    await self.forget_removed()
                 self.begun.set()
             except EdgeFleetError as error:
                 _LOG.warning("when devices were seen can't be written: %s", error.message)
@@ -93,6 +97,29 @@ class Presence:
         except BaseException:
             self._changed |= parts
             raise
+
+    async def forget_removed(self) -> None:
+        """Forget devices that the fleet has no more, or what is held would only grow."""
+        seen = set(self._seen)  # who comes meanwhile isn't in the list
+        try:
+            gone = seen - await self._mirror.call(self._enrolled)
+        except EdgeFleetError as error:
+            _LOG.info("which devices were removed can't be told now: %s", error.message)
+            return
+        if not gone:
+            return
+        self._changed |= set(self._places.values())  # of them the last ones may be empty now
+        for device in gone:
+            del self._seen[device]
+        self._places = {device: number // PART for number, device in enumerate(self._seen)}
+
+    def _enrolled(self) -> set[str]:
+        keys = self._mirror.keys
+        below = self._state.keys(keys.devices)
+        found = {key.removeprefix(keys.devices).removesuffix(".json") for key in below}
+        if self._state.read(keys.bell) is None:  # which every enrolment rings
+            raise UnavailableError("there is no bell in the state store")
+        return found
 
     def _write(self, part: int, record: SeenRecord) -> None:
         data = encode(record)  # here, in a thread: it takes milliseconds
