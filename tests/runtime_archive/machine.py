@@ -71,13 +71,18 @@ class Machine:
         done = subprocess.run(
             command,
             input=token,
-            env={"PATH": f"{self.tools}:/usr/bin:/bin", "TMPDIR": str(self.root), **OFFLINE},
+            env=self.surroundings,
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == expect, done.stdout + done.stderr
         return done.stdout + done.stderr
+
+    @property
+    def surroundings(self) -> dict[str, str]:
+        """What a command on this machine has in its environment."""
+        return {"PATH": f"{self.tools}:/usr/bin:/bin", "TMPDIR": str(self.root), **OFFLINE}
 
     def install(
         self, script: str, *arguments: str, token: str = "", expect: int = 0, network: bool = True

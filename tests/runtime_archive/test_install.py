@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -77,6 +79,25 @@ def test_it_installs_without_an_index_and_once(unpacked: Path, tmp_path: Path) -
     before = (to / "manifest.json").stat().st_mtime_ns
     assert install(unpacked, to).stdout == ""
     assert (to / "manifest.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="there is no flock here")
+def test_two_at_once_take_turns(unpacked: Path, tmp_path: Path) -> None:
+    """If they don't, one removes what the other is making, and both may call it whole."""
+    to = tmp_path / "versions" / "one"
+    to.parent.mkdir()
+    other = os.open(to.parent, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    command = ["sh", str(unpacked / "install.sh"), str(to)]
+    with subprocess.Popen(command, env=OFFLINE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        assert said == f"waiting for another installation in {to.parent}\n"
+        to.mkdir()
+        shutil.copy(unpacked / "manifest.json", to)  # which the other has done last
+        os.close(other)
+        assert process.wait(60) == 0
+    assert [path.name for path in to.iterdir()] == ["manifest.json"]  # it was there already
 
 
 @pytest.mark.parametrize("lacks", ["import venv", "-m venv"], ids=["no module", "a broken one"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import functools
 import hashlib
 import http.server
 import json
+import os
 import shutil
 import ssl
 import subprocess
@@ -131,6 +133,28 @@ def test_the_same_again_changes_nothing(machine: Machine, gateway: Gateway, smal
     assert changed == {"install.sh", "systemctl.log"}
     assert machine.systemctl.read_text().splitlines()[-1] == "start edgefleet-runtime.service"
     assert len(gateway.asked) == 1
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="there is no flock here")
+def test_two_at_once_take_turns(machine: Machine, small: Built) -> None:
+    machine.state.mkdir()
+    other = os.open(machine.state, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    script = machine.root / "install.sh"
+    script.write_text(script_of(small))
+    given = ["--archive", str(small.path), "--", "--device", "cam-07", "--channel", "file"]
+    command = ["sh", str(script), *machine.places, *given]
+    with subprocess.Popen(
+        command, env=machine.surroundings, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        assert said == "waiting for another installation on this machine\n"
+        assert list(machine.state.iterdir()) == []
+        os.close(other)
+        assert process.stderr.read()
+    assert process.returncode == 0
+    assert (machine.state / "runtime" / "current" / "manifest.json").exists()
 
 
 def test_another_runtime_takes_the_place_of_the_first_and_that_stays(

@@ -120,6 +120,15 @@ else
     mkdir -p "$state"
 fi
 
+# One at a time: another would remove what this one installs. The folder itself lies in one of root's,
+# so that opening it follows no link of the service's.
+if command -v flock >/dev/null; then
+    exec 9<"$state"
+    if ! flock -n 9; then
+        say 'waiting for another installation on this machine'
+        flock 9 || : # a file system without locks
+    fi
+fi
 # Whatever lies below the state folder is the service's: root does nothing there itself, so that no
 # link which a runtime left leads root astray. Standard input has the token.
 owner() {

@@ -17,6 +17,18 @@ case $1 in
 /*) to=$1 ;;
 *) to=$(pwd)/$1 ;;
 esac
+
+# One at a time in a folder: what another installs here would be removed as a half-made one. What
+# outlives this script when it is killed, such as pip, holds the lock until it ends.
+beside=$(dirname -- "$to")
+mkdir -p "$beside"
+if [ -r "$beside" ] && command -v flock >/dev/null; then
+    exec 9<"$beside"
+    if ! flock -n 9; then
+        printf 'waiting for another installation in %s\n' "$beside" >&2
+        flock 9 || : # a file system without locks
+    fi
+fi
 if cmp -s "$here/manifest.json" "$to/manifest.json"; then
     exit 0 # it appears last: all of it is there
 fi
