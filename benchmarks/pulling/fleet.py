@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import ssl
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from edgefleet.profile import load_profile
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.pointer import Pointer
 from edgefleet.services import Services
+from edgefleet.testing.cloud.ports import HeldPort
 from edgefleet_gateway.fleet_folder import profile_of_folder
 from edgefleet_gateway.records import DeviceRecord, Keys
 from edgefleet_gateway.roster import Roster
@@ -45,7 +45,8 @@ class BenchFleet:
     def __init__(self, folder: Path, *, poll_s: float) -> None:
         folder.mkdir(parents=True)
         self.folder = folder
-        self.port = _free_port()
+        self._held = HeldPort()
+        self.port = self._held.number
         profile = profile_of_folder(f"https://localhost:{self.port}", poll_s=poll_s)
         (folder / "edgefleet.toml").write_text(profile)
         self._services = Services(load_profile(config=folder / "edgefleet.toml"))
@@ -140,12 +141,6 @@ class BenchFleet:
                 time.sleep(0.1)
 
     def close(self) -> None:
-        """Let go of the stores."""
+        """Let go of the stores and the port."""
         self._services.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        self._held.close()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import tomllib
@@ -20,6 +19,7 @@ import click
 import pytest
 
 from edgefleet.cli.app import cli
+from edgefleet.testing.cloud.ports import HeldPort
 from edgefleet.testing.kit import models
 from edgefleet.testing.mock import without_proxy
 from edgefleet.testing.waiting import eventually
@@ -70,8 +70,8 @@ class Evening:
             "HOME": str(folder),
             "XDG_CONFIG_HOME": str(folder),
         }
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self._held = HeldPort()
+        self.port = self._held.number
         self._log = (folder / "gateway.log").open("wb")
         words = [sys.executable, "-m", "edgefleet.cli", "gateway", "serve", "--root", "plant"]
         self._gateway = subprocess.Popen(
@@ -116,6 +116,7 @@ class Evening:
         self._gateway.terminate()
         self._gateway.wait()
         self._log.close()
+        self._held.close()
 
 
 @pytest.fixture

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shlex
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 import edgefleet as ef
 from device_runtime.tests.node.device import times
 from edgefleet.runtime_archive.builder import Built
+from edgefleet.testing.cloud.ports import HeldPort
 from tests.runtime_archive.machine import Machine
 
 pytestmark = [
@@ -29,12 +29,15 @@ TIMEOUT_S = 120.0
 @contextmanager
 def gateway(root: Path, archive: Path) -> Iterator[Path]:
     """A gateway that keeps a whole fleet in a folder; gives the fleet's configuration."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
     command = [sys.executable, "-m", "edgefleet.cli", "gateway", "serve", "--root", str(root)]
-    with subprocess.Popen(
-        [*command, "--port", port, "--runtime", str(archive)], stderr=subprocess.PIPE, text=True
-    ) as process:
+    with (
+        closing(HeldPort()) as held,
+        subprocess.Popen(
+            [*command, "--port", str(held.number), "--runtime", str(archive)],
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
         try:
             assert process.stderr is not None
             for line in process.stderr:

@@ -26,6 +26,7 @@ from edgefleet.errors import (
     UnavailableError,
 )
 from edgefleet.protocol.event import Event, HealthEvent, new_event
+from edgefleet.testing.cloud.ports import HeldPort
 from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.channels.kubernetes.events import MAX_BATCH_BYTES, HttpSender, sender_for
 from edgefleet_runtime.channels.kubernetes.mqtt import MqttSender
@@ -209,7 +210,7 @@ def test_without_an_address_nobody_sends() -> None:
 class Broker:
     """mosquitto with TLS, one user, and a subscriber that gathers what comes."""
 
-    def __init__(self, folder: Path, authority: trustme.CA) -> None:
+    def __init__(self, folder: Path, authority: trustme.CA, held: HeldPort) -> None:
         self.folder = folder
         folder.mkdir()
         issued = authority.issue_cert("localhost", "127.0.0.1")
@@ -221,9 +222,7 @@ class Broker:
         hashing = shutil.which("mosquitto_passwd") or str(hasher)
         subprocess.run([hashing, "-U", str(folder / "passwords")], check=True, timeout=90)
         (folder / "passwords").chmod(0o644)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = held.number
         (folder / "mosquitto.conf").write_text(
             f"user root\nlistener {self.port} 127.0.0.1\nallow_anonymous false\n"
             f"password_file {folder}/passwords\ncafile {folder}/ca.pem\n"
@@ -286,9 +285,10 @@ class Broker:
 def broker(tmp_path: Path, authority: trustme.CA) -> Iterator[Broker]:
     if MOSQUITTO is None:
         pytest.skip("mosquitto isn't installed")
-    made = Broker(tmp_path / "broker", authority)
-    yield made
-    made.stop()
+    with contextlib.closing(HeldPort()) as held:
+        made = Broker(tmp_path / "broker", authority, held)
+        yield made
+        made.stop()
 
 
 def test_each_event_is_a_message_of_its_own(broker: Broker) -> None:

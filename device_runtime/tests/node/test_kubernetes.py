@@ -5,11 +5,10 @@ from __future__ import annotations
 import http.client
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.report import Report, read_report
 from edgefleet.protocol.tags import path_of
 from edgefleet.testing.cloud.oci import OciRegistry
+from edgefleet.testing.cloud.ports import HeldPort
 from edgefleet.testing.waiting import eventually
 
 NODE = "cam-07"
@@ -142,14 +142,18 @@ def test_segments_lie_in_the_nodes_repository_when_it_stops(site: Site, tmp_path
     assert "hot" in kinds  # that the runtime started
 
 
+@pytest.fixture
+def held() -> Iterator[HeldPort]:
+    with closing(HeldPort()) as port:
+        yield port
+
+
 def test_a_pod_that_is_deleted_with_nothing_reachable_serves_the_last_release(
-    site: Site, tmp_path: Path
+    site: Site, tmp_path: Path, held: HeldPort
 ) -> None:
     release = site.release(2)
     site.mount(site.pointer(release))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{held.number}"
     node = Node(tmp_path / NODE, site, "--http", address)
     with node:
         node.active(release)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +20,7 @@ from device_runtime.tests.standalone.test_serve import infer
 from device_runtime.tests.standalone.test_serve import serving as process
 from device_runtime.tests.support import Repository
 from edgefleet.errors import InvalidInputError
+from edgefleet.testing.cloud.ports import HeldPort
 from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.cli import main
 from edgefleet_runtime.otlp import export as module
@@ -64,12 +65,6 @@ def fast(url: str | None, **more: Any) -> OtlpExport:
 
 def observe(export: OtlpExport, trace: str | None = SAMPLED, run_us: float = 1500.0) -> None:
     export.observe(served(FakeModel(), version="7"), {}, run_us, "part-1", trace)
-
-
-def unreachable() -> str:
-    """An address where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 def test_an_answer_is_a_span_below_the_one_that_the_request_names(collector: Collector) -> None:
@@ -188,11 +183,12 @@ def test_a_collector_that_is_gone_is_told_once_and_told_again_when_it_is_back(
 
 
 def test_nobody_listening_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
-    export = fast(unreachable(), timeout_s=0.2)
-    export.start(tuple)
-    observe(export)
-    eventually(lambda: dropped(export)["traces"] == 1)
-    export.stop(10.0)
+    with closing(HeldPort()) as nobodys:
+        export = fast(f"http://127.0.0.1:{nobodys.number}", timeout_s=0.2)
+        export.start(tuple)
+        observe(export)
+        eventually(lambda: dropped(export)["traces"] == 1)
+        export.stop(10.0)
 
 
 def test_answers_and_the_end_do_not_wait_for_a_collector_that_hangs(collector: Collector) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from edgefleet.errors import (
     LimitExceededError,
     UnavailableError,
 )
+from edgefleet.testing.cloud.ports import HeldPort
 from edgefleet_runtime.watch.actions.addresses import allowed_address, is_local
 from edgefleet_runtime.watch.actions.append import append
 from edgefleet_runtime.watch.actions.broker import publish
@@ -106,10 +108,11 @@ def test_refusal_is_told(receiver: Receiver) -> None:
 
 
 def test_nobody_there_is_told() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with pytest.raises(UnavailableError, match=f"127.0.0.1:{port} takes no alarm"):
-        post(f"http://127.0.0.1:{port}/", b"{}", timeout_s=60)
+    with (
+        closing(HeldPort()) as nobodys,
+        pytest.raises(UnavailableError, match=f"127.0.0.1:{nobodys.number} takes no alarm"),
+    ):
+        post(f"http://127.0.0.1:{nobodys.number}/", b"{}", timeout_s=60)
 
 
 @pytest.mark.parametrize("answer", [b"220 ftp.example\r\n", b"", b"HTTP/1.1 200OK\r\n"])
