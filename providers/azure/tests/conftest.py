@@ -12,6 +12,7 @@ import pytest
 from edgefleet_azure.clients import Clients
 from edgefleet_azure.mock import AzureMock
 from edgefleet_azure.settings import AzureSettings
+from providers.azure.tests.trust import environment_of
 
 _numbers = itertools.count(1)
 
@@ -28,11 +29,8 @@ def running_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureMoc
 @pytest.fixture
 def cloud(running_cloud: AzureMock, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureMock]:
     """The mock cloud, with its environment in place and no faults injected."""
-    # Each connection reads the whole bundle of authorities: a third of these tests' time.
-    authority = running_cloud.stage.authority
-    alone = {str(authority.bundle.absolute()): str(authority.certificate.absolute())}
-    for key, value in running_cloud.environment.items():
-        monkeypatch.setenv(key, alone.get(value, value))
+    for key, value in environment_of(running_cloud).items():
+        monkeypatch.setenv(key, value)
     yield running_cloud
     running_cloud.rules.clear()
 

@@ -13,6 +13,7 @@ from edgefleet_azure.mock import AzureMock
 from edgefleet_azure.settings import AzureSettings
 from edgefleet_azure.state import BlobStateStore
 from providers.azure.tests.hub_devices import Granted, PlayedDevice
+from providers.azure.tests.trust import environment_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +91,7 @@ def rig(
     cloud = AzureMock(folder / "cloud", hubs=hubs)
     cloud.start()
     try:
-        for name, value in cloud.environment.items():
+        for name, value in environment_of(cloud).items():
             monkeypatch.setenv(name, value)
         made = Rig(cloud, **settings)
         try:

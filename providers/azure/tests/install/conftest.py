@@ -14,6 +14,7 @@ from edgefleet_azure.cloud.management import Management
 from edgefleet_azure.install import Installation
 from edgefleet_azure.mock import AzureMock
 from edgefleet_azure.settings import AzureSettings
+from providers.azure.tests.trust import environment_of
 
 _numbers = itertools.count(1)
 IMAGE = "plantimages.azurecr.io/edgefleet/runtime:1.0"
@@ -26,7 +27,7 @@ def cloud(
     """The mock cloud, running, with its environment in place."""
     cloud = AzureMock(tmp_path_factory.mktemp("azure"), hubs=2)
     cloud.start()
-    for key, value in cloud.environment.items():
+    for key, value in environment_of(cloud).items():
         monkeypatch.setenv(key, value)
     yield cloud
     cloud.stop()
