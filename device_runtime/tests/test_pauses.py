@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from device_runtime.tests.node.device import Device, publish
 from device_runtime.tests.onnx_models import plus
 from device_runtime.tests.standalone.test_serve import serving
 from device_runtime.tests.support import Repository
+from edgefleet_runtime import collector
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,23 +20,33 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def counting(tmp_path: Path) -> tuple[str, Path]:
-    """A folder that has a process write at its end how many objects collections walk, and leave."""
+    """A folder on the path of a process, and a file that it writes at its end.
+
+    How many objects full collections walk then, and leave alone, and how many collections came
+    before these were left.
+    """
     folder, counts = tmp_path / "site", tmp_path / "counts"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
         "import atexit, gc, pathlib\n"
+        "early = []\n"
+        "def note(phase, about):\n"
+        "    if phase == 'start' and not gc.get_freeze_count():\n"
+        "        early.append(about)\n"
+        "gc.callbacks.append(note)\n"
         "def count():\n"
-        "    walked = len(gc.get_objects())\n"
-        f"    pathlib.Path({str(counts)!r}).write_text(f'{{walked}} {{gc.get_freeze_count()}}')\n"
+        "    found = len(gc.get_objects()), gc.get_freeze_count(), len(early)\n"
+        f"    pathlib.Path({str(counts)!r}).write_text(' '.join(map(str, found)))\n"
         "atexit.register(count)\n"
     )
     return str(folder), counts
 
 
 def check(counts: Path) -> None:
-    walked, left = map(int, counts.read_text().split())
+    walked, left, early = map(int, counts.read_text().split())
     assert left > 20_000
     assert walked < left / 2
+    assert early < 30
 
 
 def test_collections_of_a_server_leave_alone_what_it_started_with(
@@ -62,3 +74,18 @@ def test_collections_of_a_device_leave_alone_what_it_started_with(
         device.signal(signal.SIGTERM)
         assert device.ended() == 0
     check(counts)
+
+
+def test_nothing_is_collected_until_a_start_is_over_or_has_failed() -> None:
+    with collector.starting():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match="no start"), collector.starting():
+        raise ValueError("no start")
+    assert gc.isenabled()
+    try:
+        with collector.starting():
+            collector.started()
+            assert gc.isenabled()
+    finally:
+        gc.unfreeze()

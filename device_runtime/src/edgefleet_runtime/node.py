@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from edgefleet.errors import CancelledError
 from edgefleet.protocol.orders import TrialAnswer
 from edgefleet.protocol.target import TARGET_LABEL
-from edgefleet_runtime import __version__
+from edgefleet_runtime import __version__, collector
 from edgefleet_runtime.channels.discovery import channel_named
 from edgefleet_runtime.channels.orders import Hear, ordering
 from edgefleet_runtime.channels.requests import asker
@@ -53,7 +53,6 @@ from edgefleet_runtime.reconciler.tryout import Tryout
 from edgefleet_runtime.report import host
 from edgefleet_runtime.serve.edgemanager.extra import edge_manager_server_type
 from edgefleet_runtime.serve.grpc.extra import grpc_server_type
-from edgefleet_runtime.serve.loop import keep_from_collector
 from edgefleet_runtime.serve.server import Server
 from edgefleet_runtime.serve.table import ModelTable
 from edgefleet_runtime.spool.on_demand import OnDemand
@@ -343,7 +342,7 @@ class Node:
             self._otlp.start(self._server.families)
         if self._upgrader is not None:
             self._upgrader.start(lambda: loop.call_soon_threadsafe(stop.set))
-        keep_from_collector()
+        collector.started()
         manager = ServiceManager()
         manager.ready()
         living = asyncio.ensure_future(keep_alive(manager, self._worker.healthy))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgefleet_runtime.access_options import access_settings, add_access
 from edgefleet_runtime.batching_options import add_batching, batching_settings, limit_settings
+from edgefleet_runtime.collector import starting
 from edgefleet_runtime.commands.fleet import add_fleet, fleet_settings
 from edgefleet_runtime.commands.listening import add_listening, listening
 from edgefleet_runtime.edge_manager_options import add_edge_manager
@@ -54,6 +55,11 @@ def add(run: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    with starting():
+        return _run_node(arguments)
+
+
+def _run_node(arguments: argparse.Namespace) -> int:
     from edgefleet_runtime.config import checked
     from edgefleet_runtime.node import Node
     from edgefleet_runtime.serve.loop import run

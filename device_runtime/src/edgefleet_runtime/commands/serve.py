@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from edgefleet.errors import InvalidInputError
 from edgefleet_runtime.access_options import access_settings, add_access
 from edgefleet_runtime.batching_options import add_batching, batching_settings, limit_settings
+from edgefleet_runtime.collector import starting
 from edgefleet_runtime.commands.common import add_device, engine_options, pairs, told
 from edgefleet_runtime.commands.listening import add_listening, listening
 from edgefleet_runtime.edge_manager_options import add_edge_manager_folders
@@ -93,6 +94,11 @@ def add_repository(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    with starting():
+        return _serve(arguments)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
     from edgefleet.protocol.typed import convert
     from edgefleet_runtime.serve.access import Access
     from edgefleet_runtime.serve.loop import run

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgefleet.errors import ConflictError, InvalidInputError
+from edgefleet_runtime import collector
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.otlp.extra import otlp_export
 from edgefleet_runtime.parent import watch_parent
 from edgefleet_runtime.serve.access import Access
 from edgefleet_runtime.serve.grpc.extra import grpc_server_type
-from edgefleet_runtime.serve.loop import keep_from_collector
 from edgefleet_runtime.serve.messages import Limits
 from edgefleet_runtime.serve.queueing import BatchLimits
 from edgefleet_runtime.serve.server import Server
@@ -178,7 +178,7 @@ async def serve(config: StandaloneConfig, *, announce: Callable[[str], None]) ->
             if otlp is not None:
                 table.observers.append(otlp.observe)
                 otlp.start(server.families)
-            keep_from_collector()
+            collector.started()
             announce(f"serving on {server.endpoint}")
             for what, other in others.items():
                 announce(f"serving {what} on {other.endpoint}")
