@@ -25,6 +25,7 @@ from device_runtime.tests.node.device import Device
 from device_runtime.tests.support import Repository, tensor
 from edgefleet.protocol import bundle as b
 from edgefleet.protocol.layout import BundleLayout
+from edgefleet.protocol.policy import TelemetryPolicy
 from edgefleet.testing.waiting import eventually
 
 if TYPE_CHECKING:
@@ -81,7 +82,12 @@ class Fleet:
         self._repository = Repository(folder / "fleet")
         self.device = Device(folder / "device", self._repository)
         self._releases = [
-            (self._repository.release({"mlp": self._published(subject)}), subject)
+            (
+                self._repository.release(
+                    {"mlp": self._published(subject)}, telemetry=TelemetryPolicy()
+                ),
+                subject,
+            )
             for subject in subjects
         ]
         self.turns = itertools.cycle(range(len(subjects)))
