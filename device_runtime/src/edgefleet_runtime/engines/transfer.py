@@ -10,8 +10,9 @@ The file is an uncompressed tar: the entry's list first, then its files. Rules k
 from __future__ import annotations
 
 import io
+import shutil
 import tarfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from edgefleet.errors import (
     ConflictError,
@@ -128,7 +129,10 @@ def _import(
             member = _next(tar, name)
             if member.size != due.bytes:
                 raise IntegrityError(f"{name} has {member.size} bytes, its list says {due.bytes}")
-            tar.extract(member, folder, filter="data")
+            # By hand: tarfile's filters came with Python 3.11.4.
+            content = cast("BinaryIO", tar.extractfile(member))
+            with content, (folder / name).open("xb") as to:
+                shutil.copyfileobj(content, to, 1 << 20)
             if facts_of(folder / name) != due:
                 raise IntegrityError(f"{name} is damaged", cure="export it again")
         if tar.next() is not None:

@@ -120,7 +120,20 @@ class Connection(http.client.HTTPSConnection):
 
     def connect(self) -> None:
         """Connect, through the proxy where there is one, and shake hands."""
-        http.client.HTTPConnection.connect(self)
+        said: list[http.client.HTTPResponse] = []
+
+        def heard(sock: socket.socket, method: str | None = None) -> http.client.HTTPResponse:
+            said.append(http.client.HTTPResponse(sock, method=method))
+            return said[-1]
+
+        # Python before 3.11.4 leaves the answer of a proxy open, and with it the socket.
+        self.response_class = heard  # type: ignore[assignment]
+        try:
+            http.client.HTTPConnection.connect(self)
+        finally:
+            self.response_class = http.client.HTTPResponse
+            for answer in said:
+                answer.close()
         # wrap_socket closes what it was given when it fails.
         self.sock = self.tls.wrap_socket(
             self.sock, server_hostname=self._name, session=self._session
