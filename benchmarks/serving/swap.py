@@ -3,7 +3,8 @@
 A runtime of a fleet (``run``) is asked at a steady pace while its pointer goes back and forth
 between two releases of the MLP with different weights. A swap is all of it: fetch (the first time),
 verify, load, warm, self-test, swap, report; requests that began between the new pointer and the
-report that attests the release are those *during* it.
+report that attests the release are those *during* it. What such short spans are like anyhow, one as
+long in each rest between swaps tells.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ class Window(NamedTuple):
     began_us: float
     ended_us: float
 
+    def later(self) -> Window:
+        """As long, in the rest that follows."""
+        return Window(self.began_us + APART_S / 2 * 1e6, self.ended_us + APART_S / 2 * 1e6)
+
 
 def swap(bench: Bench) -> list[Figure]:
     """Six swaps a round under load."""
@@ -55,6 +60,7 @@ def swap(bench: Bench) -> list[Figure]:
     fleet = Fleet(bench.folder, subjects)
     steady: list[float] = []
     during: list[float] = []
+    resting: list[float] = []
     sent: list[float] = []
     lost: list[float] = []
     took: list[float] = []
@@ -62,15 +68,16 @@ def swap(bench: Bench) -> list[Figure]:
         spot = fleet.begin()
         for _ in bench.each_round():
             seen, failed, windows = _round(bench, fleet, spot)
-            parts = _split(seen, windows)
-            during.append(float(np.percentile(parts[True], PERCENTILE)))
-            steady.append(float(np.percentile(parts[False], PERCENTILE)))
+            steady.append(_p99_us(_taken(seen, windows, inside=False)))
+            during.append(_p99_us(_taken(seen, windows, inside=True)))
+            resting.append(_p99_us(_taken(seen, [each.later() for each in windows], inside=True)))
             sent.append(len(seen.took_us) + failed)
             lost.append(failed)
             took += [(window.ended_us - window.began_us) / 1e3 for window in windows]
     note = f"a swap takes {np.median(took):.0f} ms; {PER_S} requests/s"
     return [
         Figure("p99 during a swap: against steady", "µs", steady, during, Goal(1.2), note=note),
+        Figure("the same of spans as long, without a swap", "µs", steady, resting),
         Figure(f"requests lost in {SWAPS * bench.rounds} swaps", "", sent, lost, Goal(0)),
     ]
 
@@ -162,11 +169,16 @@ def _step_back() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
-def _split(seen: load.Measured, windows: list[Window]) -> dict[bool, list[int]]:
-    """Latencies of requests that began during a swap, and of those between swaps."""
-    parts: dict[bool, list[int]] = {True: [], False: []}
-    for began, took in zip(seen.began_us, seen.took_us, strict=True):
-        if windows[0].began_us - SETTLE_S / 2 * 1e6 <= began:
-            inside = any(window.began_us <= began <= window.ended_us for window in windows)
-            parts[inside].append(took)
-    return parts
+def _taken(seen: load.Measured, windows: list[Window], *, inside: bool) -> list[int]:
+    """Latencies of requests that began within these spans, or at other times after the first."""
+    first_us = windows[0].began_us - SETTLE_S / 2 * 1e6
+    return [
+        took
+        for began, took in zip(seen.began_us, seen.took_us, strict=True)
+        if first_us <= began
+        and inside == any(window.began_us <= began <= window.ended_us for window in windows)
+    ]
+
+
+def _p99_us(taken_us: list[int]) -> float:
+    return float(np.percentile(taken_us, PERCENTILE))
