@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import shutil
 import signal
 import time
 from contextlib import closing
@@ -112,7 +113,13 @@ def test_drift_is_noticed_offline_acted_on_at_once_and_told_when_there_is_a_netw
     acted = tmp_path / "alarms" / "moved.ndjson"
     away = device.outbox.with_name("away")
     device.outbox.rename(away)
-    device.outbox.write_text("no network: nothing can be delivered")
+
+    def cut_off() -> bool:
+        shutil.rmtree(device.outbox, ignore_errors=True)  # it may have made it again meanwhile
+        device.outbox.write_text("no network: nothing can be delivered")
+        return True
+
+    eventually(cut_off, ignoring=IsADirectoryError)
 
     with closing(Sender(endpoint)) as sender:
         sender.send(images[900:])
@@ -146,8 +153,9 @@ def test_drift_is_noticed_offline_acted_on_at_once_and_told_when_there_is_a_netw
     early = [window.verdict for window in windows if window.end.timestamp() <= before]
     assert "moved" not in early, "what is like the calibration data is no drift"
     # Where a window closed while the last were sent, too few came behind it to tell.
-    judged = [window.verdict for window in windows if window.verdict != "unknown"]
-    assert judged[-1] == "moved"
+    # What was looked at after a window had closed is in another one of the same span.
+    judged = [window for window in windows if window.verdict != "unknown"]
+    assert "moved" in {each.verdict for each in judged if each.start == judged[-1].start}
     assert {window.bundle for window in windows} == bundle
 
 
