@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import io
 import os
 import resource
 import signal
@@ -12,7 +11,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,8 +25,8 @@ from cryptography.x509.oid import NameOID
 
 from edgefleet.cli.app import cli
 from edgefleet.protocol.digest import digest_of_file
-from edgefleet.protocol.documents import decode, encode
-from edgefleet.runtime_archive.manifest import Manifest
+from edgefleet.protocol.documents import decode
+from edgefleet.testing.kit.upgrading import runtime_archive
 from edgefleet.testing.waiting import TIMEOUT_S
 from edgefleet_gateway.certificates import pin
 from edgefleet_gateway.commands import allow_connections
@@ -84,30 +82,8 @@ def test_a_folder_is_enough_and_a_signal_ends_it(
     assert listed.invoke(cli, ["devices"]).exit_code == 0
 
 
-def archive(folder: Path, version: str) -> Path:
-    """An archive of the runtime that holds nothing but what it says of itself."""
-    about = Manifest(
-        runtime=version,
-        platform="linux-x86_64",
-        pythons=("3.11",),
-        glibc="2.28",
-        extras=(),
-        more=(),
-        installer="pip.whl",
-        unpacked_bytes=1,
-        wheels=(),
-    )
-    file = folder / f"runtime-{version}.tar.gz"
-    with tarfile.open(file, "w:gz") as made:
-        member = tarfile.TarInfo("manifest.json")
-        data = encode(about)
-        member.size = len(data)
-        made.addfile(member, io.BytesIO(data))
-    return file
-
-
 def test_a_runtime_that_is_given_is_what_devices_that_join_install(tmp_path: Path) -> None:
-    given = archive(tmp_path, "7.8.9")
+    given = runtime_archive(tmp_path, "7.8.9")
     arguments = ("--root", str(tmp_path / "fleet"), "--port", "0", "--runtime", str(given))
     for lines in (7, 6):  # the same again changes nothing
         with serving(*arguments, lines=lines) as (_, said):
@@ -119,7 +95,7 @@ def test_a_runtime_that_is_given_is_what_devices_that_join_install(tmp_path: Pat
 
 
 def test_two_versions_at_once_are_no_runtime(tmp_path: Path) -> None:
-    files = [archive(tmp_path, version) for version in ("1.0", "2.0")]
+    files = [runtime_archive(tmp_path, version) for version in ("1.0", "2.0")]
     given = [part for file in files for part in ("--runtime", str(file))]
     result = CliRunner().invoke(
         cli, ["gateway", "serve", "--root", str(tmp_path), "--port", "0", *given]

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 import edgefleet_runtime
-from edgefleet.protocol.documents import encode
 from edgefleet.runtime_archive import script
-from edgefleet.runtime_archive.manifest import Manifest
-from edgefleet.runtime_archive.packing import Member, pack_tar
+from edgefleet.runtime_archive.packing import Member
+from edgefleet.testing.kit.upgrading import runtime_archive
 from edgefleet.testing.waiting import eventually
 from edgefleet_gateway.cloud.machine import Machine
 from edgefleet_runtime.upgrade.offers import own_platform
@@ -70,24 +69,8 @@ class Installed(Machine):
 
 def archive(folder: Path, version: str, last: str = "") -> Path:
     """An archive of this runtime as another version."""
-    about = Manifest(
-        runtime=version,
-        platform=own_platform(),  # type: ignore[arg-type] # tests run on one of them
-        pythons=("3.11",),
-        glibc="2.28",
-        extras=(),
-        more=(),
-        installer="pip.whl",
-        unpacked_bytes=1,
-        wheels=(),
-    )
-    path = folder / f"{version}.tar.gz"
-    members = [
-        Member("manifest.json", encode(about)),
-        Member("install.sh", install_script(version, last).encode()),
-    ]
-    pack_tar(members, path)
-    return path
+    installs = Member("install.sh", install_script(version, last).encode())
+    return runtime_archive(folder, version, own_platform(), more=[installs])  # type: ignore[arg-type] # tests run on one of them
 
 
 @pytest.fixture

@@ -1,7 +1,4 @@
-"""Unpack an archive of a runtime: plain files and folders alone, nothing outside of the target.
-
-Stricter than tarfile's data filter, which Pythons before 3.11.4 lack: an archive holds no links.
-"""
+"""Unpack an archive of a runtime: plain files and folders alone, nothing outside of the target."""
 
 from __future__ import annotations
 
@@ -9,12 +6,15 @@ import gzip
 import shutil
 import tarfile
 import zlib
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgefleet.errors import EdgeFleetError, IntegrityError
+from edgefleet.errors import IntegrityError, InvalidInputError
 from edgefleet.protocol.files import translate_full
-from edgefleet.protocol.names import check_path
+from edgefleet.protocol.tar_members import unpack_member
 from edgefleet_runtime.faults import point
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_MEMBERS = 20_000
 MAX_GROWTH = 20  # times the archive's size: wheels are compressed already
@@ -45,29 +45,13 @@ def unpack(archive: Path, to: Path) -> None:
                 left -= member.size
                 if number >= MAX_MEMBERS or left < 0:
                     raise IntegrityError("the archive of the runtime holds too much", cure=_CURE)
-                _one(opened, member, to)
+                unpack_member(opened, member, to)
                 point("upgrade.unpacking")
+    except InvalidInputError as error:
+        msg = f"the archive of the runtime can't be unpacked: {error.message}"
+        raise IntegrityError(msg, cure=_CURE) from error
     except _DAMAGED as error:
         raise IntegrityError(f"no archive of the runtime: {error}", cure=_CURE) from error
-
-
-def _one(opened: tarfile.TarFile, member: tarfile.TarInfo, to: Path) -> None:
-    try:
-        target = to / check_path(member.name.removesuffix("/"))
-    except EdgeFleetError as error:
-        raise IntegrityError(f"the archive of the runtime has an {error.message}") from error
-    if member.isdir():
-        target.mkdir(parents=True, exist_ok=True)
-        return
-    content = opened.extractfile(member) if member.isreg() else None
-    if content is None:
-        raise IntegrityError(
-            f"{member.name[:200]!r} in the archive of the runtime is no plain file", cure=_CURE
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with content, target.open("xb") as stream:
-        shutil.copyfileobj(content, stream, 1 << 20)
-    target.chmod(0o755 if member.mode & 0o100 else 0o644)
 
 
 _CURE = "make it with: edgefleet runtime build"

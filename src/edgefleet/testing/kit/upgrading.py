@@ -22,7 +22,7 @@ from edgefleet.testing.kit import samples
 from edgefleet.testing.kit.devices import AddDevice, ChannelConformance, DeviceEnd, enrolling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from edgefleet.protocol.gateway import Platform
@@ -175,8 +175,14 @@ class UpgradingConformance(ChannelConformance):
         assert newer.reverted == {}, "it went back from another one"
 
 
-def runtime_archive(folder: Path, version: str, platform: Platform = "linux-x86_64") -> Path:
-    """An archive that says what it is, and holds nothing."""
+def runtime_archive(
+    folder: Path,
+    version: str,
+    platform: Platform = "linux-x86_64",
+    *,
+    more: Sequence[Member] = (),
+) -> Path:
+    """An archive that says what it is, and holds nothing but what is given."""
     about = Manifest(
         runtime=version,
         platform=platform,
@@ -189,5 +195,5 @@ def runtime_archive(folder: Path, version: str, platform: Platform = "linux-x86_
         wheels=(),
     )
     path = folder / f"{version}-{platform}.tar.gz"
-    pack_tar([Member("manifest.json", encode(about))], path)
+    pack_tar([Member("manifest.json", encode(about)), *more], path)
     return path

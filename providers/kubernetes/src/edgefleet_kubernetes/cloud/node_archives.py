@@ -7,8 +7,8 @@ Rules kept here:
   of the layers. See https://github.com/opencontainers/image-spec, ``image-layout.md``,
   ``manifest.md``, ``config.md``.
 - Of an index the manifest of the node's platform is taken.
-- A layer holds plain files and folders alone, stricter than tarfile's filter for data, which came
-  with Python 3.11.4. Its files can't be written; the image appears whole or not at all.
+- A layer holds plain files and folders alone. Its files can't be written; the image appears whole
+  or not at all.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ import json
 import shutil
 import tarfile
 import tempfile
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 
-from edgefleet.errors import EdgeFleetError, InvalidInputError
+from edgefleet.errors import InvalidInputError
 from edgefleet.protocol.digest import digest_of_stream
-from edgefleet.protocol.names import check_path
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from edgefleet.protocol.tar_members import unpack_member
 
 PLATFORM = {"architecture": "amd64", "os": "linux"}
 """Of all nodes of the mock, whatever this machine is."""
@@ -57,6 +55,8 @@ def import_archive(archive: Path, images: Path) -> str:
                 reference, layers = _checked(opened)
                 for layer in layers:
                     _unpack(opened, layer, images / temporary)
+            for path in Path(temporary).rglob("*"):
+                path.chmod(0o755 if path.is_dir() else 0o444)
         except (tarfile.TarError, KeyError, TypeError, ValueError) as error:
             raise InvalidInputError(f"{archive.name} is no OCI image archive: {error}") from error
         place = image_folder(images, reference)
@@ -125,24 +125,14 @@ def _opened(archive: tarfile.TarFile, name: str) -> BinaryIO:
 
 
 def _unpack(archive: tarfile.TarFile, layer: dict[str, Any], folder: Path) -> None:
+    """Lay a layer over those before it."""
     stream = archive.extractfile(_path(layer))
-    with tarfile.open(fileobj=stream, mode="r:") as files:
-        for member in files:
-            _unpack_one(files, member, folder)
-
-
-def _unpack_one(files: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    try:
-        target = folder / check_path(member.name.removesuffix("/"))
-    except EdgeFleetError as error:
-        raise ValueError(f"{member.name!r} of a layer is outside of its folder") from error
-    if member.isdir():
-        target.mkdir(parents=True, exist_ok=True)
-        return
-    content = files.extractfile(member) if member.isreg() else None
-    if content is None:
-        raise ValueError(f"{member.name!r} of a layer is no plain file")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with content, target.open("xb") as to:
-        shutil.copyfileobj(content, to, 1 << 20)
-    target.chmod(0o444)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
+        with tarfile.open(fileobj=stream, mode="r:") as files:
+            for member in files:
+                try:
+                    unpack_member(files, member, Path(fresh))
+                except InvalidInputError as error:
+                    msg = "a layer reaches outside of its folder, or holds a link or a device"
+                    raise ValueError(f"{msg}: {error.message}") from error
+        shutil.copytree(fresh, folder, dirs_exist_ok=True)
