@@ -71,6 +71,11 @@ class Inbox:
                     self._taken.waiting.append(item.done)
         return refused
 
+    @property
+    def waits(self) -> bool:
+        """Whether anything does."""
+        return bool(self._taken.items)
+
     def take(self) -> Taken:
         """All that waits."""
         with self._lock:

@@ -89,7 +89,8 @@ class Spool:
         self.store = Store(root, self.samples, max_bytes=max_bytes, clock=clock)
         self._stopping = threading.Event()
         self._leisure = Leisure(
-            lambda: self.intake.crowded or self._stopping.is_set(), self._stopping.wait
+            lambda: self.intake.crowded or self._hot.waits or self._stopping.is_set(),
+            self._stopping.wait,
         )
         self.outgoing = Departures(
             self.store, device=device, now=now, clock=clock, leisure=self._leisure
