@@ -12,7 +12,6 @@ import pytest
 from edgefleet_azure.clients import Clients
 from edgefleet_azure.mock import AzureMock
 from edgefleet_azure.settings import AzureSettings
-from providers.azure.tests.trust import environment_of
 
 _numbers = itertools.count(1)
 
@@ -29,7 +28,7 @@ def running_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureMoc
 @pytest.fixture
 def cloud(running_cloud: AzureMock, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureMock]:
     """The mock cloud, with its environment in place and no faults injected."""
-    for key, value in environment_of(running_cloud).items():
+    for key, value in running_cloud.authority.alone(running_cloud.environment).items():
         monkeypatch.setenv(key, value)
     yield running_cloud
     running_cloud.rules.clear()

@@ -13,7 +13,6 @@ from edgefleet_azure.mock import AzureMock
 from edgefleet_azure.settings import AzureSettings
 from edgefleet_azure.state import BlobStateStore
 from providers.azure.tests.hub_devices import Granted, PlayedDevice
-from providers.azure.tests.trust import environment_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +90,7 @@ def rig(
     cloud = AzureMock(folder / "cloud", hubs=hubs)
     cloud.start()
     try:
-        for name, value in environment_of(cloud).items():
+        for name, value in cloud.authority.alone(cloud.environment).items():
             monkeypatch.setenv(name, value)
         made = Rig(cloud, **settings)
         try:

@@ -25,7 +25,6 @@ from edgefleet_azure.mock import AzureMock
 from edgefleet_azure.settings import AzureSettings
 from edgefleet_azure.state import BlobStateStore
 from providers.azure.tests.hub_devices import Granted, PlayedDevice
-from providers.azure.tests.trust import environment_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -43,7 +42,7 @@ class TestFleet(FleetConformance):
         cloud = AzureMock(tmp_path / "cloud")
         cloud.start()
         try:
-            for name, value in environment_of(cloud).items():
+            for name, value in cloud.authority.alone(cloud.environment).items():
                 monkeypatch.setenv(name, value)
             cloud.stage.iot_hubs["hub-1"].throttle.units = UNITS
             yield cloud

@@ -19,11 +19,10 @@ from edgefleet_azure.events import arrivals, sources
 from edgefleet_azure.mock import AzureMock
 from edgefleet_azure.settings import AzureSettings
 from edgefleet_azure.state import BlobStateStore
-from providers.azure.tests.trust import environment_of
 
 
 def _here(cloud: AzureMock, patch: pytest.MonkeyPatch) -> None:
-    for key, value in environment_of(cloud).items():
+    for key, value in cloud.authority.alone(cloud.environment).items():
         patch.setenv(key, value)
 
 

@@ -31,7 +31,6 @@ from edgefleet_azure.mock import ML_REGISTRY, AzureMock
 from edgefleet_azure.registry import AzureMLRegistry, model_name
 from edgefleet_azure.settings import AzureSettings
 from edgefleet_azure.shared_registry import DISCOVERY_VARIABLE, FILE, SOURCE, SharedRegistry
-from providers.azure.tests.trust import environment_of
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -366,7 +365,7 @@ def test_a_mock_that_is_started_again_has_its_registry_still(
     for first in (True, False):
         cloud = AzureMock(tmp_path / "cloud")
         cloud.start()
-        for key, value in environment_of(cloud).items():
+        for key, value in cloud.authority.alone(cloud.environment).items():
             monkeypatch.setenv(key, value)
         settings = AzureSettings(**cloud.settings, ml_registry=ML_REGISTRY)
         with closing(AzureMLRegistry(Clients(settings), settings)) as registry:

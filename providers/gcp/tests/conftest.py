@@ -30,11 +30,9 @@ def running_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpMock]
 @pytest.fixture
 def cloud(running_cloud: GcpMock, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcpMock]:
     """The mock cloud, with its environment in place and no faults injected."""
-    # Each connection reads all authorities that it is to trust: here one will do.
-    authority = running_cloud.stage.authority
-    alone = {str(authority.bundle.absolute()): str(authority.certificate.absolute())}
-    for key, value in running_cloud.environment.items():
-        monkeypatch.setenv(key, alone.get(value, value))
+    alone = running_cloud.stage.authority.alone(running_cloud.environment)
+    for key, value in alone.items():
+        monkeypatch.setenv(key, value)
     yield running_cloud
     running_cloud.rules.clear()
     running_cloud.stage.storage.writes_per_second = None

@@ -16,7 +16,6 @@ from edgefleet_azure.manifests import MODULE, base
 from edgefleet_azure.mock import AzureMock
 from edgefleet_azure.settings import AzureSettings
 from edgefleet_azure.state import BlobStateStore
-from providers.azure.tests.trust import environment_of
 
 CAM = "cam-1"
 
@@ -43,7 +42,7 @@ class Plant:
 def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
     cloud = AzureMock(tmp_path / "azure")
     cloud.start()
-    for key, value in environment_of(cloud).items():
+    for key, value in cloud.authority.alone(cloud.environment).items():
         monkeypatch.setenv(key, value)
     plant = Plant(tmp_path / "devices", cloud)
     with closing(plant.deployer):

@@ -20,7 +20,6 @@ from edgefleet_azure.cloud.hub_service import HubService
 from edgefleet_azure.cloud.hub_values import MethodReply
 from edgefleet_azure.mock import AzureMock
 from providers.azure.tests.cloud.hub_contract import HeldRest, HubContract
-from providers.azure.tests.trust import environment_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +35,7 @@ MODULES = {
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureMock]:
     cloud = AzureMock(tmp_path)
     cloud.start()
-    for name, value in environment_of(cloud).items():
+    for name, value in cloud.authority.alone(cloud.environment).items():
         monkeypatch.setenv(name, value)
     yield cloud
     cloud.stop()

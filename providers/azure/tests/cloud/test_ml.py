@@ -15,7 +15,6 @@ from edgefleet_azure.clients import Clients
 from edgefleet_azure.errors import status_of
 from edgefleet_azure.mock import AzureMock
 from edgefleet_azure.workspace import Workspace
-from providers.azure.tests.trust import environment_of
 
 WAIT_S = 60.0
 _STORE = "azureml://datastores/workspaceblobstore/paths"
@@ -203,7 +202,7 @@ def test_what_there_is_outlives_the_mock(tmp_path: Path, monkeypatch: pytest.Mon
     for attempt in range(2):
         cloud.start()
         with monkeypatch.context() as patched:
-            for key, value in environment_of(cloud).items():
+            for key, value in cloud.authority.alone(cloud.environment).items():
                 patched.setenv(key, value)
             if attempt == 0:
                 cloud.ml.assets.put("models", "lenses", "1", {"modelUri": "x"})

@@ -14,7 +14,6 @@ from edgefleet_azure.cloud.management import Management
 from edgefleet_azure.install import Installation
 from edgefleet_azure.mock import AzureMock
 from edgefleet_azure.settings import AzureSettings
-from providers.azure.tests.trust import environment_of
 
 _numbers = itertools.count(1)
 IMAGE = "plantimages.azurecr.io/edgefleet/runtime:1.0"
@@ -27,7 +26,7 @@ def cloud(
     """The mock cloud, running, with its environment in place."""
     cloud = AzureMock(tmp_path_factory.mktemp("azure"), hubs=2)
     cloud.start()
-    for key, value in environment_of(cloud).items():
+    for key, value in cloud.authority.alone(cloud.environment).items():
         monkeypatch.setenv(key, value)
     yield cloud
     cloud.stop()

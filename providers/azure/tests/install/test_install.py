@@ -26,7 +26,6 @@ from edgefleet_azure.template import (
     STORAGE_API,
     description,
 )
-from providers.azure.tests.trust import environment_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -300,7 +299,7 @@ def test_operators_may_what_their_roles_say_until_they_are_none(  # noqa: PLR091
         devices(hers)
     assert there.value.status_code == 404, "she may ask, and there is no such device"
     monkeypatch.undo()
-    for key, value in environment_of(cloud).items():
+    for key, value in cloud.authority.alone(cloud.environment).items():
         monkeypatch.setenv(key, value)
     make_installation(settings.model_copy(update={"operators": ()})).install()
     assert list(management.resources.of_type(ASSIGNMENT)) == []
