@@ -365,20 +365,27 @@ def test_recording_and_packing_of_many_answers_pause_but_not_at_the_end(
     assert len(pauses) == 4 * 9
 
 
-def test_an_alarm_ends_the_pauses_of_the_work_that_it_waits_for(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "told, paused",
+    [
+        (Alarm(rule="door", message="open"), 2),
+        (HealthEvent(what="release-active", message="serves"), 9),
+    ],
+)
+def test_an_alarm_ends_the_pauses_of_the_work_that_it_waits_for_and_news_does_not(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, told: Alarm | HealthEvent, paused: int
 ) -> None:
     pauses: list[float] = []
 
     def pause(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 2:
-            rig.spool.tell(HealthEvent(what="hot", message="now"))
+            rig.spool.tell(told)
 
     monkeypatch.setattr(rig.spool._leisure, "_pause", pause)
     answer(rig.spool.intake, 10 * SLICE)
     rig.turn()
-    assert len(pauses) == 2
+    assert len(pauses) == paused
 
 
 # --------------------------------------------------------------------------------------- summaries

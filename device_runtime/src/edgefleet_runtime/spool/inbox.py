@@ -71,10 +71,9 @@ class Inbox:
                     self._taken.waiting.append(item.done)
         return refused
 
-    @property
-    def waits(self) -> bool:
-        """Whether anything does."""
-        return bool(self._taken.items)
+    def holds(self, kind: str) -> bool:
+        """Whether an event of that kind waits."""
+        return any(item.event.kind == kind for item in self._taken.items)
 
     def take(self) -> Taken:
         """All that waits."""

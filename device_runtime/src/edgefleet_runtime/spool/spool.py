@@ -88,10 +88,7 @@ class Spool:
         self.samples = SampleFiles(root, max_bytes // 2)
         self.store = Store(root, self.samples, max_bytes=max_bytes, clock=clock)
         self._stopping = threading.Event()
-        self._leisure = Leisure(
-            lambda: self.intake.crowded or self._hot.waits or self._stopping.is_set(),
-            self._stopping.wait,
-        )
+        self._leisure = Leisure(lambda: self._hurried, self._stopping.wait)
         self.outgoing = Departures(
             self.store, device=device, now=now, clock=clock, leisure=self._leisure
         )
@@ -227,6 +224,12 @@ class Spool:
         if finish:
             self.store.turn(self._now().toordinal(), finish=True)
         self._measure()
+
+    @property
+    def _hurried(self) -> bool:
+        # News of the device does wait for pauses: without them a swap, of which there is much to
+        # tell, would be felt by those who ask meanwhile.
+        return self.intake.crowded or self._hot.holds("alarm") or self._stopping.is_set()
 
     def _record(self) -> None:
         answers, dropped = self.intake.take()
