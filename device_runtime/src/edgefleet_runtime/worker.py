@@ -7,6 +7,8 @@ import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from edgefleet.protocol.report import Health, Report
 from edgefleet_runtime import __version__
 from edgefleet_runtime.notify import Pulse
@@ -150,7 +152,8 @@ class Worker:
     def _new_reporter(self) -> Reporter:
         return Reporter(
             self._channel,
-            self.report,
+            self._now,
+            self._measured,
             heartbeat_s=lambda: self._driver.telemetry.heartbeat_s,
             starts=self._driver.memory.starts,
         )
@@ -190,6 +193,10 @@ class Worker:
 
     def report(self) -> Report:
         """The device as it is now, without a number."""
+        return self._measured(self._now())
+
+    def _now(self) -> Report:
+        """The same without what takes long to measure."""
         driver = self._driver
         state, pointer = driver.state, driver.state.pointer
         sync = self._spool.sync.state
@@ -202,9 +209,6 @@ class Worker:
                 pid=self._pid,
                 started=self._started,
                 starts=driver.memory.starts,
-                rss_bytes=host.rss_bytes(),
-                disk_free_bytes=host.disk_free_bytes(self._root),
-                store_bytes=self._store.used_bytes(),
                 spool_bytes=self._spool.used_bytes,
                 bytes_fetched=self._fetcher.bytes_fetched,
                 events_dropped=self._spool.dropped,
@@ -226,4 +230,15 @@ class Worker:
             errors=self._errors(),
             rolled_back=state.order,
             reverted=None if self._upgrader is None else self._upgrader.reverted,
+        )
+
+    def _measured(self, report: Report) -> Report:
+        return replace(
+            report,
+            health=replace(
+                report.health,
+                rss_bytes=host.rss_bytes(),
+                disk_free_bytes=host.disk_free_bytes(self._root),
+                store_bytes=self._store.used_bytes(),
+            ),
         )

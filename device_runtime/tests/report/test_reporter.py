@@ -39,6 +39,7 @@ class Rig:
     channel: MemoryChannel = field(default_factory=MemoryChannel)
     clock: Clock = field(default_factory=Clock)
     jitter: random.Random = field(default_factory=lambda: random.Random(1))
+    completed: int = 0
 
     def __post_init__(self) -> None:
         self.reporter = self.started(1)
@@ -47,11 +48,16 @@ class Rig:
         return Reporter(
             self.channel,
             lambda: self.now,
+            self.complete,
             heartbeat_s=lambda: 100.0,
             starts=starts,
             clock=self.clock,
             jitter=self.jitter,
         )
+
+    def complete(self, report: Report) -> Report:
+        self.completed += 1
+        return replace(report, health=replace(report.health, store_bytes=self.completed))
 
     def turn(self, after_s: float = 0.0) -> int:
         """Take a turn; returns how many reports it sent."""
@@ -70,6 +76,14 @@ def test_the_first_report_goes_at_once_and_the_next_with_the_heartbeat(rig: Rig)
     assert rig.turn() == 1
     assert rig.turn(after_s=89) == 0
     assert rig.turn(after_s=11) == 1
+
+
+def test_what_takes_long_to_measure_is_measured_for_reports_that_go(rig: Rig) -> None:
+    assert [rig.turn(), rig.turn(after_s=1), rig.turn(after_s=1)] == [1, 0, 0]
+    assert rig.completed == 1
+    assert rig.turn(after_s=100) == 1
+    sent = [sent.health.store_bytes for sent in rig.channel.reports]
+    assert sent == [1, 2]
 
 
 def test_heartbeats_of_devices_that_reported_together_spread_out() -> None:

@@ -70,7 +70,8 @@ def guess_target(arch: str, board: str, *, gpu: bool, providers: Collection[str]
 def rss_bytes(root: Path = _ROOT) -> int | None:
     """Memory that this process holds now."""
     try:
-        return int((root / "proc/self/statm").read_text().split()[1]) * _PAGE
+        with (root / "proc/self/statm").open("rb", buffering=0) as stream:
+            return int(stream.read(256).split()[1]) * _PAGE
     except (OSError, ValueError, IndexError):
         return None
 

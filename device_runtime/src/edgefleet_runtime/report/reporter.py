@@ -41,6 +41,7 @@ class Reporter:
     Args:
         channel: where they go.
         make: gives the report as it is now; its ``sequence`` is set here.
+        complete: adds to one that is sent what takes long to measure.
         heartbeat_s: gives the seconds after which one is sent without a change.
         starts: how often the runtime has started on this device.
         clock: monotonic seconds.
@@ -51,6 +52,7 @@ class Reporter:
         self,
         channel: Channel,
         make: Callable[[], Report],
+        complete: Callable[[Report], Report],
         *,
         heartbeat_s: Callable[[], float],
         starts: int,
@@ -59,6 +61,7 @@ class Reporter:
     ) -> None:
         self._channel = channel
         self._make = make
+        self._complete = complete
         self._heartbeat_s = heartbeat_s
         self._clock = clock
         self._jitter = jitter or random.Random()  # noqa: S311 - spreads load, guards nothing
@@ -92,7 +95,7 @@ class Reporter:
     def _send(self, report: Report) -> None:
         self._sequence += 1
         try:
-            self.latest = replace(report, sequence=self._sequence).encoded()
+            self.latest = self._complete(replace(report, sequence=self._sequence)).encoded()
             self._channel.send_report(self.latest)
         except EdgeFleetError as error:
             _log.info("the report waits: %s", error.message)

@@ -33,10 +33,13 @@ def write_durably(path: Path, data: bytes, *, private: bool = False) -> None:
                 os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC,
                 0o600 if private else 0o666,
             )
-            with os.fdopen(handle, "wb") as stream:  # buffered: it goes on after a short write
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
+            try:
+                left = memoryview(data)
+                while left:
+                    left = left[os.write(handle, left) :]
+                os.fsync(handle)
+            finally:
+                os.close(handle)
             point(f"{path.name}.written")
             partial.replace(path)
             point(f"{path.name}.renamed")
