@@ -4,17 +4,21 @@ A runtime of a fleet (``run``) is asked at a steady pace while its pointer goes 
 between two releases of the MLP with different weights. A swap is all of it: fetch (the first time),
 verify, load, warm, self-test, swap, report; requests that began between the new pointer and the
 report that attests the release are those *during* it. What such short spans are like anyhow, one as
-long in each rest between swaps tells.
+long in each rest between swaps tells; and what it costs on this machine that anybody computes for
+as long as a swap does, one in which another process does so.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -39,8 +43,17 @@ CLIENTS = 8
 PER_S = 2000
 SETTLE_S = 1.0  # left out at the start
 SWAPS = 6  # a round
-APART_S = 0.6  # of rest after each swap: the steady part
+APART_S = 0.6  # of rest after each swap, and after what another process computes: the steady part
 PERCENTILE = 99
+SWAP_CPU_S = 0.01  # processor time of a runtime that nobody asks, for a swap: 8.9 to 9.4 ms of 100
+COMPUTE = """
+import sys, time
+for line in sys.stdin:
+    due = time.thread_time() + float(line)
+    while time.thread_time() < due:
+        sum(range(500))
+    print(flush=True)
+"""
 
 
 class Window(NamedTuple):
@@ -61,14 +74,16 @@ def swap(bench: Bench) -> list[Figure]:
     steady: list[float] = []
     during: list[float] = []
     resting: list[float] = []
+    beside: list[float] = []
     sent: list[float] = []
     lost: list[float] = []
     took: list[float] = []
-    with fleet.device.start():
+    with fleet.device.start(), neighbour() as other:
         spot = fleet.begin()
         for _ in bench.each_round():
-            seen, failed, windows = _round(bench, fleet, spot)
-            steady.append(_p99_us(_taken(seen, windows, inside=False)))
+            seen, failed, windows, others = _round(bench, fleet, spot, other)
+            steady.append(_p99_us(_taken(seen, [*windows, *others], inside=False)))
+            beside.append(_p99_us(_taken(seen, others, inside=True)))
             during.append(_p99_us(_taken(seen, windows, inside=True)))
             resting.append(_p99_us(_taken(seen, [each.later() for each in windows], inside=True)))
             sent.append(len(seen.took_us) + failed)
@@ -78,6 +93,13 @@ def swap(bench: Bench) -> list[Figure]:
     return [
         Figure("p99 during a swap: against steady", "µs", steady, during, Goal(1.2), note=note),
         Figure("the same of spans as long, without a swap", "µs", steady, resting),
+        Figure(
+            "the same while another process computes instead",
+            "µs",
+            steady,
+            beside,
+            note=f"for {SWAP_CPU_S * 1e3:.0f} ms, as long as a swap does",
+        ),
         Figure(f"requests lost in {SWAPS * bench.rounds} swaps", "", sent, lost, Goal(0)),
     ]
 
@@ -143,10 +165,36 @@ class Fleet:
         return self._repository.bundle({"model.onnx": subject.path.read_bytes()}, about)
 
 
-def _round(bench: Bench, fleet: Fleet, spot: load.Spot) -> tuple[load.Measured, int, list[Window]]:
-    seconds = SETTLE_S + SWAPS * 2 * APART_S
+@contextmanager
+def neighbour() -> Iterator[subprocess.Popen[str]]:
+    """A process that computes for as many seconds as it is told, and then says so."""
+    command = [sys.executable, "-c", COMPUTE]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+
+
+def _beside(process: subprocess.Popen[str], like: Window) -> Window:
+    """Have the neighbour compute, in a span as long as another."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    began_us = time.time() * 1e6
+    process.stdin.write(f"{SWAP_CPU_S}\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    ended_us = began_us + like.ended_us - like.began_us
+    time.sleep(max(0.0, ended_us / 1e6 - time.time()))
+    return Window(began_us, ended_us)
+
+
+def _round(
+    bench: Bench, fleet: Fleet, spot: load.Spot, other: subprocess.Popen[str]
+) -> tuple[load.Measured, int, list[Window], list[Window]]:
+    seconds = SETTLE_S + SWAPS * 3 * APART_S
     asked = models.mlp(bench.folder).binary
     windows = []
+    others = []
     with ThreadPoolExecutor(1) as pool, ThreadPoolExecutor(1, initializer=_step_back) as operator:
         answers = pool.submit(
             lambda: load.paced(
@@ -157,10 +205,12 @@ def _round(bench: Bench, fleet: Fleet, spot: load.Spot) -> tuple[load.Measured, 
         for _ in range(SWAPS):
             windows.append(operator.submit(fleet.swap, spot).result())
             time.sleep(APART_S)
+            others.append(_beside(other, windows[-1]))
+            time.sleep(APART_S)
         seen, failed = answers.result()
-    if windows[-1].ended_us > max(seen.began_us):
+    if others[-1].ended_us > max(seen.began_us):
         raise RuntimeError("the load ended before the last swap did")
-    return seen, failed, windows
+    return seen, failed, windows, others
 
 
 def _step_back() -> None:

@@ -79,7 +79,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-SWITCH_S = 0.0002  # Python's 0.005 is how long the server would wait for each busier thread
+# Longest that the server waits for a busier thread, and that one for it. With Python's 0.005 it
+# waits too long; with 0.0002 threads that do small things interrupt its requests.
+SWITCH_S = 0.001
 
 DRAIN_S = STOP_S * 0.5
 JOIN_S = STOP_S * 0.25
