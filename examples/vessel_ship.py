@@ -197,6 +197,7 @@ class Ship:
             yield self._hour()
         self.spool.finish()
         yield self._hour()
+        self.spool.close()
 
     def _syncing(
         self,

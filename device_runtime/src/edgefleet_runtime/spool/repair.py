@@ -19,6 +19,7 @@ import os
 import sqlite3
 import sys
 from collections import Counter
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -167,20 +168,19 @@ def _save(root: Path, budget: Budget) -> None:
 
 def _lines(path: Path) -> Iterator[bytes]:
     """A damaged database as lines of JSON: counts, if all can be read, then rows, best first."""
-    try:
-        sql = sqlite3.connect(path, isolation_level=None)
+    with closing(sqlite3.connect(path, isolation_level=None)) as sql:
         sql.text_factory = text_of
-        for setting in ("locking_mode=EXCLUSIVE", "wal_autocheckpoint=0", "cell_size_check=ON"):
-            sql.execute(f"PRAGMA {setting}").fetchall()
-        tables = {
-            name for (name,) in sql.execute("SELECT name FROM sqlite_master WHERE type='table'")
-        }
-    except (sqlite3.Error, IntegrityError) as error:
-        if not is_damage(error):
-            raise  # to be tried again: what can't be read now may be whole
-        _log.warning("spool: nothing of %s can be read: %s", path.name, error)
-        return
-    try:
+        try:
+            for setting in ("locking_mode=EXCLUSIVE", "wal_autocheckpoint=0", "cell_size_check=ON"):
+                sql.execute(f"PRAGMA {setting}").fetchall()
+            tables = {
+                name for (name,) in sql.execute("SELECT name FROM sqlite_master WHERE type='table'")
+            }
+        except (sqlite3.Error, IntegrityError) as error:
+            if not is_damage(error):
+                raise  # to be tried again: what can't be read now may be whole
+            _log.warning("spool: nothing of %s can be read: %s", path.name, error)
+            return
         if _readable(sql):
             for table in COUNTS:
                 for row in sql.execute(f"SELECT * FROM {table}"):  # noqa: S608 - ours
@@ -189,8 +189,6 @@ def _lines(path: Path) -> Iterator[bytes]:
             if (table := table_of(shelf, level)) in tables:
                 for of, row in _rows(sql, table, level):
                     yield _line("event", shelf, of, row.id, row.tally, msgspec.Raw(row.event))
-    finally:
-        sql.close()
 
 
 def _best_first() -> Iterator[tuple[Shelf, int]]:
