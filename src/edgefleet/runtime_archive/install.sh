@@ -2,7 +2,7 @@
 # Installs the runtime of this archive in a folder of its own: sh install.sh DIR
 # Needs Python and no network, no pip and no compiler: all wheels lie beside this file, pip's too.
 # The same again changes nothing. What it makes is started by DIR/bin/edgefleet-runtime.
-# EDGEFLEET_PYTHON names the Python to take.
+# EDGEFLEET_PYTHON names the Python to take; EDGEFLEET_OWN_PYTHON another that is tried last.
 set -eu
 umask 022
 
@@ -38,7 +38,8 @@ fi
 
 python=
 reasons=
-for one in ${EDGEFLEET_PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
+for one in ${EDGEFLEET_PYTHON:-python3 python3.14 python3.13 python3.12 python3.11} \
+    "${EDGEFLEET_OWN_PYTHON:-}"; do
     found=$(command -v "$one") || continue
     if said=$("$found" -I -B "$here/device_check.py" "$here/manifest.json" "$to" 2>&1); then
         python=$found

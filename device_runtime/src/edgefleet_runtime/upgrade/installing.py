@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -157,6 +158,8 @@ class Installer:
             "HOME": str(scratch),
             "LANG": "C.UTF-8",
             "TMPDIR": str(scratch),
+            # A service's PATH needn't lead to the Python that it was installed with.
+            "EDGEFLEET_OWN_PYTHON": f"{sys.base_prefix}/bin/python3.{sys.version_info.minor}",
         }
         with subprocess.Popen(
             command,
