@@ -3,6 +3,7 @@
 The public names are imported when they are first used, so that ``import edgefleet`` costs nothing.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     from edgefleet.protocol.release import Release, ReleaseModel
 
 __version__ = "0.1.0"
+
+# ONNX Runtime 1.29 and later tells its maker of the machine and of the models that it opens, and
+# keeps an identifier in the user's folder, unless this is set before it is imported:
+# https://github.com/microsoft/onnxruntime/pull/27379. Here, because whatever of ours imports it
+# has imported this package first. Who wants it sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "Bundle": "edgefleet.optimization.bundle",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +65,28 @@ def test_each_module_of_the_protocol_can_be_imported_first(module: str) -> None:
 def test_documents_can_be_read_without_a_decompressor() -> None:
     light = ["documents", "pointer", "release", "report", "event", "bundle", "layout", "target"]
     assert "backports.zstd" not in pulled_in(*(f"edgefleet.protocol.{name}" for name in light))
+
+
+def test_onnxruntime_tells_nobody_what_it_opens(tmp_path: Path) -> None:
+    """It would make an identifier and a file of what to send, and connect to its maker."""
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {"HOME": str(home), "PATH": os.defpath, "TMPDIR": str(tmp_path)}
+    code = (
+        "import edgefleet.errors, onnxruntime\n"
+        "from onnx import parser\n"
+        "model = parser.parse_model('<ir_version: 9, opset_import: [\"\": 17]>'\n"
+        "    'm (float[1] x) => (float[1] y) { y = Neg(x) }').SerializeToString()\n"
+        "onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider'])\n"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=90)
+    assert list(home.rglob("*")) == []
+
+
+def test_who_wants_onnxruntime_to_tell_can_have_it() -> None:
+    code = "import os, edgefleet; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "0\n"
