@@ -188,6 +188,49 @@ def test_a_load_that_does_not_end_does_not_keep_it_from_ending(tmp_path: Path) -
         assert process.wait(90) == 0
 
 
+SLOW = """
+import sys, threading
+from edgefleet_runtime.cli import main
+from edgefleet_runtime.standalone import serving
+
+def fill(*given):
+    print("loading", flush=True)
+    threading.Event().wait()  # an engine's build, which nothing can break off
+
+serving.fill = fill
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_models_are_loaded_ends_it_at_once(signal_number: int) -> None:
+    command = [sys.executable, "-c", SLOW, "serve", "--model", "m=m.onnx", "--http", "127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"loading\n"
+            process.send_signal(signal_number)
+            assert process.wait(90) == 0
+            assert process.stdout.read() == b""  # it never said that it serves
+        finally:
+            process.kill()
+
+
+def test_it_ends_with_what_started_it_while_models_are_loaded() -> None:
+    command = [sys.executable, "-c", SLOW, "serve", "--model", "m=m.onnx", "--exit-with-parent"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"loading\n"
+            process.stdin.close()
+            assert process.wait(90) == 0
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize(
     "arguments,said",
     [

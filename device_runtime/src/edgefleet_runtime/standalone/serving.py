@@ -6,8 +6,9 @@ import asyncio
 import logging
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from edgefleet_runtime.standalone.repository import ModelRepository
 
 _log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 DRAIN_S = 8.0
 OTLP_S = 2.0  # for the last metrics and traces
@@ -154,6 +157,9 @@ def fill(table: ModelTable, config: StandaloneConfig, scratch: Scratch) -> Model
 async def serve(config: StandaloneConfig, *, announce: Callable[[str], None]) -> None:
     """Serve until a signal comes.
 
+    One that comes while models are being loaded ends it at once. The thread that loads goes on
+    then: the process has to be left without waiting for it.
+
     Args:
         config: what and where.
         announce: called with a line a server when clients can connect to all of them.
@@ -162,9 +168,15 @@ async def serve(config: StandaloneConfig, *, announce: Callable[[str], None]) ->
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if config.exit_with_parent:
+        threading.Thread(target=watch_parent, args=(loop, stop), daemon=True).start()
     table = ModelTable()
     with Scratch() as scratch:
-        repository = fill(table, config, scratch)
+        filling = _in_a_thread(lambda: fill(table, config, scratch))
+        if not await _comes_first(filling, stop):
+            _log.info("told to stop while models were being loaded")
+            return
+        repository = await filling
         _tell(table)
         control = None if repository is None else _control(config, repository, table, scratch)
         otlp = None if config.otlp is None else otlp_export(config.otlp)
@@ -173,8 +185,6 @@ async def serve(config: StandaloneConfig, *, announce: Callable[[str], None]) ->
         servers = (server, *others.values())
         await _start(servers)
         try:
-            if config.exit_with_parent:
-                threading.Thread(target=watch_parent, args=(loop, stop), daemon=True).start()
             if otlp is not None:
                 table.observers.append(otlp.observe)
                 otlp.start(server.families)
@@ -189,6 +199,26 @@ async def serve(config: StandaloneConfig, *, announce: Callable[[str], None]) ->
             await asyncio.to_thread(otlp.stop, OTLP_S)
         for model in table.swap({}):
             model.retire()
+
+
+def _in_a_thread(work: Callable[[], _T]) -> asyncio.Future[_T]:
+    """Begin work that may block for long. The thread ends with it; the loop doesn't wait for it."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="start")
+    done = asyncio.get_running_loop().run_in_executor(pool, work)
+    pool.shutdown(wait=False)
+    return done
+
+
+async def _comes_first(work: asyncio.Future[_T], stop: asyncio.Event) -> bool:
+    """Whether the work is done, or failed, before the signal; else its end is awaited no more."""
+    told = asyncio.ensure_future(stop.wait())
+    either: tuple[asyncio.Future[Any], ...] = (work, told)
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if work.done():
+        return True
+    work.cancel()
+    return False
 
 
 def _control(
