@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from device_runtime.tests.node.device import Device, publish
+from device_runtime.tests.onnx_models import plus
 from device_runtime.tests.support import Repository
 from edgefleet_runtime.notify import Pulse, ServiceManager, keep_alive
 
@@ -149,3 +152,27 @@ def test_a_runtime_tells_when_it_serves_that_it_lives_and_that_it_stops(tmp_path
     finally:
         device.kill()
         listener.socket.close()
+
+
+def test_a_server_without_a_fleet_tells_the_same(tmp_path: Path) -> None:
+    """If this fails, systemd ends it after TimeoutStartSec, again and again."""
+    listener = Listener(str(tmp_path / "n"))
+    file = plus(tmp_path / "one.onnx", 1)
+    told = {"NOTIFY_SOCKET": listener.address, "WATCHDOG_USEC": "200000"}
+    command = [sys.executable, "-m", "edgefleet_runtime", "serve", "--model", f"one={file}"]
+    with subprocess.Popen(
+        [*command, "--http", "127.0.0.1:0"], stdout=subprocess.PIPE, env={**os.environ, **told}
+    ) as process:
+        try:
+            assert [listener.hear(), listener.hear()] == ["READY=1", "WATCHDOG=1"]
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(b"serving on ")
+            process.send_signal(signal.SIGTERM)
+            heard = listener.hear()
+            while heard == "WATCHDOG=1":
+                heard = listener.hear()
+            assert heard == "STOPPING=1"
+            assert process.wait(DEADLINE_S) == 0
+        finally:
+            process.kill()
+            listener.socket.close()

@@ -15,6 +15,7 @@ import msgspec
 from edgefleet.errors import ConflictError, InvalidInputError
 from edgefleet_runtime import collector
 from edgefleet_runtime.engines.base import EngineOptions
+from edgefleet_runtime.notify import ServiceManager, keep_alive
 from edgefleet_runtime.otlp.extra import otlp_export
 from edgefleet_runtime.parent import watch_parent
 from edgefleet_runtime.serve.access import Access
@@ -184,6 +185,8 @@ async def serve(config: StandaloneConfig, *, announce: Callable[[str], None]) ->
         others = _others(config, server, scratch)
         servers = (server, *others.values())
         await _start(servers)
+        manager = ServiceManager()
+        life = asyncio.create_task(keep_alive(manager, _always))
         try:
             if otlp is not None:
                 table.observers.append(otlp.observe)
@@ -192,8 +195,11 @@ async def serve(config: StandaloneConfig, *, announce: Callable[[str], None]) ->
             announce(f"serving on {server.endpoint}")
             for what, other in others.items():
                 announce(f"serving {what} on {other.endpoint}")
+            manager.ready()
             await stop.wait()
+            manager.stopping()
         finally:
+            life.cancel()
             await asyncio.gather(*(each.stop(DRAIN_S) for each in servers))
         if otlp is not None:
             await asyncio.to_thread(otlp.stop, OTLP_S)
