@@ -167,7 +167,14 @@ def test_an_output_larger_than_memory_is_an_inference_error(tmp_path: Path) -> N
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(content)
-    with pytest.raises(InvalidModelError, match=r"can't load m\.onnx"):
+    with pytest.raises(InvalidModelError, match=r"can't load m\.onnx(.|\n)*cure: copy it again"):
+        load(path)
+
+
+def test_a_file_that_was_cut_off_is_to_be_copied_again(tmp_path: Path) -> None:
+    path = onnx_models.mlp(tmp_path / "m.onnx")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InvalidModelError, match="cure: copy it again"):
         load(path)
 
 
@@ -195,8 +202,9 @@ def test_an_ir_version_too_new_is_named(tmp_path: Path) -> None:
 
 
 def test_an_operator_that_is_not_built_in_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidModelError, match="Frobnicate"):
+    with pytest.raises(InvalidModelError, match="Frobnicate, which is not built in") as refused:
         load(onnx_models.custom_operator(tmp_path / "m.onnx"))
+    assert "--allow-custom-ops" in str(refused.value)
 
 
 def test_an_output_that_is_no_tensor_is_refused_with_a_cure(tmp_path: Path) -> None:

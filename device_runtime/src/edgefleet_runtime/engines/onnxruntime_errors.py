@@ -24,6 +24,12 @@ _NEW_IR = re.compile(r"Unsupported model IR version: (\d+), max supported IR ver
 _NEW_OPERATOR = re.compile(
     r"No Op registered for (\S+) with domain_version of (\d+)|(\S+)\(-?\d+\) is not a registered"
 )
+_NO_MODEL = re.compile(r"INVALID_PROTOBUF|No graph was found in the protobuf")
+_COPY_AGAIN = "copy it again, whole: this is no ONNX model, or a part of one"
+_BRING_LIBRARY = (
+    "put the library that has the operator beside the model and name its digest with "
+    "--allow-custom-ops, or export without the operator, or upgrade onnxruntime"
+)
 _MODELS_FAULT = ("InvalidProtobuf", "InvalidGraph", "NoSuchFile", "NoModel")
 _CALLERS_FAULT = re.compile(r"INVALID_ARGUMENT : (Invalid rank|Got invalid dimensions|Unexpected)")
 
@@ -37,14 +43,16 @@ def load_error(entry: Path, error: Exception, options: EngineOptions) -> Invalid
     """The error of a model that can't be opened."""
     reason = _too_new(error)
     if reason is not None:
-        if _NEW_OPERATOR.search(str(error)):
+        if found := _NEW_OPERATOR.search(str(error)):
             cure = how_to_allow(entry, options.custom_ops)
+            if cure is None and found[3]:  # of a domain whose operators have no versions here
+                cure = _BRING_LIBRARY
             if cure is not None:
                 return InvalidModelError(f"{entry.name} can't be opened: {reason}", cure=cure)
         msg = f"{entry.name} is too new for this onnxruntime: {reason}"
         return InvalidModelError(msg, cure="export with an older opset, or upgrade onnxruntime")
     msg = f"onnxruntime can't load {entry.name}: {brief(error)}"
-    return InvalidModelError(msg)
+    return InvalidModelError(msg, cure=_COPY_AGAIN if _NO_MODEL.search(str(error)) else None)
 
 
 def run_error(error: Exception) -> EdgeFleetError:

@@ -54,8 +54,16 @@ def load_file(
     Raises:
         EdgeFleetError: as `Engine.load`; the message names the model.
     """
+    if path.is_dir():
+        raise InvalidInputError(
+            f"model {name!r}: {path} is a folder",
+            cure="name a model file, or give the folder with --bundle or --model-repository",
+        )
     if not path.is_file():
-        raise NotFoundError(f"model {name!r}: there is no file {path}")
+        raise NotFoundError(
+            f"model {name!r}: there is no file {path}",
+            cure="give the path of a model file, seen from the folder that this was started in",
+        )
     try:
         model = find_engine(format_of(path)).load(path, options)
     except EdgeFleetError as error:
