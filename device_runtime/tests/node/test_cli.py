@@ -103,6 +103,8 @@ def test_help_teaches_and_version_tells(capsys: pytest.CaptureFixture[str]) -> N
     for arguments, said in (
         (["--version"], __version__),
         (["run", "--help"], "--exit-with-parent"),
+        (["bench", "--help"], "\n\nMeasure a model on this device"),
+        (["serve", "--help"], "intel-npu"),
     ):
         with pytest.raises(SystemExit) as ended:
             main(arguments)

@@ -261,6 +261,9 @@ def test_it_ends_with_what_started_it_while_models_are_loaded() -> None:
         (["--model", "m=one.onnx", "--latency-budget-ms", "inf"], "latency_us"),
         (["--model", "m=one.onnx", "--max-queued", "-1"], "max_requests"),
         (["--model", "m=one.onnx", "--max-held-mib", "0"], "max_held_bytes"),
+        (["--model", "m=one.onnx", "--threads", "-3"], "--threads takes"),
+        (["--model", "m=one.onnx", "--threads", "100000"], "--threads takes"),
+        (["--model", "m=repository"], "repository is a folder"),
     ],
 )
 def test_what_cannot_be_served_stops_the_start(

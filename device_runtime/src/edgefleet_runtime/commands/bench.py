@@ -1,4 +1,4 @@
-"""``bench``: measure a model on this device, and tell what to set."""
+"""Measure a model on this device, and tell what to set."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgefleet_runtime.engines.base import EngineOptions
 
 MAX_PORT = 65535
+MAX_THREADS = 1024  # of one run; a mistyped number is told, rather than tried
 _T = TypeVar("_T")
 
 
@@ -24,8 +25,8 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         "--device",
         default="auto",
         metavar="NAME",
-        help="where models run: auto, cpu, cuda, tensorrt, openvino, qnn, coreml, or an execution "
-        "provider's own name (default: %(default)s)",
+        help="where models run: auto, cpu, cuda, tensorrt, openvino, intel-gpu, intel-npu, qnn, "
+        "coreml, edgetpu, or an execution provider's own name (default: %(default)s)",
     )
     parser.add_argument(
         "--strict",
@@ -91,6 +92,11 @@ def engine_options(arguments: argparse.Namespace) -> EngineOptions:
 
     if arguments.gpu_memory < 0:
         raise InvalidInputError("--gpu-memory takes no negative number", cure="0 is for no limit")
+    if not 0 <= arguments.threads <= MAX_THREADS:
+        raise InvalidInputError(
+            f"--threads takes no more than {MAX_THREADS}, and no negative number",
+            cure="0 leaves it to the engine; 'bench' tells what is best here",
+        )
     return EngineOptions(
         providers=providers_of(arguments.device),
         strict=arguments.strict,

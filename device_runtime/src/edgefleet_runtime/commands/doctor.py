@@ -1,4 +1,4 @@
-"""``doctor``: what works on this device, and what to do."""
+"""What works on this device, and what to do."""
 
 from __future__ import annotations
 

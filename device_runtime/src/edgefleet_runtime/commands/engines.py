@@ -1,4 +1,4 @@
-"""``engines``: list, export and import engines that were built from models on this device."""
+"""List, export and import engines that were built from models on this device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``enroll``: make this machine a device of a fleet; the token is read from standard input."""
+"""Make this machine a device of a fleet; the token is read from standard input."""
 
 from __future__ import annotations
 

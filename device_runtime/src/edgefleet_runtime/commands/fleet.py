@@ -25,13 +25,19 @@ def add_fleet(parser: argparse.ArgumentParser) -> None:
         "--root",
         type=Path,
         required=True,
+        metavar="DIR",
         help="folder of this runtime's own, on a persistent disk: models, telemetry, state",
     )
     parser.add_argument(
-        "--device", help="the device's name in its fleet (default: what the channel finds)"
+        "--device",
+        metavar="NAME",
+        help="the device's name in its fleet (default: what the channel finds)",
     )
     parser.add_argument(
-        "--channel", required=True, help="how pointers come; see doctor for those here"
+        "--channel",
+        required=True,
+        metavar="NAME",
+        help="how pointers come; see doctor for those here",
     )
     parser.add_argument(
         "-o",
@@ -51,16 +57,28 @@ def add_fleet(parser: argparse.ArgumentParser) -> None:
         f"{LABELS_VARIABLE} may hold some too, as a JSON object",
     )
     parser.add_argument(
-        "--store-max-bytes", type=int, help="cap of models on the disk (default 8 GiB)"
+        "--store-max-bytes",
+        type=int,
+        metavar="N",
+        help="cap of models on the disk (default 8 GiB)",
     )
     parser.add_argument(
-        "--spool-max-bytes", type=int, help="cap of unsent telemetry on the disk (default 512 MiB)"
+        "--spool-max-bytes",
+        type=int,
+        metavar="N",
+        help="cap of unsent telemetry on the disk (default 512 MiB)",
     )
     parser.add_argument(
-        "--memory-max-bytes", type=int, help="cap of models in memory, by estimate (default: none)"
+        "--memory-max-bytes",
+        type=int,
+        metavar="N",
+        help="cap of models in memory, by estimate (default: none)",
     )
     parser.add_argument(
-        "--fetch-max-bytes-per-s", type=int, help="bandwidth that fetching may take (default: all)"
+        "--fetch-max-bytes-per-s",
+        type=int,
+        metavar="N",
+        help="bandwidth that fetching may take (default: all)",
     )
     parser.add_argument(
         "--metered",

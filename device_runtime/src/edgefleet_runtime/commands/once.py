@@ -1,4 +1,4 @@
-"""``once``: for devices that sleep: look at the fleet once, do what it asks for, report and end."""
+"""For devices that sleep: look at the fleet once, do what it asks for, report and end."""
 
 from __future__ import annotations
 

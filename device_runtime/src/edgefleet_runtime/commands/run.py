@@ -1,4 +1,4 @@
-"""``run``: serve what the fleet delivers to this device, until stopped."""
+"""Serve what the fleet delivers to this device, until stopped."""
 
 from __future__ import annotations
 
