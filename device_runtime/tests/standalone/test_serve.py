@@ -284,6 +284,24 @@ def test_what_cannot_be_served_stops_the_start(
     assert error.startswith("error: ") or "\nerror: " in error
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--http", "0.0.0.0:0"],
+        ["--grpc", "0.0.0.0:0"],
+        ["--token-file", "absent"],
+        ["--tls-cert", "absent", "--tls-key", "absent"],
+    ],
+)
+def test_what_cannot_listen_is_told_before_models_are_loaded(
+    wrong: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--model", "m=absent.onnx", *wrong]) == 1
+    error = capsys.readouterr().err
+    assert "no file absent.onnx" not in error
+    assert "cure: " in error
+
+
 def test_a_queue_as_long_as_told_refuses_what_comes_on_top(tmp_path: Path) -> None:
     file = plus(tmp_path / "one.onnx", 1)
     bounds = ("--max-queued", "0", "--no-batching", "--latency-budget-ms", "2")

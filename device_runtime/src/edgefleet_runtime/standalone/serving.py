@@ -18,7 +18,7 @@ from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.notify import ServiceManager, keep_alive
 from edgefleet_runtime.otlp.extra import otlp_export
 from edgefleet_runtime.parent import watch_parent
-from edgefleet_runtime.serve.access import Access
+from edgefleet_runtime.serve.access import Access, check_access, tls_context, token_check
 from edgefleet_runtime.serve.grpc.extra import grpc_server_type
 from edgefleet_runtime.serve.messages import Limits
 from edgefleet_runtime.serve.queueing import BatchLimits
@@ -165,6 +165,7 @@ async def serve(config: StandaloneConfig, *, announce: Callable[[str], None]) ->
         config: what and where.
         announce: called with a line a server when clients can connect to all of them.
     """
+    _check(config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -205,6 +206,22 @@ async def serve(config: StandaloneConfig, *, announce: Callable[[str], None]) ->
             await asyncio.to_thread(otlp.stop, OTLP_S)
         for model in table.swap({}):
             model.retire()
+
+
+def _check(config: StandaloneConfig) -> None:
+    """Refuse what can't listen before models are loaded, which may take minutes.
+
+    Raises:
+        ConfigurationError: as `check_access`, `token_check` and `tls_context`.
+        MissingExtraError: gRPC is asked for, and it isn't installed.
+    """
+    for host in (config.host, config.grpc_host):
+        if host is not None:
+            check_access(host, config.access)
+    token_check(config.access)
+    tls_context(config.access)
+    if config.grpc_host is not None or config.grpc_uds is not None:
+        grpc_server_type()
 
 
 def _in_a_thread(work: Callable[[], _T]) -> asyncio.Future[_T]:
