@@ -123,6 +123,16 @@ def test_a_model_without_a_version_says_where_to_put_one(tmp_path: Path) -> None
     assert "m/1/model.onnx" in str(refused.value)
 
 
+def test_a_version_that_the_configuration_does_not_allow_is_told(tmp_path: Path) -> None:
+    put(tmp_path, "m", "3", 1)
+    (tmp_path / "m" / "config.pbtxt").write_text("version_policy { specific { versions: 7 } }")
+    with pytest.raises(
+        NotFoundError, match="its versions: 3; its version_policy allows: 7\n"
+    ) as told:
+        opened(tmp_path).find("m")
+    assert "m/7/model.onnx" in str(told.value)
+
+
 def test_a_missing_repository_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(EdgeFleetError, match="no model repository"):
         opened(tmp_path / "nowhere")

@@ -57,7 +57,8 @@ def load_file(
     if path.is_dir():
         raise InvalidInputError(
             f"model {name!r}: {path} is a folder",
-            cure="name a model file, or give the folder with --bundle or --model-repository",
+            cure="a model is a file; a bundle's folder goes with --bundle, a repository's with "
+            "--model-repository",
         )
     if not path.is_file():
         raise NotFoundError(

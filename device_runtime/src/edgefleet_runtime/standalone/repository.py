@@ -135,11 +135,14 @@ class ModelRepository:
             if (path := self._model_file(folder / str(version), name, config)) is not None:
                 return Found(name=name, version=str(version), path=path, config=config)
         seen = ", ".join(map(str, versions)) or "none"
+        if config.versions:
+            seen += f"; its version_policy allows: {', '.join(map(str, config.versions))}"
+        place = folder / str((*allowed, *config.versions, 1)[0])
         raise NotFoundError(
             f"model {name!r} has no version that can be served; its versions: {seen}",
-            cure=f"make the folder {folder}/1, which stays empty"
+            cure=f"make the folder {place}, which stays empty"
             if config.ensemble is not None
-            else f"put the model at {folder}/1/{config.filename or _DEFAULT_FILES[0]}",
+            else f"put the model at {place / (config.filename or _DEFAULT_FILES[0])}",
         )
 
     def load(self, name: str, *, config: RepositoryModelConfig | None = None) -> ServedModel:
