@@ -292,6 +292,13 @@ def test_the_command_refuses_another_machines_engine(
     assert "gpus: built with H200, here is simulated" in capsys.readouterr().err
 
 
+def test_the_command_says_that_there_are_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["engines", "list", "--root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"no engines are kept in {tmp_path / 'engines'}\n"
+
+
 def test_the_command_names_no_engine_that_is_not_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

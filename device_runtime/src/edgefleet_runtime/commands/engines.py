@@ -51,6 +51,8 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([_facts(key, entry) for key, entry in entries.items()], indent=2))
         return 0
+    if not entries:
+        print(f"no engines are kept in {_folder(arguments)}")
     for key, entry in entries.items():
         parts = entry.parts
         machine = ", ".join(f"{name} {value}" for name, value in parts.machine.items())
