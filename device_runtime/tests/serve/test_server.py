@@ -102,7 +102,7 @@ def test_a_port_in_use_is_a_conflict() -> None:
     with serving(table_of()) as running:
         host, port = running.address
         with (
-            pytest.raises(ConflictError, match="choose another port"),
+            pytest.raises(ConflictError, match=rf":{port}: it is in use\n.*choose another port"),
             serving(table_of(), host, port),
         ):
             pass

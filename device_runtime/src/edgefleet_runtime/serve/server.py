@@ -197,10 +197,11 @@ class Server:
                     ssl_handshake_timeout=self._limits.head_timeout_s if self._tls else None,
                 )
             except OSError as error:
-                msg = f"can't listen on {self._host}:{self._port}: {error.strerror or error}"
+                msg = f"can't listen on {self._host}:{self._port}: "
                 if error.errno == errno.EADDRINUSE:
                     cure = "choose another port, or 0 for a free one"
-                    raise ConflictError(msg, cure=cure) from error
+                    raise ConflictError(f"{msg}it is in use", cure=cure) from error
+                msg += error.strerror or str(error)
                 raise ConfigurationError(msg, cure="choose an address and port of ours") from error
             self._listeners.append(listener)
             address, port, *_ = listener.sockets[0].getsockname()
