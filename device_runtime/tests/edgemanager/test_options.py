@@ -30,6 +30,16 @@ X = np.array([1.0, 2.0], np.float32)
 RUN = ["run", "--root", "r", "--device", "d", "--channel", "file", "-o", "pointer=p"]
 
 
+def test_captures_that_cannot_be_kept_stop_the_start(
+    tmp_path: Path, uds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    agent = ["--edge-manager-uds", str(uds), "--edge-manager-models", str(tmp_path)]
+    given = [*agent, "--capture-dir", str(tmp_path / "file"), "--http", "127.0.0.1:0"]
+    assert main(["serve", *given]) == 1
+    assert "cure: give --capture-dir a folder" in capsys.readouterr().err
+
+
 @pytest.fixture
 def uds() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="ef") as folder:

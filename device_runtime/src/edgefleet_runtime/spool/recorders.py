@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from edgefleet.errors import StorageFullError
+from edgefleet.errors import ConfigurationError, StorageFullError
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.event import Sample, new_event
 from edgefleet.protocol.files import translate_full
@@ -47,14 +47,23 @@ class FolderRecorder:
     Args:
         root: the folder.
         max_bytes: cap of everything in it.
+
+    Raises:
+        ConfigurationError: the folder can't be made or read.
     """
 
     def __init__(self, root: Path, max_bytes: int) -> None:
-        root.mkdir(parents=True, exist_ok=True)
-        self._events = root / EVENTS
-        self._written = self._events.stat().st_size if self._events.exists() else 0
-        self._max_bytes = max_bytes
-        self._files = SampleFiles(root, max_bytes - self._written)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            self._events = root / EVENTS
+            self._written = self._events.stat().st_size if self._events.exists() else 0
+            self._max_bytes = max_bytes
+            self._files = SampleFiles(root, max_bytes - self._written)
+        except OSError as error:
+            raise ConfigurationError(
+                f"captures can't be kept in {root}: {error.strerror or error}",
+                cure="give --capture-dir a folder that this user may write",
+            ) from error
 
     def record(self, capture: Capture, done: Callable[[bool], None]) -> None:
         """Keep it; done when it is on the disk.
