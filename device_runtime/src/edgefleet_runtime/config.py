@@ -118,4 +118,6 @@ def checked(settings: dict[str, object]) -> NodeConfig:
     try:
         return convert(settings, NodeConfig)
     except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, InvalidInputError):  # of a check of ours: it tells its cure
+            raise error.__cause__ from None
         raise InvalidInputError(f"wrong settings: {error}", cure="see --help") from error

@@ -99,6 +99,14 @@ def test_doctor_tells_which_extras_a_policy_may_ask_for(
     assert "pip install 'edgefleet-runtime[mqtt]'" in said
 
 
+def test_a_wrong_name_of_the_device_has_one_cure(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--root", "r", "--device", "cam 1", "--channel", "file", "-o", "pointer=p"]
+    assert main(["run", *given, "-o", "outbox=o"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: not a device name: 'cam 1'")
+    assert said.count("cure: ") == 1
+
+
 def test_help_teaches_and_version_tells(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, said in (
         (["--version"], __version__),

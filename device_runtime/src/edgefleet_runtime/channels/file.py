@@ -72,8 +72,10 @@ class FileChannel(Channel):
         missing = sorted(cls.options.keys() - options.keys())
         unknown = sorted(options.keys() - cls.options.keys())
         if missing or unknown:
+            found = (("it lacks", missing), ("it doesn't know", unknown))
+            said = "; ".join(f"{what} {', '.join(names)}" for what, names in found if names)
             raise ConfigurationError(
-                f"channel file: missing options {missing}, unknown options {unknown}",
+                f"the options of channel file are wrong: {said}",
                 cure="give it -o pointer=FILE -o outbox=FOLDER and nothing else",
             )
         return cls(Path(options["pointer"]).absolute(), Path(options["outbox"]).absolute())
