@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -31,6 +33,7 @@ examples:
 exit codes: 0 stopped in order; 1 could not run (standard error says why, and the cure); 2 usage;
 'once' has more, see its --help
 """
+INTERRUPTED = 130  # as a shell tells of SIGINT
 _COMMANDS = {
     "serve": "serve model files, bundles or a Triton repository, without a fleet",
     "run": "serve what the fleet delivers, until stopped",
@@ -45,6 +48,8 @@ _COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     share_heap()  # before a library starts threads
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every terminal has an ellipsis
     given = sys.argv[1:] if argv is None else argv
     arguments = _parser(next((word for word in given if word in _COMMANDS), "")).parse_args(given)
     logging.basicConfig(
@@ -54,6 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         code: int = arguments.command(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Who read it has enough, as `head` has. Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except EdgeFleetError as error:
         if arguments.verbose:
             _log.exception("could not run")

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from device_runtime.tests import onnx_models
 from edgefleet.errors import ConflictError, InvalidInputError
 from edgefleet_runtime import __version__, doctor
 from edgefleet_runtime.cli import main
@@ -105,6 +108,40 @@ def test_a_wrong_name_of_the_device_has_one_cure(capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().err
     assert said.startswith("error: not a device name: 'cam 1'")
     assert said.count("cure: ") == 1
+
+
+def test_a_reader_that_has_enough_is_no_failure_to_trace() -> None:
+    command = [sys.executable, "-m", "edgefleet_runtime", "doctor"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(90) == 1
+
+
+def test_a_terminal_without_an_ellipsis_is_told_what_it_can_show() -> None:
+    command = [sys.executable, "-m", "edgefleet_runtime", "doctor"]
+    told = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, env=told, capture_output=True, check=True, timeout=90)
+    assert b"-o pointer=?" in done.stdout
+
+
+def test_an_interrupt_is_no_failure_to_trace(tmp_path: Path) -> None:
+    file = onnx_models.plus(tmp_path / "one.onnx", 1)
+    command = [sys.executable, "-m", "edgefleet_runtime", "bench", str(file), "--seconds", "2"]
+    told = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=told
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(str(file).encode())
+            process.send_signal(signal.SIGINT)
+            _, error = process.communicate(timeout=90)
+        finally:
+            process.kill()
+    assert (process.returncode, error) == (130, b"")
 
 
 def test_help_teaches_and_version_tells(capsys: pytest.CaptureFixture[str]) -> None:
