@@ -264,6 +264,8 @@ def test_it_ends_with_what_started_it_while_models_are_loaded() -> None:
         (["--model", "m=one.onnx", "--threads", "-3"], "--threads takes"),
         (["--model", "m=one.onnx", "--threads", "100000"], "--threads takes"),
         (["--model", "m=repository"], "repository is a folder"),
+        (["--model", "a/b=one.onnx"], "model named 'a/b' over REST"),
+        (["--bundle", "m=repository"], "model 'm': "),
     ],
 )
 def test_what_cannot_be_served_stops_the_start(

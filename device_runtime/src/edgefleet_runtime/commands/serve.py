@@ -164,4 +164,10 @@ def _distinct(items: list[str], option: str) -> dict[str, str]:
         raise InvalidInputError(
             f"{option} gives one name to several models", cure="give each its own name"
         )
+    for name in found:
+        if "/" in name:
+            raise InvalidInputError(
+                f"no client could ask for a model named {name!r} over REST",
+                cure=f"write {option} NAME=PATH, with a name that has no '/'",
+            )
     return found

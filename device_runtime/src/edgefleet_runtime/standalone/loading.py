@@ -103,14 +103,14 @@ def load_bundle(
     from edgefleet_runtime.reconciler.selftest import self_test, warm_up  # noqa: PLC0415
     from edgefleet_runtime.report import host  # noqa: PLC0415
 
-    layout = BundleLayout(folder)
-    engines = [engine for engine in installed_engines() if not engine.problem]
-    labels = host.labels(providers={p for engine in engines for p in engine.providers})
-    formats = {name for engine in engines for name in engine.formats}
-    variant = choose_variant(layout.variants, target_of(labels), formats=formats).variant
-    entry = layout.materialize(variant.name, work)
-    details = layout.details(variant.name)
     try:
+        layout = BundleLayout(folder)
+        engines = [engine for engine in installed_engines() if not engine.problem]
+        labels = host.labels(providers={p for engine in engines for p in engine.providers})
+        formats = {name for engine in engines for name in engine.formats}
+        variant = choose_variant(layout.variants, target_of(labels), formats=formats).variant
+        entry = layout.materialize(variant.name, work)
+        details = layout.details(variant.name)
         model = find_engine(variant.format).load(entry, options)
         try:
             warm_up(model, details)
