@@ -30,7 +30,7 @@ from edgefleet.protocol.names import check_name
 from edgefleet.protocol.segment import read_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -191,7 +191,7 @@ class EventQuery:
         self._kind, self._model, self._device = kind, model, device
         self._since, self._until = since, until
         self._arrived = None if since is None else since - CLOCK_SLACK
-        self._known: set[str] | None = None
+        self._is_new: Callable[[str], bool] | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -235,14 +235,14 @@ class EventQuery:
         found = telemetry._bounded("query", telemetry._segments)  # noqa: SLF001 - one subject
         return {name.path for name in found if self._may_hold(name)}
 
-    def news(self, since: datetime, known: set[str]) -> Iterator[Event]:
+    def news(self, since: datetime, is_new: Callable[[str], bool]) -> Iterator[Event]:
         """Events as from the query itself, but for what was there before.
 
         Args:
             since: hot events that the backend had before this are left out, where it can tell.
-            known: paths of segments that aren't opened; those that are now are added.
+            is_new: asked once for the path of each segment that is there; only new ones are opened.
         """
-        self._arrived, self._known = since, known
+        self._arrived, self._is_new = since, is_new
         return iter(self)
 
     def _read(self, in_place: list[Path] | None = None) -> Iterator[Event]:
@@ -271,12 +271,12 @@ class EventQuery:
                 yield device, None, event
         if self._kind in HOT:
             return
-        for name in sorted(filter(self._may_hold, self._telemetry._segments())):  # noqa: SLF001
+        names = filter(self._may_hold, self._telemetry._segments())  # noqa: SLF001 - one subject
+        is_new = self._is_new or (lambda _: True)
+        for name in sorted(name for name in names if is_new(name.path)):
             if in_place is not None and (file := self._sound(name)) is not None:
                 in_place.append(file)
                 continue
-            if self._known is not None:
-                self._known.add(name.path)
             try:
                 for event in self._events(name):
                     yield name.device, name, event
@@ -317,8 +317,6 @@ class EventQuery:
         warnings.warn(f"segment set aside: {error.message}", RuntimeWarning, stacklevel=4)
 
     def _may_hold(self, name: SegmentName) -> bool:
-        if self._known is not None and name.path in self._known:
-            return False
         if self._device is not None and name.device != self._device:
             return False
         if self._model is not None and name.model != self._model:
