@@ -14,7 +14,7 @@ import pytest
 from edgefleet.errors import UnavailableError
 from edgefleet.protocol.documents import encode
 from edgefleet_gateway import mirror
-from edgefleet_gateway.mirror import AGAIN_S, Mirror
+from edgefleet_gateway.mirror import AGAIN_S, KEPT_S, Mirror
 from edgefleet_gateway.records import BELIEVED_S, KEPT_CHANGES, Bell
 from edgefleet_local.state import DirectoryStateStore
 from providers.gateway.tests.server_rig import Fleet
@@ -170,6 +170,63 @@ def test_while_the_store_is_away_what_is_held_is_served_however_old(rig: Rig) ->
         assert await rig.mirror.device("cam-1") == device
         with pytest.raises(UnavailableError):
             await rig.mirror.pointer("other")
+
+    rig.run(work)
+
+
+def test_devices_that_come_and_go_leave_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fleet whose machines live for days, under new names, for years."""
+    monkeypatch.setattr(mirror, "MAX_CHANGED", 50)
+
+    async def work() -> None:
+        for number in range(300):
+            ring(rig, lambda _, n=number: Bell(number=2 * n + 1, waiting={f"d{n}": ("a",)}))  # type: ignore[misc]
+            await rig.mirror.look()
+            rig.mirror.forget(f"device/d{number}")
+            await rig.mirror.device(f"d{number}")
+            await rig.mirror.device("stays")
+            assert not rig.mirror.newer(f"device/d{number}", rig.mirror.turn())
+            rig.now += KEPT_S / 20
+        assert len(rig.mirror._changed) <= 50
+        assert len(rig.mirror._held) <= 22
+
+    rig.run(work)
+
+
+def test_what_is_asked_for_now_and_then_is_held_for_when_the_store_is_away(rig: Rig) -> None:
+    rig.fleet.rig.roster.enroll("cam-1", "line", {})
+
+    async def work() -> None:
+        device = await rig.mirror.device("cam-1")
+        for _ in range(5):
+            rig.now += KEPT_S * 0.9
+            await rig.mirror.look()
+            assert await rig.mirror.device("cam-1") == device
+        rig.state.away = True
+        await rig.mirror.look()
+        rig.now += 3 * KEPT_S
+        assert await rig.mirror.device("cam-1") == device
+        rig.state.away = False
+        await rig.mirror.look()
+        rig.state.away = True
+        assert await rig.mirror.device("cam-1") == device
+
+    rig.run(work)
+
+
+def test_a_change_that_isn_t_remembered_any_more_is_believed_of_everything(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "MAX_CHANGED", 3)
+
+    async def work() -> None:
+        rig.mirror.forget("device/first")
+        before = rig.mirror.turn()
+        rig.mirror.forget("device/second")
+        for number in range(3):
+            rig.mirror.forget(f"device/d{number}")
+        assert rig.mirror.newer("device/second", before)
+        assert not rig.mirror.newer("device/second", rig.mirror.turn())
 
     rig.run(work)
 

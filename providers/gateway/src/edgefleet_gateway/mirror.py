@@ -9,6 +9,8 @@ Rules kept here:
 - A bell that was there and is gone means that the store isn't what it was, such as a folder whose
   disk isn't mounted: it counts as away, never as empty.
 - What is asked for twice at once is read once.
+- What nobody has asked for in a week is dropped, and of changes the last are remembered: a fleet's
+  devices come and go under new names, and a gateway runs for years.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import hashlib
 import logging
 import random
 import time
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -47,6 +50,8 @@ D = TypeVar("D", bound=Document)
 PATIENCE_S = 5.0  # that a call of the state store may take before the store counts as away
 AGAIN_S = 5.0  # between two reads for a certificate that is about to be refused
 MAX_DOUBTED = 10_000  # such certificates that are remembered
+KEPT_S = 7 * 86_400.0  # that something is held after it was last asked for
+MAX_CHANGED = 10_000  # topics whose last change is remembered
 THREADS = 8  # calls of the state store at once
 _LOG = logging.getLogger(__name__)
 
@@ -61,6 +66,7 @@ class Tagged(NamedTuple):
 class _Held(NamedTuple):
     value: Any
     until: float  # by the clock; from then on it is read again
+    asked: float  # by the clock, when anybody last asked for it
 
 
 class Mirror:
@@ -85,12 +91,12 @@ class Mirror:
         self._wanted = WantedPointers(lambda: state, deployer=prefix)
         self._clock = clock
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="gateway-state")
-        self._held: dict[str, _Held] = {}
+        self._held: OrderedDict[str, _Held] = OrderedDict()  # what was asked for last at the end
         self._reading: dict[str, asyncio.Task[Any]] = {}
         self._bell: Bell | None = None
         self._bell_tag = ""
         self._turn = 0  # rises with each look that saw something new
-        self._changed: dict[str, int] = {}  # topic -> the turn that it last changed in
+        self._changed: OrderedDict[str, int] = OrderedDict()  # topic -> turn of its last change
         self._forgot = 0  # the turn in which everything may have changed
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._doubted: dict[str, float] = {}  # serial -> when it was about to be refused
@@ -248,6 +254,7 @@ class Mirror:
         if self.away_since is not None:
             _LOG.info("the state store is back")
             self.away_since = None
+        self._drop_unasked()
         if stored is None or stored.tag == self._bell_tag:
             return
         try:
@@ -269,24 +276,37 @@ class Mirror:
         known = {} if before is None else before.waiting
         for device, ids in bell.waiting.items():
             if not set(ids) <= set(known.get(device, ())):
-                self._changed[f"waiting/{device}"] = self._turn
+                self._note_change(f"waiting/{device}")
                 self._wake(f"waiting/{device}")
 
     def _forget_all(self) -> None:
         self._forgot = self._turn
+        self._changed.clear()
         self._held.clear()
         for topic in list(self._waiters):
             self._wake(topic)
 
     def _forget(self, topic: str) -> None:
-        self._changed[topic] = self._turn
+        self._note_change(topic)
         held = self._held.pop(topic, None)
         if held is not None and not topic.startswith("device/"):
             self._held[topic] = held._replace(until=-1.0)
         if topic.startswith("runtime/"):
-            self._changed["runtimes"] = self._turn
+            self._note_change("runtimes")
             self._held.pop("runtimes", None)
         self._wake(topic)
+
+    def _note_change(self, topic: str) -> None:
+        self._changed[topic] = self._turn
+        self._changed.move_to_end(topic)
+        while len(self._changed) > MAX_CHANGED:
+            _, turn = self._changed.popitem(last=False)
+            self._forgot = max(self._forgot, turn)  # of what isn't remembered it is believed
+
+    def _drop_unasked(self) -> None:
+        oldest = self._clock() - KEPT_S
+        while self._held and next(iter(self._held.values())).asked < oldest:
+            self._held.popitem(last=False)
 
     def _wake(self, topic: str) -> None:
         for waiter in self._waiters.get(topic, ()):
@@ -324,9 +344,12 @@ class Mirror:
             raise UnavailableError(f"the state store fails: {error}") from error
 
     async def _get(self, topic: str, read: Callable[[], Any]) -> Any:  # noqa: ANN401 - by topic
-        held = self._held.get(topic)
-        if held is not None and (self._clock() < held.until or self.away_since is not None):
-            return held.value
+        held, now = self._held.get(topic), self._clock()
+        if held is not None:
+            self._held[topic] = held._replace(asked=now)
+            self._held.move_to_end(topic)
+            if now < held.until or self.away_since is not None:
+                return held.value
         if self.away_since is not None:
             raise UnavailableError("the state store is away", cure="ask again later")
         reading = self._reading.get(topic)
@@ -357,7 +380,9 @@ class Mirror:
                 raise
             if self._newest(topic) <= turn:  # else it may have been read before it changed
                 lasts = BELIEVED_S * random.uniform(0.8, 1.0)  # noqa: S311 - spreads reads
-                self._held[topic] = _Held(value, self._clock() + lasts)
+                now = self._clock()
+                self._held[topic] = _Held(value, until=now + lasts, asked=now)
+                self._held.move_to_end(topic)
                 return value
 
     def _found(self, read: Callable[[], T]) -> T:
