@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trustme
 
@@ -51,7 +52,10 @@ class Receiver(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("127.0.0.1").configure_cert(context)
+        authority.configure_trust(context)
+        context.verify_mode = ssl.CERT_OPTIONAL
         self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.shown: list[object] = []  # serial numbers of senders' certificates
         self.batches: list[list[dict[str, Any]]] = []
         self.headers: list[dict[str, str]] = []
         self.refuse: Callable[[list[str]], int] = lambda _messages: 0
@@ -67,6 +71,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         batch = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert isinstance(self.connection, ssl.SSLSocket)
+        self.server.shown.append((self.connection.getpeercert() or {}).get("serialNumber"))
         self.server.headers.append({k.lower(): v for k, v in self.headers.items()})
         status = self.server.refuse([event["data"]["message"] for event in batch])
         if not status:
@@ -198,6 +204,31 @@ def test_certificates_that_cant_be_used_are_told_at_the_start(tmp_path: Path) ->
         sender_for(
             Settings(reports=REPORTS, events="https://x.test", events_ca=tmp_path / "no.pem"), NODE
         )
+
+
+def test_a_certificate_that_is_renewed_is_shown_without_a_restart(
+    settings: Settings, receiver: Receiver, authority: trustme.CA, tmp_path: Path
+) -> None:
+    """Who renews certificates of pods replaces the files, long before the old one ends."""
+
+    def renew() -> None:
+        leaf = authority.issue_cert(f"{NODE}.example")
+        leaf.private_key_pem.write_to_path(tmp_path / "key.pem")
+        leaf.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+
+    renew()
+    own = {"events_cert": tmp_path / "cert.pem", "events_key": tmp_path / "key.pem"}
+    sender = HttpSender(msgspec.structs.replace(settings, **own), NODE)
+    sender.send([event("one")])
+    sender.send([event("two")])
+    renew()
+    sender.send([event("three")])
+    (tmp_path / "key.pem").write_text("half", encoding="ascii")  # the rest comes later
+    sender.send([event("four")])
+    first, second, third, fourth = receiver.shown
+    assert None not in {first, third}
+    assert (first, third) == (second, fourth)
+    assert first != third
 
 
 def test_without_an_address_nobody_sends() -> None:

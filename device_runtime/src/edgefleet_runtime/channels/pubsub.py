@@ -21,6 +21,7 @@ from edgefleet.protocol.names import check_name
 from edgefleet_runtime.channels.posts import Posts, batches
 from edgefleet_runtime.store.google import GoogleTokens, pubsub_address
 from edgefleet_runtime.store.http import NoRedirects
+from edgefleet_runtime.store.trust import Verified
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +62,7 @@ class PubSubSender:
         self._device = check_name("device", device)
         self._tokens = tokens or GoogleTokens()
         self._posts = Posts(
-            urllib.request.build_opener(NoRedirects()),
+            urllib.request.build_opener(NoRedirects(), Verified()),
             self._request,
             malformed=_MALFORMED,
             refused=self._tokens.refused,

@@ -24,7 +24,7 @@ from edgefleet.protocol.names import check_name, check_path
 from edgefleet_runtime.store.bandwidth import open_plain
 from edgefleet_runtime.store.gcs import object_url
 from edgefleet_runtime.store.google import GoogleTokens, LackingError
-from edgefleet_runtime.store.http import TIMEOUT_S, cause_of
+from edgefleet_runtime.store.http import TIMEOUT_S, cause_of, put_opener
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +79,7 @@ class GcsUploads:
             }
             request = urllib.request.Request(url, stream, headers, method="PUT")  # noqa: S310 - https, or this machine
             try:
-                with urllib.request.urlopen(request, timeout=TIMEOUT_S):  # noqa: S310
+                with put_opener().open(request, timeout=TIMEOUT_S):
                     return
             except urllib.error.HTTPError as error:
                 with error:

@@ -11,6 +11,7 @@ import http.client
 import re
 import urllib.error
 import urllib.request
+from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ from edgefleet.errors import (
 from edgefleet.protocol.digest import blob_path, short
 from edgefleet.protocol.retry_after import retry_after_s
 from edgefleet_runtime.store.sources import BlobStream, Source
+from edgefleet_runtime.store.trust import Verified
 
 if TYPE_CHECKING:
     import ssl
@@ -46,7 +48,8 @@ class HttpSource(Source):
             token; they are sent to the address's own host only.
         query: called before each request for a query of access, such as a shared access signature;
             in no message of an error or a log.
-        context: TLS settings; None verifies against the system's certificates.
+        context: TLS settings; None verifies against the system's certificates, as they are when a
+            connection begins.
         timeout_s: longest wait for the next byte.
         refusal: what a refusal means here; given the answer and what was asked for.
     """
@@ -67,9 +70,8 @@ class HttpSource(Source):
         self._query = query
         self._timeout_s = timeout_s
         self._refusal = refusal or _refusal
-        self._opener = urllib.request.build_opener(
-            _CarefulRedirects(), urllib.request.HTTPSHandler(context=context)
-        )
+        verified = Verified() if context is None else Verified(lambda: context)
+        self._opener = urllib.request.build_opener(_CarefulRedirects(), verified)
 
     def open(self, digest: str, offset: int) -> BlobStream:
         url = f"{self._base}/{blob_path(digest)}"
@@ -157,6 +159,12 @@ class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
         if found is not None and (found.type, found.host) == (req.type, req.host):
             found.unredirected_hdrs.update(req.unredirected_hdrs)
         return found
+
+
+@cache
+def put_opener() -> urllib.request.OpenerDirector:
+    """Sends what is written; by the proxies that the environment names at the first call."""
+    return urllib.request.build_opener(Verified())
 
 
 def cause_of(error: OSError | http.client.HTTPException) -> str:

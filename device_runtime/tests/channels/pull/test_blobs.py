@@ -25,6 +25,7 @@ from edgefleet.errors import (
 )
 from edgefleet.protocol.digest import blob_path, digest_of, hex_of
 from edgefleet.protocol.gateway import BLOBS, OFFER_HEADER, Archive, RuntimeOffer
+from edgefleet_runtime.channels.pull import https
 from edgefleet_runtime.channels.pull.blobs import MAX_REDIRECTS
 from edgefleet_runtime.channels.pull.from_gateway import GatewayChannel
 from edgefleet_runtime.store.blobs import BlobStore
@@ -199,7 +200,7 @@ def test_a_redirect_says_nothing_of_its_query(
 def other(enrolled: Enrolled, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     """A server that the system believes."""
     context = enrolled.context()
-    monkeypatch.setattr(ssl, "create_default_context", lambda: context)
+    monkeypatch.setattr(https, "system_context", lambda: context)
     with serving(StandIn(enrolled.authority)) as found:
         yield found
 

@@ -21,7 +21,7 @@ from edgefleet.errors import (
     UnavailableError,
 )
 from edgefleet_runtime.store.bandwidth import open_plain
-from edgefleet_runtime.store.http import TIMEOUT_S, HttpSource, refusal_of
+from edgefleet_runtime.store.http import TIMEOUT_S, HttpSource, put_opener, refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -101,7 +101,7 @@ class Bucket:
         with opened(path) as stream:
             request = urllib.request.Request(url, stream, headers, method="PUT")  # noqa: S310 - checked above
             try:
-                with urllib.request.urlopen(request, timeout=TIMEOUT_S):  # noqa: S310
+                with put_opener().open(request, timeout=TIMEOUT_S):
                     return
             except urllib.error.HTTPError as error:
                 with error:

@@ -30,7 +30,7 @@ from edgefleet.errors import (
     UnavailableError,
 )
 from edgefleet_runtime.store.bandwidth import open_plain
-from edgefleet_runtime.store.http import TIMEOUT_S, HttpSource, refusal_of
+from edgefleet_runtime.store.http import TIMEOUT_S, HttpSource, put_opener, refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,7 +152,7 @@ def put(
             f"{url}?{access.write}", stream, headers, method="PUT"
         )
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:  # noqa: S310
+            with put_opener().open(request, timeout=TIMEOUT_S) as reply:
                 ended.heard(reply.headers)
         except urllib.error.HTTPError as error:
             with error:

@@ -19,6 +19,7 @@ from edgefleet.protocol.event import attributed
 from edgefleet_runtime.channels.kubernetes.receivers import secret, tls_context
 from edgefleet_runtime.channels.posts import Posts, batches
 from edgefleet_runtime.store.http import NoRedirects, refusal_of
+from edgefleet_runtime.store.trust import Verified
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,9 +92,7 @@ class HttpSender:
             raise ConfigurationError("no address for events", cure="give the option events")
         self._address, self._device = settings.events, device
         self._token = settings.events_token
-        opener = urllib.request.build_opener(
-            urllib.request.HTTPSHandler(context=tls_context(settings)), NoRedirects()
-        )
+        opener = urllib.request.build_opener(Verified(tls_context(settings)), NoRedirects())
         self._posts = Posts(opener, self._request, malformed=_MALFORMED, refused=_refusal)
 
     def send(self, events: Sequence[Event]) -> None:

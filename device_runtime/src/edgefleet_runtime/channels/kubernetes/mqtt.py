@@ -124,7 +124,7 @@ class MqttSender:
             client = self._paho.Client(versions.VERSION2, client_id=name)
         client.on_connect = on_connect
         if self._tls is not None:
-            client.tls_set_context(self._tls)
+            client.tls_set_context(self._tls())
         if self._login is not None:
             user, _, password = secret(self._login).partition(":")
             client.username_pw_set(user, password)

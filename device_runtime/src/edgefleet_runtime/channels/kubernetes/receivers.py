@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import ConfigurationError
 from edgefleet_runtime.channels.watched import read_secret
+from edgefleet_runtime.store.trust import SharedContext, system_files
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from edgefleet_runtime.channels.kubernetes.settings import Settings
@@ -23,12 +26,23 @@ def secret(path: Path) -> str:
     return read_secret(path, "credential for events", cure="mount the Secret there")
 
 
-def tls_context(settings: Settings) -> ssl.SSLContext:
-    """What checks the receiver's certificate and shows the device's own.
+def tls_context(settings: Settings) -> Callable[[], ssl.SSLContext]:
+    """Gives what checks the receiver's certificate and shows the device's own, as they are now.
 
     Raises:
         ConfigurationError: a file can't be used.
     """
+    own = (settings.events_ca, settings.events_cert, settings.events_key)
+
+    def files() -> tuple[Path, ...]:
+        return (*system_files(), *(path for path in own if path is not None))
+
+    given = SharedContext(partial(_made, settings), files)
+    given()
+    return given
+
+
+def _made(settings: Settings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context()
         if settings.events_ca is not None:

@@ -34,6 +34,7 @@ from edgefleet.protocol.tags import (
 from edgefleet_runtime.store.bandwidth import open_plain
 from edgefleet_runtime.store.http import TIMEOUT_S, NoRedirects, cause_of, refusal_of
 from edgefleet_runtime.store.oci import RegistryAccess
+from edgefleet_runtime.store.trust import Verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,7 +70,7 @@ class OciUploads:
         except EdgeFleetError as error:
             raise ConfigurationError(error.message, cure=error.cure) from error
         self._repository = Repository(of_all.host, name)
-        self._opener = urllib.request.build_opener(NoRedirects())
+        self._opener = urllib.request.build_opener(NoRedirects(), Verified())
         self._access = RegistryAccess(self._repository, credentials, self._opener, TIMEOUT_S)
 
     def put(self, name: str, path: Path, opened: Callable[[Path], BinaryIO] = open_plain) -> None:

@@ -6,7 +6,6 @@ caps. The server is verified against the system's authorities.
 
 from __future__ import annotations
 
-import ssl
 import time
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
@@ -24,9 +23,11 @@ from edgefleet_runtime.channels.pull.polled import MOST_BYTES, PolledChannel
 from edgefleet_runtime.channels.pull.polling import News, in_thread
 from edgefleet_runtime.channels.pull.settings import POLL_S, read_settings
 from edgefleet_runtime.store.http import refusal_of
+from edgefleet_runtime.store.trust import system_context
 
 if TYPE_CHECKING:
     import random
+    import ssl
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
@@ -66,10 +67,14 @@ class WebChannel(PolledChannel):
         jitter: random.Random | None = None,
         start: Start = in_thread,
     ) -> None:
-        verified = context or ssl.create_default_context()
         self._url, self._path = url.rstrip("/"), urlsplit(url).path.rstrip("/")
         self._host = Https(
-            url, context=lambda: verified, proxy=proxy, timeout_s=timeout_s, clock=clock, now=now
+            url,
+            context=system_context if context is None else lambda: context,
+            proxy=proxy,
+            timeout_s=timeout_s,
+            clock=clock,
+            now=now,
         )
         self._time = GatewayClock(now, of="the web server")
         super().__init__(

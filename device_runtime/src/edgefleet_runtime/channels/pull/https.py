@@ -29,6 +29,7 @@ from edgefleet.errors import (
 )
 from edgefleet_runtime import __version__
 from edgefleet_runtime.channels.pull.failures import failure_of
+from edgefleet_runtime.store.trust import system_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -273,10 +274,9 @@ class Https:
 
     def elsewhere(self, address: str) -> Https:
         """Another host, by the same proxy: believed by the system's authorities, shown nothing."""
-        context = ssl.create_default_context()
         return Https(
             address,
-            context=lambda: context,
+            context=system_context,
             proxy=self._proxy,
             timeout_s=self._timeout_s,
             clock=self._clock,

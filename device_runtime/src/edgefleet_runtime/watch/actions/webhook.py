@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import http.client
 import re
-import ssl
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from edgefleet.errors import UnavailableError
+from edgefleet_runtime.store.trust import system_context
 from edgefleet_runtime.watch.actions.addresses import allowed_address, resolved
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ def post(
     try:
         connection.connect()
         if secure:
-            context = ssl.create_default_context()
-            connection.sock = context.wrap_socket(connection.sock, server_hostname=host)
+            connection.sock = system_context().wrap_socket(connection.sock, server_hostname=host)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         headers = {"Host": parts.netloc, "Content-Type": MEDIA_TYPE, "Connection": "close"}
         connection.request("POST", target, body, headers)
