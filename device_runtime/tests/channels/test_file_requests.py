@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.channels.file import FileChannel
+from edgefleet_runtime.channels.file_requests import KEPT_S
 from edgefleet_runtime.channels.requests import Reply, Request
 
 NAME = "0123.json"
@@ -75,6 +77,17 @@ def test_answers_that_nobody_fetched_go_when_the_device_starts(outbox: Outbox) -
     left.write_bytes(b"{}")
     outbox.hear()
     assert not left.exists()
+
+
+def test_answers_that_nobody_fetches_go_while_the_device_runs(outbox: Outbox) -> None:
+    outbox.hear()
+    long_ago = time.time() - KEPT_S - 1
+    for number in range(20):
+        outbox.put(b'{"path":"/v2"}', f"left-{number}.json")
+        outbox.reply(f"left-{number}.json")
+        os.utime(outbox.root / "replies" / f"left-{number}.json", (long_ago, long_ago))
+    outbox.put(b'{"path":"/v2"}')
+    eventually(lambda: [path.name for path in (outbox.root / "replies").iterdir()] == [NAME])
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"[]", b'{"path":3}'])

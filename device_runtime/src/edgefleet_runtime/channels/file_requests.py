@@ -5,7 +5,8 @@ Rules kept here:
 - Who asks writes a request whole, by a rename, and takes it away when nobody waits any more.
 - A request is taken by removing it, so it is followed at most once; one that was there before the
   device began to hear is removed unread: who asked has long given up.
-- For an answer nobody fetches there is no room for ever: the device removes it when it starts.
+- For an answer nobody fetches there is no room for ever: the device removes it after `KEPT_S`, and
+  when it starts.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import logging
 import os
 import stat
 import threading
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -33,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 REQUESTS, REPLIES = "requests", "replies"
 MAX_REQUEST = 4 << 20  # bytes
+KEPT_S = 600.0  # seconds that an answer lies there; who asked looks for it many times a second
 _NAME = ".json"
 
 
@@ -73,6 +77,15 @@ class FileRequests:
                     self._take(path)
                 except OSError as error:
                     _log.warning("a request can't be taken: %s", error)
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove answers that nobody fetched."""
+        oldest = time.time() - KEPT_S
+        for path in self._names(self._replies):
+            with suppress(OSError):  # it is being fetched
+                if path.lstat().st_mtime < oldest:
+                    path.unlink()
 
     def _names(self, folder: Path) -> list[Path]:
         try:
