@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vessel_cargo import DEPARTURE, MINUTES, VIBRATION_FAULT
 from vessel_events import (
+    BUNDLE,
+    MODEL,
     STREAM,
+    VERSION,
     predictions_of,
     readings_of,
     reference_of,
@@ -24,7 +27,7 @@ from edgefleet.errors import UnavailableError
 from edgefleet.protocol.documents import to_builtins
 from edgefleet.protocol.event import new_event
 from edgefleet.protocol.policy import AlarmRule, DriftPolicy, TelemetryPolicy, WindowRule
-from edgefleet.protocol.release import Release
+from edgefleet.protocol.release import Release, ReleaseModel
 from edgefleet_runtime.channels.file import FileChannel
 from edgefleet_runtime.spool.spool import Spool
 from edgefleet_runtime.sync.sync import Sync
@@ -173,7 +176,8 @@ class Ship:
         self._closed: list[Window] = []
         self._watch = self._parts(folder)
         self.spool.recover()
-        release = Release(telemetry=POLICY)
+        model = ReleaseModel(name=MODEL, version=VERSION, bundle=BUNDLE)
+        release = Release(models=(model,), telemetry=POLICY)
         self.spool.follow(release)
         for part in self._watch:
             part.follow(release)

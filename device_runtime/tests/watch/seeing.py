@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.documents import to_builtins
 from edgefleet.protocol.event import Alarm, Event, EventData, SketchWindow
 from edgefleet.protocol.policy import DriftPolicy, TelemetryPolicy
-from edgefleet.protocol.release import Release
+from edgefleet.protocol.release import Release, ReleaseModel
 from edgefleet.protocol.sketch import sketch_classes, sketch_numbers
 from edgefleet_runtime.serve.summary import summarize
 from edgefleet_runtime.watch.seen import Seen
@@ -38,8 +39,9 @@ def seen(
 
 
 def release(drift: DriftPolicy | None = None, **more: Any) -> Release:
-    """A release with that policy."""
-    return Release(models=(), telemetry=TelemetryPolicy(drift=drift, **more))
+    """A release of the model digits with that policy."""
+    model = ReleaseModel(name="digits", version="1", bundle=digest_of(b"digits"))
+    return Release(models=(model,), telemetry=TelemetryPolicy(drift=drift, **more))
 
 
 class Kept:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 
 from device_runtime.tests.support import Clock
 from device_runtime.tests.watch.seeing import HOUR, START, Kept, references, release, seen
+from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.drift import RANK_ERROR, Limits
 from edgefleet.protocol.event import HealthEvent, SketchWindow
 from edgefleet.protocol.policy import DriftPolicy
+from edgefleet.protocol.release import ReleaseModel
 from edgefleet.protocol.sketch import (
     ClassSketch,
     NumberSketch,
@@ -199,6 +202,39 @@ def test_another_bundle_has_windows_of_its_own_and_ends_the_alarm(bench: Bench) 
     assert [alarm.ended for alarm in bench.out.alarms] == [False, True]
     assert before.start == after.start
     assert bench.sketcher.drifted("digits") == (), "what the old one saw says nothing of the new"
+
+
+def test_a_model_that_is_taken_away_leaves_its_last_window_alone(bench: Bench) -> None:
+    bench.ask_moved()
+    bench.passes(HOUR)
+    bench.ask_moved(300)
+    bench.sketcher.follow(msgspec.structs.replace(release(POLICY), models=()))
+    bench.turn()
+    assert [window.requests for window in bench.out.windows] == [400, 300]
+    assert [alarm.ended for alarm in bench.out.alarms] == [False, True]
+    assert bench.sketcher.drifted("digits") == ()
+    bench.sketcher.follow(release(POLICY))
+    bench.ask_moved()
+    bench.passes(HOUR)
+    assert [alarm.ended for alarm in bench.out.alarms] == [False, True, False]
+
+
+def test_models_that_come_and_go_leave_nothing_in_the_checkpoint(bench: Bench) -> None:
+    sizes = []
+    for number in range(12):
+        name = f"model-{number:02}"
+        model = ReleaseModel(name=name, version="1", bundle=digest_of(name.encode()))
+        bench.sketcher.follow(msgspec.structs.replace(release(POLICY), models=(model,)))
+        bench.ask_moved(5, model=name)  # too little for a verdict: it is carried on
+        bench.passes(HOUR)
+        bench.ask_moved(model=name)
+        bench.passes(HOUR)
+        bench.ask_moved(5, model=name)
+        bench.passes(HOUR)
+        bench.sketcher.settle()
+        sizes.append((bench.root / FILE).stat().st_size)
+    assert len(bench.out.windows) == 36
+    assert max(sizes[1:]) < 1.2 * sizes[0]
 
 
 def test_requests_that_are_not_of_drifts_share_are_left_out(bench: Bench) -> None:

@@ -11,6 +11,8 @@ Rules kept here:
 - An end of the process in order keeps the open windows; a crash loses at most `CHECKPOINT_S` of
   them. A window that was closed goes out exactly once, by its event's id.
 - Closed windows are judged some features at a time: an alarm must not wait for it.
+- Of a model that a release takes away, its last window is sent, and nothing else is left: its alarm
+  ends, and names that come and go fill neither memory nor checkpoint.
 """
 
 from __future__ import annotations
@@ -105,6 +107,7 @@ class Sketcher:
         self._unkept: dict[str, Event] = {}
         self._known: dict[tuple[str, str], dict[str, Sketch]] = {}
         self._bundles: dict[str, str] = {}
+        self._serving: frozenset[str] = frozenset()
         self._changed = False
         self._saved_at = clock()
         self._lock = threading.Lock()  # of ``_unkept``: events are kept by another thread
@@ -130,6 +133,20 @@ class Sketcher:
         other = [m for m, window in self._open.items() if window.end - window.start != length]
         self._close_windows(other)
         self._policy = policy
+        self._serving = frozenset(model.name for model in release.models)
+        self._forget_others()
+
+    def _forget_others(self) -> None:
+        """Forget models that are served no more, but for windows that are to be judged."""
+        known = self._open.keys() | self._carried.keys() | self._moved.keys() | self._bundles.keys()
+        for model in known - self._serving:
+            if model in self._open:
+                self._close_windows([model])
+            self._carried.pop(model, None)
+            self._bundles.pop(model, None)
+            if self._moved.pop(model, ()):
+                self._alarm(model, f"{model} is served no more", ended=True)
+            self._changed = True
 
     def see(self, seen: Seen) -> None:
         """Take a request into its model's window."""
@@ -207,6 +224,10 @@ class Sketcher:
                 continue
             if drift[name].verdict == "unknown":
                 scarce[name] = together
+        if window.model not in self._serving:
+            self._hand_over(window, sketches, drift)
+            self._changed = True
+            return
         if scarce:
             since = earlier.since
             self._carried[window.model] = Carried(
