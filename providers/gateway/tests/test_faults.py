@@ -395,6 +395,32 @@ def test_what_nobody_goes_on_with_is_swept_away(tmp_path: Path) -> None:
     assert (folder.sweep(), old.size, new.size) == ([("cam-1", 3)], 0, 3)
 
 
+def test_devices_that_send_nothing_more_leave_no_folder(tmp_path: Path) -> None:
+    now = [1_000_000.0]
+    folder = Scratch(tmp_path, clock=lambda: now[0])
+    files = [folder.partial(f"cam-{n}", "a", digest_of(b"x")) for n in range(20)]
+    for one in files:
+        one.append(b"x", at=0)
+        one.finish()
+    root = files[0].file.parent.parent
+
+    def aged() -> None:
+        for path in root.rglob("*"):
+            os.utime(path, (now[0], now[0]))
+
+    aged()
+    now[0] += scratch.KEPT_S
+    assert len(folder.sweep()) == 20  # the marks; the folders have changed by that
+    aged()
+    now[0] += scratch.KEPT_S - 1
+    files[0].append(b"xy", at=0)
+    now[0] += 1
+    folder.sweep()
+    assert [path.name for path in root.iterdir()] == ["cam-0"]
+    files[1].append(b"z", at=0)
+    assert (files[0].size, files[1].size) == (2, 1)
+
+
 def test_what_was_swept_away_leaves_room(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgefleet_gateway.server.running.TEND_S", 0.05)
     with fleet.gateway() as gateway:

@@ -7,7 +7,7 @@ Rules kept here:
 - All of them together are capped, and so is one device. What nobody went on with for a week is
   swept away.
 - A file that was handed on leaves an empty mark, so that whoever lost the answer needn't send it
-  again; the mark is swept away likewise.
+  again; the mark is swept away likewise, and so is the folder of a device that sends nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import os
 import secrets
 import shutil
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from edgefleet.errors import ConfigurationError, StorageFullError
@@ -86,8 +86,7 @@ class Partial(NamedTuple):
 
     def append(self, data: bytes, *, at: int) -> None:
         """Write a stretch; nothing beyond what was there before stays when that fails."""
-        self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        handle = self._opened()
         try:
             left = memoryview(data)
             place = at
@@ -99,6 +98,12 @@ class Partial(NamedTuple):
             raise
         finally:
             os.close(handle)
+
+    def _opened(self) -> int:
+        while True:
+            self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with suppress(FileNotFoundError):  # the folder was swept away just now
+                return os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
 
     def finish(self) -> None:
         """Leave the mark in its place."""
@@ -204,6 +209,10 @@ class Scratch:
             except FileNotFoundError:
                 continue
             swept.append((device, 0 if marked else about.st_size))
+        for folder in self._root.iterdir():
+            with suppress(OSError):  # there is something in it, as there mostly is
+                if folder.stat().st_mtime <= now - KEPT_S:
+                    folder.rmdir()
         return swept
 
     def _files(self) -> Iterator[tuple[str, Path]]:
