@@ -1,15 +1,16 @@
 """A run's output as bytes by offset, over the API server, which knows lines and times only.
 
 A run's pods, the first machine's alone and in the order in which they were made, are its output: a
-pod that was taken away is followed by another. What was read is kept in a file until the trainer is
-closed, so that following a log asks for new lines only; a pod's lines are gone when it is. The file
-is open while it is read or written, so that a trainer of many runs holds none.
+pod that was taken away is followed by another. What was read is kept in a file, so that following a
+log asks for new lines only; a pod's lines are gone when it is. The file is open while it is read or
+written. Of a trainer that lives for months, those of the runs that were read last are kept.
 """
 
 from __future__ import annotations
 
 import tempfile
 import threading
+from collections import OrderedDict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from edgefleet_kubernetes.cluster import Cluster, Object
 
 MAX_CHUNK = 4 << 20  # bytes given at once
+KEPT = 32  # runs whose output is kept in files
 CLOCKS_APART_S = 60  # a node's clock and ours, for asking for little; more costs a longer answer
 
 
@@ -64,7 +66,8 @@ class RunLog:
 
     def close(self) -> None:
         """Let go of what was read."""
-        self._folder.cleanup()
+        with self._lock:
+            self._folder.cleanup()
 
     def read(self, offset: int) -> bytes:
         """What was printed from an offset in bytes on; empty for nothing new."""
@@ -125,6 +128,52 @@ class RunLog:
         since_s = max(1, round(age.total_seconds()) + CLOCKS_APART_S)
         lines = [*self._cluster.log(mark.pod, mark.container, self._namespace, since_s=since_s)]
         return lines if mark.last in lines else None
+
+
+class RunLogs:
+    """The outputs of a trainer's runs. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, RunLog] = OrderedDict()  # the one read last at the end
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def read(self, run_id: str, offset: int, make: Callable[[], RunLog | None]) -> bytes:
+        """As `RunLog.read`; empty where ``make``, called for a run that isn't known, gives none."""
+        try:
+            return self._read(run_id, offset, make)
+        except FileNotFoundError:  # many others were read, or somebody tidies temporary files
+            with self._lock:
+                log = self._kept.pop(run_id, None)
+            if log is not None:
+                log.close()
+            return self._read(run_id, offset, make)
+
+    def _read(self, run_id: str, offset: int, make: Callable[[], RunLog | None]) -> bytes:
+        log = self._kept.get(run_id) or make()
+        if log is None:
+            return b""
+        over: list[RunLog] = []
+        with self._lock:
+            there = self._kept.setdefault(run_id, log)
+            if there is not log:  # another thread made one, too
+                over.append(log)
+            self._kept.move_to_end(run_id)
+            while len(self._kept) > KEPT:
+                over.append(self._kept.popitem(last=False)[1])
+        for each in over:
+            each.close()
+        return there.read(offset)
+
+    def close(self) -> None:
+        """Let go of all."""
+        with self._lock:
+            found = list(self._kept.values())
+            self._kept.clear()
+        for log in found:
+            log.close()
 
 
 def _after(lines: list[str], mark: _Mark) -> list[str]:

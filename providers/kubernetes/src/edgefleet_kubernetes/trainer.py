@@ -10,7 +10,6 @@ Rules kept here:
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ from edgefleet_kubernetes.artifacts import CODE, Artifacts, open_artifacts
 from edgefleet_kubernetes.clusters import Clusters
 from edgefleet_kubernetes.names import RUN, fleet_labels
 from edgefleet_kubernetes.proofs import prove
-from edgefleet_kubernetes.run_log import RunLog
+from edgefleet_kubernetes.run_log import RunLog, RunLogs
 from edgefleet_kubernetes.run_states import CANCELLED, status_of, submitted
 from edgefleet_kubernetes.service import KubernetesService
 from edgefleet_kubernetes.training_nodes import check_nodes
@@ -57,13 +56,11 @@ class KubernetesTrainer(KubernetesService, CanTrainDistributed, CanProve, Traine
     def __init__(self, clients: Clients, settings: KubernetesSettings, *, base: Path) -> None:
         self._clients, self._settings, self._base = clients, settings, base
         self._cache = (base / settings.cache.expanduser()).absolute() / settings.prefix / "runs"
-        self._logs: dict[str, RunLog] = {}
-        self._lock = threading.Lock()
+        self._logs = RunLogs()
         self._opened: Artifacts | None = None
 
     def close(self) -> None:
-        for log in self._logs.values():
-            log.close()
+        self._logs.close()
         if self._opened is not None:
             self._opened.close()
         super().close()
@@ -167,18 +164,14 @@ class KubernetesTrainer(KubernetesService, CanTrainDistributed, CanProve, Traine
             yield status_of(run, self._pods(run) if _may_run(run) else ())
 
     def _log(self, run_id: str, offset: int) -> bytes:
-        if run_id not in self._logs:
+        def make() -> RunLog | None:
             run = self._find(run_id)
             if run is None:
-                return b""
-            with self._lock:
-                if run_id not in self._logs:
-                    self._logs[run_id] = RunLog(
-                        self._cluster,
-                        self._settings.training_namespace,
-                        lambda: self._first_pods(run),
-                    )
-        return self._logs[run_id].read(offset)
+                return None
+            namespace = self._settings.training_namespace
+            return RunLog(self._cluster, namespace, lambda: self._first_pods(run))
+
+        return self._logs.read(run_id, offset, make)
 
     def _first_pods(self, run: Object) -> list[Object]:
         """Pods of the run's first machine."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -11,7 +13,7 @@ import httpx2
 import pytest
 from lightkube import ApiError
 
-from edgefleet_kubernetes.run_log import RunLog
+from edgefleet_kubernetes.run_log import KEPT, RunLog, RunLogs
 
 if TYPE_CHECKING:
     from edgefleet_kubernetes.cluster import Cluster
@@ -118,3 +120,51 @@ def test_an_output_that_may_not_be_read_is_an_error(printing: Printing, log: Run
     printing.refusal = (403, "Forbidden")
     with pytest.raises(ApiError):
         read_all(log)
+
+
+@pytest.fixture
+def logs(
+    printing: Printing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[RunLogs, Callable[[], RunLog]]]:
+    """Outputs of runs in a folder of their own, and what makes one."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def make() -> RunLog:
+        return RunLog(cast("Cluster", printing), "edgefleet", lambda: [POD])
+
+    with closing(RunLogs()) as opened:
+        yield opened, make
+
+
+def test_outputs_of_runs_that_were_read_long_ago_are_let_go(
+    printing: Printing, logs: tuple[RunLogs, Callable[[], RunLog]], tmp_path: Path
+) -> None:
+    opened, make = logs
+    printing.prints(1, "up")
+    for number in range(2 * KEPT):
+        assert opened.read(f"run-{number}", 0, make) == b"up\n"
+        assert opened.read("run-0", 0, lambda: None) == b"up\n"
+    assert len(opened) == len(list(tmp_path.iterdir())) == KEPT
+    assert opened.read("run-1", 0, make) == b"up\n"
+    opened.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_whose_file_was_tidied_away_is_read_again(
+    printing: Printing, logs: tuple[RunLogs, Callable[[], RunLog]], tmp_path: Path
+) -> None:
+    opened, make = logs
+    printing.prints(1, "up")
+    assert opened.read("run-1", 0, make) == b"up\n"
+    for folder in tmp_path.iterdir():
+        shutil.rmtree(folder)
+    printing.prints(2, "on")
+    assert opened.read("run-1", 3, make) == b"on\n"
+
+
+def test_a_run_that_is_unknown_has_no_output(
+    logs: tuple[RunLogs, Callable[[], RunLog]],
+) -> None:
+    opened, _ = logs
+    assert opened.read("run-1", 0, lambda: None) == b""
+    assert not len(opened)
