@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ class Post(NamedTuple):
 class Receiver:
     """A server on loopback.
 
+    Args:
+        tls: that it serves with; None for plain HTTP.
+
     Attributes:
         url: its address.
         posts: requests that came, answered or not.
@@ -31,7 +35,7 @@ class Receiver:
         hold_after: nothing after so many requests is answered before; None for no such number.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.posts: list[Post] = []
         self.taken: list[dict[str, Any]] = []
         self.answers: list[tuple[int, dict[str, str]]] = []
@@ -41,7 +45,10 @@ class Receiver:
         self.released = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/events"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._server.server_port}/events"
 
     def answer(self, post: Post) -> tuple[int, dict[str, str]]:
         """What a request is answered."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import logging
+import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from edgefleet.interfaces.retrying import Pauses
 from edgefleet.protocol.event import Event
@@ -299,3 +301,20 @@ def test_a_disk_that_is_full_costs_events_and_no_device(
     forwarding.take("cam-1", [large(1), *with_all])
     assert figures(forwarding).dropped == 51
     assert "can't be kept" in caplog.text
+
+
+def test_certificates_that_are_renewed_count_without_a_restart(
+    forward: Make, tmp_path: Path
+) -> None:
+    before, after = trustme.CA(), trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    after.issue_cert("127.0.0.1").configure_cert(context)
+    before.cert_pem.write_to_path(tmp_path / "ca.pem")
+    with Receiver(context).serving() as receiver:
+        forwarding = forward(url=receiver.url, ca="ca.pem")
+        forwarding.take("cam-1", sent := alarms(2))
+        eventually(lambda: figures(forwarding).failures > 1)
+        assert figures(forwarding).away
+        after.cert_pem.write_to_path(tmp_path / "ca.pem")
+        eventually(lambda: figures(forwarding).sent == 2)
+    assert receiver.ids == ids(sent)

@@ -28,7 +28,8 @@ class Sending:
     Args:
         name: of the sink.
         outbox: closed with this.
-        make: makes the sink, in the thread; an error of it counts as a sink that is away.
+        make: makes the sink, in the thread; an error of it counts as a sink that is away. After a
+            failure another is made: certificates may have been renewed.
         pauses: between tries.
     """
 
@@ -100,6 +101,9 @@ class Sending:
             tries, self.away = tries + 1, True
             self.failures += 1
             self._tell(error)
+            if sink is not None:
+                sink.close()
+                sink = None
             self._closing.wait(self._pauses.next_s(tries, self._asked_s(error)))
         if sink is not None:
             sink.close()
