@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
 from collections.abc import Iterable
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,30 @@ def test_lines_that_a_crash_tore_are_left_out(
 def test_a_line_without_end_takes_no_memory(telemetry: LocalTelemetry, home: Path) -> None:
     _hot(home, "cam-1", _line(samples.alarm(1)), b"x" * (3 << 20))
     assert len(list(telemetry.query(kind="alarm"))) == 1
+
+
+def test_following_reads_days_that_are_over_no_more(
+    telemetry: LocalTelemetry, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a fleet that is followed for months, a look must not take longer each day."""
+    long_ago = time.time() - 30 * 86_400
+    over = _hot(home, "cam-1", b"no event\n", _line(samples.alarm(1)))
+    over = over.rename(over.with_name("2026-01-02.ndjson"))
+    os.utime(over, (long_ago, long_ago))
+    following = telemetry.follow(kind="alarm", poll_s=0, timeout_s=0)
+    today = over.with_name(f"{datetime.now(UTC):%Y-%m-%d}.ndjson")
+    today.write_bytes(_line(new := samples.alarm(2)))
+    assert [event.id for event in following] == [new.id]
+    assert not caplog.records
+    assert len(list(telemetry.query(kind="alarm"))) == 2
+    assert len(caplog.records) == 1
+
+
+def test_a_device_whose_clock_is_wrong_is_followed(telemetry: LocalTelemetry, home: Path) -> None:
+    following = telemetry.follow(kind="alarm", poll_s=0, timeout_s=0)
+    day = _hot(home, "cam-1", _line(new := samples.alarm(1)))
+    day.rename(day.with_name("1970-01-01.ndjson"))
+    assert [event.id for event in following] == [new.id]
 
 
 def test_a_link_gives_no_device_another_s_samples(

@@ -2,6 +2,9 @@
 
 A device's name is the name of the folder, never what a file in it says. Links are not followed, so
 that no device can pass off another's files, or anything else, as its own.
+
+Hot events of a day are a file: whoever writes appends to that of its day. A file whose day is over
+and that nobody has written to since holds nothing that is new, so following reads it no more.
 """
 
 from __future__ import annotations
@@ -9,11 +12,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from datetime import date
 from typing import TYPE_CHECKING, BinaryIO
 
 from edgefleet.errors import DocumentError, EdgeFleetError, NotFoundError
 from edgefleet.interfaces.receiving import CanReceive
-from edgefleet.interfaces.telemetry import Telemetry
+from edgefleet.interfaces.telemetry import CLOCK_SLACK, Telemetry
 from edgefleet.protocol.event import MAX_BYTES as MAX_EVENT_BYTES
 from edgefleet.protocol.event import read_event
 from edgefleet.protocol.segment import SegmentName, parse_segment_path
@@ -79,7 +83,7 @@ class LocalTelemetry(CanReceive, Telemetry):
                 continue
             folder = self._devices / name / "hot"
             for file in _names(folder, folders=False):
-                if file.endswith(".ndjson"):
+                if file.endswith(".ndjson") and not _is_over(folder / file, since):
                     for event in _events(folder / file):
                         yield name, event
 
@@ -88,6 +92,21 @@ class LocalTelemetry(CanReceive, Telemetry):
 
     def _receive_hot(self, device: str, events: Sequence[Event]) -> None:
         self._received.keep_hot(device, events)
+
+
+def _is_over(path: Path, since: datetime | None) -> bool:
+    """Whether nothing in a day's file of hot events arrived since then, or will."""
+    if since is None:
+        return False
+    oldest = since - CLOCK_SLACK
+    try:
+        # Both: a device whose clock is wrong writes another day's file now.
+        return (
+            date.fromisoformat(path.stem) < oldest.date()
+            and path.lstat().st_mtime < oldest.timestamp()
+        )
+    except (ValueError, OSError):
+        return False
 
 
 def _events(path: Path) -> Iterator[Event]:
