@@ -94,6 +94,7 @@ def test_old_and_new_are_loaded_side_by_side(tmp_path: Path) -> None:
         assert again.infer(X)["y"] == 2, "it is still used under the same name"
         for model in (second, again):
             model.close()
+        assert not engine._users, "names of models that are gone would only grow"
 
 
 def test_what_the_server_cannot_load_leaves_no_entry(tmp_path: Path) -> None:

@@ -134,6 +134,7 @@ class ExternalEngine(Engine):
             self._users[name] -= 1
             if self._users[name]:
                 return
+            del self._users[name]
         client = OipClient(self._url)
         try:
             self._control(client, name, "unload")

@@ -65,8 +65,9 @@ class SharedContext:
 
 def system_files() -> tuple[Path, ...]:
     """Where this system's authorities lie; a folder's content is a change of the folder."""
-    places = ssl.get_default_verify_paths()
-    return tuple(Path(place) for place in (places.cafile, places.capath) if place is not None)
+    found = ssl.get_default_verify_paths()
+    places: tuple[str | None, ...] = (found.cafile, found.capath)  # None where nothing is there
+    return tuple(Path(place) for place in places if place is not None)
 
 
 def _of_the_system() -> ssl.SSLContext:
