@@ -27,7 +27,7 @@ from edgefleet.protocol.policy import TelemetryPolicy
 from edgefleet.protocol.segment import read_segment
 from edgefleet_runtime.spool.departures import Departures
 from edgefleet_runtime.spool.room import folder_bytes
-from edgefleet_runtime.spool.samples import SampleFiles
+from edgefleet_runtime.spool.samples import SampleFiles, blocks
 from edgefleet_runtime.spool.store import Store
 from edgefleet_runtime.sync.outgoing import Segment
 
@@ -188,7 +188,8 @@ class Device:
 
     def check(self) -> None:
         """What must hold at every moment."""
-        used = folder_bytes(self.root)
+        lengths = [path.stat().st_size for path in self.store.samples.waiting()]
+        used = folder_bytes(self.root) - sum(lengths) + sum(map(blocks, lengths))
         self.most = max(self.most, used)
         assert used <= self.store.budget.cap
         assert self.store.used_bytes == used

@@ -16,7 +16,7 @@ from edgefleet.protocol.event import Sample
 from edgefleet.protocol.segment import read_segment
 from edgefleet_runtime.serve.capture import Capture
 from edgefleet_runtime.spool.recorders import SpoolRecorder
-from edgefleet_runtime.spool.samples import SampleFiles
+from edgefleet_runtime.spool.samples import BLOCK, SampleFiles
 from edgefleet_runtime.spool.spool import Spool
 
 if TYPE_CHECKING:
@@ -92,17 +92,31 @@ def test_samples_take_half_of_the_cap_and_then_are_refused(tmp_path: Path) -> No
 
 
 def test_the_same_content_is_kept_once(tmp_path: Path) -> None:
-    files = SampleFiles(tmp_path, 100)
+    files = SampleFiles(tmp_path, BLOCK)
     assert files.put(b"abcd") == files.put(b"abcd") == digest_of(b"abcd")
-    assert (files.used_bytes, len(files.waiting())) == (4, 1)
+    assert (files.used_bytes, len(files.waiting())) == (BLOCK, 1)
     files.remove(files.waiting()[0])
     assert (files.used_bytes, files.waiting()) == (0, [])
 
 
+def test_samples_of_a_few_numbers_take_no_more_of_the_disk_than_they_may(tmp_path: Path) -> None:
+    """Months offline, a model of four numbers: each file takes a block, and a place in a table."""
+    files = SampleFiles(tmp_path, 100 * BLOCK)
+    for number in range(100):
+        files.put(number.to_bytes(16))
+    with pytest.raises(StorageFullError):
+        files.put(b"one more")
+    found = files.waiting()
+    assert sum(path.stat().st_blocks * 512 for path in found) <= files.used_bytes == 100 * BLOCK
+    assert SampleFiles(tmp_path, 100 * BLOCK).used_bytes == files.used_bytes
+    files.remove(found[0])
+    files.put(b"another")
+
+
 def test_what_a_crash_tore_is_removed(tmp_path: Path) -> None:
-    files = SampleFiles(tmp_path, 100)
+    files = SampleFiles(tmp_path, BLOCK)
     files.put(b"abcd")
     torn = files.waiting()[0].parent / ".0000.partial"
     torn.write_bytes(b"half")
-    again = SampleFiles(tmp_path, 100)
-    assert (again.used_bytes, torn.exists()) == (4, False)
+    again = SampleFiles(tmp_path, BLOCK)
+    assert (again.used_bytes, torn.exists()) == (BLOCK, False)

@@ -12,6 +12,7 @@ from edgefleet.errors import AccessExpiredError, UnavailableError
 from edgefleet.protocol.event import Event
 from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.retry import LONGEST_S
+from edgefleet_runtime.spool.samples import blocks
 from edgefleet_runtime.sync.lane import in_thread
 from edgefleet_runtime.sync.sync import LEAST_BATCH_BYTES
 
@@ -261,7 +262,7 @@ def test_a_lean_link_leaves_samples_where_they_are(tmp_path: Path) -> None:
     rig.turn(4)
     assert rig.received == [plain.id]
     assert len(rig.memory.segments) == 1
-    assert rig.samples.used_bytes == 5
+    assert rig.samples.used_bytes == blocks(5)
 
 
 # -------------------------------------------------------------------------------- how fast it goes
@@ -470,7 +471,7 @@ def test_a_throttled_upload_is_broken_off_when_the_process_ends(tmp_path: Path) 
     rig.sync.turn(True)
     eventually(ended.is_set)
     assert channel.segments == {}
-    assert rig.samples.used_bytes == 100_000
+    assert rig.samples.used_bytes == blocks(100_000)
 
 
 # ---------------------------------------------------------------------------------------- figures

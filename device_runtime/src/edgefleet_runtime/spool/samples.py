@@ -4,6 +4,7 @@ Rules kept here:
 
 - A file is named by its digest and is whole when it has its name. It is kept before the event that
   names it, and offered to the channel before.
+- A file takes whole blocks of the disk: a million samples of a few numbers are gigabytes.
 - What doesn't fit under the cap is refused. Nothing kept earlier goes for it: a sample is kept
   because somebody asked for this very one. Only where the cap itself shrinks, the oldest go.
 """
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDER = "samples"
+BLOCK = 4096  # bytes that disks give to a file at once, as most are made
 _ALGORITHM = "sha256"
 
 
@@ -29,7 +31,7 @@ class SampleFiles:
     """Files below a folder; any thread may call it.
 
     Attributes:
-        used_bytes: length of all files.
+        used_bytes: what all files take, in whole blocks.
         gone: files that went because the cap shrank; who tells that sets it back.
 
     Args:
@@ -44,7 +46,7 @@ class SampleFiles:
         self._lock = threading.Lock()
         for torn in self._folder.glob(".*.partial"):
             torn.unlink()
-        self.used_bytes = sum(path.stat().st_size for path in self.waiting())
+        self.used_bytes = sum(blocks(path.stat().st_size) for path in self.waiting())
 
     def put(self, data: bytes) -> str:
         """Keep a file; returns its digest.
@@ -57,16 +59,17 @@ class SampleFiles:
         with self._lock:
             if path.exists():
                 return digest
-            if self.used_bytes + len(data) > self.max_bytes:
+            size = blocks(len(data))
+            if self.used_bytes + size > self.max_bytes:
                 raise StorageFullError(
-                    f"{len(data)} bytes don't fit: samples take {self.used_bytes} of "
+                    f"{size} bytes don't fit: samples take {self.used_bytes} of "
                     f"{self.max_bytes} bytes",
                     cure="wait until some were delivered, or give them more room",
                 )
             with translate_full(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
             write_durably(path, data)
-            self.used_bytes += len(data)
+            self.used_bytes += size
         return digest
 
     def allow(self, max_bytes: int) -> int:
@@ -98,6 +101,11 @@ class SampleFiles:
     def remove(self, path: Path) -> None:
         """Forget a file, which the channel has taken."""
         with self._lock:
-            size = path.stat().st_size
+            size = blocks(path.stat().st_size)
             path.unlink()
             self.used_bytes -= size
+
+
+def blocks(size: int) -> int:
+    """What a file of so many bytes takes on the disk; an empty one takes a block's place, too."""
+    return max(1, -(-size // BLOCK)) * BLOCK
