@@ -17,6 +17,7 @@ import edgefleet
 from edgefleet.cli.app import cli
 from edgefleet.errors import UnavailableError, UnsupportedError
 from edgefleet.fleet import Fleet
+from edgefleet.identity import IDENTITY_KEY, Identity
 from edgefleet.interfaces.receiving import CanReceive
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.documents import encode
@@ -28,7 +29,7 @@ from edgefleet_gateway.records import Certificate
 from edgefleet_runtime.channels.pull.from_stick import StickChannel
 from edgefleet_runtime.channels.pull.identity import DeviceIdentity
 from providers.gateway.tests.joining_rig import FLEET, Rig
-from providers.gateway.tests.stick_rig import PROFILE, Field
+from providers.gateway.tests.stick_rig import PROFILE, Field, tree
 
 SEGMENT = SegmentName(
     day=datetime(2026, 11, 22, tzinfo=UTC).date(), device="cam-1", model="digits", id="a1"
@@ -147,6 +148,34 @@ def test_a_file_that_was_never_finished_stays_and_is_counted(at: Opened) -> None
     seal.unlink()
     for _ in range(2):
         assert at.fleet.take_receipts(at.field.mount).unfinished == 1
+
+
+def test_a_stick_of_another_fleet_is_left_as_it_is(
+    at: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever names the wrong profile must not put aside what the right one is to take."""
+    at.channel.send_report(samples.report(sequence=3).encoded())
+    at.channel.send_hot([samples.alarm(1)])
+    mine = samples.pointer(1)
+    (at.field.root / "pointer.json").write_bytes(mine.encoded())
+    before = tree(at.field.mount)
+    monkeypatch.chdir(at.field.folder)
+    act = ["bundle", "import", "--profile", "field", "--from", str(at.field.mount)]
+    done = CliRunner().invoke(cli, act)
+    assert done.exit_code == 1
+    assert f"another fleet, {mine.fleet}: nothing was taken or moved" in done.stderr
+    assert "--profile" in done.stderr
+    assert tree(at.field.mount) == before
+
+    at.field.rig.state.write(IDENTITY_KEY, encode(Identity(fleet=mine.fleet)), expect=None)
+    taken = at.fleet.take_receipts(at.field.mount)
+    assert (taken.reports, taken.events, taken.refused) == (1, 1, {})
+
+
+def test_a_pointer_that_nobody_can_read_keeps_nothing_from_being_taken(at: Opened) -> None:
+    at.channel.send_report(samples.report(sequence=3).encoded())
+    (at.field.root / "pointer.json").write_bytes(b"{")
+    assert at.fleet.take_receipts(at.field.mount).reports == 1
 
 
 # --------------------------------------------------------------------------------------- attacks

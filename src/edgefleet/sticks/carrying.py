@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
+    from edgefleet.groups import GroupEditor
     from edgefleet.services import Services
     from edgefleet.sticks.exported import Exported
     from edgefleet.sticks.taken import Taken
@@ -27,6 +28,7 @@ class Carrying:
     """The part of a fleet that reaches devices without a network."""
 
     _services: Services
+    _groups: GroupEditor
 
     def export_group(
         self,
@@ -79,7 +81,8 @@ class Carrying:
             source: where the stick is mounted.
 
         Raises:
-            InvalidInputError: there is no stick that a group was exported to.
+            InvalidInputError: there is no stick that a group was exported to, or it was for a
+                group of another fleet; nothing was taken or moved.
             UnsupportedError: no deployer of the profile knows devices by their signatures, or its
                 telemetry takes nothing in their names.
             UnavailableError: the stick was pulled out; what was taken is kept.
@@ -105,5 +108,9 @@ class Carrying:
         telemetry = require(self._services.telemetry, CanReceive)
         with TemporaryDirectory(prefix="edgefleet-") as scratch:
             return Taking(
-                Path(source), home_of=home_of, telemetry=telemetry, scratch=Path(scratch)
+                Path(source),
+                fleet=self._groups.fleet_id(write=False),
+                home_of=home_of,
+                telemetry=telemetry,
+                scratch=Path(scratch),
             ).take()

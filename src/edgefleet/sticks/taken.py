@@ -7,6 +7,7 @@ Rules kept here:
 - Whose a file is, is said by the signature; by the folder alone it is nobody's.
 - What is refused is put below ``refused/`` on the stick, and told: nothing is passed over.
 - A file goes from the stick when what it holds is kept. The same again changes nothing.
+- A stick that was written for another fleet is left as it is: its own operators take it.
 """
 
 from __future__ import annotations
@@ -33,12 +34,15 @@ from edgefleet.protocol.event import Event, attributed, read_event
 from edgefleet.protocol.files import open_plain, read_small, translate_full
 from edgefleet.protocol.gateway import MAX_FILE_BYTES
 from edgefleet.protocol.names import DEVICE_PATTERN, check_path
+from edgefleet.protocol.pointer import MAX_BYTES as MAX_POINTER_BYTES
+from edgefleet.protocol.pointer import read_pointer
 from edgefleet.protocol.report import MAX_BYTES as MAX_REPORT_BYTES
 from edgefleet.protocol.report import read_report
 from edgefleet.protocol.stick import (
     FILES,
     HOT,
     MAX_RECEIPT_BYTES,
+    POINTER,
     RECEIPT_SUFFIX,
     RECEIPTS,
     REPORT,
@@ -101,6 +105,7 @@ class Taking:
 
     Args:
         mount: where it is mounted.
+        fleet: UUID of the fleet that takes.
         home_of: gives the backend of a device.
         telemetry: keeps what devices recorded.
         scratch: a folder here for what is being checked.
@@ -110,11 +115,12 @@ class Taking:
         self,
         mount: Path,
         *,
+        fleet: str,
         home_of: Callable[[str], CanTakeReceipts],
         telemetry: CanReceive,
         scratch: Path,
     ) -> None:
-        self._root = root_of(mount)
+        self._root, self._fleet = root_of(mount), fleet
         self._receipts = self._root / RECEIPTS
         self._home_of, self._telemetry = home_of, telemetry
         self._copied = scratch / "file"
@@ -126,9 +132,11 @@ class Taking:
         """Take all there is.
 
         Raises:
+            InvalidInputError: it was written for another fleet; nothing was taken or moved.
             UnavailableError: the stick was pulled out; what was taken is kept.
         """
         with on_stick(self._root):
+            self._check_fleet()
             if is_folder(self._receipts):
                 for entry in _sorted(self._receipts):
                     self._of_device(entry)
@@ -144,6 +152,19 @@ class Taking:
             unfinished=self._unfinished,
             refused=self._refused,
         )
+
+    def _check_fleet(self) -> None:
+        """That nobody of this fleet refuses what another's devices wrote for their own."""
+        try:
+            fleet = read_pointer(read_small(self._root / POINTER, MAX_POINTER_BYTES)).fleet
+        except (OSError, InvalidInputError):
+            return  # it says nothing of that; signatures do
+        if fleet != self._fleet:
+            raise InvalidInputError(
+                f"the stick was written for another fleet, {fleet}: nothing was taken or moved",
+                cure="name that fleet's profile with --profile; should it be a stick of this one "
+                "all the same, export a group of it there again",
+            )
 
     def _of_device(self, entry: os.DirEntry[str]) -> None:
         folder = Path(entry.path)
