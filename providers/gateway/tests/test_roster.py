@@ -195,3 +195,4 @@ def test_edits_of_what_is_not_there_or_elsewhere_are_refused(roster: Roster) -> 
     roster.enroll("a", "line-3", {})
     with pytest.raises(ConflictError, match="'line-3'"):
         roster.enroll("a", "line-4", {})
+    assert roster.groups() == ["line-3"]  # nobody meant a group line-4

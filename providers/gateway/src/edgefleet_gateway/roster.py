@@ -92,6 +92,9 @@ class Roster:
         Raises:
             ConflictError: somebody put it into another group.
         """
+        there = self.find(device)
+        if there is not None:  # before a group is made that nobody meant
+            _check_group(device, there, group)
         self._make_group(group)
 
         def change(data: bytes | None) -> bytes:
@@ -99,12 +102,7 @@ class Roster:
                 self._delete(self._keys.report(device))  # of one that had that name
                 return encode(DeviceRecord(group=group, since=self._clock(), labels=dict(labels)))
             there = decode(DeviceRecord, data)
-            if there.group != group:
-                raise ConflictError(
-                    f"device {device!r} is in group {there.group!r}",
-                    cure=f"a device is in one group: retire it first to move it to {group!r}",
-                    retryable=False,
-                )
+            _check_group(device, there, group)
             return _encoded(msgspec.structs.replace(there, labels={**there.labels, **labels}), data)
 
         made = self._state().update(self._keys.device(device), change)
@@ -271,6 +269,16 @@ def delete(state: StateStore, key: str) -> None:
         with suppress(ConflictError):  # somebody changed or deleted it meanwhile
             state.delete(key, expect=stored.tag)
             return
+
+
+def _check_group(device: str, there: DeviceRecord, group: str) -> None:
+    """Refuse to have a device in two groups."""
+    if there.group != group:
+        raise ConflictError(
+            f"device {device!r} is in group {there.group!r}",
+            cure=f"a device is in one group: retire it first to move it to {group!r}",
+            retryable=False,
+        )
 
 
 def _encoded(record: DeviceRecord, before: bytes) -> bytes:
