@@ -147,8 +147,12 @@ def test_a_gateway_may_be_verified_by_its_authority(
     trustme.CA().cert_pem.write_to_path(str(wrong))
     with pytest.raises(UnavailableError, match="not believed"):
         act(trust=Trust(ca=wrong))
-    with pytest.raises(UnavailableError, match="not believed"):
-        act(trust=Trust())  # the system's authorities don't know it either
+    waited: list[float] = []
+    with pytest.raises(UnavailableError, match="not believed") as refused:
+        act(trust=Trust(), wait=waited.append)  # the system's authorities don't know it either
+    assert "--pin" in str(refused.value.cure)
+    assert "--ca" in str(refused.value.cure)
+    assert not waited  # asking again would not help
     with pytest.raises(ConfigurationError, match="can't be read"):
         act(trust=Trust(ca=tmp_path / "absent.pem"))
     assert asked_of(gateway) == 0

@@ -43,6 +43,10 @@ TRIES = 4
 MAX_PINS = 8
 MAX_ANSWER_BYTES = 128 << 10
 _NO_CLOCK = "or give --pin or --ca, which need no clock"
+_NO_TRUST = (
+    "give --pin as in what `edgefleet device enroll NAME` printed, or the fleet's authority by "
+    "--ca FILE; if a network's sign-in page answers, sign in"
+)
 _PIN = re.compile(r"\Asha256//([A-Za-z0-9+/]{43}=)\Z")
 _TOKEN = re.compile(r"\A[A-Za-z0-9_\-]{20,128}\Z")
 
@@ -113,7 +117,7 @@ def enroll(
         return Enrolled(there, already=True, clock=None)
     asked = Enrolment(token=token, request=files.request(), labels=dict(labels or {}))
     clock = GatewayClock(now)
-    found = _asked(_host(gateway, trust, proxy, now), encode(asked), clock, wait)
+    found = _asked(_host(gateway, trust, proxy, now), encode(asked), clock, wait, trust)
     return Enrolled(files.take(found, token=mark), already=False, clock=clock.said())
 
 
@@ -132,7 +136,11 @@ def pins_of(text: str) -> tuple[str, ...]:
 
 
 def _asked(
-    host: Https, body: bytes, clock: GatewayClock, wait: Callable[[float], object]
+    host: Https,
+    body: bytes,
+    clock: GatewayClock,
+    wait: Callable[[float], object],
+    trust: Trust,
 ) -> Identity:
     """What the gateway answers; asked again where it isn't there."""
     chance = pauses(random.Random(), first_s=2.0)  # noqa: S311 - spreads load, guards nothing
@@ -143,15 +151,23 @@ def _asked(
             try:
                 return _asked_once(host, body, clock)
             except UnavailableError as error:
-                if is_of_time(error.__cause__):
-                    raise UnavailableError(
-                        error.message, cure=f"{error.cure}; {_NO_CLOCK}", retryable=False
-                    ) from error
+                helps = _what_helps(error, trust)
+                if helps is not None:
+                    raise UnavailableError(error.message, cure=helps, retryable=False) from error
                 if tries == TRIES or not error.retryable:
                     raise
             wait(next(chance))
     finally:
         host.close()
+
+
+def _what_helps(error: UnavailableError, trust: Trust) -> str | None:
+    """What to do about a certificate, where asking again helps nobody; None for all else."""
+    if is_of_time(error.__cause__):
+        return f"{error.cure}; {_NO_CLOCK}"
+    if trust == Trust() and isinstance(error.__cause__, ssl.SSLCertVerificationError):
+        return _NO_TRUST
+    return None
 
 
 def _asked_once(host: Https, body: bytes, clock: GatewayClock) -> Identity:
