@@ -283,6 +283,22 @@ def test_why_names_the_cure(
     assert "cam-07" in str(page)
 
 
+@pytest.mark.parametrize(
+    "access",
+    [
+        AccessReport(state="ok", detail="its clock is 2 days behind"),
+        AccessReport(state="denied", detail="put in another stick"),
+    ],
+)
+def test_why_tells_what_a_device_says_of_its_access(access: AccessReport) -> None:
+    info = device(report=report(access=access))
+    status = judge(info, pointer(), now=NOW, freshness_s=60)
+    page = explain(
+        info, status, group="g/line-3", wanted=None, pointer=pointer(), on_channel=pointer()
+    )
+    assert f"device: access {access.state}: {access.detail}" in page.evidence
+
+
 def test_what_a_channel_knows_to_do_is_the_cure() -> None:
     held_up = device(report=None, blocked="no image", cure="push the image")
     status = judge(held_up, pointer(), now=NOW, freshness_s=60)

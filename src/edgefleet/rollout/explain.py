@@ -113,7 +113,9 @@ def _evidence(
             f"device: {m.name}:{m.version} {m.state}" + (f": {m.reason}" if m.reason else "")
             for m in report.models
         ]
-        lines.append(f"device: access {report.access.state}")
+        access = report.access
+        said = "" if access.detail is None else f": {access.detail}"
+        lines.append(f"device: access {access.state}{said}")
         lines += [f"device: {error}" for error in report.errors]
     return tuple(lines)
 
@@ -132,7 +134,7 @@ def _cure(  # noqa: PLR0911 - a table of rules, each with its answer
     if on_channel is None or on_channel.pair < pointer.pair:
         return "an operator was interrupted before publishing: repeat the deploy, it is safe"
     if report is not None and report.access.state in ("expired", "denied"):
-        return "renew the device's access; it goes on by itself"
+        return "renew the device's access, or do what its evidence says; it goes on by itself"
     if report is not None and report.rolled_back is not None:
         return "deploy a mended model to its group: any newer pointer ends the rollback"
     if status.outcome is Outcome.FAILED:
