@@ -134,9 +134,13 @@ def test_before_there_is_an_authority_nobody_is_invited(tmp_path: Path) -> None:
     assert list(state.keys("edgefleet/")) == []
 
 
-@pytest.mark.parametrize("lasts", [timedelta(seconds=59), timedelta(days=31)])
-def test_a_token_lasts_a_minute_to_thirty_days(deployer: GatewayDeployer, lasts: timedelta) -> None:
-    with pytest.raises(InvalidInputError, match="can't last"):
+@pytest.mark.parametrize(
+    "lasts, said", [(timedelta(seconds=59), "0.0164 hours"), (timedelta(days=31), "744 hours")]
+)
+def test_a_token_lasts_a_minute_to_thirty_days(
+    deployer: GatewayDeployer, lasts: timedelta, said: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=f"can't last {said}"):
         deployer.invite("cam-07", group="line", lasts=lasts)
 
 

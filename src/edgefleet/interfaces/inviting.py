@@ -73,7 +73,8 @@ class CanInvite(Service):
         check_labels(labels or {})
         if not timedelta(minutes=1) <= lasts <= LONGEST:
             raise InvalidInputError(
-                f"a token can't last {lasts}", cure="give it a minute at least, 30 days at most"
+                f"a token can't last {lasts / timedelta(hours=1):.3g} hours",
+                cure="give it a minute at least, 30 days at most",
             )
         with self._boundary("invite"):
             return self._invite(device, group, dict(labels or {}), lasts, replace)
