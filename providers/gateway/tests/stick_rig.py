@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import edgefleet
+from edgefleet.identity import IDENTITY_KEY, Identity
 from edgefleet.protocol.bundle import Details, Interface
+from edgefleet.protocol.documents import encode
 from edgefleet.protocol.gateway import Enrolment
 from edgefleet.protocol.layout import BundleLayout, BundleWriter
 from edgefleet.protocol.stick import FOLDER
 from edgefleet_runtime.channels.pull.from_stick import StickChannel
 from edgefleet_runtime.channels.pull.identity import DeviceIdentity, IdentityFolder
-from providers.gateway.tests.joining_rig import Rig
+from providers.gateway.tests.joining_rig import FLEET, Rig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +39,7 @@ class Field:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.rig = Rig(folder)
+        self.rig.state.update(IDENTITY_KEY, lambda _: encode(Identity(fleet=FLEET)))
         self.mount = folder / "usb"
         self.mount.mkdir()
         self.config = folder / "edgefleet.toml"

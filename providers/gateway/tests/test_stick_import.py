@@ -17,7 +17,6 @@ import edgefleet
 from edgefleet.cli.app import cli
 from edgefleet.errors import UnavailableError, UnsupportedError
 from edgefleet.fleet import Fleet
-from edgefleet.identity import IDENTITY_KEY, Identity
 from edgefleet.interfaces.receiving import CanReceive
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.documents import encode
@@ -156,18 +155,19 @@ def test_a_stick_of_another_fleet_is_left_as_it_is(
     """Whoever names the wrong profile must not put aside what the right one is to take."""
     at.channel.send_report(samples.report(sequence=3).encoded())
     at.channel.send_hot([samples.alarm(1)])
-    mine = samples.pointer(1)
-    (at.field.root / "pointer.json").write_bytes(mine.encoded())
+    theirs = samples.pointer(1)
+    (at.field.root / "pointer.json").write_bytes(theirs.encoded())
     before = tree(at.field.mount)
     monkeypatch.chdir(at.field.folder)
     act = ["bundle", "import", "--profile", "field", "--from", str(at.field.mount)]
     done = CliRunner().invoke(cli, act)
     assert done.exit_code == 1
-    assert f"another fleet, {mine.fleet}: nothing was taken or moved" in done.stderr
+    assert f"another fleet, {theirs.fleet}: nothing was taken or moved" in done.stderr
     assert "--profile" in done.stderr
     assert tree(at.field.mount) == before
 
-    at.field.rig.state.write(IDENTITY_KEY, encode(Identity(fleet=mine.fleet)), expect=None)
+    mine = msgspec.structs.replace(theirs, fleet=FLEET)
+    (at.field.root / "pointer.json").write_bytes(mine.encoded())
     taken = at.fleet.take_receipts(at.field.mount)
     assert (taken.reports, taken.events, taken.refused) == (1, 1, {})
 

@@ -11,7 +11,12 @@ import pytest
 import trustme
 
 from device_runtime.tests.channels.pull.standin import FLEET, Enrolled
-from edgefleet.errors import IntegrityError, StorageFullError, UnavailableError
+from edgefleet.errors import (
+    AccessDeniedError,
+    IntegrityError,
+    StorageFullError,
+    UnavailableError,
+)
 from edgefleet.protocol.digest import blob_path, digest_of, digest_of_file
 from edgefleet.protocol.documents import decode, encode
 from edgefleet.protocol.event import HealthEvent, new_event
@@ -27,6 +32,7 @@ from edgefleet.protocol.stick import (
     members_path,
     signed_bytes,
 )
+from edgefleet.testing.kit import samples
 from edgefleet_runtime.channels.pull.channel import PullChannel
 from edgefleet_runtime.channels.pull.from_stick import StickChannel
 
@@ -223,6 +229,36 @@ def test_an_enrolled_device_takes_no_stick_of_another_group(
     assert enrolled.wait(60)
     assert enrolled.pointer() == other
     assert StickChannel("cam-99", stick.mount).pointer() == other  # never enrolled
+
+
+def test_an_enrolled_device_gives_no_stick_of_another_fleet_what_its_own_is_to_take(
+    stick: Stick, authority: trustme.CA, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = Enrolled(authority, "https://gateway.example")
+    enrolled = StickChannel("cam-07", stick.mount, keys, interval_s=0.01)
+    foreign = samples.pointer(1)
+    assert foreign.fleet != FLEET
+    point(stick, foreign.encoded(), "cam-07")  # they have a device of that name, too
+    for _ in range(2):
+        assert enrolled.pointer() is None
+        assert enrolled.access().state == "denied"
+        assert f"another fleet, {foreign.fleet}" in str(enrolled.access().detail)
+    assert caplog.text.count("is not taken") == 1
+    for send in (
+        lambda: enrolled.send_report(b"{}"),
+        lambda: enrolled.upload(NAME, Path(__file__)),
+        lambda: enrolled.send_hot([new_event(HealthEvent(what="started", message="here"))]),
+    ):
+        with pytest.raises(AccessDeniedError, match="another fleet"):
+            send()
+    assert not stick.own.exists()
+
+    own = msgspec.structs.replace(foreign, fleet=FLEET).encoded()
+    point(stick, own, "cam-07")
+    assert enrolled.pointer() == own
+    assert enrolled.access().state == "ok"
+    enrolled.send_report(b"{}")
+    assert stick.receipt("report.json")[0].fleet == FLEET
 
 
 @pytest.mark.parametrize("what", ["missing", "of another pointer", "malformed", "a link"])

@@ -5,6 +5,8 @@ The layout is that of `edgefleet.protocol.stick`. Rules kept here:
 - A pointer is taken by the devices that the stick names beside it. Who was never enrolled goes by
   the pointer alone.
 - Nothing is written where no ``edgefleet/`` is: an empty mount point is the device's own disk.
+- Nor is anything where another fleet's pointer lies: what is on a stick counts as sent, and who
+  carries that one brings it to operators who can't take it.
 - A file is whole before its name is there, and its receipt comes last: an older one goes before.
 - A stick is anybody's: links on it are not followed, and only plain files are read.
 """
@@ -12,6 +14,7 @@ The layout is that of `edgefleet.protocol.stick`. Rules kept here:
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 import time
@@ -21,6 +24,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Self
 
 from edgefleet.errors import (
+    AccessDeniedError,
     ConfigurationError,
     EdgeFleetError,
     IntegrityError,
@@ -31,7 +35,7 @@ from edgefleet.protocol.digest import blob_path
 from edgefleet.protocol.documents import decode, encode
 from edgefleet.protocol.files import open_plain, translate_full
 from edgefleet.protocol.names import check_name, check_path
-from edgefleet.protocol.pointer import MAX_BYTES
+from edgefleet.protocol.pointer import MAX_BYTES, read_pointer
 from edgefleet.protocol.report import AccessReport
 from edgefleet.protocol.stick import (
     FILES,
@@ -66,6 +70,7 @@ if TYPE_CHECKING:
 
 INTERVAL_S = 1.0  # between two looks whether a stick came
 CHUNK_BYTES = 256 << 10
+_log = logging.getLogger(__name__)
 
 
 class StickChannel(Channel):
@@ -112,15 +117,20 @@ class StickChannel(Channel):
     def pointer(self) -> bytes | None:
         for path in self._watched:
             self._files.mark(path)
-        self._foreign = None
+        before, self._foreign = self._foreign, None
         data = self._read(POINTER, MAX_BYTES)
         if data is None or self._credentials is None:
             return data
         self._foreign = self._why_foreign(data)
+        if self._foreign not in (None, before):
+            _log.warning("the stick at %s is not taken: %s", self._mount, self._foreign)
         return data if self._foreign is None else None
 
     def _why_foreign(self, pointer: bytes) -> str | None:
         """Why a pointer isn't for this device; None where it is."""
+        other = self._other_fleet(pointer)
+        if other is not None:
+            return f"the stick is for another fleet, {other}"
         try:
             data = self._read(members_path(pointer), MAX_MEMBERS_BYTES)
             if data is None:
@@ -131,6 +141,16 @@ class StickChannel(Channel):
         if self._device in members.devices:
             return None
         return f"the stick is for the group {members.group}, which {self._device} is not in"
+
+    def _other_fleet(self, pointer: bytes) -> str | None:
+        """Whose fleet's pointer it is; None where the device's own, or nobody can tell."""
+        if self._credentials is None:
+            return None
+        try:
+            fleet = read_pointer(pointer).fleet
+        except EdgeFleetError:
+            return None  # who takes it says what is wrong with it
+        return None if fleet == self._credentials.identity.fleet else fleet
 
     def _read(self, name: str, max_bytes: int) -> bytes | None:
         """A plain file's bytes, cut one above ``max_bytes``; None where there is none."""
@@ -195,6 +215,7 @@ class StickChannel(Channel):
         """Write a file and its receipt."""
         with self._writing():
             self._check_there()
+            self._check_fleet()
             target = self._own / path
             _make_folders(self._root, target.parent)
             seal = target.with_name(target.name + RECEIPT_SUFFIX)
@@ -229,6 +250,17 @@ class StickChannel(Channel):
         if not there:
             raise UnavailableError(
                 f"there is no stick at {self._mount}", cure="put in one that a group is exported to"
+            )
+
+    def _check_fleet(self) -> None:
+        pointer: bytes | None = None
+        with suppress(UnavailableError):
+            pointer = self._read(POINTER, MAX_BYTES)
+        other = None if pointer is None else self._other_fleet(pointer)
+        if other is not None:
+            raise AccessDeniedError(
+                f"the stick at {self._mount} is for another fleet, {other}",
+                cure="put in one of this device's own: what it has to say waits",
             )
 
     @contextmanager
