@@ -98,6 +98,20 @@ def test_a_client_that_is_missing_is_told_at_the_start(
         Forwarding([settings], tmp_path, base=tmp_path)
 
 
+def test_a_secret_that_is_not_there_is_told_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would be noticed at the first alarm otherwise, when it is late."""
+    (tmp_path / "there").write_text("hush-1234")
+    sinks = [{**HTTP, "token": "nowhere"}, {**HTTP, "name": "well", "token": "there"}]
+    settings = GatewaySettings.model_validate({"sinks": sinks}).sinks
+    with closing(Forwarding(settings, tmp_path, base=tmp_path)):
+        pass
+    assert f"the sink plant delivers nothing yet: its token {tmp_path / 'nowhere'}" in caplog.text
+    assert "the sink well" not in caplog.text
+    assert "hush" not in caplog.text
+
+
 def test_a_profile_whose_telemetry_takes_nothing_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ Whoever gives events here waits for this machine's disk alone, never for a sink.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
@@ -87,7 +88,9 @@ class Forwarding:
         self._of_segments: list[Sending] = []
         for one in sinks:
             outbox = Outbox(scratch / FOLDER / f"{one.name}.sqlite", max_bytes=one.max_mib << 20)
-            made = Sending(one.name, outbox, _maker(_absolute(one, base)), pauses=pauses)
+            settings = _absolute(one, base)
+            _tell_missing(settings)
+            made = Sending(one.name, outbox, _maker(settings), pauses=pauses)
             self._all.append(made)
             if one.segments:
                 self._of_segments.append(made)
@@ -198,9 +201,26 @@ def _maker(settings: AnySettings) -> Callable[[], Sink]:
 
 def _absolute(settings: AnySettings, base: Path) -> AnySettings:
     """The settings with each path made absolute."""
-    found = {
-        name: (base / value.expanduser()).absolute()
-        for name in ("ca", "certificate", "key", "token", "login")
-        if (value := getattr(settings, name, None)) is not None
-    }
+    found = {name: (base / path.expanduser()).absolute() for name, path in _files(settings)}
     return settings.model_copy(update=found)
+
+
+def _files(settings: AnySettings) -> Iterator[tuple[str, Path]]:
+    """The files that a sink's table names."""
+    for name in ("ca", "certificate", "key", "token", "login"):
+        path = getattr(settings, name, None)
+        if path is not None:
+            yield name, path
+
+
+def _tell_missing(settings: AnySettings) -> None:
+    """Tell at the start what would be told at the first delivery: a file may still come."""
+    for name, path in _files(settings):
+        if not os.access(path, os.R_OK):
+            _log.warning(
+                "the sink %s delivers nothing yet: its %s %s can't be read; write it there, for "
+                "the gateway's user to read",
+                settings.name,
+                name,
+                path,
+            )
