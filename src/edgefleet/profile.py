@@ -1,11 +1,13 @@
 """Profiles: which plugin serves which role, with which settings.
 
-``edgefleet.toml``::
+``edgefleet.toml``:
+
+.. code-block:: toml
 
     [profiles.default]
     provider = "local"  # serves every role that isn't named
 
-    [profiles.plant - a]
+    [profiles.plant-a]
     registry = "aws"
     trainer = "aws"
     deployers = ["aws", "kubernetes"]
@@ -13,7 +15,7 @@
     state = "aws"
     require_approval = true
 
-    [profiles.plant - a.aws]  # the provider's own settings
+    [profiles.plant-a.aws]  # the provider's own settings
     bucket = "plant-a-models"
 
 The file is the one that EDGEFLEET_CONFIG names, else ``edgefleet.toml`` in this folder or one above
@@ -40,6 +42,11 @@ CONFIG_VARIABLE = "EDGEFLEET_CONFIG"
 PROFILE_VARIABLE = "EDGEFLEET_PROFILE"
 FILE_NAME = "edgefleet.toml"
 DEFAULT = "default"
+_SAID = {
+    "extra_forbidden": "there is no such key",
+    "tuple_type": 'it is a list: write ["…"]',
+}
+"""What pydantic says in Python's words, by its type."""
 _ROLES = ("registry", "trainer", "telemetry", "state")
 
 
@@ -206,4 +213,5 @@ def first_problem(error: ValidationError) -> str:
     """The first problem of a validation error as ``key: what is wrong``, without values."""
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else first["msg"]
+    said = _SAID.get(first["type"], first["msg"].removeprefix("Value error, "))
+    return f"{where}: {said}" if where else said

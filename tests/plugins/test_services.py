@@ -33,7 +33,7 @@ def connect(folder: Path, text: str) -> Fleet:
     "table, said",
     [
         ("", "root: Field required"),
-        ('[profiles.test.template]\nroot = "x"\ncolour = "red"', "colour: Extra inputs"),
+        ('[profiles.test.template]\nroot = "x"\ncolour = "red"', "colour: there is no such key"),
         ("[profiles.test.template]\nroot = 5", "root: "),
         (
             '[profiles.test.template]\nroot = "x"\nprefix = "Not_legal"',

@@ -137,6 +137,25 @@ def test_settings_that_are_wrong_name_the_table(tmp_path: Path) -> None:
         settings_in(load_profile(config=config))
 
 
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ('adresses = ["https://gw:1"]', "adresses: there is no such key"),
+        ('addresses = "https://gw:1"', r"addresses: it is a list: write \["),
+        ('addresses = ["http://gw:1"]', "addresses: 'http://gw:1' is no gateway: write https://"),
+    ],
+)
+def test_a_key_that_is_wrong_is_told_in_words_of_the_file(
+    tmp_path: Path, line: str, said: str
+) -> None:
+    config = tmp_path / "edgefleet.toml"
+    head, *_ = PROFILE.partition("[[")
+    config.write_text(f"{head}[profiles.default.gateway]\n{line}\n")
+    with pytest.raises(ProfileError, match=said) as caught:
+        settings_in(load_profile(config=config))
+    assert "edgefleet providers gateway" in str(caught.value.cure)
+
+
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     with Receiver().serving() as receiver:

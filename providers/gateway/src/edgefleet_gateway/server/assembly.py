@@ -65,7 +65,8 @@ def settings_in(profile: Profile) -> GatewaySettings:
         return GatewaySettings.model_validate(profile.settings.get("gateway", {}))
     except ValidationError as error:
         where = f"[profiles.{profile.name}.gateway]"
-        raise ProfileError(f"{where}: {first_problem(error)}", cure="mend that key") from error
+        cure = "mend that key in the profile; its keys: edgefleet providers gateway"
+        raise ProfileError(f"{where}: {first_problem(error)}", cure=cure) from error
 
 
 def assemble(services: Services, *, forwards: Forwards | None = None) -> Parts:
