@@ -7,15 +7,28 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import BaseModel, Field
 
 from edgefleet.cli.init import file_text
 from edgefleet.cli.settings import settings_of
 from edgefleet.plugins.provider import ProviderSettings
 from edgefleet.profile import load_profile
 from tests.cli.conftest import Run, RunJson
+
+
+class Sink(BaseModel):
+    """A table."""
+
+    kind: Literal["a"]
+
+
+class OtherSink(BaseModel):
+    """Another."""
+
+    kind: Literal["b"]
 
 
 class CloudSettings(ProviderSettings):
@@ -30,6 +43,10 @@ class CloudSettings(ProviderSettings):
     bucket: str
     zones: tuple[str, ...] = ("a", "b")
     retries: int | None = None
+    mode: Literal["apply", "git"] = "apply"
+    names: tuple[Annotated[str, Field(pattern="^a")], ...] = ()
+    labels: dict[str, Annotated[str, Field(pattern="^b")]] | None = None
+    sinks: tuple[Annotated[Sink | OtherSink, Field(discriminator="kind")], ...] = ()
 
 
 def test_init_writes_a_profile_that_loads_and_overwrites_nothing(
@@ -48,7 +65,14 @@ def test_settings_are_told_with_type_default_and_meaning() -> None:
     found = {setting.name: setting for setting in settings_of(CloudSettings)}
     assert found["bucket"].required
     assert found["bucket"].about.endswith("must exist, or be one that this account may make.")
-    assert (found["zones"].type, found["zones"].default) == ("tuple[str, ...]", ["a", "b"])
+    assert (found["zones"].type, found["zones"].default) == ("list of text", ["a", "b"])
+    assert found["retries"].type == "number"
+    assert found["mode"].type == '"apply" or "git"'
+    assert [found[name].type for name in ("names", "labels", "sinks")] == [
+        "list of text",
+        "table",
+        "list of tables",
+    ]
     assert "fleets share an account" in found["prefix"].about
     text = file_text("plant", "cloud", CloudSettings)
     assert 'bucket = ""  # fill in: text' in text

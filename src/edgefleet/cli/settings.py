@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    Union,
+    get_args,
+    get_origin,
+)
+
+from pydantic import BaseModel
 
 if TYPE_CHECKING:
     from edgefleet.plugins.provider import ProviderSettings
 
 _FIELD = re.compile(r"^    (?P<name>\w+): (?P<about>.*)$")
+_NAMES = {"Path": "path", "str": "text", "int": "number", "float": "number", "bool": "true/false"}
 
 
 class Setting(NamedTuple):
@@ -39,10 +53,21 @@ def settings_of(model: type[ProviderSettings]) -> tuple[Setting, ...]:
 
 
 def _type_text(annotation: object) -> str:
-    if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
-        name = {"Path": "path", "str": "text", "int": "number", "float": "number"}
-        return name.get(annotation.__name__, annotation.__name__)
-    return re.sub(r"\b(?:\w+\.)+", "", str(annotation))
+    """What a value is in TOML, for people: what bounds it is told by its meaning."""
+    kind, inner = get_origin(annotation), get_args(annotation)
+    if kind is Annotated:
+        return _type_text(inner[0])
+    if kind is Literal:
+        return " or ".join(json.dumps(one) for one in inner)
+    if kind in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_type_text(one) for one in inner if one is not NoneType))
+    if kind is tuple:
+        one = _type_text(inner[0])
+        return f"list of {one}" if one == "text" else f"list of {one}s"
+    if kind is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return "table"
+    name = getattr(annotation, "__name__", str(annotation))
+    return _NAMES.get(name, name)
 
 
 def _abouts(model: type) -> dict[str, str]:
