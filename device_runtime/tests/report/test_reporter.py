@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
 import pytest
 from msgspec.structs import replace
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 from device_runtime.tests.support import Clock, MemoryChannel
 from edgefleet.errors import UnavailableError
 from edgefleet.protocol.digest import digest_of
-from edgefleet.protocol.report import MAX_BYTES, Health, ModelReport, Report
+from edgefleet.protocol.report import MAX_BYTES, AccessReport, Health, ModelReport, Report
 from edgefleet_runtime.report.reporter import PROGRESS_S, REPORTS_A_START, Reporter
 
 DIGEST = digest_of(b"bundle")
@@ -152,6 +153,31 @@ def test_a_report_that_could_not_be_sent_is_made_anew_and_tried_again(rig: Rig) 
     assert rig.turn() == 0  # not before the pause is over
     assert rig.turn(after_s=300) == 1
     assert rig.channel.reports[0].number == 9
+
+
+@pytest.mark.parametrize("state", ["denied", "expired"])
+def test_a_device_that_is_let_in_again_reports_at_once(
+    rig: Rig, state: Literal["denied", "expired"]
+) -> None:
+    """Whoever enrolled it anew looks now, and would be told that it never reported."""
+    rig.channel.fails = UnavailableError("revoked")
+    rig.now = report(access=AccessReport(state=state))
+    for _ in range(9):
+        assert rig.turn(after_s=300) == 0
+    rig.channel.fails = None
+    assert rig.turn() == 0
+    rig.now = report(access=AccessReport(state="ok"))
+    assert rig.turn() == 1
+
+
+def test_a_gateway_that_is_back_gets_reports_spread_out(rig: Rig) -> None:
+    rig.channel.fails = UnavailableError("away")
+    rig.now = report(access=AccessReport(state="unknown"))
+    assert rig.turn() == 0
+    rig.channel.fails = None
+    rig.now = report(access=AccessReport(state="ok"))
+    assert rig.turn() == 0
+    assert rig.turn(after_s=300) == 1
 
 
 def test_a_last_report_goes_in_any_case(rig: Rig) -> None:

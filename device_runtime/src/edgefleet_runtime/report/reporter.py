@@ -72,6 +72,7 @@ class Reporter:
         self._sent_at = clock()
         self._early = 0.0
         self._retry = RetryTimer(clock)
+        self._locked_out = False
 
     @property
     def delivered(self) -> bool:
@@ -88,6 +89,10 @@ class Reporter:
             Seconds until one is due if nothing changes.
         """
         report = self._make()
+        locked_out = report.access.state in ("expired", "denied")
+        if self._locked_out and not locked_out:  # whoever let it in again looks now
+            self._retry.reset()
+        self._locked_out = locked_out
         if last or self._in_s(report) < RESOLUTION_S:
             self._send(report)
         return self._in_s(report)
