@@ -270,6 +270,14 @@ def test_the_headline_counts() -> None:
             "any newer pointer ends the rollback",
         ),
         ({"report": None, "connected": False}, pointer(), pointer(), "start the device"),
+        ({"report": None, "connected": None}, pointer(), pointer(), "start the device"),
+        ({"report": None, "connected": True}, pointer(), pointer(), "first report follows"),
+        (
+            {"report": report(state="working", running=OLD, errors=("no room left for x",))},
+            pointer(),
+            pointer(),
+            "mend what it names",
+        ),
         ({"report": report(number=4)}, pointer(), pointer(), "on its way"),
     ],
 )

@@ -142,6 +142,10 @@ def _cure(  # noqa: PLR0911 - a table of rules, each with its answer
     if device.blocked is not None:
         again = "mend what its agent names, then deploy again: its newest pointer was taken back"
         return device.cure or again
-    if device.connected is False or report is None:
+    if device.connected is False or (report is None and not device.connected):
         return "start the device or its runtime and check its network; it converges by itself"
+    if report is None:
+        return "wait; it asks for news, and its first report follows within minutes"
+    if report.errors:
+        return "mend what it names; it tries again by itself"
     return "wait; it is on its way"
