@@ -149,6 +149,18 @@ def test_who_waits_for_a_device_is_told_what_to_do(fleet: Fleet) -> None:
     assert said() == ("its identity was revoked", again)
 
 
+def test_a_device_that_no_gateway_ever_saw_may_wait_for_a_stick(fleet: Fleet) -> None:
+    """Its report came by one: what asks for nothing over a network can't be helped there."""
+    fleet.put(KEYS.seen("gw-1", 0), SeenRecord(written=NOW, devices={}))
+    said = samples.report(samples.pointer(1)).encoded()
+    fleet.put(KEYS.report("a"), ReportRecord(report=said, came=NOW - 3 * DAY))
+    device = fleet.device()
+    assert device.blocked == "it was last seen 3 days ago"
+    assert str(device.cure).startswith("if a stick reaches it, carry one there and import it here")
+    fleet.seen(3 * DAY, written=timedelta())
+    assert "stick" not in str(fleet.device().cure)
+
+
 def test_labels_of_operators_go_before_those_that_the_device_gave(fleet: Fleet) -> None:
     fleet.change(said={"target": "x86-cpu", "cpu": "n100"})
     fleet.deployer.label("a", {"target": "jetson-orin"})

@@ -110,10 +110,10 @@ def why_silent(
         return none
     if last_seen is None:
         return _never_seen(device, record)
-    return Silence(
-        f"it was last seen {_said(now - last_seen)} ago",
-        f"look at its power and network; while it is up it asks every {settings.poll_s:g} s",
-    )
+    cure = f"look at its power and network; while it is up it asks every {settings.poll_s:g} s"
+    if sightings.of(device) is None:  # its report came by other hands
+        cure = f"if a stick reaches it, carry one there and import it here; else {cure}"
+    return Silence(f"it was last seen {_said(now - last_seen)} ago", cure)
 
 
 def _never_seen(device: str, record: DeviceRecord) -> Silence:
