@@ -142,6 +142,12 @@ def _cure(  # noqa: PLR0911 - a table of rules, each with its answer
     if device.blocked is not None:
         again = "mend what its agent names, then deploy again: its newest pointer was taken back"
         return device.cure or again
+    return _while_it_lasts(device)
+
+
+def _while_it_lasts(device: DeviceInfo) -> str:
+    """What to do about a device that hasn't come to an end, and that nothing is known to hold."""
+    report = device.report
     if device.connected is False or (report is None and not device.connected):
         return "start the device or its runtime and check its network; it converges by itself"
     if report is None:
