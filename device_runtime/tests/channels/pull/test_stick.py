@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -244,11 +245,12 @@ def test_an_enrolled_device_gives_no_stick_of_another_fleet_what_its_own_is_to_t
         assert enrolled.access().state == "denied"
         assert f"another fleet, {foreign.fleet}" in str(enrolled.access().detail)
     assert caplog.text.count("is not taken") == 1
-    for send in (
+    sends: tuple[Callable[[], None], ...] = (
         lambda: enrolled.send_report(b"{}"),
         lambda: enrolled.upload(NAME, Path(__file__)),
         lambda: enrolled.send_hot([new_event(HealthEvent(what="started", message="here"))]),
-    ):
+    )
+    for send in sends:
         with pytest.raises(AccessDeniedError, match="another fleet"):
             send()
     assert not stick.own.exists()
