@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _spools_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Close what a test that cuts a device's power leaves open: from Python 3.13 on, sqlite3 tells."""
+    """Close what a cut of power in a test leaves open: from Python 3.13 on, sqlite3 tells."""
     opened: list[Database] = []
     init = Database.__init__
 
