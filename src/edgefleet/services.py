@@ -13,7 +13,7 @@ from edgefleet.plugins.provider import Context, Role
 from edgefleet.profile import Profile, first_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from edgefleet.interfaces.deployer import Deployer
     from edgefleet.interfaces.registry import Registry
@@ -124,7 +124,6 @@ class Services:
             state=lambda: self.state,
             registry=lambda: self.registry,
         )
-        factory: Callable[[Any, Context], Service] = getattr(provider, role.value)
-        service = factory(settings, context)
+        service = discovery.service_of(provider, role, settings, context)
         self._built.append(service)
         return service

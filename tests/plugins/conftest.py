@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 
 
 class Install(Protocol):
-    """Installs a distribution ``<name>-plugin 1.2`` whose one module is an entry point."""
+    """Installs a distribution ``<by>-plugin 1.2`` whose one module is an entry point.
 
-    def __call__(self, name: str, source: str, *, group: str = discovery.PROVIDERS) -> None: ...
+    ``by`` is the entry point's name where none is given.
+    """
+
+    def __call__(
+        self, name: str, source: str, *, group: str = discovery.PROVIDERS, by: str | None = None
+    ) -> None: ...
 
 
 @pytest.fixture
@@ -29,13 +34,15 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     modules: list[str] = []
     discovery.provider.cache_clear()
 
-    def install(name: str, source: str, *, group: str = discovery.PROVIDERS) -> None:
+    def install(
+        name: str, source: str, *, group: str = discovery.PROVIDERS, by: str | None = None
+    ) -> None:
         module = f"plugin_of_{name.replace('-', '_')}_{len(modules)}"
         modules.append(module)
         (site / f"{module}.py").write_text(textwrap.dedent(source), encoding="utf-8")
         about = site / f"{module}-1.2.dist-info"
         about.mkdir()
-        about.joinpath("METADATA").write_text(f"Name: {name}-plugin\nVersion: 1.2\n")
+        about.joinpath("METADATA").write_text(f"Name: {by or name}-plugin\nVersion: 1.2\n")
         points = f"[{group}]\n{name} = {module}" + (":Cloud" if group == discovery.MOCKS else "")
         about.joinpath("entry_points.txt").write_text(points)
 

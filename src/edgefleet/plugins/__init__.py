@@ -1,4 +1,5 @@
 """Plugins: `provider` (what one offers), `hooks`, `discovery` (how both are found), ``entries``.
 
-pluggy collects and notifies; it never stands in a call path.
+`checking` holds what they give against what was agreed. pluggy collects and notifies; it never
+stands in a call path.
 """

@@ -13,19 +13,25 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from edgefleet.errors import PluginImportError, ProviderNotFoundError
+from edgefleet.errors import EdgeFleetError, PluginImportError, ProviderNotFoundError
+from edgefleet.interfaces.service import Service
+from edgefleet.plugins.checking import problem_of, problem_of_service
 from edgefleet.plugins.entries import entry_points
 from edgefleet.plugins.hooks import PROJECT, Hooks
 from edgefleet.plugins.provider import Provider
 from edgefleet.protocol.target import BUILTIN, HardwareTarget
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from importlib.metadata import EntryPoint
+
+    from edgefleet.plugins.provider import Context, Role
 
 PROVIDERS = "edgefleet.providers"
 MOCKS = "edgefleet.mocks"
 POLICIES = "edgefleet.policies"
 _WHAT = {PROVIDERS: "provider", MOCKS: "mock cloud", POLICIES: "policy"}
+_REINSTALL = "reinstall or upgrade {}; what it lacks: pip check"
 _LOG = logging.getLogger(__name__)
 
 KNOWN_DISTRIBUTIONS = {
@@ -44,12 +50,23 @@ def names(group: str = PROVIDERS) -> tuple[str, ...]:
     return tuple(sorted({entry.name for entry in entry_points(group=group)}))
 
 
+def distributions(group: str = PROVIDERS) -> tuple[str, ...]:
+    """Names of the distributions that plugins come from."""
+    return tuple(sorted({e.dist.name for e in entry_points(group=group) if e.dist is not None}))
+
+
 def distribution_of(name: str, group: str = PROVIDERS) -> str | None:
-    """Distribution and version that a plugin comes from."""
-    for entry in entry_points(group=group):
-        if entry.name == name and entry.dist is not None:
-            return f"{entry.dist.name} {entry.dist.version}"
-    return None
+    """Distribution and version that a plugin comes from; all of them where several offer it."""
+    return " and ".join(_origins(_entries(name, group))) or None
+
+
+def _entries(name: str, group: str) -> list[EntryPoint]:
+    return [entry for entry in entry_points(group=group) if entry.name == name]
+
+
+def _origins(entries: list[EntryPoint]) -> list[str]:
+    found = {f"{e.dist.name} {e.dist.version}" for e in entries if e.dist is not None}
+    return sorted(found)
 
 
 def load(name: str, group: str = PROVIDERS) -> Any:  # noqa: ANN401 - whatever the entry point names
@@ -57,9 +74,10 @@ def load(name: str, group: str = PROVIDERS) -> Any:  # noqa: ANN401 - whatever t
 
     Raises:
         ProviderNotFoundError: none of that name is installed.
-        PluginImportError: it fails to import.
+        PluginImportError: it fails to import, or several distributions offer one of that name:
+            which came first would be chance.
     """
-    found: list[EntryPoint] = [e for e in entry_points(group=group) if e.name == name]
+    found = _entries(name, group)
     what = _WHAT[group]
     if not found:
         there = ", ".join(names(group)) or "none"
@@ -69,14 +87,18 @@ def load(name: str, group: str = PROVIDERS) -> Any:  # noqa: ANN401 - whatever t
         hint = f"install it with: pip install '{distribution}'; " if distribution else ""
         msg = f"no {what} {name!r} is installed"
         raise ProviderNotFoundError(msg, cure=f"{hint}installed: {there}")
+    origins = _origins(found)
+    if len({entry.value for entry in found}) > 1:
+        msg = f"several distributions offer a {what} {name!r}: {', '.join(origins)}"
+        cure = f"keep one: pip uninstall {' or '.join(origin.split()[0] for origin in origins)}"
+        raise PluginImportError(msg, cure=cure, provider=name)
     try:
         return found[0].load()
     except Exception as error:  # a plugin may fail in any way; it harms only who asked for it
         origin = distribution_of(name, group) or found[0].value
         msg = f"{what} {name!r} ({origin}) fails to import: {type(error).__name__}: {error}"
-        raise PluginImportError(
-            msg, cure=f"reinstall or upgrade {origin.split()[0]}", provider=name
-        ) from error
+        cure = _REINSTALL.format(origin.split()[0])
+        raise PluginImportError(msg, cure=cure, provider=name) from error
 
 
 def _manager() -> pluggy.PluginManager:
@@ -90,13 +112,16 @@ def _register(manager: pluggy.PluginManager, name: str, group: str = PROVIDERS) 
     try:
         manager.register(module, name=f"{group}:{name}")
     except pluggy.PluginValidationError as error:
-        raise _unusable(name, f"has a hook of the wrong shape: {error}", group) from error
+        raise unusable(name, f"has a hook of the wrong shape: {error}", group) from error
 
 
-def _unusable(name: str, what: str, group: str = PROVIDERS) -> PluginImportError:
+def unusable(
+    name: str, what: str, group: str = PROVIDERS, *, cure: str = "upgrade {}"
+) -> PluginImportError:
+    """The error of a plugin that breaks a rule; ``{}`` in the cure is its distribution."""
     origin = distribution_of(name, group) or name
     msg = f"{_WHAT[group]} {name!r} ({origin}) {what}"
-    return PluginImportError(msg, cure=f"upgrade {origin.split()[0]}", provider=name)
+    return PluginImportError(msg, cure=cure.format(origin.split()[0]), provider=name)
 
 
 @cache
@@ -113,11 +138,38 @@ def provider(name: str) -> Provider:
         offered = manager.hook.edgefleet_provider()
     except Exception as error:  # a plugin may fail in any way; it harms only who asked for it
         what = f"fails in its edgefleet_provider hook: {type(error).__name__}: {error}"
-        raise _unusable(name, what) from error
+        raise unusable(name, what) from error
     if len(offered) != 1 or not isinstance(offered[0], Provider):
-        raise _unusable(name, "gives no Provider from its edgefleet_provider hook")
+        raise unusable(name, "gives no Provider from its edgefleet_provider hook")
     found: Provider = offered[0]
+    problem = problem_of(found, name)
+    if problem is not None:
+        raise unusable(name, problem)
     return found
+
+
+def service_of(found: Provider, role: Role, settings: object, context: Context) -> Service:
+    """Have a provider build a service. What its own code does wrong there is told as that.
+
+    Raises:
+        PluginImportError: a library that it needs is missing, or what it gives is no service of
+            that role.
+        Exception: whatever else its factory raises.
+    """
+    factory: Callable[[object, Context], object] = getattr(found, role.value)
+    try:
+        service = factory(settings, context)
+    except EdgeFleetError:
+        raise
+    except (AttributeError, ImportError, TypeError) as error:
+        what = f"can't build its {role.value}: {type(error).__name__}: {error}"
+        raise unusable(found.name, what, cure=_REINSTALL) from error
+    if not isinstance(service, Service):
+        raise unusable(found.name, f"gives no {role.value}, but {type(service).__name__}")
+    problem = problem_of_service(service, role, context)
+    if problem is not None:
+        raise unusable(found.name, problem)
+    return service
 
 
 Listener = tuple[str, str]

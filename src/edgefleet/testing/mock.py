@@ -22,7 +22,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from edgefleet.errors import ConfigurationError
-from edgefleet.plugins.discovery import MOCKS, load
+from edgefleet.plugins.discovery import MOCKS, load, unusable
 from edgefleet.plugins.provider import Role
 from edgefleet.profile import CONFIG_VARIABLE, PROFILE_VARIABLE
 from edgefleet.protocol.names import check_name
@@ -223,6 +223,7 @@ def mock(
 
     Raises:
         ProviderNotFoundError: no mock of a name is installed.
+        PluginImportError: one is, and can't be used.
     """
     check_name("group", group)
     kept = state is not None
@@ -235,7 +236,7 @@ def mock(
         for name in names:
             place = folder / name
             place.mkdir(exist_ok=True)
-            clouds.append(load(name, MOCKS)(place))
+            clouds.append(_cloud(name, place))
         _start(clouds, stack)
         config = folder / "edgefleet.toml"
         config.write_text(_profile(clouds), encoding="utf-8")
@@ -247,6 +248,22 @@ def mock(
         for number in range(1, devices + 1):
             session.add_device(f"dev-{number:02}", group=group)
         yield session
+
+
+def _cloud(name: str, state: Path) -> MockCloud:
+    """The mock cloud of a plugin.
+
+    Raises:
+        ProviderNotFoundError: none of that name is installed.
+        PluginImportError: it fails to import, or is no whole MockCloud.
+    """
+    kind = load(name, MOCKS)
+    if not (isinstance(kind, type) and issubclass(kind, MockCloud)):
+        raise unusable(name, f"is no MockCloud, but {kind!r}", MOCKS)
+    left = sorted(kind.__abstractmethods__)
+    if left:
+        raise unusable(name, f"lacks what a MockCloud needs: {', '.join(left)}", MOCKS)
+    return kind(state)
 
 
 def _start(clouds: Sequence[MockCloud], stack: ExitStack) -> None:
