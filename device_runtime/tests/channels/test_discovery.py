@@ -44,8 +44,20 @@ class TestDiscovery:
             channel_named("pigeon")
 
     def test_something_else_is_no_channel(self) -> None:
-        with pytest.raises(PluginImportError, match="no Channel"):
+        with pytest.raises(PluginImportError, match="no Channel") as caught:
             channel_named("dict")
+        assert caught.value.cure == "upgrade carrier-pigeon"
+
+    def test_of_two_channels_with_one_name_neither_is_chosen(self, tmp_path: Path) -> None:
+        info = tmp_path / "smoke_signals-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: smoke-signals\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(
+            "[edgefleet_runtime.channels]\ndict = builtins:set\n"
+        )
+        with pytest.raises(PluginImportError, match="several distributions offer") as caught:
+            channel_named("dict")
+        assert caught.value.cure == "keep one: pip uninstall carrier-pigeon or smoke-signals"
 
 
 @pytest.mark.parametrize("name", ["greengrass", "iotedge", "kubernetes", "pull"])

@@ -20,9 +20,16 @@ def channel_named(name: str) -> type[Channel]:
 
     Raises:
         ConfigurationError: none of that name is installed.
-        PluginImportError: it is, and fails to import.
+        PluginImportError: it is, and fails to import; or several distributions offer one.
     """
-    for entry in entry_points(group=GROUP, name=name):
+    entries = entry_points(group=GROUP, name=name)
+    origins = sorted({entry.dist.name for entry in entries if entry.dist is not None})
+    if len({entry.value for entry in entries}) > 1:
+        raise PluginImportError(
+            f"several distributions offer a channel {name!r}: {', '.join(origins)}",
+            cure=f"keep one: pip uninstall {' or '.join(origins)}",
+        )
+    for entry in entries:
         try:
             found = entry.load()
         except Exception as error:
@@ -31,7 +38,10 @@ def channel_named(name: str) -> type[Channel]:
                 cure=f"install what {entry.value.partition(':')[0]} needs",
             ) from error
         if not (isinstance(found, type) and issubclass(found, Channel)):
-            raise PluginImportError(f"channel {name!r} is no Channel: {entry.value}")
+            raise PluginImportError(
+                f"channel {name!r} is no Channel: {entry.value}",
+                cure=f"upgrade {' '.join(origins) or 'the distribution that brings it'}",
+            )
         return found
     raise ConfigurationError(
         f"no channel {name!r} is installed",
