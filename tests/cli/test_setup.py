@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from edgefleet.cli.init import file_text
 from edgefleet.cli.settings import settings_of
+from edgefleet.plugins import discovery
 from edgefleet.plugins.provider import ProviderSettings
 from edgefleet.profile import load_profile
 from tests.cli.conftest import Run, RunJson
@@ -143,6 +145,87 @@ def test_doctor_shows_a_plugin_that_fails_to_import(
     found = run_json("doctor", expect=1)
     seen = states(found["checks"], "provider")
     assert (seen["broken"], seen["local"]) == ("error", "ok")
+
+
+@pytest.fixture
+def fresh_providers() -> Iterator[None]:
+    """No provider is remembered from another test, nor by the next."""
+    discovery.provider.cache_clear()
+    yield
+    discovery.provider.cache_clear()
+    sys.modules.pop("edgefleet_acme", None)
+    sys.modules.pop("acme_clouds", None)
+
+
+def put(site: Path, name: str, version: str, entry: str, source: str) -> None:
+    """Install a distribution with one provider."""
+    module = name.replace("-", "_")
+    folder = site / f"{module}-{version}.dist-info"
+    folder.mkdir(parents=True)
+    about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    (folder / "METADATA").write_text(about)
+    (folder / "entry_points.txt").write_text(f"[edgefleet.providers]\n{entry} = {module}\n")
+    (site / f"{module}.py").write_text(source)
+
+
+PROVIDER = """
+from edgefleet.plugins.hooks import hookimpl
+from edgefleet.plugins.provider import Provider, ProviderSettings, Role
+
+class Acme(Provider):
+    name = "acme"
+    roles = frozenset({Role.STATE})
+    settings_type = ProviderSettings
+
+    def state(self, settings, context):
+        import acme_sdk
+
+@hookimpl
+def edgefleet_provider():
+    return Acme()
+"""
+
+
+@pytest.mark.usefixtures("fresh_providers")
+def test_doctor_lets_a_plugin_have_versions_of_its_own(
+    run_json: RunJson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "site", "edgefleet-acme", "7.3", "acme", PROVIDER)
+    put(tmp_path / "site", "acme-clouds", "8.0", "clouds", PROVIDER)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    found = run_json("doctor", expect=1)["checks"]
+    checks = {check["name"]: check for check in found if check["area"] == "distribution"}
+    for name, version in (("edgefleet-acme", "7.3"), ("acme-clouds", "8.0")):
+        assert (checks[name]["state"], checks[name]["detail"]) == ("ok", version)
+    assert all("acme" not in (check["cure"] or "") for check in checks.values())
+    (wrong,) = [check for check in found if check["name"] == "clouds"]
+    assert "calls itself 'acme'" in wrong["detail"]
+
+
+@pytest.mark.usefixtures("fresh_providers")
+def test_providers_tell_why_a_service_cannot_be_built(
+    run: Run, run_json: RunJson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "site", "edgefleet-acme", "7.3", "acme", PROVIDER)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    facts = run_json("providers", "acme")
+    assert facts["roles"] == {"state": None}
+    assert "No module named 'acme_sdk'" in facts["problems"]["state"]
+    assert "needs its settings" not in run("providers", "acme").stdout
+
+
+@pytest.mark.usefixtures("fresh_providers")
+def test_of_two_providers_with_one_name_both_origins_are_told(
+    run: Run, run_json: RunJson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "site", "edgefleet-acme", "7.3", "acme", PROVIDER)
+    put(tmp_path / "site", "acme-clouds", "8.0", "acme", PROVIDER)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    listed = {provider["name"]: provider for provider in run_json("providers")["providers"]}
+    assert listed["acme"]["distribution"] == "acme-clouds 8.0 and edgefleet-acme 7.3"
+    refused = run("providers", "acme", expect=1).stderr
+    assert "cure: keep one: pip uninstall acme-clouds or edgefleet-acme" in refused
+    assert states(run_json("doctor", expect=1)["checks"], "provider")["acme"] == "error"
 
 
 def test_providers_are_listed_and_shown(run: Run, run_json: RunJson) -> None:

@@ -86,12 +86,14 @@ def _python() -> Iterator[Check]:
 
 def _distributions() -> Iterator[Check]:
     installed = _installed()
-    ours = {name: version for name, version in installed.items() if name.startswith("edgefleet")}
+    ours = {name: installed[name] for name in sorted(_ours() & installed.keys())}
     wanted = ours.get("edgefleet")
-    for name, version in sorted(ours.items()):
+    for name, version in ours.items():
         same = wanted is None or version.split(".")[:2] == wanted.split(".")[:2]
-        cure = None if same else f"pip install --upgrade {' '.join(sorted(ours))}"
+        cure = None if same else f"pip install --upgrade {' '.join(ours)}"
         yield Check("distribution", name, OK if same else WARNING, version, cure)
+    for name in sorted(_of_plugins() & installed.keys() - ours.keys()):
+        yield Check("distribution", name, OK, installed[name])
     runtimes = [name for name in RUNTIMES if name in installed]
     if len(runtimes) > 1:
         yield Check(
@@ -111,8 +113,28 @@ def _installed() -> dict[str, str]:
     for one in distributions():
         name = one.metadata["Name"]
         if name:
-            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), one.version)
+            found.setdefault(_normal(name), one.version)
     return found
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _ours() -> set[str]:
+    """Distributions that are released together, so that their versions go together."""
+    from edgefleet.plugins.discovery import KNOWN_DISTRIBUTIONS
+
+    known = (name.partition("[")[0] for name in KNOWN_DISTRIBUTIONS.values())
+    return {"edgefleet", "edgefleet-local", "edgefleet-runtime", *known}
+
+
+def _of_plugins() -> set[str]:
+    """Distributions with plugins, in versions of their own."""
+    from edgefleet.plugins import discovery
+
+    groups = (discovery.PROVIDERS, discovery.POLICIES, discovery.MOCKS)
+    return {_normal(name) for group in groups for name in discovery.distributions(group)}
 
 
 def _extras() -> Iterator[Check]:
@@ -135,7 +157,7 @@ def _providers() -> Iterator[Check]:
     for name in names:
         try:
             roles = ", ".join(sorted(discovery.provider(name).roles))
-        except EdgeFleetError as error:
+        except Exception as error:  # noqa: BLE001 - one of them must not hide the others
             yield _failed("provider", name, error)
         else:
             yield Check("provider", name, OK, f"{discovery.distribution_of(name)}: {roles}")

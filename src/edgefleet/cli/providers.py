@@ -43,7 +43,10 @@ def providers(*, name: str | None, as_json: bool) -> None:
     click.echo(f"  mock cloud: {'yes' if facts['mock'] else 'no'}\n")
     print_table(
         ("role", "beyond what every provider can"),
-        [(role, _abilities_text(can)) for role, can in facts["roles"].items()],
+        [
+            (role, _abilities_text(can, facts["problems"].get(role)))
+            for role, can in facts["roles"].items()
+        ],
     )
     click.echo()
     print_table(
@@ -89,11 +92,14 @@ def provider_facts(name: str) -> dict[str, Any]:
     from edgefleet.plugins import discovery
 
     provider = discovery.provider(name)
+    problems: dict[str, str] = {}
+    roles = {role.value: _abilities(provider, role, problems) for role in _ordered(provider)}
     return {
         "name": name,
         "distribution": discovery.distribution_of(name),
         "mock": name in discovery.names(discovery.MOCKS),
-        "roles": {role.value: _abilities(provider, role) for role in _ordered(provider)},
+        "roles": roles,
+        "problems": problems,
         "settings": [setting._asdict() for setting in settings_of(provider.settings_type)],
     }
 
@@ -102,13 +108,17 @@ def _ordered(provider: Provider) -> list[Role]:
     return [role for role in type(next(iter(provider.roles))) if role in provider.roles]
 
 
-def _abilities(provider: Provider, role: Role) -> list[str] | None:
+def _abilities(provider: Provider, role: Role, problems: dict[str, str]) -> list[str] | None:
     """What a service of that role can do beyond the role; None where that needs settings.
 
-    Services are built, which contacts nobody: whether a thing can be done is a type.
+    Services are built, which contacts nobody: whether a thing can be done is a type. Why one can't
+    be built, though its settings are there, goes to ``problems``.
     """
+    from pydantic import ValidationError
+
     from edgefleet.capabilities import abilities_of
     from edgefleet.errors import EdgeFleetError
+    from edgefleet.plugins import discovery
     from edgefleet.plugins.provider import Context
     from edgefleet.profile import load_profile
 
@@ -119,9 +129,13 @@ def _abilities(provider: Provider, role: Role) -> list[str] | None:
         table, base = {}, Path.cwd()
     try:
         settings = provider.settings_type.model_validate(table)
-        context = Context(base=base, name=provider.name, state=lambda: None)
-        service = getattr(provider, role.value)(settings, context)
-    except Exception:  # noqa: BLE001 - settings that are missing, a vendor's library that is
+    except ValidationError:
+        return None
+    context = Context(base=base, name=provider.name, state=lambda: None)
+    try:
+        service = discovery.service_of(provider, role, settings, context)
+    except Exception as error:  # noqa: BLE001 - whatever a vendor's library raises
+        problems[role.value] = error.message if isinstance(error, EdgeFleetError) else str(error)
         return None
     try:
         return list(abilities_of(service))
@@ -129,9 +143,9 @@ def _abilities(provider: Provider, role: Role) -> list[str] | None:
         service.close()
 
 
-def _abilities_text(abilities: Sequence[str] | None) -> str:
+def _abilities_text(abilities: Sequence[str] | None, problem: str | None) -> str:
     if abilities is None:
-        return "unknown: needs its settings in the profile"
+        return f"unknown: {problem or 'needs its settings in the profile'}"
     return ", ".join(abilities) or "-"
 
 
