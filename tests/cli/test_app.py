@@ -154,13 +154,17 @@ def test_a_traceback_is_shown_only_when_asked_for() -> None:
 
 def test_what_nobody_foresaw_is_called_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_name: str | None) -> None:
-        msg = "surprise"
-        raise ZeroDivisionError(msg)
+        error = ZeroDivisionError("surprise")
+        error.add_note("in deployer.groups of provider 'acme'")
+        raise error
 
     monkeypatch.setattr("edgefleet.fleet.load_profile", lambda *_args, **_options: fail(None))
     result = CliRunner().invoke(cli, ["status"])
     assert result.exit_code == 1
-    assert "error: ZeroDivisionError: surprise\n  cure: this is a defect" in result.stderr
+    said, where, cure = result.stderr.splitlines()
+    assert said == "error: ZeroDivisionError: surprise"
+    assert where == "  in deployer.groups of provider 'acme'"
+    assert cure.startswith("  cure: this is a defect")
 
 
 def test_a_reader_that_goes_away_ends_a_command_quietly() -> None:

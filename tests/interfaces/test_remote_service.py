@@ -58,8 +58,9 @@ def test_errors_of_its_table_are_ours_in_iterations_too_and_others_stay() -> Non
     assert (caught.value.provider, caught.value.operation) == ("acme", "state.read")
     with pytest.raises(ThrottledError):
         list(state.keys("docs/"))
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError) as other:
         state.write("doc", b"", expect=None)
+    assert other.value.__notes__ == ["in state.write of provider 'acme'"]
 
 
 def test_none_is_made_without_a_table() -> None:

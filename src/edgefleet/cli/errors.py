@@ -87,9 +87,12 @@ def _text(error: BaseException) -> str:
         return f"error: {error.format_message()}"
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return "interrupted" if exit_code(error) == INTERRUPTED else "terminated"
-    if isinstance(error, e.EdgeFleetError | OSError):
+    if isinstance(error, e.EdgeFleetError):
         return f"error: {error}"
+    notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
+    if isinstance(error, OSError):
+        return f"error: {error}{notes}"
     return (
-        f"error: {type(error).__name__}: {error}\n"
+        f"error: {type(error).__name__}: {error}{notes}\n"
         "  cure: this is a defect; run it again with --verbose and report what it prints"
     )

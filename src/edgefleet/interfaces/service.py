@@ -35,7 +35,10 @@ class Service(ABC):
     """``registry``, ``trainer``, ``deployer``, ``telemetry`` or ``state``."""
 
     def _translate(self, error: Exception) -> EdgeFleetError | None:
-        """Map a vendor's error to ours; None for one that this backend doesn't know."""
+        """Map a vendor's error to ours; None for one that this backend doesn't know.
+
+        That goes on as it is, with a note of the operation and the provider.
+        """
         return None
 
     def close(self) -> None:  # noqa: B027 - most backends hold nothing
@@ -53,6 +56,8 @@ class Service(ABC):
         except Exception as error:
             mapped = self._translate(error) or translate_os_error(error)
             if mapped is None:
+                if not getattr(error, "__notes__", None):  # an inner boundary knew better
+                    error.add_note(f"in {where} of provider {self.provider!r}")
                 raise
             mapped.located(provider=self.provider, operation=where)
             raise mapped from error
