@@ -214,6 +214,34 @@ def test_providers_tell_why_a_service_cannot_be_built(
     assert "needs its settings" not in run("providers", "acme").stdout
 
 
+STATE = """
+        from edgefleet.interfaces.state import StateStore
+
+        class Odd(StateStore):
+            provider = "acme"
+            _read = _write = _delete = None
+
+            def _keys(self, prefix):
+                return None
+
+        return Odd()
+"""
+
+
+@pytest.mark.usefixtures("fresh_providers")
+def test_doctor_tells_where_a_provider_breaks(
+    run_json: RunJson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = PROVIDER.replace("        import acme_sdk\n", STATE.strip("\n") + "\n")
+    put(tmp_path / "site", "edgefleet-acme", "7.3", "acme", source)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    text = '[profiles.default]\nprovider = "local"\nstate = "acme"\n'
+    (tmp_path / "edgefleet.toml").write_text(text)
+    found = run_json("doctor", expect=1)["checks"]
+    (state,) = [c for c in found if (c["area"], c["name"]) == ("fleet", "state")]
+    assert state["detail"].endswith("is not iterable, in state.keys of provider 'acme'")
+
+
 @pytest.mark.usefixtures("fresh_providers")
 def test_of_two_providers_with_one_name_both_origins_are_told(
     run: Run, run_json: RunJson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -73,7 +73,8 @@ def check_all(profile: str | None) -> Iterator[Check]:
 def _failed(area: str, name: str, error: Exception) -> Check:
     if isinstance(error, EdgeFleetError):
         return Check(area, name, ERROR, error.message, error.cure)
-    return Check(area, name, ERROR, f"{type(error).__name__}: {error}")
+    said = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
+    return Check(area, name, ERROR, ", ".join(said))
 
 
 def _python() -> Iterator[Check]:
