@@ -377,6 +377,11 @@ def test_a_provider_that_tells_no_prices_is_named(
     bill = fleet.cost(devices=10)
     assert bill.unpriced == ("local",)
     assert "prices of local are not known" in str(bill)
+    assert "10 devices: an unknown sum a month" in str(bill)
+    meters = (meter(flows=("device",), tiers=(Tier(price=1.0),)),)
+    priced = Prices(provider="other", region="r", currency="USD", meters=meters)
+    partly = bill_of(bill.usage, [(priced, BOTH)]).model_copy(update={"unpriced": ("local",)})
+    assert "10 devices: 10.00 USD a month, without what local cost\n" in str(partly)
 
 
 def test_a_file_replaces_the_meters_that_it_names(fleet: Fleet, tmp_path: Path) -> None:
