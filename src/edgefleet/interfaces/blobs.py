@@ -115,7 +115,10 @@ class BlobStore(Service):
         source: Callable[[], BinaryIO],
         progress: Progress | None,
     ) -> None:
-        """Store the blob, checking with `layout.checked_chunks` what is read."""
+        """Store the blob, checking what is read with `edgefleet.protocol.files.checked_chunks`.
+
+        Each chunk holds until the next is asked for; `checked_bytes` gives the whole of a blob.
+        """
 
     @abstractmethod
     def _open(self, digest: str, offset: int) -> BinaryIO: ...

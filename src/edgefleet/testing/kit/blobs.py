@@ -38,7 +38,9 @@ class BlobStoreConformance(Conformance):
         return partial(_fetch, self)
 
     def test_a_blob_reads_back_as_put(self, blobs: BlobStore) -> None:
-        """If this fails, bytes are recoded on their way, or the wrong ones are opened."""
+        """If this fails, bytes are recoded on their way, the wrong ones are opened, or chunks of
+        `checked_chunks` are kept: each holds until the next only; `checked_bytes` gives the whole.
+        """
         for data in (b"", b"x", samples.noise(SIZE, 1), samples.noise(LARGE, 1)):
             descriptor = samples.descriptor_of(data)
             assert blobs.put(descriptor, lambda data=data: io.BytesIO(data))  # type: ignore[misc]

@@ -31,18 +31,26 @@ class DeployerConformance(DeliveryRules):
 
     @pytest.fixture
     def forge_report(self) -> Callable[[str, str, bytes], None]:
-        """Tries, with one device's access, to make a report appear as another's."""
+        """Tries, with one device's access, to make a report appear as another's.
+
+        Where that is refused it raises an EdgeFleetError or an OSError.
+        """
         return self.lacks(
             "forge_report",
             "called as (by, victim, report): tries with the access of `by` alone to make the "
-            "report appear as the victim's; it may raise",
+            "report appear as the victim's; where it is refused it raises an EdgeFleetError or an "
+            "OSError",
         )
 
     @pytest.fixture
     def expire_access(self) -> Callable[[str], Callable[[], None]]:
-        """Lets a device's access run out; the result renews it."""
+        """Lets run out what a device reads with, while its reports still come; the result
+        renews it.
+        """
         return self.lacks(
-            "expire_access", "lets the access of a device run out and gives a callable to renew it"
+            "expire_access",
+            "called with a device's name: what it reads with runs out, while its reports still "
+            "come; gives a callable that renews it",
         )
 
     # Reports

@@ -41,9 +41,13 @@ class FleetConformance(PointerRules, EditRules, OrderRules):
 
     @pytest.fixture
     def expire_access(self) -> Callable[[str], Callable[[], None]]:
-        """Lets a device's access run out; the result renews it."""
+        """Lets run out what a device reads with, while its reports still come; the result
+        renews it.
+        """
         return self.lacks(
-            "expire_access", "lets the access of a device run out and gives a callable to renew it"
+            "expire_access",
+            "called with a device's name: what it reads with runs out, while its reports still "
+            "come; gives a callable that renews it",
         )
 
     def test_the_nine_lines(self, fleet: Fleet, power_on: AddDevice, tmp_path: Path) -> None:

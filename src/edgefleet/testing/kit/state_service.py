@@ -21,12 +21,20 @@ class StateServiceConformance(StateStoreConformance):
     @pytest.fixture
     def lose_answer(self) -> Callable[[str], None]:
         """Has the service do the next ``replace`` or ``delete`` and its answer get lost."""
-        return self.lacks("lose_answer", "cuts the connection before the answer of the next one")
+        return self.lacks(
+            "lose_answer",
+            "a callable, given 'replace' or 'delete': the service does the next of these, and the "
+            "connection is cut before its answer",
+        )
 
     @pytest.fixture
     def throttle(self) -> Callable[[str], None]:
         """Has the service refuse the next ``replace`` or ``delete`` once, for coming too soon."""
-        return self.lacks("throttle", "has the next one refused once, as too many calls are")
+        return self.lacks(
+            "throttle",
+            "a callable, given 'replace' or 'delete': the service refuses the next of these once, "
+            "as it does when too many calls come",
+        )
 
     def test_a_write_whose_answer_was_lost_conflicts_not_with_itself(
         self, state: StateStore, lose_answer: Callable[[str], None]

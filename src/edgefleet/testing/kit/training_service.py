@@ -30,7 +30,9 @@ class TrainingServiceConformance(TrainerConformance):
     @pytest.fixture
     def lose_answer(self) -> Callable[[], None]:
         """Has the service take the next submission and its answer get lost."""
-        return self.lacks("lose_answer", "cuts the connection before the next run's answer")
+        return self.lacks(
+            "lose_answer", "a callable: cuts the connection before the next submission's answer"
+        )
 
     def test_a_script_does_not_see_the_operators_environment(
         self, trainer: Trainer, script: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
