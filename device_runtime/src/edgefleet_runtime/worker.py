@@ -172,9 +172,16 @@ class Worker:
                 self._turn(reporter)
             except Exception:  # noqa: BLE001 - what serves goes on serving
                 _log.exception("reconciling")
-                self._channel.wait(TROUBLE_S)
+                self._rest()
         driver.close()
         reporter.turn(last=True)
+
+    def _rest(self) -> None:
+        """Wait after trouble, be it the channel's own: without this thread nothing is followed."""
+        try:
+            self._channel.wait(TROUBLE_S)
+        except Exception:  # noqa: BLE001 - the turn before has told of it
+            self.stopping.wait(TROUBLE_S)
 
     def _turn(self, reporter: Reporter) -> None:
         self.working()

@@ -109,6 +109,34 @@ def test_a_turn_that_fails_for_no_known_reason_does_not_end_the_thread(rig: Rig)
     assert working.ready is False
 
 
+def test_a_channel_that_fails_to_wait_does_not_end_the_thread(
+    rig: Rig, stopped: Callable[[Worker], Worker]
+) -> None:
+    failed: list[float] = []
+
+    def wait(timeout_s: float) -> bool:
+        failed.append(timeout_s)
+        raise KeyError(timeout_s)
+
+    rig.channel.wait = wait  # type: ignore[method-assign]
+    working = stopped(worker(rig))
+    eventually(lambda: len(failed) > 3)  # in a turn, and after it; and so again
+    assert working.healthy()
+
+
+def test_a_report_that_fails_for_no_known_reason_holds_up_no_release(
+    rig: Rig, stopped: Callable[[Worker], Worker]
+) -> None:
+    def send_report(report: bytes) -> None:
+        raise KeyError(len(report))
+
+    step, steps = rig.driver.step, list[bool]()
+    rig.driver.step = lambda: steps.append(step()) or steps[-1]  # type: ignore[func-returns-value,method-assign]
+    rig.channel.send_report = send_report  # type: ignore[method-assign]
+    stopped(worker(rig))
+    eventually(lambda: steps)
+
+
 def test_a_reconciler_that_hangs_makes_no_progress(
     rig: Rig, stopped: Callable[[Worker], Worker]
 ) -> None:

@@ -145,8 +145,11 @@ def test_numbers_rise_within_a_start_and_over_starts(rig: Rig) -> None:
     assert numbers == [REPORTS_A_START + 1, REPORTS_A_START + 2, 2 * REPORTS_A_START + 1]
 
 
-def test_a_report_that_could_not_be_sent_is_made_anew_and_tried_again(rig: Rig) -> None:
-    rig.channel.fails = UnavailableError("offline")
+@pytest.mark.parametrize("failure", [UnavailableError("offline"), KeyError("a channel's defect")])
+def test_a_report_that_could_not_be_sent_is_made_anew_and_tried_again(
+    rig: Rig, failure: Exception
+) -> None:
+    rig.channel.fails = failure
     assert rig.turn() == 0
     rig.channel.fails = None
     rig.now = report(number=9)

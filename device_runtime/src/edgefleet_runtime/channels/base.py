@@ -9,7 +9,8 @@ Rules for those who write one:
 - A channel carries bytes. It decides nothing: whether a pointer is acted upon is the reconciler's.
 - The device's name is known to the other side from the channel's own authentication.
 - Errors are those of `edgefleet.errors`. `UnavailableError` means later, `AccessDeniedError` means
-  that somebody must renew something; neither loses what was to be sent.
+  that somebody must renew something; neither loses what was to be sent. Nothing maps a vendor's
+  errors here: whatever else is raised is logged as a defect, and tried again. `wait` raises none.
 """
 
 from __future__ import annotations

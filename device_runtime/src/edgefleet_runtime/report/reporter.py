@@ -106,6 +106,10 @@ class Reporter:
             _log.info("the report waits: %s", error.message)
             self._retry.wait()
             return
+        except Exception:  # noqa: BLE001 - a channel's defect; releases are followed all the same
+            _log.exception("the report waits")
+            self._retry.wait()
+            return
         self._retry.reset()
         self._sent, self._sent_at = report, self._clock()
         self._early = self._jitter.uniform(0.0, JITTER)
