@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edgefleet.interfaces import abilities
+from edgefleet.interfaces.requests import reply_of, request_of
 from edgefleet.testing.kit import (
     automation,
     blobs,
@@ -29,6 +33,9 @@ from edgefleet.testing.kit import (
     upgrading,
 )
 from edgefleet.testing.kit.gaps import Conformance
+from edgefleet_runtime.channels import requests
+from edgefleet_runtime.channels.discovery import GROUP as CHANNELS
+from edgefleet_runtime.channels.requests import Message, answer_to
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "write-a-provider.md").read_text(encoding="utf-8")
@@ -68,6 +75,22 @@ def test_the_table_of_suites_names_them_and_their_fixtures() -> None:
         for fixture in re.findall(r"`(\w+)`", fixtures):
             known = hasattr(suites[name], fixture) or hasattr(abilities, fixture)
             assert known, f"{name} has no fixture {fixture}"
+
+
+def test_a_channel_is_named_where_the_runtime_looks() -> None:
+    (block,) = [
+        text for text in re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL) if "Channel" in text
+    ]
+    assert tomllib.loads(block)["project"]["entry-points"].keys() == {CHANNELS}
+
+
+def test_a_request_comes_and_its_answer_goes_by_the_functions_that_the_page_names() -> None:
+    sent = json.dumps(request_of("/v2", {"a": "b"}, b"body")).encode()
+    message = msgspec.json.decode(sent, type=Message)
+    answer = answer_to(message, lambda asked: requests.Reply(200, asked.headers, asked.body or b""))
+    assert reply_of("cam-07", msgspec.json.encode(answer)) == (200, {"a": "b"}, b"body")
+    for name in ("request_of", "reply_of", "Message", "answer_to"):
+        assert f"`{name}`" in PAGE
 
 
 def test_the_copy_under_another_name_passes_its_suites(tmp_path: Path) -> None:
