@@ -101,7 +101,7 @@ def test_doctor_knows_the_extras_of_datasets_rules_and_loops(run_json: RunJson) 
 
 
 def test_doctor_tells_what_is_wrong_with_a_profile_and_goes_on(
-    run_json: RunJson, tmp_path: Path
+    run: Run, run_json: RunJson, tmp_path: Path
 ) -> None:
     (tmp_path / "edgefleet.toml").write_text(
         '[profiles.default]\nprovider = "local"\n[profiles.default.local]\ncolour = "red"\n'
@@ -114,6 +114,9 @@ def test_doctor_tells_what_is_wrong_with_a_profile_and_goes_on(
         "default": "error",
         "far": "error",
     }
+    said = run("doctor", expect=1).stdout
+    assert said.count("mend that key in the profile") == 1, "what shows in many places is told once"
+    assert "unknown: [….local]: colour: Extra inputs" in run("providers", "local").stdout
     wrong = next(check for check in found["checks"] if check["name"] == "default")
     assert "colour" in wrong["detail"]
     assert "edgefleet providers local" in wrong["cure"]

@@ -37,9 +37,12 @@ def doctor(ctx: click.Context, *, as_json: bool) -> None:
             ("area", "what", "state", "found"),
             [(c.area, c.name, c.state, c.detail) for c in checks],
         )
-        cures = [check for check in checks if check.cure]
+        cures: dict[str, list[str]] = {}
+        for check in checks:
+            if check.cure:
+                cures.setdefault(check.cure, []).append(check.name)
         click.echo("\nwhat to do:" if cures else "\nnothing to do")
-        for check in cures:
-            click.echo(f"  {check.name}: {check.cure}")
+        for cure, names in cures.items():  # one cause shows in many places, and is mended once
+            click.echo(f"  {', '.join(dict.fromkeys(names))}: {cure}")
     if broken:
         ctx.exit(1)

@@ -112,7 +112,7 @@ def _abilities(provider: Provider, role: Role, problems: dict[str, str]) -> list
     """What a service of that role can do beyond the role; None where that needs settings.
 
     Services are built, which contacts nobody: whether a thing can be done is a type. Why one can't
-    be built, though its settings are there, goes to ``problems``.
+    be built, though there are settings, goes to ``problems``.
     """
     from pydantic import ValidationError
 
@@ -120,7 +120,7 @@ def _abilities(provider: Provider, role: Role, problems: dict[str, str]) -> list
     from edgefleet.errors import EdgeFleetError
     from edgefleet.plugins import discovery
     from edgefleet.plugins.provider import Context
-    from edgefleet.profile import load_profile
+    from edgefleet.profile import first_problem, load_profile
 
     try:
         loaded = load_profile(profile())
@@ -129,7 +129,9 @@ def _abilities(provider: Provider, role: Role, problems: dict[str, str]) -> list
         table, base = {}, Path.cwd()
     try:
         settings = provider.settings_type.model_validate(table)
-    except ValidationError:
+    except ValidationError as error:
+        if table:
+            problems[role.value] = f"[….{provider.name}]: {first_problem(error)}"
         return None
     context = Context(base=base, name=provider.name, state=lambda: None)
     try:
