@@ -37,7 +37,7 @@ def problem_of(provider: Provider, entry: str) -> str | None:
         if getattr(kind, role.value) is getattr(Provider, role.value):
             return f"has the role {role.value}, but {kind.__name__} has no method {role.value}"
     try:
-        settings = provider.settings_type
+        settings: object = provider.settings_type
     except Exception as error:  # noqa: BLE001 - a plugin may fail in any way
         return f"fails to give its settings_type: {type(error).__name__}: {error}"
     if not (isinstance(settings, type) and issubclass(settings, ProviderSettings)):
