@@ -111,6 +111,17 @@ def test_a_wrong_command_line_shows_where_to_read_on_and_exits_with_2() -> None:
     assert not result.stdout
 
 
+@pytest.mark.parametrize(
+    "typed, meant", [("depoly", "'deploy'"), ("modle", "'model'"), ("gatway", "'gateway'")]
+)
+def test_a_mistyped_command_is_answered_with_the_one_meant(typed: str, meant: str) -> None:
+    result = CliRunner().invoke(cli, [typed])
+    assert result.exit_code == 2
+    assert f"error: No such command '{typed}'. Did you mean {meant}" in result.stderr
+    assert "Did you mean" not in CliRunner().invoke(cli, ["xyzzy"]).stderr
+    assert "Did you mean" not in CliRunner().invoke(cli, ["--xyzzy"]).stderr
+
+
 def test_no_command_at_all_shows_the_help() -> None:
     for arguments in ([], ["model"], ["device"]):
         result = CliRunner().invoke(cli, arguments)
