@@ -66,6 +66,26 @@ def test_what_is_no_model_is_refused_by_name(tmp_path: Path, content: bytes, say
     assert caught.value.cure
 
 
+@pytest.mark.parametrize(
+    "name, cure",
+    [
+        ("net.pt", "torch.onnx.export"),
+        ("net.keras", "tf2onnx"),
+        ("forest.PKL", "edgefleet.convert"),
+        ("net.tflite", "Bundle.add_variant"),
+        ("net.onnx", "cut short"),
+    ],
+)
+def test_who_brings_another_kind_of_file_reads_how_onnx_comes_of_it(
+    tmp_path: Path, name: str, cure: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(bytes(range(256)))
+    with pytest.raises(InvalidModelError, match=r"is not an ONNX file") as caught:
+        inspect(path)
+    assert cure in str(caught.value.cure)
+
+
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
     data = models.linear().SerializeToString()
     path = tmp_path / "cut.onnx"

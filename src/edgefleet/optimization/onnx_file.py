@@ -145,7 +145,7 @@ def _parse(data: bytes, path: Path) -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError
 
-    cure = "give an ONNX file; if it is one, it is cut short: export or copy it again"
+    cure = _ELSEWHERE.get(path.suffix.lower(), "export or copy it again: it may be cut short")
     try:
         model: onnx.ModelProto = onnx.ModelProto.FromString(data)
     except DecodeError as error:
@@ -155,6 +155,19 @@ def _parse(data: bytes, path: Path) -> onnx.ModelProto:
     if not model.ir_version or not model.opset_import or not model.graph.output:
         raise InvalidModelError(f"{path} is not a whole ONNX model", cure=cure)
     return model
+
+
+_FROM_PYTORCH = "export it where it was trained, with torch.onnx.export"
+_FROM_TENSORFLOW = "convert it with tf2onnx"
+_PICKLED = "nothing is unpickled here: give the fitted estimator to edgefleet.convert in Python"
+_ADDED = "optimize the ONNX file that it was made of, and add this one with Bundle.add_variant"
+_ELSEWHERE = {
+    **dict.fromkeys((".pt", ".pth", ".ckpt", ".safetensors"), _FROM_PYTORCH),
+    **dict.fromkeys((".h5", ".keras", ".pb"), _FROM_TENSORFLOW),
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), _PICKLED),
+    **dict.fromkeys((".tflite", ".engine", ".plan", ".xml"), _ADDED),
+}
+"""Endings of files that people bring, and how an ONNX file comes of them."""
 
 
 def _check_versions(ir_version: int, domains: dict[str, int], path: Path) -> None:
