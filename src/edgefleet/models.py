@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from edgefleet.origins import dataset_in, remember_run, trained_by
 from edgefleet.plugins import discovery
 from edgefleet.profile import first_problem
 from edgefleet.protocol.layout import INDEX_FILE, BundleLayout
+from edgefleet.protocol.names import MAX_MODEL_CHARACTERS, check_name
 from edgefleet.protocol.target_problems import check_variants
 
 if TYPE_CHECKING:
@@ -270,15 +272,24 @@ def _job(
 ) -> TrainingJob:
     address = data if isinstance(data, str) and "://" in data else None
     folder = None if data is None or address is not None else Path(data).absolute()
+    if not Path(script).is_file():
+        msg = f"no training script at {script}"
+        raise InvalidInputError(msg, cure="give the path of a Python file")
     with _checked("training job"):
         return TrainingJob(
             script=Path(script),
             data=address or folder,
             params=dict(params or {}),
-            name=name or Path(script).stem.lower().replace("_", "-"),
+            name=check_name("run", name) if name else _named_after(Path(script)),
             requirements=requirements,
             resources=resources or Resources(),
         )
+
+
+def _named_after(script: Path) -> str:
+    """What a run is called that has no name: ``train-2`` of ``Train (2).py``."""
+    name = re.sub(r"[^a-z0-9]+", "-", script.stem.lower())[:MAX_MODEL_CHARACTERS]
+    return name.strip("-") or "train"
 
 
 @contextmanager

@@ -64,7 +64,30 @@ def test_a_run_is_cancelled(run_json: RunJson, tmp_path: Path) -> None:
 def test_a_script_that_crashes_ends_with_1_and_its_last_lines(run: Run, tmp_path: Path) -> None:
     (tmp_path / "crash.py").write_text("raise SystemExit('out of luck')\n")
     assert "out of luck" in run("train", "crash.py", expect=1).stderr
-    assert "no training script" in run("train", "nothing.py", expect=1).stderr
+
+
+def test_what_cannot_be_run_is_refused_in_words_of_its_own(run: Run, tmp_path: Path) -> None:
+    said = run("train", "nothing.py", expect=1).stderr
+    assert said == (
+        "error: no training script at nothing.py\n  cure: give the path of a Python file\n"
+    )
+    (tmp_path / "fit.py").write_text("")
+    for option in ("--memory-gib", "--max-runtime-s"):
+        said = run("train", "fit.py", option, "0", expect=2).stderr
+        assert f"Invalid value for '{option}'" in said
+    said = run("train", "fit.py", "--name", "My Run", expect=1).stderr
+    assert said.startswith("error: not a run name: 'My Run'\n  cure: ")
+
+
+@pytest.mark.parametrize(
+    "script, prefix",
+    [("Fit (2).py", "fit-2-"), ("train_v1..2.py", "train-v1-2-"), ("訓練.py", "train-")],
+)
+def test_a_script_may_have_any_name(
+    run_json: RunJson, tmp_path: Path, script: str, prefix: str
+) -> None:
+    (tmp_path / script).write_text("")
+    assert run_json("train", script)["id"].startswith(prefix)
 
 
 def test_parameters_are_json_scalars_or_texts() -> None:

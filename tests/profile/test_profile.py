@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import BaseModel, ValidationError, field_validator
 
 from edgefleet.errors import ProfileError
 from edgefleet.profile import (
     CONFIG_VARIABLE,
     PROFILE_VARIABLE,
     config_file,
+    first_problem,
     load_profile,
     profile_names,
 )
@@ -199,3 +201,18 @@ def test_what_is_wrong_is_told_with_file_and_key(nowhere: Path, text: str, said:
         load_profile()
     assert str(path) in str(caught.value)
     assert caught.value.cure
+
+
+def test_what_a_validator_says_is_told_in_its_words_alone() -> None:
+    class Settings(BaseModel):
+        region: str
+
+        @field_validator("region")
+        @classmethod
+        def _known(cls, _region: str) -> str:
+            msg = "no such region"
+            raise ValueError(msg)
+
+    with pytest.raises(ValidationError) as caught:
+        Settings(region="mars")
+    assert first_problem(caught.value) == "region: no such region"

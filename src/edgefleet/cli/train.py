@@ -21,6 +21,8 @@ from edgefleet.cli.output import print_json, print_table, say, when
 if TYPE_CHECKING:
     from edgefleet.interfaces.training_run import TrainingRun
 
+_MORE_THAN_0 = click.FloatRange(0, min_open=True)
+
 
 @click.command()
 @click.argument("script", type=click.Path(path_type=Path, dir_okay=False))
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 @click.option("--name", help="Prefix of the run's id; without it the script's name.")
 @number_option("--count", within=click.IntRange(1), default=1, about="Machines.")
 @number_option("--gpus", within=click.IntRange(0), default=0, about="GPUs a machine.")
-@click.option("--memory-gib", type=float, help="Memory a machine, in GiB.")
-@click.option("--max-runtime-s", type=float, help="End the run after so many seconds.")
+@click.option("--memory-gib", type=_MORE_THAN_0, help="Memory a machine, in GiB.")
+@click.option("--max-runtime-s", type=_MORE_THAN_0, help="End the run after so many seconds.")
 @click.option(
     "-o",
     "--output",

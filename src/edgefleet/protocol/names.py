@@ -28,8 +28,10 @@ GroupName = Annotated[str, msgspec.Meta(pattern=GROUP_PATTERN)]
 DeviceName = Annotated[str, msgspec.Meta(pattern=DEVICE_PATTERN)]
 
 _ENDS = "with a letter or digit at both ends"
+_JOINED = "join parts of a-z 0-9 by one of . _ __ or dashes, 63 characters"
 _CURES = {
-    "model": (MODEL_PATTERN, "join parts of a-z 0-9 by one of . _ __ or dashes, 63 characters"),
+    "model": (MODEL_PATTERN, _JOINED),
+    "run": (MODEL_PATTERN, _JOINED),
     "version": (VERSION_PATTERN, f"use 1-63 of a-z 0-9 . _ - {_ENDS}"),
     "alias": (VERSION_PATTERN, f"use 1-63 of a-z 0-9 . _ - {_ENDS}"),
     "group": (GROUP_PATTERN, f"use 1-63 letters, digits, . _ - {_ENDS}"),
@@ -41,13 +43,17 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\\:\ud800-\udfff]")
 
 
 def check_name(kind: str, name: str) -> str:
-    """Return ``name`` if it is a legal name of that kind (model, version, alias, group, device).
+    """Return ``name`` if it is a legal name of that kind.
+
+    Args:
+        kind: model, run, version, alias, group or device.
+        name: as somebody wrote it.
 
     Raises:
         InvalidInputError: it is not; the message tells what is allowed.
     """
     pattern, cure = _CURES[kind]
-    too_long = kind == "model" and len(name) > MAX_MODEL_CHARACTERS
+    too_long = pattern == MODEL_PATTERN and len(name) > MAX_MODEL_CHARACTERS
     if too_long or not re.match(pattern, name):
         msg = f"not a {kind} name: {name[:200]!r}"
         raise InvalidInputError(msg, cure=cure)
