@@ -68,9 +68,10 @@ class LazyGroup(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:  # click looks for what is near among what is imported
             near = get_close_matches(args[0], self.list_commands(ctx))
-            if near:
-                error.message += f" Did you mean {' or '.join(map(repr, near))}?"
-            raise
+            if not near:
+                raise
+            msg = f"{error.message} Did you mean {' or '.join(map(repr, near))}?"
+            raise click.UsageError(msg, ctx=error.ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, self.entries))
