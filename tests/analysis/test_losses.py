@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -141,6 +142,14 @@ def test_a_time_without_a_zone_is_refused(fleet: Fleet, home: Path) -> None:
     write(home, "cam-1", [account(1, ALARMS)])
     with pytest.raises(InvalidInputError, match="has no time zone"):
         fleet.losses(since=START.replace(tzinfo=None))
+
+
+@pytest.mark.parametrize("moment", ["1w", timedelta(days=7), START.date()])
+def test_what_is_no_moment_is_refused_with_one_that_would_do(fleet: Fleet, moment: Any) -> None:
+    for asked in (fleet.losses, fleet.cost, fleet.events):
+        with pytest.raises(InvalidInputError, match="is no datetime") as refusal:
+            asked(since=moment)
+        assert "timedelta(days=7)" in str(refusal.value.cure)
 
 
 def test_a_damaged_spool_is_told(fleet: Fleet, home: Path) -> None:

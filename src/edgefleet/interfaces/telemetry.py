@@ -8,7 +8,7 @@ couldn't read. Files of samples lie beside the segments, by their digests.
 from __future__ import annotations
 
 from abc import abstractmethod
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast, final
 
 from edgefleet.errors import (
@@ -31,7 +31,6 @@ from edgefleet.protocol.segment import read_segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from datetime import datetime
     from pathlib import Path
 
     import ibis
@@ -76,9 +75,7 @@ class Telemetry(Service):
             msg = f"no kind of event {kind!r}"
             raise InvalidInputError(msg, cure=f"use one of {', '.join(KINDS)}")
         for moment in (since, until):
-            if moment is not None and moment.tzinfo is None:
-                msg = f"{moment.isoformat()} has no time zone"
-                raise InvalidInputError(msg, cure="use datetime.now(timezone.utc) or such")
+            _check_moment(moment)
         return EventQuery(self, kind=kind, model=model, device=device, since=since, until=until)
 
     @final
@@ -163,6 +160,18 @@ class Telemetry(Service):
             since: what arrived before may be left out, where that spares reading it; but nothing
                 that is left out now may be given for a later ``since``.
         """
+
+
+def _check_moment(moment: object) -> None:
+    if moment is None:
+        return
+    if not isinstance(moment, datetime):
+        msg = f"{moment!r} is no datetime"
+        cure = "give datetime.now(timezone.utc) - timedelta(days=7) or such"
+        raise InvalidInputError(msg, cure=cure)
+    if moment.tzinfo is None:
+        msg = f"{moment.isoformat()} has no time zone"
+        raise InvalidInputError(msg, cure="use datetime.now(timezone.utc) or such")
 
 
 @final
