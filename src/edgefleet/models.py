@@ -17,7 +17,7 @@ from edgefleet.errors import ConfigurationError, InvalidInputError
 from edgefleet.interfaces.automation import Automation, CanAutomate
 from edgefleet.interfaces.compilation import DEFAULT_RUNTIME_S, CanCompile, CompilationJob
 from edgefleet.interfaces.progress import Bytes
-from edgefleet.interfaces.training import Resources, TrainingJob
+from edgefleet.interfaces.training import Param, Resources, TrainingJob
 from edgefleet.origins import dataset_in, remember_run, trained_by
 from edgefleet.plugins import discovery
 from edgefleet.profile import first_problem
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from edgefleet.services import Services
 
 _LOG = logging.getLogger(__name__)
+_EXPORTED = (
+    "give an .onnx file: edgefleet.convert writes one of an estimator, torch.onnx.export of a "
+    "PyTorch module"
+)
 _LEVELS = {"warn": logging.WARNING, "note": logging.INFO}
 
 
@@ -241,7 +245,7 @@ class Models:
                 return self.registry.push(
                     model, name, version=version, labels=labels, progress=advance
                 )
-        path = Path(model)
+        path = _path_of(model)
         if (path / INDEX_FILE).is_file():
             layout = BundleLayout(path)
             return self._push(layout, name, version=version, labels=labels, progress=progress)
@@ -279,11 +283,28 @@ def _job(
         return TrainingJob(
             script=Path(script),
             data=address or folder,
-            params=dict(params or {}),
+            params={key: _scalar(key, value) for key, value in (params or {}).items()},
             name=check_name("run", name) if name else _named_after(Path(script)),
             requirements=requirements,
             resources=resources or Resources(),
         )
+
+
+def _path_of(model: object) -> Path:
+    if not isinstance(model, str | os.PathLike):
+        msg = f"{type(model).__name__} is neither a bundle nor a path"
+        raise InvalidInputError(msg, cure=_EXPORTED)
+    return Path(model)
+
+
+def _scalar(key: str, value: Any) -> Param:  # noqa: ANN401 - whatever a notebook has at hand
+    """A parameter as JSON has it: NumPy's ``int64`` is an int, not a float."""
+    if getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if not isinstance(value, Param):
+        msg = f"parameter {key!r} is a {type(value).__name__}"
+        raise InvalidInputError(msg, cure="give a text, number, bool or None; json.dumps the rest")
+    return value
 
 
 def _named_after(script: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -52,6 +52,13 @@ def test_a_variant_that_its_target_can_never_run_is_refused_and_nothing_is_store
         fleet.push(bundle(tmp_path, "x86-cpu", "jetson-nano"), "m", progress=False)
     assert "convert_version(model, 13)" in str(refusal.value.cure)
     assert list(fleet.registry.list()) == []
+
+
+def test_what_is_no_file_is_refused_with_what_makes_one_of_it(fleet: Fleet) -> None:
+    estimator: Any = object()
+    with pytest.raises(InvalidInputError, match="object is neither a bundle nor a path") as refusal:
+        fleet.push(estimator, "m", progress=False)
+    assert "edgefleet.convert" in str(refusal.value.cure)
 
 
 def test_a_bundle_s_folder_is_checked_too(fleet: Fleet, tmp_path: Path) -> None:
