@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -137,6 +137,13 @@ def test_a_device_of_no_target_asked_for_is_refused_at_once(digits: Digits) -> N
         optimized(digits, device)
     assert "'jetson-orin'" in str(caught.value.cure)
     assert device.offered == []
+
+
+def test_the_name_of_a_device_is_no_device(digits: Digits) -> None:
+    name: Any = "cam-07"
+    with pytest.raises(InvalidInputError) as refusal:
+        optimized(digits, name)
+    assert refusal.value.cure == "give device=fleet.device('cam-07')"
 
 
 def test_a_device_that_can_not_be_reached_ends_it(digits: Digits) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -172,3 +173,11 @@ def test_predict_names_what_is_wrong_with_its_input(tmp_path: Path) -> None:
     path = models.save(models.linear(), tmp_path / "m.onnx")
     with pytest.raises(InvalidInputError, match=r"predict\['x'\] has shape"):
         OnnxSession(path, inspect(path).interface).predict(np.zeros((3, 7)))
+
+
+@pytest.mark.parametrize("path", ["calibration.npy", PurePath("calibration.npy")])
+def test_the_path_of_an_array_is_no_array(path: object) -> None:
+    for values in (path, {"x": path}):
+        with pytest.raises(InvalidInputError, match=r"\['x'\] is a path, not data") as refusal:
+            arrange(values, interface(("x", (-1, 3))), what="calibration")
+        assert "numpy.load" in str(refusal.value.cure)

@@ -91,8 +91,12 @@ def check_device(device: TrialDevice, targets: Sequence[HardwareTarget]) -> None
     """Refuse a device whose figures would count for no target asked for.
 
     Raises:
-        InvalidInputError: the fleet knows it as something else.
+        InvalidInputError: it is a name, or the fleet knows it as something else.
     """
+    if isinstance(device, str):
+        raise InvalidInputError(
+            f"device is the name {device!r}", cure=f"give device=fleet.device({device!r})"
+        )
     names = [target.name for target in targets]
     if device.target and device.target not in names:
         raise InvalidInputError(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import InvalidInputError
@@ -175,6 +176,10 @@ def _by_name(values: object, interface: Interface, what: str) -> dict[str, objec
 def _as_array(value: object, spec: TensorSpec, what: str) -> NDArray[Any]:
     import numpy as np
 
+    if isinstance(value, PathLike) or (isinstance(value, str) and spec.datatype != "BYTES"):
+        raise InvalidInputError(
+            f"{what}[{spec.name!r}] is a path, not data", cure="load it first, with numpy.load"
+        )
     try:
         array = np.asarray(value)
     except ValueError as error:  # lists of unequal lengths
