@@ -95,4 +95,5 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands fo
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    own = {"Any", "TYPE_CHECKING", "import_module"}
+    return sorted({*globals(), *__all__} - own)

@@ -200,6 +200,7 @@ def test_what_a_bundle_says_is_text_in_a_notebook_never_markup() -> None:
         devices=(),
         problems=("cam: made for <script>alert(1)</script>",),
     )
+    assert repr(plan) == str(plan)
     shown = plan._repr_html_()
     assert "<script>" not in shown
     assert "&lt;script&gt;" in shown

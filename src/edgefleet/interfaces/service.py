@@ -34,6 +34,9 @@ class Service(ABC):
     role: ClassVar[str]
     """``registry``, ``trainer``, ``deployer``, ``telemetry`` or ``state``."""
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.provider}>"
+
     def _translate(self, error: Exception) -> EdgeFleetError | None:
         """Map a vendor's error to ours; None for one that this backend doesn't know.
 

@@ -35,6 +35,8 @@ class Explanation(Value):
         ]
         return "\n".join(lines)
 
+    __repr__ = __str__
+
 
 def explain(
     device: DeviceInfo,

@@ -121,6 +121,8 @@ class GroupStatus(Value):
     def __str__(self) -> str:
         return text_table(_COLUMNS, self._rows(), caption=self.headline)
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         return html_table(_COLUMNS, self._rows(), caption=self.headline)
 
@@ -141,8 +143,10 @@ class FleetStatus(Value):
     def __str__(self) -> str:
         return "\n\n".join(map(str, self.groups)) or "no groups yet; enrol a device into one"
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
-        return "".join(group._repr_html_() for group in self.groups)
+        return "".join(group._repr_html_() for group in self.groups) or f"<p>{self}</p>"
 
     def facts(self) -> dict[str, Any]:
         """All groups as JSON-ready data."""

@@ -82,6 +82,8 @@ class LaunchPlan(Value):
     def __str__(self) -> str:
         return _shown(self.headline, _PLAN_COLUMNS, self._rows())
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         return html_table(_PLAN_COLUMNS, self._rows()[:SHOWN], caption=self.headline)
 
@@ -136,6 +138,8 @@ class Launch(Value):
 
     def __str__(self) -> str:
         return _shown(self.headline, _COLUMNS, self._rows())
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         return html_table(_COLUMNS, self._rows()[:SHOWN], caption=self.headline)

@@ -132,6 +132,8 @@ class Plan(Value):
         lines += [f"problem: {text}" for text in self.problems]
         return "\n".join(lines)
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         policy = () if self.policy is None else (f"rollout: {self.policy}",)
         texts = (*policy, *self.warnings, *self.problems)
