@@ -102,8 +102,9 @@ def test_other_models_and_times_stay_out(fleet: Fleet, field: Field, tmp_path: P
         "digits", since=NOON + 2 * second, until=NOON + 4 * second, to=tmp_path / "set"
     )
     assert ids(dataset) == ["cam-1-2", "cam-1-3"]
-    with pytest.raises(NotFoundError, match="no sample of 'letters'"):
+    with pytest.raises(NotFoundError, match="no sample of 'letters'") as nothing:
         fleet.dataset("letters", to=tmp_path / "other")
+    assert "segment_max_age_s" in str(nothing.value.cure)
 
 
 def test_one_devices_samples_can_be_asked_for(fleet: Fleet, field: Field, tmp_path: Path) -> None:

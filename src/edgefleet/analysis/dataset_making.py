@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from edgefleet.interfaces.telemetry import Telemetry
     from edgefleet.protocol.event import Event
 
+_NONE_FITS = (
+    "widen the time, take strategy='all', or capture more; what was captured a minute ago may "
+    "still be on its device: see segment_max_age_s in its telemetry policy"
+)
+
 
 class Origins(Protocol):
     """What the fleet knows beside its telemetry."""
@@ -97,7 +102,7 @@ class Maker:
         story = _story(found)
         if not rows:
             msg = f"no sample of {self._model!r} fits: {story}"
-            raise NotFoundError(msg, cure="widen the time, take strategy='all', or capture more")
+            raise NotFoundError(msg, cure=_NONE_FITS)
         if found.missing or found.damaged or found.unreadable or found.malformed:
             warnings.warn(f"dataset of {self._model}: {story}", RuntimeWarning, stacklevel=5)
         write(
