@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from edgefleet.analysis.drift import drift_of
 from edgefleet.analysis.gathering import Gathering
+from edgefleet.analysis.windows import Place
 from edgefleet.errors import InvalidInputError, NotFoundError, UnavailableError
 from edgefleet.fleet import Fleet
 from edgefleet.interfaces.registry import Registry
@@ -189,6 +190,23 @@ def test_a_version_without_reference_sketches_is_told(
     found = fleet.drift("digits")
     assert "calibration data" in found.unreferenced[version.reference]
     assert "calibration data" in str(found)
+    assert "no windows" not in str(found)
+    assert "set `drift`" in str(fleet.drift("digits", since=START + timedelta(days=300)))
+
+
+def test_who_sent_windows_that_nothing_is_held_against_is_not_silent(
+    fleet: Fleet, home: Path, tmp_path: Path
+) -> None:
+    version = push(fleet, tmp_path, {})
+    write(home, "cam-1", [window(version, 0, first=drawn(1))])
+    serving = Place(group="local/line", serves=frozenset({"digits"}))
+    found = drift_of(
+        "digits",
+        telemetry=fleet.telemetry,
+        registry=fleet.registry,
+        places={"cam-1": serving, "cam-2": serving},
+    )
+    assert found.silent == ("cam-2",)
 
 
 @pytest.mark.parametrize(

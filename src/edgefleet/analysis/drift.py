@@ -103,7 +103,6 @@ def drift_of(
                 if level == "fleet":
                     shown += _distributions(whole, unit.sketches)
         timeline += _timeline(whole, limits)
-    heard = {device for whole in windows.wholes.values() for device in whole.heard}
     serving = (name for name, place in places.items() if named.name in place.serves)
     return DriftReport(
         model=model,
@@ -113,7 +112,7 @@ def drift_of(
         features=tuple(sorted(features, key=_badness)),
         timeline=tuple(timeline),
         distributions=tuple(shown),
-        silent=tuple(sorted(name for name in serving if name not in heard)),
+        silent=tuple(sorted(name for name in serving if name not in windows.heard)),
         unreferenced=windows.unreferenced,
         set_aside=tuple(windows.set_aside),
         set_aside_count=windows.set_aside_count,

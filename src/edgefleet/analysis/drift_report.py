@@ -146,7 +146,7 @@ class DriftReport(Value):
         return f"{self.model}{span}: {self.verdict}"
 
     def _notes(self) -> Iterator[str]:
-        if not self.units:
+        if not self.units and not self.unreferenced:
             yield "no windows of sketches: set `drift` in the telemetry policy of the release"
         if self.silent:
             yield f"no windows from {_names(self.silent)}"

@@ -154,6 +154,7 @@ class Windows:
 
     Attributes:
         wholes: by bundle.
+        heard: devices that sent windows of these versions, whether there is a reference or not.
         unreferenced: versions and bundles that have nothing to be held against, with the reason.
         set_aside: sketches that couldn't be used, the first of them.
         set_aside_count: how many there were.
@@ -169,6 +170,7 @@ class Windows:
         self._registry, self._places, self._by = registry, places, by
         self._versions = {version.digest: version for version in versions}
         self.wholes: dict[str, Whole] = {}
+        self.heard: set[str] = set()
         self.unreferenced: dict[str, str] = {}
         self.set_aside: list[SetAside] = []
         self.set_aside_count = 0
@@ -187,6 +189,8 @@ class Windows:
         if not _EARLIEST <= window.start < window.end <= _LATEST:
             self._leave(device, event.id, "", "its span of time makes no sense")
             return
+        if window.bundle in self._versions:
+            self.heard.add(device)
         whole = self._whole(window)
         if whole is None:
             return
