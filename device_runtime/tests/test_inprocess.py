@@ -83,6 +83,22 @@ def test_what_is_fed_wrongly_is_said(plus: Path) -> None:
         runtime.infer("plus", {"x": X.astype(np.float64)})
 
 
+@pytest.mark.parametrize("inputs", [X, X.tolist(), {"x": X.tolist()}])
+def test_what_is_no_mapping_to_arrays_is_told_with_what_is(plus: Path, inputs: Any) -> None:
+    with (
+        Runtime({"plus": plus}) as runtime,
+        pytest.raises(InvalidInputError, match="no mapping of names to NumPy arrays") as refusal,
+    ):
+        runtime.infer("plus", inputs)
+    assert refusal.value.cure == "it takes x (FP32)"
+
+
+def test_a_runtime_shows_its_models(plus: Path) -> None:
+    with Runtime({"plus": plus, "more": plus}) as runtime:
+        assert repr(runtime) == "<runtime of plus, more>"
+    assert repr(runtime) == "<runtime of no models>"
+
+
 def test_a_closed_runtime_has_no_models(plus: Path) -> None:
     runtime = Runtime({"plus": plus})
     runtime.close()

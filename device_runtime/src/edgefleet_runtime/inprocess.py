@@ -102,6 +102,9 @@ class Runtime(Closing):
             self.close()
             raise
 
+    def __repr__(self) -> str:
+        return f"<runtime of {', '.join(self._models) or 'no models'}>"
+
     @property
     def models(self) -> tuple[str, ...]:
         """The names that `infer` takes."""

@@ -37,24 +37,29 @@ class FeedCheck:
         """The inputs as an engine takes them.
 
         Raises:
-            InvalidInputError: an input is missing, unknown, of another datatype or shape.
+            InvalidInputError: an input is missing, unknown, no array, or of another datatype or
+                shape.
         """
         feed: dict[str, NDArray[Any]] = {}
-        for name, (datatype, dtype, shape, fixed) in self._inputs.items():
-            array = inputs.get(name)
-            if array is None:
-                msg = f"input {name!r} is missing"
-                raise InvalidInputError(msg, cure=self._cure())
-            if array.dtype is not dtype and array.dtype != dtype:
-                seen = datatype_of(array.dtype)
-                if seen != datatype:
-                    msg = f"input {name!r} takes {datatype}, not {seen}"
-                    raise InvalidInputError(msg)
-            # A model that doesn't tell an input's rank looks like one that takes a scalar.
-            if shape and array.shape != shape and not _fits(array.shape, len(shape), fixed):
-                msg = f"input {name!r} takes shape {list(shape)}, not {list(array.shape)}"
-                raise InvalidInputError(msg, cure="-1 stands for any length")
-            feed[name] = _text(array, name) if self._text and datatype == "BYTES" else array
+        try:
+            for name, (datatype, dtype, shape, fixed) in self._inputs.items():
+                array = inputs.get(name)
+                if array is None:
+                    msg = f"input {name!r} is missing"
+                    raise InvalidInputError(msg, cure=self._cure())
+                if array.dtype is not dtype and array.dtype != dtype:
+                    seen = datatype_of(array.dtype)
+                    if seen != datatype:
+                        msg = f"input {name!r} takes {datatype}, not {seen}"
+                        raise InvalidInputError(msg)
+                # A model that doesn't tell an input's rank looks like one that takes a scalar.
+                if shape and array.shape != shape and not _fits(array.shape, len(shape), fixed):
+                    msg = f"input {name!r} takes shape {list(shape)}, not {list(array.shape)}"
+                    raise InvalidInputError(msg, cure="-1 stands for any length")
+                feed[name] = _text(array, name) if self._text and datatype == "BYTES" else array
+        except AttributeError as error:  # asked for afterwards: this is on the way of every request
+            msg = "the inputs are no mapping of names to NumPy arrays"
+            raise InvalidInputError(msg, cure=self._cure()) from error
         if len(inputs) != len(feed):
             unknown = ", ".join(repr(name) for name in inputs if name not in feed)
             msg = f"the model has no input {unknown}"
