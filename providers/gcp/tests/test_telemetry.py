@@ -197,6 +197,10 @@ def test_messages_that_are_no_events_are_dropped_and_hide_no_other(
         _structured(good, device="../victim"),
         {**_structured(good), "data": base64.b64encode(b"\xff{").decode()},
         {"attributes": {"device": "cam-1", "ce-id": "1"}, "data": "////"},
+        {
+            "attributes": {"device": "cam-1", "ce-id": "1"},
+            "data": base64.b64encode(b"[" * 5000 + b"]" * 5000).decode(),
+        },
     ):
         publish(noise)
     publish(_structured(good))

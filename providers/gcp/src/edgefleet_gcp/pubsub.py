@@ -102,12 +102,13 @@ def event_in(message: Message) -> Event:
     }
     if not told:
         raise DocumentError("the message is no CloudEvent")
+    kind = attributes.get("content-type", "application/json")
     try:
         data = json.loads(message.data or b"null")
-    except ValueError as error:
+        event = json.dumps({**told, "datacontenttype": kind, "data": data})
+    except (ValueError, RecursionError) as error:
         raise DocumentError(f"the event's data is no JSON: {error}") from error
-    kind = attributes.get("content-type", "application/json")
-    return read_event(json.dumps({**told, "datacontenttype": kind, "data": data}).encode())
+    return read_event(event.encode())
 
 
 def _message(found: dict[str, Any]) -> Message:
