@@ -90,7 +90,7 @@ def test_answers_that_nobody_fetches_go_while_the_device_runs(outbox: Outbox) ->
     eventually(lambda: [path.name for path in (outbox.root / "replies").iterdir()] == [NAME])
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"[]", b'{"path":3}'])
+@pytest.mark.parametrize("content", [b"", b"garbage", b"[]", b'{"path":3}', b'{"path":"\xff"}'])
 def test_a_request_that_makes_no_sense_is_dropped_and_the_next_answered(
     outbox: Outbox, content: bytes
 ) -> None:

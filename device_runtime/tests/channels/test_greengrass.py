@@ -377,7 +377,8 @@ def test_a_full_disk_ends_no_thread_that_answers() -> None:
 
 
 @pytest.mark.parametrize(
-    "nonsense", [b"", b"[]", b"[" * 5000, message(id="../../state/x"), message(body="!")]
+    "nonsense",
+    [b"", b"[]", b"[" * 5000, b'{"path":"\xff"}', message(id="../../state/x"), message(body="!")],
 )
 def test_a_request_that_makes_no_sense_is_dropped(nonsense: bytes) -> None:
     found = answered(lambda _: Reply(200, {}, b""), nonsense, message())

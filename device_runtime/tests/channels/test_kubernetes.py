@@ -261,13 +261,16 @@ def test_a_file_that_is_being_written_counts_when_it_is_whole(tmp_path: Path) ->
     assert reader.read() == pointer(2)
 
 
-def test_what_stays_damaged_is_given_as_it_is_to_be_refused_aloud(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [b'{"number": ', b'{"fleet": "\xff"}'])
+def test_what_stays_damaged_is_given_as_it_is_to_be_refused_aloud(
+    tmp_path: Path, damaged: bytes
+) -> None:
     path, now = tmp_path / "pointer.json", [0.0]
     reader = MountedPointer(path, clock=lambda: now[0])
-    path.write_bytes(b'{"number": ')
+    path.write_bytes(damaged)
     assert reader.read() is None
     now[0] += SETTLE_S
-    assert reader.read() == b'{"number": '
+    assert reader.read() == damaged
 
 
 @given(st.binary(max_size=2000))

@@ -168,6 +168,8 @@ METADATA = b'{"name":"m","inputs":[{"name":"x","datatype":"FP32","shape":[-1]}],
     [
         ({"/v2": b"<html>"}, "not what Open Inference Protocol"),
         ({"/v2": b"[]"}, "not what Open Inference Protocol"),
+        ({"/v2": b'{"name":"\xff"}'}, "not what Open Inference Protocol"),
+        ({"/v2": b"[" * 5000}, "not what Open Inference Protocol"),
         ({"/v2/models/m": b'{"inputs": 1}'}, "not what Open Inference Protocol"),
         ({"/v2/models/m": METADATA.replace(b"FP32", b"BF99")}, "can't be served"),
         ({"/v2/models/m": METADATA, "/v2/models/m/infer": b"\xff"}, "can't be read"),

@@ -101,15 +101,18 @@ def test_another_model_of_the_same_size_gets_a_graph_of_its_own(
     assert len(graphs(cache)) == 2
 
 
-@pytest.mark.parametrize("file", [GRAPH, WEIGHTS, "record.json"])
+# At its begin a record is no JSON any more, within the name of a file it is no text.
+@pytest.mark.parametrize(
+    "file,at", [(GRAPH, None), (WEIGHTS, None), ("record.json", 0), ("record.json", 12)]
+)
 def test_what_was_damaged_is_made_anew(
-    tmp_path: Path, cache: Path, opened: list[str], file: str
+    tmp_path: Path, cache: Path, opened: list[str], file: str, at: int | None
 ) -> None:
     path = dense(tmp_path / "m.onnx")
     due = load(path, cache).infer(X)["y"]
     (kept,) = graphs(cache)
     content = bytearray((kept.parent / file).read_bytes())
-    content[len(content) // 2] ^= 0xFF
+    content[len(content) // 2 if at is None else at] ^= 0xFF
     (kept.parent / file).write_bytes(content)
     opened.clear()
     np.testing.assert_array_equal(load(path, cache).infer(X)["y"], due)

@@ -13,7 +13,7 @@ import msgspec
 from edgefleet.errors import InvalidInputError
 from edgefleet.protocol.tensor_json import from_json
 from edgefleet.protocol.tensors import MAX_RANK, from_bytes
-from edgefleet.protocol.typed import decoder
+from edgefleet.protocol.typed import UNREADABLE, decoder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -178,6 +178,6 @@ def _split(
         raise InvalidInputError(msg)
     try:
         return decoder.decode(view[:end]), view[end:]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         msg = f"malformed {what}: {error}"
         raise InvalidInputError(msg) from error

@@ -15,6 +15,8 @@ import msgspec
 
 _T = TypeVar("_T")
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises for bytes that it can't read: no such JSON, no UTF-8, nested too deep."""
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 _first = threading.RLock()
 

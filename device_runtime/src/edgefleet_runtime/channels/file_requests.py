@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from edgefleet.errors import EdgeFleetError
-from edgefleet.protocol.typed import decoder
+from edgefleet.protocol.typed import UNREADABLE, decoder
 from edgefleet_runtime.channels.requests import Message, Workers, answer_to
 from edgefleet_runtime.store.durable import write_durably
 
@@ -113,7 +113,7 @@ class FileRequests:
     def _work(self, taken: _Taken) -> None:
         try:
             message = decoder(Message).decode(taken.data)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             _log.warning("dropped an operator's request that makes no sense: %s", error)
             return
         answer = msgspec.json.encode(answer_to(message, self._ask))

@@ -20,7 +20,7 @@ import msgspec
 
 from edgefleet.errors import ConfigurationError, EdgeFleetError, InferenceError, UnavailableError
 from edgefleet.protocol.inference import HEADER_LENGTH, InferResponse, decode_response
-from edgefleet.protocol.typed import convert, decoder
+from edgefleet.protocol.typed import UNREADABLE, convert, decoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +78,7 @@ class Answer(msgspec.Struct, frozen=True):
         """The server's own words, or its status."""
         try:
             text = decoder(_Said).decode(self.body).error
-        except msgspec.DecodeError:
+        except UNREADABLE:
             text = self.body[:200].decode(errors="replace")
         return " ".join(text.split())[:500] or f"status {self.status}"
 
@@ -195,7 +195,7 @@ class OipClient:
             raise InferenceError(msg)
         try:
             return convert(decoder(Any).decode(answer.body), kind, strict=False)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except UNREADABLE as error:
             msg = f"{self.url}{path} is not what Open Inference Protocol v2 says: {error}"
             raise InferenceError(msg) from error
 

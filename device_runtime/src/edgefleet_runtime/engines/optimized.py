@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgefleet.errors import StorageFullError
-from edgefleet.protocol.typed import decoder
+from edgefleet.protocol.typed import UNREADABLE, decoder
 from edgefleet_runtime.store.durable import sync_folder, write_durably
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def _record_of(folder: Path) -> _Record | None:
     try:
         record = decoder(_Record).decode((folder / _RECORD).read_bytes())
         whole = all(_seen(folder / name) == seen for name, seen in record.files.items())
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNREADABLE):
         return None
     return record if whole else None
 

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from edgefleet.protocol.orders import MAX_REASON, TrialFigures
-from edgefleet.protocol.typed import decoder
+from edgefleet.protocol.typed import UNREADABLE, decoder
 from edgefleet_runtime.reconciler.duel import SHARE
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Tryout:
             return None
         try:
             return decoder(TrialFigures).decode(self._said)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return TrialFigures(
                 variant=self._request.variant,
                 format=self._request.format,

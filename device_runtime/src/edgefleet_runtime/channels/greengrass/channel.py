@@ -37,7 +37,7 @@ from edgefleet.errors import (
 )
 from edgefleet.protocol.names import check_name, check_path
 from edgefleet.protocol.report import SUMMARY, AccessReport
-from edgefleet.protocol.typed import decoder
+from edgefleet.protocol.typed import UNREADABLE, decoder
 from edgefleet_runtime.channels.again import ReadAgain
 from edgefleet_runtime.channels.base import Channel
 from edgefleet_runtime.channels.greengrass.credentials import TokenExchange
@@ -287,7 +287,7 @@ def shadow_update(report: bytes) -> bytes:
     """
     try:
         content: dict[str, Any] = decoder(dict).decode(report)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise DocumentError(f"a report that makes no sense isn't sent: {error}") from error
     indexed = {key: content.get(key) for key in SUMMARY}
     reported = {**indexed, "report": [msgspec.Raw(report)]}

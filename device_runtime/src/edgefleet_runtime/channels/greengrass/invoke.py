@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from edgefleet.errors import EdgeFleetError
-from edgefleet.protocol.typed import decoder
+from edgefleet.protocol.typed import UNREADABLE, decoder
 from edgefleet_runtime.channels import requests
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Invoker:
     def _work(self, payload: bytes) -> None:
         try:
             message = decoder(Message).decode(payload)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             _log.warning("dropped an operator's request that makes no sense: %s", error)
             return
         try:

@@ -21,7 +21,7 @@ import msgspec
 
 from edgefleet.errors import DocumentError
 from edgefleet.protocol.report import MAX_BYTES, SUMMARY
-from edgefleet.protocol.typed import convert, decoder
+from edgefleet.protocol.typed import UNREADABLE, convert, decoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,7 +117,7 @@ def reported(report: bytes) -> dict[str, Any]:
     try:
         content: dict[str, Any] = decoder(dict).decode(report)
         text = report.decode()
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise DocumentError(f"a report that makes no sense isn't sent: {error}") from error
     found = pieces(text)
     if len(found) > MAX_PIECES:

@@ -30,7 +30,7 @@ from edgefleet.errors import (
     NotFoundError,
     UnavailableError,
 )
-from edgefleet.protocol.typed import decoder
+from edgefleet.protocol.typed import UNREADABLE, decoder
 from edgefleet_runtime.channels.watched import read_secret
 from edgefleet_runtime.store.http import cause_of, refusal_of
 
@@ -130,7 +130,7 @@ class ApiServer:
             found = decoder(dict).decode(data)
             version = str(found["metadata"]["resourceVersion"])
             items = [item for item in found["items"] if item["metadata"]["name"] == place.name]
-        except (msgspec.MsgspecError, RecursionError, KeyError, TypeError) as error:
+        except (*UNREADABLE, KeyError, TypeError) as error:
             raise UnavailableError(f"the API server's list makes no sense: {error!r}") from error
         return (items[0] if items else None), version
 
@@ -225,7 +225,7 @@ def _events(reply: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
             raise UnavailableError("the API server's watch broke off in the middle of an event")
         try:
             event: dict[str, Any] = decoder(dict).decode(line)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except UNREADABLE as error:
             raise UnavailableError(f"the API server's event makes no sense: {error}") from error
         yield event
 
@@ -260,5 +260,5 @@ def refused(status: int, headers: Any, message: str) -> EdgeFleetError:  # noqa:
 def _message(data: bytes) -> str:
     try:
         return str(decoder(dict).decode(data).get("message", ""))[:MAX_SAID]
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+    except UNREADABLE:
         return data[:MAX_SAID].decode(errors="replace")

@@ -18,11 +18,9 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from edgefleet.errors import UnavailableError
 from edgefleet.protocol.pointer import MAX_BYTES
-from edgefleet.protocol.typed import decoder
+from edgefleet.protocol.typed import UNREADABLE, decoder
 from edgefleet_runtime.channels.watched import read_small
 
 if TYPE_CHECKING:
@@ -117,6 +115,6 @@ def _is_whole(data: bytes) -> bool:
         return True  # too long, whatever follows
     try:
         decoder(Any).decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return False
     return True

@@ -28,7 +28,7 @@ import msgspec
 from edgefleet.errors import AccessDeniedError, InvalidInputError, LimitExceededError
 from edgefleet.protocol.event import Number, Reading
 from edgefleet.protocol.policy import StreamName
-from edgefleet.protocol.typed import decoder
+from edgefleet.protocol.typed import UNREADABLE, decoder
 from edgefleet_runtime.serve.messages import Response, decompressed, json_response
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def read_readings(body: bytes) -> list[Sent]:
             raise LimitExceededError(msg, cure="send them in several requests")
         try:
             found.append(decoder(Sent).decode(data))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise InvalidInputError(
                 f"reading {number}: {error}",
                 cure='send {"stream": "NAME", "key": "KEY", "values": {"NAME": 1.5}}',
@@ -124,5 +124,5 @@ def _each(body: bytes) -> Iterator[bytes | msgspec.Raw]:
         return
     try:
         yield from decoder(_Several).decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidInputError(f"the readings are no JSON array: {error}") from error

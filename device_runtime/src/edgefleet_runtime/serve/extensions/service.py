@@ -21,7 +21,7 @@ from edgefleet.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from edgefleet.protocol.typed import decoder
+from edgefleet.protocol.typed import UNREADABLE, decoder
 from edgefleet_runtime.serve.extensions.cuda_memory import CudaRegion, CudaRegions
 from edgefleet_runtime.serve.extensions.describe import configuration_of, statistics_of
 from edgefleet_runtime.serve.extensions.errors import message_of, status_of
@@ -347,7 +347,7 @@ def _promise(call: Callable[[], Any]) -> asyncio.Future[Response]:
 def _read(request: Request, kind: type[_T]) -> _T:
     try:
         return decoder(kind).decode(request.body or b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidInputError(f"malformed request: {error}") from error
 
 
