@@ -14,6 +14,8 @@ from edgefleet.protocol.event import Alarm, Event, new_event
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pytest
+
     from edgefleet.protocol.segment import SegmentName
 
 
@@ -82,12 +84,14 @@ def test_following_tells_devices_with_the_same_id_apart() -> None:
     assert next(following).device == "b"
 
 
-def test_what_is_no_event_hides_none_of_its_message() -> None:
+def test_what_is_no_event_hides_none_of_its_message(caplog: pytest.LogCaptureFixture) -> None:
     event = alarm("one")
     body = b'{"events":[{"id":1},' + msgspec.json.encode(event) + b"]}"
     assert [found.id for found in hot_events(body, "a message")] == [event.id]
-    for noise in (b"", b"[]", b"{}", b"\xff"):
+    for noise in (b"", b"[]", b"{}", b'{"events":[{"data":"secret\xff"}]}'):
         assert list(hot_events(noise, "a message")) == []
+    assert "left out" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_following_gives_what_came_before_its_time_was_up() -> None:

@@ -116,7 +116,7 @@ def hot_events(message: bytes, origin: str) -> Iterator[Event]:
     try:
         parts = [msgspec.json.encode(one) for one in json.loads(message)["events"]]
     except (ValueError, RecursionError, KeyError, TypeError) as error:
-        _log.warning("%s: left out, it is no message of events: %r", origin, error)
+        _log.warning("%s: left out, it is no message of events: %s", origin, error)
         return
     for part in parts:
         try:

@@ -131,7 +131,7 @@ class ApiServer:
             version = str(found["metadata"]["resourceVersion"])
             items = [item for item in found["items"] if item["metadata"]["name"] == place.name]
         except (*UNREADABLE, KeyError, TypeError) as error:
-            raise UnavailableError(f"the API server's list makes no sense: {error!r}") from error
+            raise UnavailableError(f"the API server's list makes no sense: {error}") from error
         return (items[0] if items else None), version
 
     @contextmanager
