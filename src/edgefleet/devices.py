@@ -364,7 +364,7 @@ def _said(reply: Reply) -> dict[str, Any]:
     """What a refusal says; empty where that is no JSON object."""
     try:
         told = json.loads(reply.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
 

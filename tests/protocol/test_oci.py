@@ -123,7 +123,7 @@ def test_a_helper_is_named_by_host_or_for_all() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [b"", b"[]", b"secret", b'{"auths": {"registry.plant:5000": {"auth": "secret!"}}}',
+    [b"", b"[]", b"[" * 5000, b"secret", b'{"auths": {"registry.plant:5000": {"auth": "secret!"}}}',
      b'{"auths": {"registry.plant:5000": "secret"}}',
      b'{"auths": {"registry.plant:5000": {"registrytoken": "a\\nsecret"}}}',
      b'{"auths": {"registry.plant:5000": {"registrytoken": "s\\u00e9cret, secret"}}}',
@@ -141,6 +141,8 @@ def test_a_helpers_answer_is_read() -> None:
     assert credentials_told(b'{"Username": "<token>", "Secret": "t"}').kind == "identity"
     with pytest.raises(ConfigurationError):
         credentials_told(b"credentials not found in native keychain")
+    with pytest.raises(ConfigurationError):
+        credentials_told(b"[" * 5000)
 
 
 def test_secrets_are_not_in_the_text_of_values() -> None:
@@ -226,7 +228,8 @@ def test_a_registry_on_loopback_may_have_its_tokens_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"{}", b"[]", b'{"token": ""}', b'{"token": "a b"}', b'{"token": 7}']
+    "answer",
+    [b"", b"{}", b"[]", b"[" * 5000, b'{"token": ""}', b'{"token": "a b"}', b'{"token": 7}'],
 )
 def test_an_answer_without_a_token_is_told(answer: bytes) -> None:
     with pytest.raises(UnavailableError):

@@ -40,7 +40,7 @@ def reply_of(device: str, answer: object) -> Reply:
         headers = {str(key): str(value) for key, value in content.get("headers", {}).items()}
         body = base64.b64decode(content.get("body", ""), validate=True)
         status = int(content.get("status", 0))
-    except (ValueError, TypeError, AttributeError) as problem:
+    except (ValueError, RecursionError, TypeError, AttributeError) as problem:
         raise DocumentError(f"the answer of {device!r} makes no sense: {problem}") from problem
     if error:
         raise UnavailableError(f"{device!r} can't answer: {error}")

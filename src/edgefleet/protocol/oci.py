@@ -158,7 +158,7 @@ def credentials_in(config: bytes, repository: Repository) -> Credentials | Helpe
         if found.get("credsStore"):
             server = best if best is not None and places[best] > 0 else repository.host
             return Helper(_helper_name(found["credsStore"]), server)
-    except (ValueError, AttributeError, TypeError, KeyError, binascii.Error):
+    except (ValueError, RecursionError, AttributeError, TypeError, KeyError, binascii.Error):
         # Nothing of the cause may go on: messages of decoders repeat what they decode.
         raise ConfigurationError(
             "the credentials of the registry are in no file of docker's form",
@@ -210,7 +210,7 @@ def credentials_told(answer: bytes) -> Credentials:
     try:
         told = json.loads(answer)
         return _of_user(str(told["Username"]), str(told["Secret"]))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, RecursionError, TypeError, KeyError):
         raise ConfigurationError(
             "the credential helper of the registry answered no credentials",
             cure="log in again with the registry's own tool",
@@ -373,7 +373,7 @@ def read_token(answer: bytes) -> Token:
         told: dict[str, Any] = json.loads(answer)
         shown = _shown(told.get("token") or told["access_token"])
         lifetime = float(told.get("expires_in") or DEFAULT_LIFETIME_S)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
         raise UnavailableError("the registry's token service answered without a token") from None
     return Token(shown, max(1.0, lifetime))
 

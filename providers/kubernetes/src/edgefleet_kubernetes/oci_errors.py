@@ -52,7 +52,7 @@ def _said(body: bytes) -> tuple[str, str]:
         detail = first.get("detail")
         told = detail if isinstance(detail, str) else json.dumps(detail) if detail else ""
         return str(first["code"]), " ".join(filter(None, (first.get("message", ""), told)))
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return "", ""
 
 

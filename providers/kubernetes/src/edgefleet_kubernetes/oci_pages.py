@@ -51,6 +51,6 @@ def _held(data: bytes, field: str, where: str) -> list[Any]:
         found = json.loads(data).get(field) or []
         if isinstance(found, list):
             return found
-    except (ValueError, AttributeError):
+    except (ValueError, RecursionError, AttributeError):
         pass
     raise UnavailableError(f"{where}: the registry's answer is no list", retryable=False)

@@ -139,7 +139,7 @@ def _read(answer: bytes) -> Keys:
             content["Token"],
             datetime.fromisoformat(content["Expiration"]).timestamp(),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise UnavailableError(
             f"the token exchange service's answer makes no sense: {type(error).__name__}"
         ) from error
