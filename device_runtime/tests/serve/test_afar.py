@@ -147,6 +147,27 @@ def test_a_web_page_neither_loads_nor_unloads(verb: str) -> None:
         assert running.infer(1.0).status == 200
 
 
+@pytest.mark.skipif(not SystemRegions.supported(), reason="no /dev/shm on this system")
+def test_a_web_page_reaches_no_shared_memory() -> None:
+    page = {"Origin": "https://example.org", "Content-Type": "text/plain"}
+    parameters = {"shared_memory_region": "r", "shared_memory_byte_size": 4}
+    tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]}
+    into = json.dumps({"inputs": [tensor], "outputs": [{"name": "y", "parameters": parameters}]})
+    with triton.shared_object(4) as memory, serving(table_of(served(FakeModel(1)))) as running:
+        place = json.dumps({"key": f"/{memory.name}", "offset": 0, "byte_size": 4})
+        register, unregister = (
+            f"/v2/systemsharedmemory/region/r/{verb}" for verb in ("register", "unregister")
+        )
+        assert running.ask("POST", register, place, page).status == 400
+        assert running.ask("POST", register, place).status == 200
+        # A second time: what an answered request has taught must not help the page.
+        for _ in range(2):
+            assert running.ask("POST", "/v2/models/m/infer", into).status == 200
+            assert running.ask("POST", "/v2/models/m/infer", into, page).status == 400
+        assert running.ask("POST", unregister, "", page).status == 400
+        assert len(running.ask("GET", "/v2/systemsharedmemory/status").json) == 1
+
+
 # ------------------------------------------------------------------------------------------- gRPC
 
 

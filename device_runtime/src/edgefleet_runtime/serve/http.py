@@ -248,7 +248,8 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, request: Request) -> None:
         self._answering = request
-        request.local = self._service.local
+        # A browser's word (Fetch standard, 3.2): the page that asks may be anybody's in the world.
+        request.local = self._service.local and b"origin" not in request.headers
         request.origin = self._number
         try:
             outcome = self._service.handler(request)

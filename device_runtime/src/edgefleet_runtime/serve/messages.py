@@ -61,7 +61,8 @@ class Request:
         http10: whether it speaks HTTP/1.0, which must be told so.
         head: what is remembered of its head (`edgefleet_runtime.serve.heads.Head`), if anything;
             requests with the same head share ``headers``, which nobody may change.
-        local: whether the caller is on this machine, as the connection that gives it on says.
+        local: whether the caller is on this machine, as the connection that gives it on says; no
+            web page is, whichever machine shows it.
         origin: number of that connection.
     """
 

@@ -183,7 +183,8 @@ class Extensions:
         """
         if self.regions is None:
             raise InvalidInputError(
-                "shared memory is off here", cure="serve on loopback or a Unix socket, on Linux"
+                "shared memory is off here",
+                cure="serve on loopback or a Unix socket, on Linux; no web page may use it",
             )
         return self.regions
 
@@ -318,15 +319,13 @@ class Extensions:
         return Response(200)
 
     def _repository(self, request: Request, route: re.Match[str]) -> asyncio.Future[Response]:
+        name, verb = route["name"], route["verb"]
+        if verb and b"origin" in request.headers:  # as of `Request.local`, but said in words
+            raise AccessDeniedError(f"no web page may {verb} models", cure="use a client program")
         if self._control is None:
             raise refused()
-        name, verb = route["name"], route["verb"]
         if verb is None:
             return _promise(partial(self.index, ready=_read(request, _Index).ready))
-        if (
-            b"origin" in request.headers
-        ):  # a browser's word (Fetch standard, 3.2); no other client's
-            raise AccessDeniedError(f"no web page may {verb} models", cure="use a client program")
         parameters = _read(request, _Change).parameters
         if verb == "load":
             return _promise(partial(self.load, load_request(name, parameters)))
