@@ -155,6 +155,23 @@ def test_no_python_is_refused(wheels: Path, tmp_path: Path) -> None:
         made(wheels, tmp_path, pythons=[])
 
 
+def test_our_own_wheels_have_an_address_where_the_folder_is_named_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def download(wanted: list[str], *_: object, **__: object) -> None:
+        asked.extend(wanted)
+        raise UnavailableError("that's all")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(builder, "build_ours", lambda to: {"edgefleet-runtime": to / "ours.whl"})
+    monkeypatch.setattr(builder, "download", download)
+    with pytest.raises(UnavailableError, match="that's all"):
+        build("linux-x86_64", extras=[], output=Path("archives"))
+    assert asked[0].startswith(f"edgefleet-runtime @ file://{tmp_path}/archives/")
+
+
 def test_an_index_that_is_away_is_told_from_a_missing_wheel() -> None:
     said = (
         "WARNING: Retrying after connection broken by 'NewConnectionError('…')'\n"

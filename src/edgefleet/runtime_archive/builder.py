@@ -104,6 +104,7 @@ def build(
         )
     ]
     extras, more = sorted(set(extras)), sorted(set(more))
+    output = output.absolute()  # pip takes our own wheels by address, and that has no relative form
     output.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix=".edgefleet-runtime-", dir=output) as folder,
@@ -127,7 +128,7 @@ def build(
         part = scratch / "archive"
         pack_tar(_members(about, found), part)
         built = Built(
-            (output / f"{RUNTIME}-{version}-{platform}.tar.gz").absolute(),
+            output / f"{RUNTIME}-{version}-{platform}.tar.gz",
             *digest_of_file(part),
             about,
         )
