@@ -23,6 +23,9 @@ def test_the_runtime_takes_what_the_module_gives_it_and_writes_to_the_hosts_fold
         "modules": {MODULE: json.loads(text)},
     }
     spec = modules_of(desired)[MODULE]
-    given = _parser("run").parse_args(spec.command(()))
+    # The image's own program has options of its own, which this command would come behind.
+    program, *words = spec.command(("sh", "-c", 'exec edgefleet-runtime run "$@"'))
+    assert program == "edgefleet-runtime"
+    given = _parser("run").parse_args(words)
     assert given.channel == "iotedge"
     assert spec.binds.keys() == {str(given.root), str(Path(given.uds).parent)}

@@ -73,6 +73,9 @@ def test_a_module_starts_the_runtime_with_options_that_it_takes(image: Dockerfil
     given = words[start + 1 :]
     told = _parser(given[0]).parse_args(given)
     assert (told.device, told.channel, str(told.root)) == ("press-7", "iotedge", STORE)
+    # As by the base deployment: an operator's `invoke` reaches the server over plain HTTP alone.
+    bare = _parser("run").parse_args(["run", "--root", STORE, "--channel", "iotedge"])
+    assert told.http == bare.http
     volumes = image.command("iotedge", "VOLUME")
     assert volumes == [STORE, "/run/edgefleet"]
     assert all(folder in entry[2] for folder in volumes)
