@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -411,3 +412,13 @@ def test_figures_and_health_are_for_those_who_may_observe(fleet: Fleet) -> None:
     with fleet.gateway(lambda options: replace(options, observers=far)) as gateway:
         assert fleet.stranger(gateway).get("/metrics").status == 404
         assert fleet.stranger(gateway).get("/health").status == 404
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 on this system")
+def test_figures_are_for_this_machine_over_ipv4_on_a_socket_of_ipv6_too(fleet: Fleet) -> None:
+    with (
+        fleet.gateway(lambda options: replace(options, host="::")) as gateway,
+        fleet.stranger(gateway).raw() as raw,  # which goes to 127.0.0.1
+    ):
+        raw.sendall(b"GET /health HTTP/1.1\r\nHost: gw\r\n\r\n")
+        assert raw.recv(15) == b"HTTP/1.1 200 OK"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -14,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from edgefleet.errors import EdgeFleetError
+from edgefleet_gateway.server.addresses import address_of, counted_as
 from edgefleet_gateway.server.audit import Entry
 from edgefleet_gateway.server.gateway import CALLER
 from edgefleet_gateway.server.openapi import document
@@ -136,7 +136,7 @@ async def _answer(gateway: Gateway, operation: Operation, request: Request) -> R
         _check_device_rate(gateway, request)
         await gateway.identify(request, renewing=operation.who is Who.RENEWING)
     else:
-        _check_rate(gateway.strangers.take(_address(request), gateway.clock()))
+        _check_rate(gateway.strangers.take(_counted(request), gateway.clock()))
         if operation.who is Who.OBSERVER and not may_observe(gateway, request):
             raise RefusedError(404, "nothing is served here")
     return await operation.answers(gateway, request)
@@ -147,7 +147,7 @@ def _check_device_rate(gateway: Gateway, request: Request) -> None:
     der = connection_of(request).certificate
     peer = None if der is None else read_peer(der)
     if peer is None:
-        _check_rate(gateway.strangers.take(_address(request), gateway.clock()))
+        _check_rate(gateway.strangers.take(_counted(request), gateway.clock()))
     else:
         _check_rate(gateway.devices.take(peer.serial, gateway.clock()))
 
@@ -159,7 +159,9 @@ def _check_rate(wait_s: float) -> None:
 
 def may_observe(gateway: Gateway, request: Request) -> bool:
     """Whether a request comes from where figures may be read."""
-    address = ip_address(_address(request).partition("%")[0])
+    if request.client is None:
+        return False
+    address = address_of(request.client.host)
     return any(address in network for network in gateway.observers)
 
 
@@ -170,7 +172,7 @@ async def _unserved(gateway: Gateway, request: Request, error: Exception) -> Res
     title = "this method isn't served here" if status == 405 else "nothing is served here"
 
     async def refuse(request: Request) -> Response:
-        _check_rate(gateway.strangers.take(_address(request), gateway.clock()))
+        _check_rate(gateway.strangers.take(_counted(request), gateway.clock()))
         raise RefusedError(status, title, headers=error.headers)
 
     return await answered(gateway, request, "unserved", refuse)
@@ -182,4 +184,8 @@ def _has_body(request: Request) -> bool:
 
 
 def _address(request: Request) -> str:
-    return "" if request.client is None else request.client.host
+    return "" if request.client is None else str(address_of(request.client.host))
+
+
+def _counted(request: Request) -> str:
+    return "" if request.client is None else counted_as(address_of(request.client.host))
