@@ -285,10 +285,11 @@ def _link(name: str, kind: bytes) -> tarfile.TarInfo:
         _archive((_link("a", tarfile.LNKTYPE), b"")),
         _archive((_link("a", tarfile.FIFOTYPE), b"")),
         _archive((tarfile.TarInfo("a"), b"x"), (tarfile.TarInfo("a"), b"y")),
+        _archive((tarfile.TarInfo("a"), b"x"), (tarfile.TarInfo("a/b/c"), b"y")),
         _archive((tarfile.TarInfo("a"), b"x" * 10_000))[:60],
         b"no archive at all",
     ],
-    ids=["up", "absolute", "inside-up", "link", "hard", "fifo", "twice", "cut", "none"],
+    ids=["up", "absolute", "inside-up", "link", "hard", "fifo", "twice", "below", "cut", "none"],
 )
 def test_an_archive_that_reaches_outside_or_is_damaged_leaves_nothing(
     data: bytes, clients: Clients, settings: AwsSettings, tmp_path: Path

@@ -58,5 +58,5 @@ def _unpack(stream: BinaryIO, to: Arriving, address: str) -> None:
                 with path.open("xb") as target:
                     if content is not None:
                         shutil.copyfileobj(content, target, 1 << 20)
-    except (tarfile.TarError, EOFError, FileExistsError) as error:
+    except (tarfile.TarError, EOFError, FileExistsError, NotADirectoryError) as error:
         raise IntegrityError(f"{address} is no archive as SageMaker makes them: {error}") from error
