@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edgefleet.errors import DocumentError, UnavailableError
-from edgefleet.interfaces.requests import Reply, reply_of
+from edgefleet.interfaces.abilities import Reply
+from edgefleet.interfaces.requests import reply_of
 
 
 def test_an_answer_is_read() -> None:
