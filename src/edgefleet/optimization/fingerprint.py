@@ -63,6 +63,7 @@ _WRAPPERS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (types.MethodDescriptorType, ("__objclass__",)),
 )
 """Callables that stand for others, and where those are."""
+_REPR = "recursive_repr."  # what `dataclasses` puts its __repr__ in, from Python 3.13 on
 
 
 def digest_of(function: Callable[..., Any]) -> str | None:
@@ -355,6 +356,8 @@ def _is_bound(value: Any) -> TypeGuard[types.BuiltinMethodType]:  # noqa: ANN401
 
 def _is_generated(item: object) -> bool:
     """Whether `dataclasses` wrote a method."""
+    if isinstance(item, types.FunctionType) and item.__code__.co_qualname.startswith(_REPR):
+        item = getattr(item, "__wrapped__", item)
     return isinstance(item, types.FunctionType) and item.__code__.co_qualname.startswith(
         ("__create_fn__.", "_recursive_repr.")
     )
