@@ -116,7 +116,7 @@ def test_doctor_tells_what_is_wrong_with_a_profile_and_goes_on(
     }
     said = run("doctor", expect=1).stdout
     assert said.count("mend that key in the profile") == 1, "what shows in many places is told once"
-    assert "unknown: [….local]: colour: Extra inputs" in run("providers", "local").stdout
+    assert "unknown: [….local]: colour: there is no such key" in run("providers", "local").stdout
     wrong = next(check for check in found["checks"] if check["name"] == "default")
     assert "colour" in wrong["detail"]
     assert "edgefleet providers local" in wrong["cure"]
