@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 import urllib.error
 import urllib.request
@@ -36,7 +37,8 @@ def ask(method: str, url: str, query: str, body: bytes | None = None, **headers:
     """What storage answers to a device."""
     request = urllib.request.Request(f"{url}?{query}", body, headers, method=method)
     try:
-        with urllib.request.urlopen(request) as reply:
+        # A context of its own: from Python 3.12 on, urlopen keeps the first that it made.
+        with urllib.request.urlopen(request, context=ssl.create_default_context()) as reply:
             reply.read()
             return int(reply.status)
     except urllib.error.HTTPError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -50,7 +51,7 @@ class PlayedDevice:
         url = f"{given['address']}/{below}?{given['write']}"
         request = urllib.request.Request(url, path.read_bytes(), headers, method="PUT")
         try:
-            urllib.request.urlopen(request).close()
+            urllib.request.urlopen(request, context=ssl.create_default_context()).close()
         except urllib.error.HTTPError as error:
             with error:
                 if error.headers.get("x-ms-error-code") != "BlobAlreadyExists":
