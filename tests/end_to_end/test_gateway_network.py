@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,8 +154,11 @@ class Site:
 
     def partial(self, number: int) -> int:
         """Bytes that a device has of blobs that are on their way."""
-        found = self.machines[number].disk.glob("**/partial/*")
-        return sum(path.stat().st_size for path in found)
+        held = 0
+        for path in self.machines[number].disk.glob("**/partial/*"):
+            with suppress(FileNotFoundError):  # it is whole by now
+                held += path.stat().st_size
+        return held
 
     def close(self) -> None:
         for machine in self.machines.values():
