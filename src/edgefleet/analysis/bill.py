@@ -133,11 +133,11 @@ class Bill(Value):
 
     def _caption(self) -> str:
         found = ", ".join(f"{cost:,.2f} {name}" for name, cost in sorted(self.totals.items()))
-        sum_ = found or ("an unknown sum" if self.unpriced else "nothing")
+        total = found or ("an unknown sum" if self.unpriced else "nothing")
         rest = (
             f", without what {' and '.join(self.unpriced)} cost" if found and self.unpriced else ""
         )
-        return f"{self.usage.devices:,} devices: {sum_} a month{rest}"
+        return f"{self.usage.devices:,} devices: {total} a month{rest}"
 
     def _flow_cells(self) -> list[tuple[str, ...]]:
         return [

@@ -99,6 +99,21 @@ def write_whole(path: Path, data: bytes) -> None:
         to.write(data)
 
 
+def write_and_close(handle: int, data: bytes) -> None:
+    """Write to an open file, flush it to the disk, and close it whatever happens.
+
+    Raises:
+        OSError: not all of it could be written, or flushed.
+    """
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(handle, left) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def append_lines(path: Path, lines: bytes) -> None:
     """Append whole lines to a file, after ending one that a crash tore; durable at the end.
 

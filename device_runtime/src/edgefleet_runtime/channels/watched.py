@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import AccessDeniedError, UnavailableError
+from edgefleet_runtime.store.signature import signature_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +51,7 @@ class WatchedFiles:
 
         Called before the bytes are read, so that a change in between is seen as one.
         """
-        self._seen[path] = _signature(path)
+        self._seen[path] = signature_of(path)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for a change or `wake`; False when neither came in ``timeout_s`` seconds."""
@@ -59,7 +60,7 @@ class WatchedFiles:
             if self._woken.is_set():
                 self._woken.clear()
                 return True
-            if any(_signature(path) != self._seen.get(path) for path in self._paths):
+            if any(signature_of(path) != self._seen.get(path) for path in self._paths):
                 return True
             left = deadline - time.monotonic()
             if left <= 0:
@@ -109,12 +110,3 @@ def read_secret(path: Path, what: str, *, cure: str) -> str:
             f"no {what} in {path}", cure="write it again: one line of printable characters is one"
         )
     return text
-
-
-def _signature(path: Path) -> object:
-    """What changes when a file is replaced, rewritten, removed, or its link points elsewhere."""
-    try:
-        info = path.stat()
-    except OSError as error:
-        return error.errno
-    return (info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size)

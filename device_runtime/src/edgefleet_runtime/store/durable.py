@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edgefleet.protocol.files import translate_full
+from edgefleet.protocol.files import translate_full, write_and_close
 from edgefleet_runtime.faults import point
 
 
@@ -33,13 +33,7 @@ def write_durably(path: Path, data: bytes, *, private: bool = False) -> None:
                 os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC,
                 0o600 if private else 0o666,
             )
-            try:
-                left = memoryview(data)
-                while left:
-                    left = left[os.write(handle, left) :]
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            write_and_close(handle, data)
             point(f"{path.name}.written")
             partial.replace(path)
             point(f"{path.name}.renamed")

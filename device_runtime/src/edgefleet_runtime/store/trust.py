@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import EdgeFleetError
+from edgefleet_runtime.store.signature import signature_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -50,7 +51,7 @@ class SharedContext:
             EdgeFleetError, OSError: the first can't be made; what ``make`` raised.
         """
         with self._lock:
-            seen = [(path, _signature(path)) for path in self._files()]  # before they are read
+            seen = [(path, signature_of(path)) for path in self._files()]  # before they are read
             if self._made is None or seen != self._seen:
                 try:
                     self._made = self._make()
@@ -90,11 +91,3 @@ class Verified(urllib.request.HTTPSHandler):
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         """Begin a request."""
         return self.do_open(http.client.HTTPSConnection, req, context=self._given())
-
-
-def _signature(path: Path) -> object:
-    try:
-        info = path.stat()
-    except OSError as error:
-        return error.errno
-    return (info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size)

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgefleet.protocol.files import write_and_close
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -60,13 +62,7 @@ def replace_file(path: Path, data: bytes, *, partial: Path | None = None) -> Non
     make_folder(partial.parent)
     try:
         handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
-        try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(handle, left) :]
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        write_and_close(handle, data)
         partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)
