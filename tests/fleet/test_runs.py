@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import final
 
 import pytest
 
-from edgefleet.errors import CancelledError, TrainingFailedError, WaitTimeoutError
+from edgefleet.errors import (
+    CancelledError,
+    TrainingFailedError,
+    UnavailableError,
+    WaitTimeoutError,
+)
 from edgefleet.interfaces.ending import Run
 from edgefleet.interfaces.training import RunState, RunStatus
+from edgefleet.interfaces.training_run import TrainingRun
 
 AT_ONCE_S = 0.0  # between looks
 
@@ -82,3 +89,38 @@ def test_a_run_is_shown_with_its_id_and_its_state_now(show: Callable[[Scripted],
     assert "r-1" in first
     assert "running" in first
     assert "succeeded" in show(run)
+
+
+class Unheard:
+    """A trainer that knows its runs' states, and doesn't reach what they print."""
+
+    provider = "stage"
+
+    def __init__(self, *states: RunState) -> None:
+        self._states = list(states)
+
+    def status(self, run_id: str) -> RunStatus:
+        state = self._states.pop(0) if len(self._states) > 1 else self._states[0]
+        return RunStatus(id=run_id, state=state, reason="out of memory")
+
+    def read_log(self, run_id: str, offset: int) -> bytes:
+        raise UnavailableError(f"no route to the node of {run_id} at {offset}")
+
+    def cancel(self, run_id: str) -> None: ...
+
+    def outputs(self, run_id: str) -> Path:
+        raise NotImplementedError(run_id)
+
+
+def test_a_failure_is_told_though_its_log_cannot_be_read() -> None:
+    run = TrainingRun(Unheard(RunState.FAILED), "r-1")
+    with pytest.raises(TrainingFailedError, match=r"r-1 failed: out of memory\n.*no route to the"):
+        run.wait(poll_s=AT_ONCE_S)
+
+
+def test_waiting_goes_on_while_the_log_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgefleet.interfaces.progress.someone_looks", lambda: True)
+    run = TrainingRun(Unheard(RunState.RUNNING, RunState.SUCCEEDED), "r-1")
+    assert run.wait(poll_s=AT_ONCE_S) is run
+    with pytest.raises(UnavailableError):
+        _ = run.metrics

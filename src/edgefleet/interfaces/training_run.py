@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, final
 
 import msgspec
 
-from edgefleet.errors import NotFoundError, TrainingFailedError
+from edgefleet.errors import EdgeFleetError, NotFoundError, TrainingFailedError
 from edgefleet.interfaces.ending import POLL_S, Run
 from edgefleet.protocol.typed import decoder
 
@@ -59,11 +59,17 @@ class TrainingRun(Run["RunStatus"]):
         self._trainer.cancel(self.id)
 
     def _tell(self, status: RunStatus) -> str:
-        figures = (f"{m.name}={m.value:.4g}" for m in self._scan.newest().values())
+        try:
+            figures = [f"{m.name}={m.value:.4g}" for m in self._scan.newest().values()]
+        except EdgeFleetError as error:
+            figures = [f"(its log can't be read now: {error.message})"]
         return "  ".join((status.state.value, *figures))
 
     def _failure(self, status: RunStatus, reason: str) -> TrainingFailedError:
-        tail = "\n".join(f"  | {text}" for text in self._tail())
+        try:
+            tail = "\n".join(f"  | {text}" for text in self._tail())
+        except EdgeFleetError as error:  # the run's own reason is what counts
+            tail = f"  (its log can't be read: {error.message})"
         return TrainingFailedError(
             f"{self._named} failed: {reason}\n{tail}",
             cure="mend the script or its data and submit again; the whole log: run.logs()",

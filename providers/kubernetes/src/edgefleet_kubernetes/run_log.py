@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from edgefleet_kubernetes.errors import reason_of
+from edgefleet_kubernetes.reading import at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,11 +82,12 @@ class RunLog:
     def _ask(self) -> None:
         for pod in self._pods():
             name = str(pod["metadata"]["name"])
+            container = str(pod["spec"]["containers"][0]["name"])
             if name in self._done:
                 continue
-            phase = (pod.get("status") or {}).get("phase", "Pending")
-            if phase != "Pending":
-                self._add_if_there(name, str(pod["spec"]["containers"][0]["name"]))
+            phase = at(pod, "status", "phase") or "Pending"
+            if _has_begun(pod, container):
+                self._add_if_there(name, container)
             if phase not in {"Succeeded", "Failed"}:
                 return  # what comes after it waits for its end
             self._done.add(name)
@@ -176,15 +178,26 @@ class RunLogs:
             log.close()
 
 
+def _has_begun(pod: Object, container: str) -> bool:
+    """Whether a container has ever run: of one that hasn't, a kubelet refuses the lines.
+
+    The pod's phase doesn't say so: it may fail before, over its time or by an init container, and
+    it runs as soon as another of its containers does.
+    """
+    statuses = at(pod, "status", "containerStatuses") or ()
+    status = next((each for each in statuses if each.get("name") == container), None)
+    return bool(at(status, "containerID") or at(status, "lastState", "terminated", "containerID"))
+
+
 def _after(lines: list[str], mark: _Mark) -> list[str]:
     """Lines behind the last that was read; where that is gone, those that are newer."""
     if not mark.last:
         return lines
     left = mark.lines
-    for at, line in enumerate(lines):
+    for place, line in enumerate(lines):
         left -= line == mark.last
         if not left:
-            return lines[at + 1 :]
+            return lines[place + 1 :]
     return [line for line in lines if _time(line) > _time(mark.last)]
 
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx2
 import pytest
@@ -16,13 +16,27 @@ from lightkube import ApiError
 from edgefleet_kubernetes.run_log import KEPT, RunLog, RunLogs
 
 if TYPE_CHECKING:
-    from edgefleet_kubernetes.cluster import Cluster
+    from edgefleet_kubernetes.cluster import Cluster, Object
 
-POD = {
-    "metadata": {"name": "run-1-0"},
-    "spec": {"containers": [{"name": "training"}]},
-    "status": {"phase": "Running"},
-}
+BEGUN = {"containerID": "containerd://1"}
+
+
+def pod(phase: str, **container: Any) -> Object:
+    """The run's pod in a phase, and what its status has of its container."""
+    return {
+        "metadata": {"name": "run-1-0"},
+        "spec": {"containers": [{"name": "training"}]},
+        "status": {
+            "phase": phase,
+            "containerStatuses": [
+                {"name": "sidecar", **BEGUN},
+                {"name": "training", "state": {}, "lastState": {}, **container},
+            ],
+        },
+    }
+
+
+POD = pod("Running", **BEGUN)
 
 
 class Printing:
@@ -120,6 +134,24 @@ def test_an_output_that_may_not_be_read_is_an_error(printing: Printing, log: Run
     printing.refusal = (403, "Forbidden")
     with pytest.raises(ApiError):
         read_all(log)
+
+
+@pytest.mark.parametrize("phase", ["Running", "Failed"])
+def test_a_container_that_never_began_is_not_asked_for_lines(
+    printing: Printing, phase: str
+) -> None:
+    waiting = pod(phase, state={"waiting": {"reason": "ContainerCreating"}})
+    printing.refusal = (400, "BadRequest")
+    with closing(RunLog(cast("Cluster", printing), "edgefleet", lambda: [waiting])) as log:
+        assert read_all(log) == b""
+
+
+def test_a_container_that_waits_to_begin_again_leaves_what_it_printed(printing: Printing) -> None:
+    last = {"terminated": {"exitCode": 1, **BEGUN}}
+    again = pod("Running", state={"waiting": {"reason": "CrashLoopBackOff"}}, lastState=last)
+    printing.prints(1, "one")
+    with closing(RunLog(cast("Cluster", printing), "edgefleet", lambda: [again])) as log:
+        assert read_all(log) == b"one\n"
 
 
 @pytest.fixture
