@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 import sys
 from contextlib import redirect_stderr
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
 
-from edgefleet.interfaces.progress import Bytes, Status, Steps
+from edgefleet.interfaces.progress import Bytes, Status, Steps, someone_looks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,12 +61,20 @@ def test_it_is_silent_when_it_is_told_to_be(
 
 
 def test_it_is_silent_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # another test's notebook
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))  # loaded, not running
     pipe = io.StringIO()
     with redirect_stderr(pipe), Steps("digits", 1) as step:
         step.update("digits: 1/1 int8")
         step()
     assert pipe.getvalue() == ""
+
+
+def test_a_notebook_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    shell = type("ZMQInteractiveShell", (), {})
+    monkeypatch.setattr(builtins, "get_ipython", shell, raising=False)
+    with redirect_stderr(io.StringIO()):
+        assert someone_looks()
 
 
 def test_bytes_show_how_many_there_are(terminal: Terminal) -> None:

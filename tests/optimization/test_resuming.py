@@ -241,8 +241,7 @@ def test_a_person_sees_the_candidate_in_hand(
         assert part in text
 
 
-def test_nobody_looking_sees_nothing(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # another test's notebook
+def test_nobody_looking_sees_nothing(digits: Digits) -> None:
     shown = io.StringIO()
     with redirect_stderr(shown):
         made(digits, Judge(digits))

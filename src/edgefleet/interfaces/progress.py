@@ -19,8 +19,11 @@ def someone_looks() -> bool:
     """Whether standard error is a terminal or this is a notebook, and there is what shows it."""
     if find_spec("rich") is None:  # the extra [cli]
         return False
-    if "ipykernel" in sys.modules:
-        return True
+    if "ipykernel" in sys.modules:  # which others load, too
+        from rich.console import Console  # noqa: PLC0415 - only where it may be one
+
+        if Console(stderr=True).is_jupyter:
+            return True
     return sys.stderr is not None and sys.stderr.isatty()
 
 
