@@ -181,6 +181,7 @@ def _put_pod(
         "name": "runtime",
         "image": "x",
         "imageID": "x",
+        "containerID": "containerd://x",
         "ready": True,
         "restartCount": 0,
         "state": {"running": {"startedAt": "2026-11-21T10:00:00Z"}},
