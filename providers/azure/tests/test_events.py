@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import logging
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +18,13 @@ from edgefleet.errors import (
     ThrottledError,
     UnavailableError,
 )
+from edgefleet.testing.waiting import eventually
 from edgefleet_azure import events
 from edgefleet_azure.cloud.eventhubs import EventHubs
 from edgefleet_azure.events import Arrival, EventSource, arrivals
 from providers.azure.tests.cloud.event_hubs import KEY, listening, source_of
 
+CLIENT = "azure.eventhub._eventprocessor.event_processor"
 BUSY = "com.microsoft:server-busy"
 # The client leaves the socket of a connection that broke to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <ssl:ResourceWarning")
@@ -30,7 +34,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed <ssl:ResourceWarning")
 def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     monkeypatch.setattr(events, "_BACKOFF_S", 0.01)
+    monkeypatch.setattr(events, "_TURN_S", 0.01)
+    # pytest keeps what is logged, and errors in it their connections, for longer than the test.
+    monkeypatch.setattr(logging.getLogger(CLIENT), "disabled", True)
+    before = {*threading.enumerate()}
     yield
+    eventually(lambda: {*threading.enumerate()} <= before)  # no reading leaves a thread behind
     gc.collect()  # while what it warns of is left out
 
 

@@ -56,6 +56,7 @@ _AHEAD = 4 * READERS  # batches that are read before somebody takes them
 _WAIT_S = 1.0  # for room, before the end is looked for
 _FILL_S = 0.1  # for more of a batch: the library hands nothing over before, unless it is full
 _BACKOFF_S = 1.0
+_TURN_S = 1.0  # of a thread that the client keeps for each reading, and sees its end in the next
 _BUSY = ("server-busy", "resource-limit-exceeded", "Status code: 503")
 _MISSING = ("amqp:not-found", "Status code: 404")
 
@@ -319,6 +320,7 @@ def _consumer(source: EventSource, *, retries: int) -> EventHubConsumerClient:
         connection_verify=os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE"),
         retry_total=retries,
         retry_backoff_factor=_BACKOFF_S / 2,
+        load_balancing_interval=_TURN_S,
         **options,
     )
 

@@ -84,7 +84,11 @@ def test_a_mock_that_stops_leaves_no_process_and_no_socket(tmp_path: Path) -> No
         cloud.add_device(CAM, group="line-3")
         pid = cloud.fleet.site.pid(CAM, MODULE)
         assert pid is not None
-        command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        words = Path(f"/proc/{pid}/cmdline")
+        eventually(
+            lambda: "--uds" in words.read_text()
+        )  # a process that starts is its parent's yet
+        command = words.read_text().split("\0")
     finally:
         cloud.stop()
     assert not Path(f"/proc/{pid}").exists()
