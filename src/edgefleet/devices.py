@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+import msgspec
 
 from edgefleet.actor import current_actor
 from edgefleet.capabilities import require
@@ -26,13 +27,14 @@ from edgefleet.errors import (
 from edgefleet.interfaces.abilities import CanInvoke, CanStreamLogs
 from edgefleet.interfaces.progress import Bytes, Status
 from edgefleet.protocol import inference, orders, tensors
-from edgefleet.protocol.documents import decode, encode
+from edgefleet.protocol.documents import decode, encode, parse
 from edgefleet.protocol.layout import BundleLayout
 from edgefleet.protocol.report import read_report
 from edgefleet.protocol.target import TARGET_LABEL
+from edgefleet.protocol.typed import UNREADABLE, decoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -48,6 +50,17 @@ FIRST_LOOK_S = 0.25  # until the first look at how far a trial is; then twice th
 LONGEST_LOOK_S = 5.0
 ORDER_S = 30.0  # for an answer to one order
 CANCEL_S = 10.0  # for telling a device that nobody waits for its trial any more
+
+
+class _Tensor(msgspec.Struct, frozen=True):
+    name: str
+    datatype: str
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    """What is read of a model's metadata, Open Inference Protocol v2."""
+
+    inputs: tuple[_Tensor, ...]
 
 
 class Device:
@@ -102,21 +115,39 @@ class Device:
             NotFoundError: the device doesn't serve that model or version.
             InvalidInputError: the device refuses the inputs.
             UnavailableError: the device doesn't answer, or is overloaded.
+            InferenceError: it fails, or answers what no runtime does.
         """
         backend = require(self.deployer, CanInvoke)
         path = f"/v2/models/{quote(model, safe='')}"
         if version is not None:
             path += f"/versions/{quote(version, safe='')}"
-        about = json.loads(self._answered(backend.invoke(self.name, path, timeout_s=timeout_s)))
-        arrays = _arrays(inputs, about["inputs"])
+        about = self._answered(backend.invoke(self.name, path, timeout_s=timeout_s))
+        with self._reading():
+            wanted = parse(_Metadata, about, "metadata of the model").inputs
+        arrays = _arrays(inputs, {tensor.name: tensor.datatype for tensor in wanted})
         body, headers = inference.encode_request(arrays, outputs=outputs)
         reply = backend.invoke(
             self.name, f"{path}/infer", body=body, headers=headers, timeout_s=timeout_s
         )
         self._answered(reply)
-        length = reply.headers.get(inference.HEADER_LENGTH.lower())
-        response = inference.decode_response(reply.body, None if length is None else int(length))
-        return dict(response.outputs)
+        with self._reading():
+            length = inference.read_header_length(
+                reply.headers.get(inference.HEADER_LENGTH.lower())
+            )
+            return dict(inference.decode_response(reply.body, length).outputs)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Have what can't be read in an answer be the device's fault, not the caller's."""
+        try:
+            yield
+        except InvalidInputError as error:
+            raise InferenceError(
+                f"{self.name} answered with what can't be read: {error.message}",
+                cure="check that edgefleet-runtime is what answers there, and update it",
+                provider=self.deployer.provider,
+                operation="infer",
+            ) from error
 
     def status(self, *, timeout_s: float = 30.0) -> Report:
         """The device's newest report, from itself: the cloud's copy may be older.
@@ -363,19 +394,19 @@ def _actor() -> str:
 def _said(reply: Reply) -> dict[str, Any]:
     """What a refusal says; empty where that is no JSON object."""
     try:
-        told = json.loads(reply.body)
-    except (ValueError, RecursionError):
+        return decoder(dict[str, Any]).decode(reply.body)
+    except UNREADABLE:
         return {}
-    return told if isinstance(told, dict) else {}
 
 
 def _arrays(
     inputs: NDArray[Any] | Mapping[str, NDArray[Any]] | Sequence[Any],
-    wanted: list[dict[str, Any]],
+    types: Mapping[str, str],
 ) -> dict[str, NDArray[Any]]:
+    """The inputs by name, as the model takes them: ``types`` are its datatypes by input."""
     import numpy as np  # noqa: PLC0415 - heavy, and only needed for requests
 
-    names = [spec["name"] for spec in wanted]
+    names = list(types)
     if hasattr(inputs, "keys"):
         given: dict[str, Any] = dict(inputs)
     elif len(names) == 1:
@@ -383,7 +414,6 @@ def _arrays(
     else:
         msg = f"the model has {len(names)} inputs"
         raise InvalidInputError(msg, cure=f"give a mapping with {', '.join(names)}")
-    types = {spec["name"]: spec["datatype"] for spec in wanted}
     arrays = {}
     for name, value in given.items():
         array = np.asarray(value)

@@ -21,6 +21,7 @@ from edgefleet.interfaces.abilities import CanInvoke, Reply
 from edgefleet.interfaces.values import DeviceInfo
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.documents import decode, encode
+from edgefleet.protocol.inference import HEADER_LENGTH
 from edgefleet.protocol.orders import (
     CAPTURE,
     MAX_REASON,
@@ -33,6 +34,7 @@ from edgefleet.protocol.orders import (
 if TYPE_CHECKING:
     from edgefleet.interfaces.deployer import Deployer
 
+DEEP = b'{"inputs":' + b"[" * 100_000
 ANSWER = RollbackAnswer(changed=True, epoch=0, number=2, wanted=digest_of(b"wanted"))
 
 
@@ -101,11 +103,34 @@ def test_a_refusal_keeps_its_cure(status: int, kind: type[EdgeFleetError]) -> No
     assert caught.value.operation == "rollback"
 
 
-@pytest.mark.parametrize("body", [b'{"error":"no such path"}', b"not json", b"[]"])
+@pytest.mark.parametrize(
+    "body",
+    [b'{"error":"no such path"}', b"not json", b"[]", DEEP],
+    ids=["path", "no", "list", "deep"],
+)
 def test_a_runtime_that_knows_no_orders_is_told_as_that(body: bytes) -> None:
     with pytest.raises(UnsupportedError, match="takes no orders") as caught:
         device_of(Answering(Reply(404, {}, body))).status()
     assert "update edgefleet-runtime" in str(caught.value.cure)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>", b"[]", b"{}", b'{"inputs":[{"name":"x"}]}', DEEP],
+    ids=["page", "list", "no inputs", "no datatype", "deep"],
+)
+def test_metadata_that_no_runtime_gives_are_told(body: bytes) -> None:
+    with pytest.raises(InferenceError, match="cam-07 answered with what can't be read") as caught:
+        device_of(Answering(Reply(200, {}, body))).infer("digits", [1.0])
+    assert "edgefleet-runtime" in str(caught.value.cure)
+
+
+@pytest.mark.parametrize("length", ["", "x", "-1", "²", "9" * 5000], ids=["", "x", "-1", "²", "9"])
+def test_an_answer_whose_header_has_no_length_is_told(length: str) -> None:
+    said = b'{"inputs":[{"name":"x","datatype":"FP32"}],"model_name":"digits","outputs":[]}'
+    backend = Answering(Reply(200, {HEADER_LENGTH.lower(): length}, said))
+    with pytest.raises(InferenceError, match="is no whole number"):
+        device_of(backend).infer("digits", [1.0])
 
 
 @pytest.mark.parametrize("options", [{"count": 0}, {"count": 1001}, {"seconds": 0.0}])

@@ -25,6 +25,7 @@ from edgefleet.protocol.inference_header import (
     Parameters,
     arrays,
     flag,
+    read_header_length,
     refuse_unsupported,
     split_request,
     split_response,
@@ -46,6 +47,7 @@ __all__ = [
     "decode_response",
     "encode_request",
     "encode_response",
+    "read_header_length",
 ]
 
 JSON = "application/json"

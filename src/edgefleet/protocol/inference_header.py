@@ -147,6 +147,23 @@ def arrays(
     return arrays
 
 
+def read_header_length(given: str | None) -> int | None:
+    """Where the JSON header of a body ends; None when the body is JSON and nothing else.
+
+    Args:
+        given: the header field `HEADER_LENGTH`; None where there is none.
+
+    Raises:
+        InvalidInputError: it is no whole number.
+    """
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdigit() and len(given) < 20):
+        msg = f"{HEADER_LENGTH} is no whole number: {given[:40]!r}"
+        raise InvalidInputError(msg)
+    return int(given)
+
+
 def flag(parameters: Parameters, name: str, *, default: bool, where: str) -> bool:
     """A parameter that must be true or false where it is given."""
     value = parameters.get(name, default)

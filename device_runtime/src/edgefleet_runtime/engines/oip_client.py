@@ -19,7 +19,12 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from edgefleet.errors import ConfigurationError, EdgeFleetError, InferenceError, UnavailableError
-from edgefleet.protocol.inference import HEADER_LENGTH, InferResponse, decode_response
+from edgefleet.protocol.inference import (
+    HEADER_LENGTH,
+    InferResponse,
+    decode_response,
+    read_header_length,
+)
 from edgefleet.protocol.typed import UNREADABLE, convert, decoder
 
 if TYPE_CHECKING:
@@ -144,9 +149,9 @@ class OipClient:
         if not answer.ok:
             msg = f"{self.url}: {answer.said}"
             raise InferenceError(msg, retryable=answer.status in {429, 503})
-        length = answer.headers.get(HEADER_LENGTH.lower(), "")
         try:
-            return decode_response(answer.body, int(length) if length.isdigit() else None)
+            length = read_header_length(answer.headers.get(HEADER_LENGTH.lower()))
+            return decode_response(answer.body, length)
         except EdgeFleetError as error:
             msg = f"{self.url} answered with what can't be read: {error.message}"
             raise InferenceError(msg) from error

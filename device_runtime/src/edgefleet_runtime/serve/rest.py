@@ -20,11 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgefleet.errors import InvalidInputError
-from edgefleet.protocol.inference import (
-    HEADER_LENGTH,
-    decode_request,
-    encode_response,
-)
+from edgefleet.protocol.inference import decode_request, encode_response, read_header_length
 from edgefleet.protocol.inference_header import split_request
 from edgefleet.protocol.tensors import dtype_of, to_bytes
 from edgefleet_runtime.serve.extensions.region_plan import RegionPlan, region_plan_of
@@ -395,9 +391,4 @@ def header_length_of(headers: Mapping[bytes, bytes]) -> int | None:
         InvalidInputError: the client says it, but not as a number.
     """
     given = headers.get(b"inference-header-content-length")
-    if given is None:
-        return None
-    if not (given.isdigit() and len(given) < 20):
-        msg = f"{HEADER_LENGTH} is no whole number: {given[:40].decode('latin-1')!r}"
-        raise InvalidInputError(msg)
-    return int(given)
+    return read_header_length(None if given is None else given.decode("latin-1"))

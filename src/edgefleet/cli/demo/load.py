@@ -64,8 +64,8 @@ class Requests:
             reply = self._connection.getresponse()
             body = reply.read()
             if reply.status == http.client.OK:
-                length = reply.headers.get(inference.HEADER_LENGTH)
-                found = inference.decode_response(body, None if length is None else int(length))
+                length = inference.read_header_length(reply.headers.get(inference.HEADER_LENGTH))
+                found = inference.decode_response(body, length)
                 version, label = found.model_version, int(found.outputs["label"][0])
         except (OSError, http.client.HTTPException, EdgeFleetError):
             self._connection.close()
