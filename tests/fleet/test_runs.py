@@ -16,7 +16,7 @@ from edgefleet.errors import (
 )
 from edgefleet.interfaces.ending import Run
 from edgefleet.interfaces.training import RunState, RunStatus
-from edgefleet.interfaces.training_run import TrainingRun
+from edgefleet.interfaces.training_run import Metric, TrainingRun, parse_metric
 
 AT_ONCE_S = 0.0  # between looks
 
@@ -110,6 +110,13 @@ class Unheard:
 
     def outputs(self, run_id: str) -> Path:
         raise NotImplementedError(run_id)
+
+
+def test_a_line_that_holds_no_metric_is_none() -> None:
+    whole = b'edgefleet-metric {"name":"loss","value":0.5}'
+    assert parse_metric(whole) == Metric("loss", 0.5)
+    for line in (whole[:-1], b"edgefleet-metric []", whole[:-1] + b',"x":' + b"[" * 100_000):
+        assert parse_metric(line) is None
 
 
 def test_a_failure_is_told_though_its_log_cannot_be_read() -> None:

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from jsonschema import Draft7Validator
 
 from edgefleet.cli.app import cli
+from edgefleet.errors import DocumentError
 from edgefleet.protocol.release import read_release
 from edgefleet.testing.kit import models
 from edgefleet.testing.mock import mock
@@ -19,6 +20,7 @@ from edgefleet_aws.cloud.components import MAX_RECIPE
 from edgefleet_aws.cloud.strictness import check_request, service_model
 from edgefleet_aws.names import RELEASE, RELEASE_VERSION, Names
 from edgefleet_aws.recipes import encoded, release_recipe, run_lifecycle, runtime_recipe
+from edgefleet_aws.revisions import pointer_of
 from edgefleet_aws.settings import AwsSettings
 from edgefleet_aws.template import device_statements, iot_statements, template
 from edgefleet_aws.wheelhouse import Archive
@@ -174,3 +176,14 @@ def test_a_dry_run_only_looks(dry_run: DryRun) -> None:
     operations = {call.partition(".")[2] for call in dry_run.calls}
     looking = ("Get", "Head", "List", "Describe")
     assert {one for one in operations if not one.startswith(looking)} == set()
+
+
+@pytest.mark.parametrize(
+    "merge", ["[]", "none", '{"pointer":' + "[" * 100_000], ids=["list", "word", "deep"]
+)
+def test_what_somebody_wrote_into_a_deployment_is_told_where_it_is_no_configuration(
+    merge: str,
+) -> None:
+    deployment = {"components": {RELEASE: {"configurationUpdate": {"merge": merge}}}}
+    with pytest.raises(DocumentError, match="is no JSON object"):
+        pointer_of(deployment)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import pytest
 from azure.core.exceptions import HttpResponseError
@@ -202,6 +203,21 @@ def test_an_expired_signature_is_told_apart() -> None:
     assert isinstance(found, AccessExpiredError)
     assert "edgefleet access renew" in str(found)
     assert "secret" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "body", ['{"error":' + "[" * 100_000, "[]", "<p>"], ids=["deep", "list", "page"]
+)
+def test_an_answer_that_is_none_of_azures_is_known_by_its_status(body: str) -> None:
+    class Response:
+        status_code = 404
+        headers: ClassVar[dict[str, str]] = {}
+        text = body
+        url = "https://plant.azure-devices.net/devices/cam-07"
+
+    error = Exception("no")
+    error.response = Response()  # type: ignore[attr-defined]  # as Azure's errors have it
+    assert isinstance(translate(error), NotFoundError)
 
 
 def test_no_signature_stays_in_a_text() -> None:

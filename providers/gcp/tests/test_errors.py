@@ -109,6 +109,15 @@ def test_the_library_for_uploads_says_no_in_its_own_way() -> None:
         assert type(translate(InvalidResponse(answer(status)))) is kind
 
 
+@pytest.mark.parametrize("body", [b'{"error":' + b"[" * 100_000, b'{"error":null}', b"[]", b"<p>"])
+def test_an_answer_that_is_none_of_googles_is_known_by_its_status(body: bytes) -> None:
+    refused = answer(403)
+    refused._content = body
+    found = translate(InvalidResponse(refused))
+    assert type(found) is AccessDeniedError
+    assert len(found.message) < 400
+
+
 @pytest.mark.parametrize(
     "error, kind",
     [

@@ -26,6 +26,7 @@ from edgefleet.protocol.documents import encode
 from edgefleet.testing.kit import samples
 from edgefleet_kubernetes.cloud.api_writes import Write
 from edgefleet_kubernetes.names import pointer_name
+from edgefleet_kubernetes.reading import MORE_LABELS, more_labels
 from providers.kubernetes.tests.deployer_rig import Rig
 
 State = Callable[[], StateStore]
@@ -381,3 +382,10 @@ def test_a_quota_that_keeps_pods_away_is_told_for_each_node(rig: Rig) -> None:
     assert "exceeded quota: tight" in str(device.blocked)
     assert "ResourceQuota" in str(device.cure)
     assert device.evidence["last warning"].startswith("FailedCreate")
+
+
+@pytest.mark.parametrize(
+    "written", ["[]", "none", '{"a":' + "[" * 100_000], ids=["list", "word", "deep"]
+)
+def test_labels_that_somebody_spoiled_are_none(written: str) -> None:
+    assert more_labels({"metadata": {"annotations": {MORE_LABELS: written}}}) == {}

@@ -9,7 +9,7 @@ import msgspec
 
 from edgefleet.errors import EdgeFleetError, NotFoundError, TrainingFailedError
 from edgefleet.interfaces.ending import POLL_S, Run
-from edgefleet.protocol.typed import decoder
+from edgefleet.protocol.typed import UNREADABLE, decoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,7 +167,7 @@ def parse_metric(line: bytes) -> Metric | None:
         return None
     try:
         return decoder(Metric).decode(line[len(METRIC_PREFIX) :].strip())
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
 
 

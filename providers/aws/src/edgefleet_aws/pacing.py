@@ -93,7 +93,7 @@ def _undone(request: Mapping[str, Any], noted: str) -> dict[str, Any]:
     try:
         note = json.loads(noted) if noted else None
         policy = None if note is None else RolloutPolicy.model_validate(note["policy"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, RecursionError, KeyError, TypeError):
         return plain  # no note of ours: what is in place is somebody's wish
     if note is None or policy is None:
         return plain

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import DocumentError, LimitExceededError
 from edgefleet.protocol.pointer import read_pointer
+from edgefleet.protocol.typed import UNREADABLE, decoder
 from edgefleet_aws.names import RELEASE, RELEASE_VERSION, Names
 
 if TYPE_CHECKING:
@@ -137,12 +138,9 @@ def settings_of(deployment: Mapping[str, Any] | None) -> dict[str, Any]:
     component = ((deployment or {}).get("components") or {}).get(RELEASE) or {}
     merge = (component.get("configurationUpdate") or {}).get("merge")
     try:
-        found = {} if merge is None else json.loads(merge)
-    except ValueError as error:
-        raise DocumentError(f"the configuration of {RELEASE} is no JSON") from error
-    if not isinstance(found, dict):
-        raise DocumentError(f"the configuration of {RELEASE} is no JSON object")
-    return found
+        return {} if merge is None else decoder(dict[str, Any]).decode(merge)
+    except UNREADABLE as error:
+        raise DocumentError(f"the configuration of {RELEASE} is no JSON object") from error
 
 
 def document(request: Mapping[str, Any]) -> bytes:

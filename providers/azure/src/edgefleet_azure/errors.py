@@ -8,7 +8,6 @@ Azure ML as in https://learn.microsoft.com/azure/azure-resource-manager/troubles
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from edgefleet.errors import (
     UnavailableError,
 )
 from edgefleet.protocol.retry_after import retry_after_s
+from edgefleet.protocol.typed import UNREADABLE, decoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -234,10 +234,8 @@ def _body(response: Any) -> tuple[str, str]:  # noqa: ANN401 - of several librar
         first = xml.group(2).partition("\n")[0]
         return xml.group(1), f"{first} {detail.group(1)}" if detail else first
     try:
-        found = json.loads(text)
-    except ValueError:
-        return "", ""
-    if not isinstance(found, dict):
+        found = decoder(dict[str, Any]).decode(text)
+    except UNREADABLE:
         return "", ""
     inner = found.get("error")
     if isinstance(inner, dict):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from edgefleet.protocol import retry_after
+from edgefleet.protocol.typed import UNREADABLE, decoder
 
 
 def status_of(error: Exception) -> int:
@@ -21,21 +21,20 @@ def said_by(error: Exception) -> str:
     """What the service says, for people; empty where none answered."""
     response = _response(error)
     text = str(getattr(response, "text", "") or "")
-    try:
-        found = json.loads(text)["error"]
+    found = _error_in(text)
+    if found is not None:
         return str(found.get("message", "")) if isinstance(found, dict) else str(found)
-    except (ValueError, KeyError, TypeError):
-        if response is not None:
-            return text.strip()  # the library's own words have the address, which may be a secret
-        return str(getattr(error, "message", "") or "")
+    if response is not None:
+        return text.strip()  # the library's own words have the address, which may be a secret
+    return str(getattr(error, "message", "") or "")
 
 
 def reason_of(error: Exception) -> str:
     """The service's own word for why it says no, such as ``rateLimitExceeded``; may be empty."""
+    found = _error_in(str(getattr(_response(error), "text", "") or ""))
     try:
-        found = json.loads(str(_response(error).text))["error"]
         return str(found["errors"][0]["reason"])
-    except (AttributeError, ValueError, KeyError, TypeError, IndexError):
+    except (KeyError, TypeError, IndexError):
         return ""
 
 
@@ -54,6 +53,14 @@ def retry_after_s(error: Exception) -> float | None:
     """Seconds that the service asks to wait, by a number or a date; None where it doesn't."""
     told = getattr(_response(error), "headers", {}).get("Retry-After")
     return retry_after.retry_after_s(None if told is None else str(told))
+
+
+def _error_in(text: str) -> Any:  # noqa: ANN401 - an object, or a word
+    """What the JSON of an answer has as ``error``; None where it has none, or is none."""
+    try:
+        return decoder(dict[str, Any]).decode(text).get("error")
+    except UNREADABLE:
+        return None
 
 
 def _response(error: Exception) -> Any:  # noqa: ANN401 - of several libraries

@@ -10,10 +10,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from edgefleet.errors import IntegrityError, LimitExceededError, NotFoundError
 from edgefleet.interfaces.run_outputs import arriving
 from edgefleet.protocol import bundle as b
 from edgefleet.protocol.digest import digest_of, digest_of_file
+from edgefleet.protocol.documents import parse
 from edgefleet.protocol.files import checked_chunks
 from edgefleet_kubernetes import pod_entry
 from edgefleet_kubernetes.blobs import EMPTY, EMPTY_MEDIA_TYPE, OciBlobStore
@@ -30,6 +33,12 @@ if TYPE_CHECKING:
 CODE = "application/vnd.edgefleet.run.code.v1"
 REPOSITORY = "training"  # below the one of models
 MAX_MANIFEST = 4 << 20  # bytes that registries take, distribution-spec 1.1 "Pushing Manifests"
+
+
+class _Layers(msgspec.Struct, frozen=True):
+    """What is read of a manifest: any tool that writes artifacts may have made it."""
+
+    layers: tuple[b.Descriptor, ...] | None = None
 
 
 class Artifacts:
@@ -112,6 +121,7 @@ class Artifacts:
 
         Raises:
             NotFoundError: nothing has the tag.
+            DocumentError: what has it is no manifest.
             IntegrityError: a name reaches outside the folder, or content isn't what it says.
             LimitExceededError: there is too much.
         """
@@ -122,18 +132,15 @@ class Artifacts:
                 f"{where} is gone", cure="outputs are kept until somebody deletes their tag"
             )
         with arriving(folder, where) as fresh:
-            for layer in json.loads(found.data).get("layers") or ():
-                title = (layer.get("annotations") or {}).get(pod_entry.TITLE)
-                if title is None and layer["mediaType"] == EMPTY_MEDIA_TYPE:
+            for layer in parse(_Layers, found.data, f"manifest of {where}").layers or ():
+                title = layer.annotations.get(pod_entry.TITLE)
+                if title is None and layer.media_type == EMPTY_MEDIA_TYPE:
                     continue  # a run that left nothing
-                path = fresh.place(str(title), int(layer["size"]))
-                descriptor = b.Descriptor(
-                    media_type=layer["mediaType"], digest=layer["digest"], size=layer["size"]
-                )
+                path = fresh.place(str(title), layer.size)
                 try:
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    with self._blobs.open(descriptor.digest) as source, path.open("xb") as target:
-                        for chunk in checked_chunks(source, descriptor):
+                    with self._blobs.open(layer.digest) as source, path.open("xb") as target:
+                        for chunk in checked_chunks(source, layer):
                             target.write(chunk)
                 except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
                     raise IntegrityError(f"{where} holds {title!r} beside a file of it") from error

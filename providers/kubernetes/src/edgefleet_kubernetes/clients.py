@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
-from edgefleet.errors import ProfileError
+from edgefleet.errors import ProfileError, UnavailableError
+from edgefleet.protocol.typed import UNREADABLE, decoder
 from edgefleet_kubernetes.kubeconfig import load_kubeconfig
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from edgefleet_kubernetes.settings import KubernetesSettings
 
 CONNECT_TIMEOUT_S = 10.0
+_T = TypeVar("_T")
 
 
 class Clients:
@@ -111,6 +113,7 @@ class Clients:
 
         Raises:
             lightkube.ApiError: the API server says no.
+            UnavailableError: what answers is none.
         """
         headers = {"Accept": accept}
         body = None
@@ -120,7 +123,14 @@ class Clients:
             method, _address(path, query), content=body, headers=headers
         )
         _raise_for(response)
-        return response.json()
+        found = _read(response, dict[str, Any])
+        if found is None:
+            raise UnavailableError(
+                f"{response.url.host} answered {method} /{path.lstrip('/')} with no JSON object, "
+                "which no API server does",
+                cure="check `server` of the kubeconfig, and what stands between",
+            )
+        return found
 
     def stream(
         self,
@@ -238,6 +248,16 @@ def _address(path: str, query: Mapping[str, str] | None) -> str:
     return f"{found}?{urlencode(query)}" if query else found
 
 
+def _read(response: httpx2.Response, kind: type[_T]) -> _T | None:
+    """What was answered in JSON; None for anything else."""
+    if not response.headers.get("Content-Type", "").startswith("application/json"):
+        return None
+    try:
+        return decoder(kind).decode(response.content)
+    except UNREADABLE:
+        return None
+
+
 def _raise_for(response: httpx2.Response) -> None:
     """Nothing where an answer says yes.
 
@@ -252,8 +272,9 @@ def _raise_for(response: httpx2.Response) -> None:
     try:
         response.raise_for_status()
     except httpx2.HTTPStatusError as error:
-        if response.headers.get("Content-Type", "").startswith("application/json"):
-            raise ApiError(request=response.request, response=response) from error
+        said = _read(response, Status)
+        if said is not None:
+            raise ApiError(request=response.request, status=said) from error
         if response.status_code != 404:
             raise
         # What is no API at all is answered in plain text, which client-go words so, too.

@@ -14,6 +14,7 @@ from lightkube.core.exceptions import ApiError
 
 from edgefleet.errors import AlreadyExistsError, ConflictError
 from edgefleet.interfaces.abilities import Reply
+from edgefleet.protocol.typed import UNREADABLE, decoder
 from edgefleet_kubernetes.errors import reason_of, status_of
 from edgefleet_kubernetes.names import FLEET, MANAGED_BY, MANAGER
 
@@ -291,10 +292,10 @@ def _is_refusal(response: httpx2.Response) -> bool:
     if not response.is_error:
         return False
     try:
-        told = response.json()
-    except ValueError:
+        told = decoder(dict[str, Any]).decode(response.content)
+    except UNREADABLE:
         return False
-    return isinstance(told, dict) and (told.get("apiVersion"), told.get("kind")) == ("v1", "Status")
+    return (told.get("apiVersion"), told.get("kind")) == ("v1", "Status")
 
 
 def is_ours(found: Object, prefix: str) -> bool:

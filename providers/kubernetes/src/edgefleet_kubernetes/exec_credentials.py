@@ -11,11 +11,13 @@ import os
 import subprocess
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import httpx2
+import msgspec
 
 from edgefleet.errors import AccessDeniedError, ProfileError
+from edgefleet.protocol.typed import UNREADABLE, decoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -26,6 +28,17 @@ PROGRAM_S = 120.0  # a program may ask a person to sign in
 EARLY_S = 60.0  # a token that ends so soon is had anew
 _DOMAIN = "client.authentication.k8s.io/"
 _VERSIONS = ("v1", "v1beta1")
+
+
+class _Status(msgspec.Struct, frozen=True, rename="camel"):
+    token: str
+    expiration_timestamp: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+
+class _Credential(msgspec.Struct, frozen=True):
+    """What is read of an ``ExecCredential``."""
+
+    status: _Status
 
 
 def _now() -> datetime:
@@ -96,8 +109,7 @@ class ExecCredentials(httpx2.Auth):
                 check=True,
                 timeout=PROGRAM_S,
             )
-            status: dict[str, Any] = json.loads(done.stdout)["status"]
-            token: str = status["token"]
+            status = decoder(_Credential).decode(done.stdout).status
         except OSError as error:
             raise AccessDeniedError(
                 f"the kubeconfig's credential program {program.command} can't be run: "
@@ -110,12 +122,11 @@ class ExecCredentials(httpx2.Auth):
                 f"the kubeconfig's credential program {program.command} failed: {_ended(error)}",
                 cure=cure,
             ) from None
-        except (KeyError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             raise AccessDeniedError(
                 f"the kubeconfig's credential program {program.command} gave no token", cure=cure
             ) from error
-        ends = status.get("expirationTimestamp")
-        return token, None if ends is None else datetime.fromisoformat(ends)
+        return status.token, status.expiration_timestamp
 
 
 def _ended(error: subprocess.SubprocessError) -> str:

@@ -342,7 +342,9 @@ class RegistryClient:
         """All tags of the repository."""
         where = self.where("tags")
         try:
-            yield from in_pages(self._page("tags"), f"{self.url}/tags/list", "tags", where=where)
+            yield from in_pages(
+                self._page("tags"), f"{self.url}/tags/list", "tags", str, where=where
+            )
         except RegistryRefusal as refusal:
             if refusal.status != 404:  # nothing was ever pushed
                 raise
@@ -364,7 +366,11 @@ class RegistryClient:
         what = f"referrers of {digest}"
         url = f"{self.url}/referrers/{digest}?{query}"
         try:
-            found = [*in_pages(self._page(what), url, "manifests", where=self.where(what))]
+            found = [
+                *in_pages(
+                    self._page(what), url, "manifests", dict[str, Any], where=self.where(what)
+                )
+            ]
         except RegistryRefusal as refusal:
             if refusal.status in {400, 404, 405, 501}:
                 return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 
@@ -21,6 +21,7 @@ from edgefleet.errors import (
     UnsupportedError,
 )
 from edgefleet.protocol.retry_after import retry_after_s
+from edgefleet.protocol.typed import UNREADABLE, decoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,11 +49,11 @@ class RegistryRefusal(Exception):  # noqa: N818 - an answer
 def _said(body: bytes) -> tuple[str, str]:
     """Code and message of the first error in an answer; distribution-spec 1.1, "Error Codes"."""
     try:
-        first = json.loads(body)["errors"][0]
+        first = decoder(dict[str, Any]).decode(body)["errors"][0]
         detail = first.get("detail")
         told = detail if isinstance(detail, str) else json.dumps(detail) if detail else ""
         return str(first["code"]), " ".join(filter(None, (first.get("message", ""), told)))
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+    except (*UNREADABLE, LookupError, TypeError, AttributeError):
         return "", ""
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgefleet.protocol.bundle import INDEX_MEDIA_TYPE
 from edgefleet.protocol.digest import hex_of
+from edgefleet_kubernetes.oci_pages import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +93,10 @@ class Referrers:
 
     def _fallback(self, digest: str) -> list[dict[str, Any]]:
         found = self._client.manifest(_tag(digest))
-        return [] if found is None else list(json.loads(found.data).get("manifests") or ())
+        if found is None:
+            return []
+        where = self._client.where(_tag(digest))
+        return held(found.data, "manifests", dict[str, Any], where=where)
 
 
 def _tag(digest: str) -> str:

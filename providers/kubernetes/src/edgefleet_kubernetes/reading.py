@@ -6,12 +6,12 @@ When it was written is what the API server noted, not the device's clock.
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgefleet.errors import EdgeFleetError
 from edgefleet.protocol.report import read_report
+from edgefleet.protocol.typed import UNREADABLE, decoder
 from edgefleet_kubernetes.names import (
     DOMAIN,
     FLEET,
@@ -72,10 +72,11 @@ def read_member(node: Object, prefix: str, context: str) -> Member | None:
 def more_labels(node: Object) -> dict[str, str]:
     """Labels that lie in the node's annotation; none where somebody spoiled it."""
     try:
-        found = json.loads((at(node, "metadata", "annotations") or {}).get(MORE_LABELS, "{}"))
-        return {str(key): str(value) for key, value in found.items()}
-    except (ValueError, AttributeError):
+        written = (at(node, "metadata", "annotations") or {}).get(MORE_LABELS, "{}")
+        found = decoder(dict[str, Any]).decode(written)
+    except UNREADABLE:
         return {}
+    return {key: str(value) for key, value in found.items()}
 
 
 def read_said(config_map: Object | None) -> Said:

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx2
@@ -15,12 +17,13 @@ import pytest
 import yaml
 from lightkube import ApiError
 
-from edgefleet.errors import AccessDeniedError, ProfileError
+from edgefleet.errors import AccessDeniedError, ProfileError, UnavailableError
 from edgefleet.testing.cloud.rules import Rule
 from edgefleet_kubernetes import kubeconfig
 from edgefleet_kubernetes.clients import Clients
 from edgefleet_kubernetes.cloud.api_status import Refused, throttled
 from edgefleet_kubernetes.cloud.stage import Stage
+from edgefleet_kubernetes.errors import problem_of
 from edgefleet_kubernetes.mock import KubernetesMock
 from edgefleet_kubernetes.retries import PAUSES, Retrying
 from edgefleet_kubernetes.settings import KubernetesSettings
@@ -169,7 +172,17 @@ def test_a_token_that_is_refused_is_asked_for_anew_once(cluster: Stage, tmp_path
     assert (tmp_path / "asked").read_text().splitlines() == ["asked"] * 2
 
 
-@pytest.mark.parametrize("script", ["exit 1", "echo no", "echo '{}'"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "exit 1",
+        "echo no",
+        "echo '{}'",
+        "printf '%0100000d' 0 | tr 0 '['",
+        _given("t", expirationTimestamp="tomorrow"),
+    ],
+    ids=["fails", "a word", "nothing", "deep", "no time"],
+)
 def test_a_program_that_gives_no_token_is_told_with_its_hint(
     cluster: Stage, tmp_path: Path, script: str
 ) -> None:
@@ -198,6 +211,46 @@ def test_a_program_of_a_version_out_of_use_is_refused(cluster: Stage, tmp_path: 
 
 
 # --------------------------------------------------------------------------- what the seam does
+
+
+DEEP = b'{"a":' + b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "said,media",
+    [(DEEP, "application/json"), (b"[]", "application/json"), (b"<p>sign in</p>", "text/html")],
+    ids=["deep", "list", "page"],
+)
+@pytest.mark.parametrize("status", [200, 403])
+def test_a_proxy_that_answers_in_place_of_the_server_is_told(
+    cluster: Stage, tmp_path: Path, status: int, said: bytes, media: str
+) -> None:
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", media)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+
+        def log_message(self, *_: object) -> None: ...
+
+    path = cluster.kubeconfig(tmp_path / "config")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            document = yaml.safe_load(path.read_text())
+            document["clusters"][0]["cluster"]["server"] = f"http://127.0.0.1:{server.server_port}"
+            path.write_text(yaml.safe_dump(document))
+            clients = Clients(KubernetesSettings(kubeconfig=path, max_attempts=1))
+            with pytest.raises((UnavailableError, httpx2.HTTPStatusError)) as caught:
+                clients.call("GET", "api/v1/nodes")
+            clients.close()
+        finally:
+            server.shutdown()
+            thread.join()
+    assert "which no API server does" in str(problem_of(caught.value))
 
 
 def test_an_unknown_field_is_refused_by_the_server(clients: Clients, namespace: str) -> None:

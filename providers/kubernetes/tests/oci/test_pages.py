@@ -29,7 +29,7 @@ class Pages:
 
 
 def tags(ask: Callable[[str], tuple[bytes, str]]) -> list[str]:
-    return [*in_pages(ask, FIRST, "tags", where="registry.plant/models, tags")]
+    return [*in_pages(ask, FIRST, "tags", str, where="registry.plant/models, tags")]
 
 
 def test_pages_are_followed_to_the_last() -> None:
@@ -55,7 +55,11 @@ def test_ever_more_pages_are_an_error() -> None:
     assert len(pages.asked) == MAX_PAGES
 
 
-@pytest.mark.parametrize("data", [b"<html>", b"[]", b'{"tags": "all"}', b"\xff"])
+@pytest.mark.parametrize(
+    "data",
+    [b"<html>", b"[]", b'{"tags": "all"}', b'{"tags": [1]}', b"\xff", b'{"tags":' + b"[" * 100_000],
+    ids=["page", "list", "word", "numbers", "no text", "deep"],
+)
 def test_an_answer_that_is_no_list_is_told_so(data: bytes) -> None:
     with pytest.raises(UnavailableError, match="no list"):
         tags(lambda _: (data, ""))

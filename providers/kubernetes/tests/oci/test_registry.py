@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from edgefleet.errors import AlreadyExistsError, ConflictError, NotFoundError, ProfileError
+from edgefleet.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    NotFoundError,
+    ProfileError,
+    UnavailableError,
+)
 from edgefleet.interfaces.state import StateStore
 from edgefleet.protocol.digest import digest_of, hex_of
 from edgefleet.protocol.layout import BundleLayout
@@ -39,9 +46,8 @@ def _versions(registry: OciRegistry) -> dict[str, str]:
 def _records(operator: Operator, registry: OciRegistry, bundle: BundleLayout) -> list[str]:
     """What refers to a bundle as a version's record, and says."""
     settings = KubernetesSettings(prefix="plant", registry=f"oci://{registry.host}/{NAME}")
-    client = client_of(settings, operator.base)
-    found = Referrers(client).of(bundle.digest, RECORD_TYPE)
-    client.close()
+    with closing(client_of(settings, operator.base)) as client:
+        found = Referrers(client).of(bundle.digest, RECORD_TYPE)
     said = []
     for one in found:
         manifest = json.loads(registry.content.path_of(one["digest"]).read_bytes())
@@ -89,6 +95,19 @@ def test_a_versions_record_refers_to_its_bundle_and_is_replaced(
     assert _records(operator, registry, bundle) == ["digits:1 approved", "letters:1 pending"]
     fallback = f"sha256-{hex_of(bundle.digest)}" in _tags(registry)
     assert fallback == (referrers != "api")
+
+
+@pytest.mark.parametrize("said", [b'{"manifests":' + b"[" * 100_000, b'{"manifests":[1]}', b"[]"])
+def test_a_fallback_tag_that_leads_to_no_index_is_told(
+    stand_in: Start, operator: Operator, tmp_path: Path, said: bytes
+) -> None:
+    registry, bundle = stand_in(kind=Kind(referrers=False)), samples.bundle(tmp_path)
+    ours = operator.registry(registry.host)
+    ours.push(bundle, "digits")
+    tag = f"sha256-{hex_of(bundle.digest)}"
+    registry.content.path_of(_tags(registry)[tag]).write_bytes(said)
+    with pytest.raises(UnavailableError, match=f"{tag}: the registry's answer is no list"):
+        _records(operator, registry, bundle)
 
 
 def test_a_registry_that_takes_images_alone_keeps_the_version_and_tells(
