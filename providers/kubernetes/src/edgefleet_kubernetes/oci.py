@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from edgefleet.protocol.oci import Credentials, Repository, TokenRequest
 
+MAX_IDLE = 20  # connections that stay open between calls
 MAX_REDIRECTS = 4
 MAX_ANSWER_BYTES = 8 << 20  # of anything but a blob
 MAX_REFUSAL_BYTES = 64 << 10
@@ -58,6 +59,24 @@ class _WithoutQueries(logging.Filter):
 
 
 _WITHOUT_QUERIES = _WithoutQueries()
+
+
+def connections(timeout_s: float, context: ssl.SSLContext | None = None) -> httpx2.Client:
+    """Connections for `RegistryClient`: one takes the other's up again, whatever repository it is.
+
+    As many as there are calls at once, so none waits for another; some stay open in between.
+
+    Args:
+        timeout_s: longest wait for a connection, or for the next byte.
+        context: TLS settings; None for the system's certificates.
+    """
+    logging.getLogger("httpx2").addFilter(_WITHOUT_QUERIES)  # once, however often it is added
+    return httpx2.Client(
+        verify=context or ssl.create_default_context(),
+        timeout=timeout_s,
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=MAX_IDLE),
+        headers={"User-Agent": "edgefleet", "Accept-Encoding": "identity"},
+    )
 
 
 class Answer(NamedTuple):
@@ -114,6 +133,9 @@ class RegistryClient:
         timeout_s: longest wait for a connection, or for the next byte.
         origin: where the registry's API answers, where that isn't what the address says.
         context: TLS settings; None for the system's certificates.
+        http: what `connections` gives, shared with other clients and closed by whoever made it; its
+            own limits count in place of ``timeout_s`` and ``context``. None for connections of
+            its own.
         pause: waits for so many seconds.
     """
 
@@ -126,22 +148,20 @@ class RegistryClient:
         timeout_s: float,
         origin: str | None = None,
         context: ssl.SSLContext | None = None,
+        http: httpx2.Client | None = None,
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
         self.repository = repository
         self.url = f"{origin or repository.origin}/v2/{repository.name}"
         self.access = Access(repository, find, self._ask_token)
         self._attempts, self._pause = attempts, pause
-        logging.getLogger("httpx2").addFilter(_WITHOUT_QUERIES)  # once, however often it is added
-        self._http = httpx2.Client(
-            verify=context or ssl.create_default_context(),
-            timeout=timeout_s,
-            headers={"User-Agent": "edgefleet", "Accept-Encoding": "identity"},
-        )
+        self._shares = http is not None
+        self._http = http or connections(timeout_s, context)
 
     def close(self) -> None:
-        """Close connections."""
-        self._http.close()
+        """Close connections, but those that are shared."""
+        if not self._shares:
+            self._http.close()
 
     def where(self, what: str) -> str:
         """Names something of the repository in errors."""
@@ -220,15 +240,15 @@ class RegistryClient:
             reply, crossed = self._redirected(call)
             if crossed and reply.status_code in _CROSSED and call.repeatable and not resolved:
                 resolved = True
+                _said(reply)  # to its end, or its connection can't be used again
             elif reply.status_code == 401 and not crossed and call.repeatable:
+                _said(reply)  # likewise
                 if renewed:
-                    reply.close()
                     raise self._refused(shown)
                 renewed = True
                 self.access.renew(", ".join(reply.headers.get_list("WWW-Authenticate")), shown)
             else:
                 return reply
-            reply.close()
 
     def _refused(self, shown: str | None) -> AccessDeniedError:
         where = f"{self.repository.host}/{self.repository.name}"
@@ -253,7 +273,7 @@ class RegistryClient:
             followed = call.method in {"GET", "HEAD"} and reply.status_code in _MOVED
             if not followed or to is None:
                 return reply, not own
-            reply.close()
+            _said(reply)  # likewise
             moved = urljoin(url, to)
             if urlsplit(moved).scheme not in {"https", urlsplit(url).scheme}:
                 raise UnavailableError(

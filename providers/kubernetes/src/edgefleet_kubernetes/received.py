@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from edgefleet_kubernetes.settings import KubernetesSettings
 
 NOTED = "received"  # repository of the names, below the fleet's
-MAX_IDLE = 8  # clients that are kept until the next file
+MAX_IDLE = 1024  # clients that are kept until the next file: a token each, of some KB
 
 _log = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from edgefleet.protocol.tags import content_of, device_repository, path_of, tag_
 from edgefleet_kubernetes.blobs import BlobReader
 from edgefleet_kubernetes.clusters import Clusters
 from edgefleet_kubernetes.names import FLEET, PART, report_name
-from edgefleet_kubernetes.oci import RegistryClient
+from edgefleet_kubernetes.oci import RegistryClient, connections
 from edgefleet_kubernetes.oci_access import find_credentials
 from edgefleet_kubernetes.oci_errors import RegistryRefusal, asking_registry
 from edgefleet_kubernetes.proofs import prove, tried
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from edgefleet_kubernetes.clients import Clients
     from edgefleet_kubernetes.settings import KubernetesSettings
 
-MAX_CLIENTS = 32  # repositories that connections are kept to
+MAX_CLIENTS = 4096  # repositories that what to show is kept for: a token each, of some KB
 MAX_REMEMBERED = 4096  # files of hot events that following needn't read again
 _IN_MEMORY = 8 << 20  # bytes of a segment; a larger one goes through a temporary file
 
@@ -86,15 +86,16 @@ class KubernetesTelemetry(KubernetesService, CanProve, CanReceive, StoredTelemet
         self._settings = settings
         self._base = base
         self._repository = _repository(settings)
+        self._http = connections(settings.timeout_s)  # to one registry, whichever the device
         self._received = Received(self._repository, settings, base, self._made)
         self._clusters = Clusters(clients) if clusters is None else clusters
         self._open: OrderedDict[str, RegistryClient] = OrderedDict()
         self._remembered: OrderedDict[tuple[str, str], tuple[Event, ...]] = OrderedDict()
 
     def close(self) -> None:
-        while self._open:
-            self._open.popitem()[1].close()
+        self._open.clear()
         self._received.close()
+        self._http.close()
         super().close()
 
     def _proofs(self) -> Iterator[Proof]:
@@ -177,7 +178,7 @@ class KubernetesTelemetry(KubernetesService, CanProve, CanReceive, StoredTelemet
         client = self._open.pop(device, None)
         if client is None:
             if len(self._open) >= MAX_CLIENTS:
-                self._open.popitem(last=False)[1].close()
+                self._open.popitem(last=False)
             of_all = self._repository
             name = device_repository(of_all.name, device)
             client = self._made(Repository(of_all.host, name))
@@ -198,7 +199,11 @@ class KubernetesTelemetry(KubernetesService, CanProve, CanReceive, StoredTelemet
             return find_credentials(repository, None if named is None else self._base / named)
 
         return RegistryClient(
-            repository, find, attempts=settings.max_attempts, timeout_s=settings.timeout_s
+            repository,
+            find,
+            attempts=settings.max_attempts,
+            timeout_s=settings.timeout_s,
+            http=self._http,
         )
 
 

@@ -14,6 +14,7 @@ import pytest
 from edgefleet.errors import AccessDeniedError, NotFoundError, ProfileError, UnavailableError
 from edgefleet.protocol.segment import SegmentName
 from edgefleet.protocol.tags import tag_of
+from edgefleet.testing.cloud.calls import Call
 from edgefleet.testing.cloud.oci import OciRegistry
 from edgefleet.testing.cloud.oci_tokens import PULL, User
 from edgefleet.testing.kit import samples
@@ -50,13 +51,25 @@ class Cluster:
         yield from ({"metadata": {"name": name}} for name in names)
 
 
+class Counted(OciRegistry):
+    """A registry that notes over which connections it was asked for repositories."""
+
+    def __init__(self, root: Path, **more: Any) -> None:
+        super().__init__(root, **more)
+        self.peers: set[int] = set()
+
+    def allow(self, call: Call, name: str, action: str) -> None:
+        self.peers.add(call.environ["REMOTE_PORT"])
+        super().allow(call, name, action)
+
+
 class Plant:
     """A registry, a cluster, and nodes whose credentials push to their own repository."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.cluster = Cluster()
-        self.registry = OciRegistry(
+        self.registry = Counted(
             folder / "registry", users={"operator": User(PASSWORD, PULL)}, bearer=True
         )
         self.registry.start()
@@ -249,6 +262,35 @@ def test_hot_events_that_were_read_are_not_fetched_again(
     fetched = len(plant.registry.seen("GetBlob"))
     assert len(list(telemetry.query(kind="alarm"))) == 1
     assert len(plant.registry.seen("GetBlob")) == fetched
+
+
+def test_looks_at_many_devices_take_up_the_same_connection(
+    plant: Plant, telemetry: KubernetesTelemetry
+) -> None:
+    many = 40
+    for number in range(many):
+        plant.add(f"cam-{number}")
+        plant.channel(f"cam-{number}").send_hot([samples.alarm(number)])
+    plant.registry.peers.clear()
+    assert len(list(telemetry.query(kind="alarm"))) == many
+    assert len(plant.registry.peers) == 1
+    tokens = len(plant.registry.seen("GetToken"))
+    assert len(list(telemetry.query(kind="alarm"))) == many
+    assert len(plant.registry.seen("GetToken")) == tokens
+
+
+def test_a_gateway_passes_on_what_many_devices_sent_over_the_same_connection(plant: Plant) -> None:
+    assert plant.registry.access is not None
+    plant.registry.access.users["operator"] = User(PASSWORD, below=f"{FOLDER}/")
+    names = [f"cam-{number}" for number in range(12)]
+    with closing(plant.telemetry(cache=plant.folder / "cache")) as telemetry:
+        for name in names:
+            telemetry.receive_hot(name, [samples.alarm(0)])
+        assert len(plant.registry.peers) == 1
+        tokens = len(plant.registry.seen("GetToken"))
+        for name in names:
+            telemetry.receive_hot(name, [samples.alarm(1)])
+        assert len(plant.registry.seen("GetToken")) == tokens
 
 
 def test_a_registry_that_is_away_is_told(plant: Plant, telemetry: KubernetesTelemetry) -> None:
