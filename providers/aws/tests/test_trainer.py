@@ -5,6 +5,7 @@ import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from edgefleet.errors import (
     AccessDeniedError,
     ConfigurationError,
     IntegrityError,
+    InvalidInputError,
     LimitExceededError,
     UnsupportedError,
 )
@@ -23,6 +25,7 @@ from edgefleet_aws.clients import Clients
 from edgefleet_aws.cloud.calls import Fault
 from edgefleet_aws.instances import choose
 from edgefleet_aws.mock import AwsMock
+from edgefleet_aws.run_log import GROUP
 from edgefleet_aws.settings import AwsSettings
 from edgefleet_aws.trainer import SageMakerTrainer
 
@@ -99,6 +102,33 @@ def test_a_run_over_its_time_names_the_limit(trainer: SageMakerTrainer, script: 
     run = trainer.submit(TrainingJob(script=script, resources=Resources(max_runtime_s=0.5)))
     list(run.logs(follow=True))
     assert run.status.reason == "ended by SageMaker: MaxRuntimeExceeded = 1 s"
+
+
+def test_a_log_is_read_from_its_start_again_when_its_tokens_have_ended(
+    cloud: AwsMock, trainer: SageMakerTrainer, script: Path
+) -> None:
+    run = trainer.submit(TrainingJob(script=script)).wait(timeout_s=TIMEOUT_S)
+    assert (whole := list(run.logs())) == ["done"]
+    fault = Fault("InvalidParameterException", "The specified nextToken is invalid.")
+    cloud.rules.add(Rule("logs.GetLogEvents", skip=1, fault=fault))
+    assert list(run.logs()) == whole
+    cloud.rules.add(Rule("logs.GetLogEvents", fault=fault, times=None))
+    with pytest.raises(InvalidInputError, match="nextToken"):
+        run.metric_history("loss")
+
+
+def test_a_log_that_somebody_deleted_is_empty(
+    clients: Clients, trainer: SageMakerTrainer, script: Path
+) -> None:
+    run = trainer.submit(TrainingJob(script=script)).wait(timeout_s=TIMEOUT_S)
+    assert list(run.logs()) == ["done"]
+    logs: Any = clients.logs  # of which more is called here than by what is tested
+    streams = logs.describe_log_streams(logGroupName=GROUP, logStreamNamePrefix=run.id)
+    for stream in streams["logStreams"]:
+        logs.delete_log_stream(logGroupName=GROUP, logStreamName=stream["logStreamName"])
+    assert list(run.logs()) == []
+    logs.delete_log_group(logGroupName=GROUP)
+    assert list(run.logs()) == []
 
 
 def test_spot_training_is_asked_for(

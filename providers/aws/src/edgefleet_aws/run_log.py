@@ -3,7 +3,8 @@
 A training job's machines each write a stream, and another one after an interruption; the first
 machine's are the run's output. A line is an event; CloudWatch keeps no empty ones. Pages start at
 tokens: where each page seen so far starts, in bytes, is remembered, so that following a log asks
-only for what is new.
+only for what is new. A token is good for 24 hours (API reference of GetLogEvents); after that the
+pages are walked anew from the first, which needs none.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ GROUP = (
     "/aws/sagemaker/TrainingJobs"  # where SageMaker puts them, developer guide "CloudWatch logs"
 )
 _MISSING = "ResourceNotFoundException"
+_INVALID = "InvalidParameterException"  # "The specified nextToken is invalid."
 
 
 class _Page(NamedTuple):
@@ -48,19 +50,29 @@ class RunLog:
     def read(self, offset: int) -> bytes:
         """What was printed from an offset in bytes on, to the end of a page; empty for nothing."""
         with self._lock:
-            if not self._pages:
-                self._pages += [_Page(0, stream, None) for stream in self._streams()[:1]]
-            number = bisect_right(self._pages, offset, key=lambda page: page.start) - 1
-            if number < 0:
-                return b""
-            while True:
-                page = self._pages[number]
-                data, following = self._page(page.stream, page.token)
-                if number + 1 == len(self._pages):
-                    self._pages += self._next(page, data, following)
-                if data[offset - page.start :] or number + 1 >= len(self._pages):
-                    return data[offset - page.start :]
-                number += 1
+            try:
+                return self._read(offset)
+            except Exception as error:
+                ended = code_of(error) == _INVALID and len(self._pages) > 1
+                if not ended and code_of(error) != _MISSING:
+                    raise
+                self._pages.clear()
+                return self._read(offset) if ended else b""  # or the stream was deleted
+
+    def _read(self, offset: int) -> bytes:
+        if not self._pages:
+            self._pages += [_Page(0, stream, None) for stream in self._streams()[:1]]
+        number = bisect_right(self._pages, offset, key=lambda page: page.start) - 1
+        if number < 0:
+            return b""
+        while True:
+            page = self._pages[number]
+            data, following = self._page(page.stream, page.token)
+            if number + 1 == len(self._pages):
+                self._pages += self._next(page, data, following)
+            if data[offset - page.start :] or number + 1 >= len(self._pages):
+                return data[offset - page.start :]
+            number += 1
 
     def _next(self, page: _Page, data: bytes, following: str) -> list[_Page]:
         """The page after the last one known, if there is one by now."""
