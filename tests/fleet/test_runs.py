@@ -96,14 +96,16 @@ class Unheard:
 
     provider = "stage"
 
-    def __init__(self, *states: RunState) -> None:
-        self._states = list(states)
+    def __init__(self, *states: RunState, before: bytes = b"") -> None:
+        self._states, self._before = list(states), before
 
     def status(self, run_id: str) -> RunStatus:
         state = self._states.pop(0) if len(self._states) > 1 else self._states[0]
         return RunStatus(id=run_id, state=state, reason="out of memory")
 
     def read_log(self, run_id: str, offset: int) -> bytes:
+        if offset < len(self._before):
+            return self._before[offset:]
         raise UnavailableError(f"no route to the node of {run_id} at {offset}")
 
     def cancel(self, run_id: str) -> None: ...
@@ -122,6 +124,13 @@ def test_a_line_that_holds_no_metric_is_none() -> None:
 def test_a_failure_is_told_though_its_log_cannot_be_read() -> None:
     run = TrainingRun(Unheard(RunState.FAILED), "r-1")
     with pytest.raises(TrainingFailedError, match=r"r-1 failed: out of memory\n.*no route to the"):
+        run.wait(poll_s=AT_ONCE_S)
+
+
+def test_what_could_be_read_of_a_log_is_told_with_the_failure() -> None:
+    before = "".join(f"line {number}\n" for number in range(40)).encode()
+    run = TrainingRun(Unheard(RunState.FAILED, before=before), "r-1")
+    with pytest.raises(TrainingFailedError, match=r"line 38\n  \| line 39\n.*no route to the"):
         run.wait(poll_s=AT_ONCE_S)
 
 

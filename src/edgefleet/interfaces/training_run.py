@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Protocol, final
 
 import msgspec
@@ -66,19 +67,15 @@ class TrainingRun(Run["RunStatus"]):
         return "  ".join((status.state.value, *figures))
 
     def _failure(self, status: RunStatus, reason: str) -> TrainingFailedError:
+        tail: deque[str] = deque(maxlen=_TAIL_LINES)
         try:
-            tail = "\n".join(f"  | {text}" for text in self._tail())
+            tail.extend(f"  | {text}" for text in self.logs())
         except EdgeFleetError as error:  # the run's own reason is what counts
-            tail = f"  (its log can't be read: {error.message})"
+            tail.append(f"  (no more of its log can be read: {error.message})")
         return TrainingFailedError(
-            f"{self._named} failed: {reason}\n{tail}",
+            "\n".join((f"{self._named} failed: {reason}", *tail)),
             cure="mend the script or its data and submit again; the whole log: run.logs()",
         )
-
-    def _tail(self) -> list[str]:
-        from collections import deque  # noqa: PLC0415
-
-        return list(deque(self.logs(), maxlen=_TAIL_LINES))
 
     def logs(self, *, follow: bool = False, poll_s: float = POLL_S) -> Iterator[str]:
         """The run's output line by line, errors and metrics included.

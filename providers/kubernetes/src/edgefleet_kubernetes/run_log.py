@@ -2,12 +2,15 @@
 
 A run's pods, the first machine's alone and in the order in which they were made, are its output: a
 pod that was taken away is followed by another. What was read is kept in a file, so that following a
-log asks for new lines only; a pod's lines are gone when it is. The file is open while it is read or
-written. Of a trainer that lives for months, those of the runs that were read last are kept.
+log asks for new lines only; a pod's lines are gone when it is. While a pod's node doesn't answer,
+its lines can't be had: what was read of it stays readable, and where another pod has followed it,
+the output goes on with that one's. The file is open while it is read or written. Of a trainer that
+lives for months, those of the runs that were read last are kept.
 """
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import threading
 from collections import OrderedDict
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 MAX_CHUNK = 4 << 20  # bytes given at once
 KEPT = 32  # runs whose output is kept in files
 CLOCKS_APART_S = 60  # a node's clock and ours, for asking for little; more costs a longer answer
+_UNHEARD = frozenset({"InternalError", "ServiceUnavailable", "Timeout"})
+"""Why an API server says no that doesn't reach a node: ``dial tcp``, no tunnel, no answer."""
+
+_log = logging.getLogger(__name__)
 
 
 class _Mark(NamedTuple):
@@ -80,25 +87,34 @@ class RunLog:
                 return file.read(MAX_CHUNK)
 
     def _ask(self) -> None:
-        for pod in self._pods():
+        left = [pod for pod in self._pods() if pod["metadata"]["name"] not in self._done]
+        for place, pod in enumerate(left, start=1):
             name = str(pod["metadata"]["name"])
             container = str(pod["spec"]["containers"][0]["name"])
-            if name in self._done:
-                continue
-            phase = at(pod, "status", "phase") or "Pending"
-            if _has_begun(pod, container):
-                self._add_if_there(name, container)
-            if phase not in {"Succeeded", "Failed"}:
+            phase, last = at(pod, "status", "phase") or "Pending", place == len(left)
+            ended = phase in {"Succeeded", "Failed"}
+            if _has_begun(pod, container) and not self._heard(name, container, last=last):
+                if last:
+                    return  # its node may answer again
+                ended = True
+            if not ended:
                 return  # what comes after it waits for its end
             self._done.add(name)
 
-    def _add_if_there(self, pod: str, container: str) -> None:
-        """Read a pod's lines; of one that was taken away since it was listed, nothing is left."""
+    def _heard(self, pod: str, container: str, *, last: bool) -> bool:
+        """Read a pod's lines; False where its node doesn't answer, and there are lines without.
+
+        Of a pod that was taken away since it was listed, nothing is left.
+        """
         try:
             self._add(pod, container)
         except Exception as error:
+            if reason_of(error) in _UNHEARD and (self._size or not last):
+                _log.warning("lines of pod %s are missing: its node doesn't answer", pod)
+                return False
             if reason_of(error) != "NotFound":
                 raise
+        return True
 
     def _add(self, pod: str, container: str) -> None:
         """Read a pod's lines from some while before the last on.

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 BEGUN = {"containerID": "containerd://1"}
 
 
-def pod(phase: str, **container: Any) -> Object:
+def pod(phase: str, *, name: str = "run-1-0", **container: Any) -> Object:
     """The run's pod in a phase, and what its status has of its container."""
     return {
-        "metadata": {"name": "run-1-0"},
+        "metadata": {"name": name},
         "spec": {"containers": [{"name": "training"}]},
         "status": {
             "phase": phase,
@@ -50,9 +50,9 @@ class Printing:
         self.lines: list[str] = []
         self.refusal: tuple[int, str] | None = None
 
-    def log(self, *_: str, since_s: int | None = None) -> Iterator[str]:
+    def log(self, pod: str, *_: str, since_s: int | None = None) -> Iterator[str]:
         """All of them: less would be within the rules, too."""
-        if self.refusal is not None:
+        if self.refusal is not None and pod == POD["metadata"]["name"]:
             code, reason = self.refusal
             request = httpx2.Request("GET", "https://cluster/log")
             status = {"kind": "Status", "code": code, "reason": reason, "message": reason}
@@ -128,6 +128,44 @@ def test_a_pod_taken_away_since_it_was_listed_leaves_what_was_read(
     assert read_all(log) == b"one\n"
     printing.refusal = (404, "NotFound")
     assert read_all(log) == b"one\n"
+
+
+UNHEARD = (500, "InternalError")  # no route to the node
+
+
+def test_what_was_read_stays_readable_while_the_node_does_not_answer(
+    printing: Printing, log: RunLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    printing.prints(1, "one")
+    assert read_all(log) == b"one\n"
+    printing.prints(2, "two")
+    printing.refusal = UNHEARD
+    assert read_all(log) == b"one\n"
+    assert "lines of pod run-1-0 are missing" in caplog.text
+    printing.refusal = None
+    assert read_all(log) == b"one\ntwo\n"
+
+
+def test_an_output_of_which_nothing_can_be_read_is_an_error(
+    printing: Printing, log: RunLog
+) -> None:
+    printing.refusal = UNHEARD
+    with pytest.raises(ApiError):
+        read_all(log)
+
+
+@pytest.mark.parametrize("phase", ["Running", "Failed"])
+def test_an_output_goes_on_with_the_pod_that_followed_one_on_a_lost_node(
+    printing: Printing, phase: str
+) -> None:
+    pods = [pod(phase, **BEGUN)]
+    printing.refusal = UNHEARD
+    with closing(RunLog(cast("Cluster", printing), "edgefleet", lambda: pods)) as log:
+        pods.append(pod("Running", name="run-1-1", **BEGUN))
+        printing.prints(1, "of the second")
+        assert read_all(log) == b"of the second\n"
+        printing.refusal = None
+        assert read_all(log) == b"of the second\n"
 
 
 def test_an_output_that_may_not_be_read_is_an_error(printing: Printing, log: RunLog) -> None:
