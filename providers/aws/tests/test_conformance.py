@@ -92,5 +92,9 @@ class TestTrainer(TrainingServiceConformance):
         return SageMakerTrainer(clients, make_settings(), base=tmp_path)
 
     @pytest.fixture
+    def missing_data(self, settings: AwsSettings) -> str:
+        return f"s3://{settings.bucket}/nothing/"
+
+    @pytest.fixture
     def lose_answer(self, cloud: AwsMock) -> Callable[[], None]:
         return lambda: cloud.rules.add(Rule("sagemaker.CreateTrainingJob", cut_answer_at=0))

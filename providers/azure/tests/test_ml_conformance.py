@@ -13,6 +13,7 @@ from edgefleet.testing.cloud.rules import Rule
 from edgefleet.testing.kit.registry import RegistryConformance
 from edgefleet.testing.kit.training_service import TrainingServiceConformance
 from edgefleet_azure.clients import Clients
+from edgefleet_azure.datasets import CONTAINER
 from edgefleet_azure.mock import ML_REGISTRY, AzureMock
 from edgefleet_azure.registry import AzureMLRegistry
 from edgefleet_azure.settings import AzureSettings
@@ -57,6 +58,10 @@ class TestTrainer(TrainingServiceConformance):
     ) -> AzureMLTrainer:
         others = make_settings()
         return AzureMLTrainer(make_clients(others), others, base=tmp_path)
+
+    @pytest.fixture
+    def missing_data(self, trainer: AzureMLTrainer) -> str:
+        return trainer._workspace.address(CONTAINER, "nothing/")
 
     @pytest.fixture
     def lose_answer(self, cloud: AzureMock) -> Callable[[], None]:

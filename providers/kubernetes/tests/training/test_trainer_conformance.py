@@ -22,5 +22,9 @@ class TestTrainer(TrainingServiceConformance):
         return trainers(prefix="other")
 
     @pytest.fixture
+    def missing_data(self) -> str:
+        return "pvc://nothing"
+
+    @pytest.fixture
     def lose_answer(self, cluster: KubernetesMock) -> Callable[[], None]:
         return lambda: cluster.rules.add(Rule("jobs.patch", cut_answer_at=0))

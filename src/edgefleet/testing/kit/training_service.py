@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edgefleet.errors import InvalidInputError, NotFoundError
-from edgefleet.interfaces.training import TrainingJob
+from edgefleet.errors import InvalidInputError, NotFoundError, TrainingFailedError
+from edgefleet.interfaces.training import Resources, TrainingJob
 from edgefleet.testing.kit.trainer import TIMEOUT_S, TrainerConformance
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ SECRET = "OPERATORS_SECRET"  # noqa: S105 - the name of a variable
 
 
 class TrainingServiceConformance(TrainerConformance):
-    """Fixtures ``trainer``; ``other``, of another fleet in the same service; ``lose_answer``."""
+    """Fixtures ``trainer``; ``other``, of another fleet in the same service; ``lose_answer``;
+    ``missing_data``.
+    """
 
     @pytest.fixture
     def other(self) -> Trainer:
@@ -34,6 +36,13 @@ class TrainingServiceConformance(TrainerConformance):
             "lose_answer", "a callable: cuts the connection before the next submission's answer"
         )
 
+    @pytest.fixture
+    def missing_data(self) -> str:
+        """An address of data in the service's own storage, where there are none."""
+        return self.lacks(
+            "missing_data", "an address that the trainer takes for data, where there are none"
+        )
+
     def test_a_script_does_not_see_the_operators_environment(
         self, trainer: Trainer, script: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -42,6 +51,23 @@ class TrainingServiceConformance(TrainerConformance):
         path = script(f"import os; print({SECRET!r} in os.environ)")
         run = trainer.submit(TrainingJob(script=path)).wait(timeout_s=TIMEOUT_S)
         assert list(run.logs()) == ["False"]
+
+    def test_a_run_that_never_begins_fails_with_its_reason_and_an_empty_log(
+        self, trainer: Trainer, missing_data: str, script: Callable[[str], Path]
+    ) -> None:
+        """If this fails, a log that isn't there yet, or never will be, ends the wait for a run, or
+        stands in place of why it failed.
+        """
+        within = Resources(max_runtime_s=3)  # for a service that waits for what is missing
+        job = TrainingJob(script=script("print('begun')"), data=missing_data, resources=within)
+        run = trainer.submit(job)
+        assert list(run.logs(follow=True)) == []
+        with pytest.raises(TrainingFailedError) as caught:
+            run.wait(timeout_s=TIMEOUT_S)
+        reason = run.status.reason
+        assert reason
+        assert caught.value.message == f"training run {run.id} failed: {reason}"
+        assert run.metrics == {}
 
     def test_an_empty_folder_of_data_is_refused(
         self, trainer: Trainer, script: Callable[[str], Path], tmp_path: Path
