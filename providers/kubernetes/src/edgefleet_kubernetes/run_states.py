@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edgefleet.interfaces.training import RunState, RunStatus
 from edgefleet_kubernetes.job_request import PARAMS, SUBMITTED
 from edgefleet_kubernetes.names import DOMAIN
-from edgefleet_kubernetes.reading import at, condition, container, last_seen, said
+from edgefleet_kubernetes.reading import at, condition, last_seen, said
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CANCELLED = f"{DOMAIN}/cancelled"
 """Annotation of a run that somebody cancelled: when."""
 _LACKING = re.compile(r"Insufficient ([\w/-]+(?:\.[\w/-]+)*)")
+_REPLICATED = "jobset.sigs.k8s.io/replicatedjob-name"
 _OVER = "DeadlineExceeded"
 
 
@@ -92,16 +93,49 @@ def _why_failed(run: Object, failed: Object, pods: Sequence[Object]) -> str:
     if failed.get("reason") == _OVER:
         return f"ended by Kubernetes: over its time, {at(run, 'spec', 'activeDeadlineSeconds')} s"
     for pod in reversed(pods):
-        status = container(pod) or {}
+        status = _own(pod)
         ended = at(status, "state", "terminated") or at(status, "lastState", "terminated")
         if ended is None and at(pod, "status", "reason"):
             return said(at(pod, "status", "reason"), at(pod, "status", "message"))
+        if ended is None and (before := _why_not_begun(pod)) is not None:
+            return before
         if ended is None or ended.get("exitCode") == 0:
             continue
         if ended.get("reason") == "OOMKilled":
             return "out of memory: ask for more with memory_gib"
-        return f"the script ended with status {ended.get('exitCode')}"
+        return f"{_what_ran(pod)} ended with status {ended.get('exitCode')}"
     return said(failed.get("reason"), failed.get("message"))
+
+
+def _own(pod: Object) -> Object:
+    """The status of the container that trains: the pod's first, whatever else was put into it."""
+    name = (at(pod, "spec", "containers") or ({},))[0].get("name")
+    statuses = at(pod, "status", "containerStatuses") or ()
+    return next((status for status in statuses if status.get("name") == name), {})
+
+
+def _what_ran(pod: Object) -> str:
+    """The script, or what a TrainJob's runtime has fetch data and models before, in own pods."""
+    job = (at(pod, "metadata", "labels") or {}).get(_REPLICATED, "")
+    return f"the training runtime's {job}" if job.endswith("-initializer") else "the script"
+
+
+def _init(pod: Object) -> Sequence[Object]:
+    """The statuses of what a pod runs before, which a TrainJob's runtime or a webhook put there."""
+    return at(pod, "status", "initContainerStatuses") or ()
+
+
+def _why_not_begun(pod: Object) -> str | None:
+    """Which init container failed, so that the script never began; None for none."""
+    for status in _init(pod):
+        ended = at(status, "state", "terminated") or at(status, "lastState", "terminated") or {}
+        if ended.get("exitCode"):
+            name, where = status.get("name"), pod["metadata"]
+            return (
+                f"init container {name} ended with status {ended['exitCode']} before the script "
+                f"began: kubectl logs {where['name']} -c {name} -n {where['namespace']}"
+            )
+    return None
 
 
 def _why_pending(pods: Sequence[Object], events: Sequence[Object]) -> str | None:
@@ -109,10 +143,11 @@ def _why_pending(pods: Sequence[Object], events: Sequence[Object]) -> str | None
         scheduled = condition(pod, "PodScheduled") or {}
         if scheduled.get("status") == "False":
             return _of_place(str(scheduled.get("message", "")))
-        waiting = at(container(pod), "state", "waiting") or {}
-        if waiting.get("reason") not in {None, "ContainerCreating", "PodInitializing"}:
-            image = (container(pod) or {}).get("image", "")
-            return f"{said(waiting.get('reason'), waiting.get('message'))} ({image})"
+        for status in (*_init(pod), _own(pod)):
+            waiting = at(status, "state", "waiting") or {}
+            if waiting.get("reason") not in {None, "ContainerCreating", "PodInitializing"}:
+                told = said(waiting.get("reason"), waiting.get("message"))
+                return f"{told} ({status.get('image', '')})"
     warnings = [event for event in events if event.get("type") == "Warning"]
     if not warnings:
         return None

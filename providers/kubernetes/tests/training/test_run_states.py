@@ -33,16 +33,27 @@ def run(*conditions: tuple[str, str], **annotations: str) -> Object:
     }
 
 
-def pod(phase: str = "Pending", *, state: Object | None = None, unplaced: str = "") -> Object:
+def pod(
+    phase: str = "Pending",
+    *,
+    state: Object | None = None,
+    init: Object | None = None,
+    unplaced: str = "",
+) -> Object:
+    """A pod with a sidecar, whose status comes first, as kubelets sort them by name."""
     conditions = [{"type": "PodScheduled", "status": "False", "message": unplaced}]
     return {
-        "metadata": {"name": "plant-run-1-x"},
-        "spec": {"nodeName": "node-1"},
+        "metadata": {"name": "plant-run-1-x", "namespace": "edgefleet"},
+        "spec": {"nodeName": "node-1", "containers": [{"name": "training"}, {"name": "proxy"}]},
         "status": {
             "phase": phase,
             "startTime": BEGAN,
             "conditions": conditions if unplaced else [],
-            "containerStatuses": [{"image": "python:3.13", "state": state or {}}],
+            "initContainerStatuses": [{"name": "fetch", "image": "git:1", "state": init or {}}],
+            "containerStatuses": [
+                {"name": "proxy", "image": "envoy:1", "state": {"running": {}}},
+                {"name": "training", "image": "python:3.13", "state": state or {}},
+            ],
         },
     }
 
@@ -67,6 +78,31 @@ def test_a_complete_job_has_succeeded() -> None:
 def test_the_status_of_the_script_is_the_reason_of_a_failure() -> None:
     found = status_of(run(("Failed", "BackoffLimitExceeded")), [ended(3)])
     assert (found.state, found.reason) == (RunState.FAILED, "the script ended with status 3")
+
+
+def test_an_init_container_that_failed_is_the_reason() -> None:
+    init = {"terminated": {"exitCode": 7, "reason": "Error"}}
+    waits = pod("Failed", state={"waiting": {"reason": "PodInitializing"}}, init=init)
+    found = status_of(run(("Failed", "BackoffLimitExceeded")), [waits])
+    assert found.reason == (
+        "init container fetch ended with status 7 before the script began: "
+        "kubectl logs plant-run-1-x -c fetch -n edgefleet"
+    )
+
+
+def test_a_sidecar_that_was_ended_after_the_script_is_not_the_reason() -> None:
+    init = {"terminated": {"exitCode": 143, "reason": "Error"}}
+    both = pod("Failed", state={"terminated": {"exitCode": 3, "reason": "Error"}}, init=init)
+    found = status_of(run(("Failed", "BackoffLimitExceeded")), [both])
+    assert found.reason == "the script ended with status 3"
+
+
+def test_an_initializer_of_the_training_runtime_is_not_taken_for_the_script() -> None:
+    failed = ended(3)
+    replicated = "jobset.sigs.k8s.io/replicatedjob-name"
+    failed["metadata"]["labels"] = {replicated: "dataset-initializer"}
+    found = status_of(run(("Failed", "BackoffLimitExceeded")), [failed])
+    assert found.reason == "the training runtime's dataset-initializer ended with status 3"
 
 
 def test_a_lack_of_memory_names_its_cure() -> None:
@@ -100,6 +136,12 @@ def test_an_image_that_cannot_be_pulled_is_named() -> None:
     waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}
     found = status_of(run(), [pod(state=waiting)])
     assert found.reason == "ImagePullBackOff: not found (python:3.13)"
+
+
+def test_an_image_of_an_init_container_that_cannot_be_pulled_is_named() -> None:
+    init = {"waiting": {"reason": "ErrImagePull", "message": "not found"}}
+    found = status_of(run(), [pod(state={"waiting": {"reason": "PodInitializing"}}, init=init)])
+    assert found.reason == "ErrImagePull: not found (git:1)"
 
 
 def test_a_run_without_a_pod_says_what_its_last_warning_says() -> None:
