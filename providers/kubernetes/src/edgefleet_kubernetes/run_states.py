@@ -21,6 +21,8 @@ CANCELLED = f"{DOMAIN}/cancelled"
 """Annotation of a run that somebody cancelled: when."""
 _LACKING = re.compile(r"Insufficient ([\w/-]+(?:\.[\w/-]+)*)")
 _REPLICATED = "jobset.sigs.k8s.io/replicatedjob-name"
+_PROGRESS = frozenset({"SuccessfulCreate", "Scheduled", "Pulled", "Started"})
+_MOST_WARNINGS = 3
 _OVER = "DeadlineExceeded"
 
 
@@ -30,7 +32,8 @@ def status_of(run: Object, pods: Sequence[Object] = (), events: Sequence[Object]
     Args:
         run: its Job or TrainJob.
         pods: of it, the oldest first; none where they weren't asked for.
-        events: about the run and its pods.
+        events: about the run and its pods, those that are gone among them; none where they weren't
+            asked for.
     """
     metadata = run["metadata"]
     state = _state(run, pods)
@@ -38,7 +41,7 @@ def status_of(run: Object, pods: Sequence[Object] = (), events: Sequence[Object]
     complete = condition(run, "Complete") or {}
     reason = None
     if state is RunState.FAILED:
-        reason = _why_failed(run, failed, pods)
+        reason = _why_failed(run, failed, pods, events)
     elif state is RunState.PENDING:
         reason = _why_pending(pods, events)
     elif state is RunState.CANCELLED:
@@ -89,9 +92,19 @@ def _started(pods: Sequence[Object]) -> str | None:
     return min((str(time) for time in times if time), default=None)
 
 
-def _why_failed(run: Object, failed: Object, pods: Sequence[Object]) -> str:
-    if failed.get("reason") == _OVER:
-        return f"ended by Kubernetes: over its time, {at(run, 'spec', 'activeDeadlineSeconds')} s"
+def is_over(run: Object) -> bool:
+    """Whether a run was ended for its time; its pods are gone then."""
+    return (condition(run, "Failed") or {}).get("reason") == _OVER
+
+
+def _why_failed(
+    run: Object, failed: Object, pods: Sequence[Object], events: Sequence[Object]
+) -> str:
+    if is_over(run):
+        limit = at(run, "spec", "activeDeadlineSeconds")
+        told = f"ended by Kubernetes: over its time, {limit} s"
+        last = _warned([one for one in events if _is_about(one, "Pod")])
+        return told if last is None else f"{told}; what was told of its pod last: {last}"
     for pod in reversed(pods):
         status = _own(pod)
         ended = at(status, "state", "terminated") or at(status, "lastState", "terminated")
@@ -109,7 +122,7 @@ def _why_failed(run: Object, failed: Object, pods: Sequence[Object]) -> str:
 
 def _own(pod: Object) -> Object:
     """The status of the container that trains: the pod's first, whatever else was put into it."""
-    name = (at(pod, "spec", "containers") or ({},))[0].get("name")
+    name = next((one["name"] for one in at(pod, "spec", "containers") or ()), None)
     statuses = at(pod, "status", "containerStatuses") or ()
     return next((status for status in statuses if status.get("name") == name), {})
 
@@ -148,11 +161,34 @@ def _why_pending(pods: Sequence[Object], events: Sequence[Object]) -> str | None
             if waiting.get("reason") not in {None, "ContainerCreating", "PodInitializing"}:
                 told = said(waiting.get("reason"), waiting.get("message"))
                 return f"{told} ({status.get('image', '')})"
-    warnings = [event for event in events if event.get("type") == "Warning"]
-    if not warnings:
-        return None
-    last = max(warnings, key=last_seen)
-    return said(last.get("reason"), last.get("message"))
+    return _warned(events)
+
+
+def _warned(events: Sequence[Object]) -> str | None:
+    """What warnings say, the newest last; None where there are none, or it went on since.
+
+    Several, as the newest may be a word alone (``ErrImagePull``) and the one before its sentence.
+    """
+    found: dict[str, None] = {}
+    for one in sorted(events, key=lambda one: (last_seen(one), _is_warning(one))):
+        if _is_warning(one):
+            text = said(one.get("reason"), one.get("message"))
+            if one.get("reason") == "FailedScheduling":
+                text = _of_place(str(one.get("message", "")))
+            found.pop(text, None)
+            found[text] = None
+        elif one.get("reason") in _PROGRESS:
+            found.clear()
+    return "; ".join([*found][-_MOST_WARNINGS:]) or None
+
+
+def _is_warning(event: Object) -> bool:
+    return event.get("type") == "Warning"
+
+
+def _is_about(event: Object, kind: str) -> bool:
+    found: object = at(event, "involvedObject", "kind")
+    return found == kind
 
 
 def _of_place(message: str) -> str:

@@ -25,7 +25,7 @@ from edgefleet_kubernetes.clusters import Clusters
 from edgefleet_kubernetes.names import RUN, fleet_labels
 from edgefleet_kubernetes.proofs import prove
 from edgefleet_kubernetes.run_log import RunLog, RunLogs
-from edgefleet_kubernetes.run_states import CANCELLED, status_of, submitted
+from edgefleet_kubernetes.run_states import CANCELLED, is_over, status_of, submitted
 from edgefleet_kubernetes.service import KubernetesService
 from edgefleet_kubernetes.training_nodes import check_nodes
 
@@ -140,16 +140,28 @@ class KubernetesTrainer(KubernetesService, CanTrainDistributed, CanProve, Traine
         pods = self._pods(found)
         status = status_of(found, pods)
         waits = status.state is RunState.PENDING and status.reason is None
-        return status_of(found, pods, self._events(found)) if waits else status
+        if not waits and not is_over(found):
+            return status
+        return status_of(found, pods, self._events(found, pods))
 
     def _pods(self, run: Object) -> list[Object]:
         wanted = {_POD_LABELS[run["kind"]]: run["metadata"]["name"]}
         pods = self._cluster.list("Pod", self._settings.training_namespace, labels=wanted)
         return sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
 
-    def _events(self, run: Object) -> list[Object]:
-        about = {"involvedObject.uid": str(run["metadata"]["uid"])}
-        return list(self._cluster.list("Event", self._settings.training_namespace, fields=about))
+    def _events(self, run: Object, pods: list[Object]) -> list[Object]:
+        """What was told of a run and its pods; of those that are gone, once the run is over."""
+        namespace, name = self._settings.training_namespace, f"{run['metadata']['name']}-"
+        about = [{"involvedObject.uid": str(one["metadata"]["uid"])} for one in (run, *pods)]
+        found = [
+            event
+            for fields in about
+            for event in self._cluster.list("Event", namespace, fields=fields)
+        ]
+        if is_over(run) and not pods:
+            of_pods = self._cluster.list("Event", namespace, fields={"involvedObject.kind": "Pod"})
+            found += (one for one in of_pods if one["involvedObject"]["name"].startswith(name))
+        return found
 
     def _list(self) -> Iterator[RunStatus]:
         labels = fleet_labels(self._settings.prefix, part="run")

@@ -149,6 +149,52 @@ def test_a_run_without_a_pod_says_what_its_last_warning_says() -> None:
     assert status_of(run(), [], [quota]).reason == "FailedCreate: exceeded quota: small"
 
 
+def told(
+    second: int, reason: str, message: str = "no claim", *, kind: str = "Warning", of: str = "Pod"
+) -> Object:
+    """An event."""
+    return {
+        "type": kind,
+        "reason": reason,
+        "message": message,
+        "involvedObject": {"kind": of},
+        "lastTimestamp": f"2026-01-01T10:00:{second:02}Z",
+    }
+
+
+def test_a_warning_that_the_pod_went_on_from_is_no_reason_for_waiting() -> None:
+    events = [told(1, "FailedScheduling"), told(2, "Scheduled", kind="Normal")]
+    assert status_of(run(), [pod()], events).reason is None
+    events.append(told(2, "FailedMount"))
+    assert status_of(run(), [pod()], events).reason == "FailedMount: no claim"
+
+
+def test_a_run_over_its_time_says_what_its_pod_waited_for() -> None:
+    over = run(("Failed", "DeadlineExceeded"))
+    plain = "ended by Kubernetes: over its time, 60 s"
+    events = [told(1, "FailedMount"), told(9, "DeadlineExceeded", of="Job")]
+    found = status_of(over, [], events)
+    assert found.reason == f"{plain}; what was told of its pod last: FailedMount: no claim"
+    events.append(told(2, "Started", kind="Normal"))
+    assert status_of(over, [], events).reason == plain
+
+
+def test_what_no_node_has_stands_in_front_in_an_event_too() -> None:
+    words = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+    found = status_of(run(), [pod()], [told(1, "FailedScheduling", words)])
+    assert found.reason == f"no node has nvidia.com/gpu to spare ({words})"
+
+
+def test_what_warnings_say_is_told_once_each_and_the_newest_last() -> None:
+    words, sentence = "Error: ErrImagePull", "no such image: python:4"
+    events = [told(n, "Failed", text) for n, text in enumerate((words, sentence, words), start=1)]
+    assert status_of(run(), [pod()], events).reason == f"Failed: {sentence}; Failed: {words}"
+    many = [told(n, "FailedMount", f"try {n}") for n in range(9)]
+    assert status_of(run(), [pod()], many).reason == (
+        "FailedMount: try 6; FailedMount: try 7; FailedMount: try 8"
+    )
+
+
 def node(name: str = "a", **allocatable: str) -> Object:
     resources = {key.replace("_", "/"): value for key, value in allocatable.items()}
     labels = {"node.kubernetes.io/instance-type": name}

@@ -125,6 +125,23 @@ def test_a_run_over_its_time_has_failed(
         run.wait(timeout_s=TIMEOUT_S)
 
 
+def test_a_run_over_its_time_says_what_kept_it_from_beginning(
+    trainers: Trainers, submit: Callable[..., TrainingRun]
+) -> None:
+    trainer = trainers(training_image="registry.test/none:1")
+    run = submit(trainer, resources=Resources(max_runtime_s=2))
+    with pytest.raises(TrainingFailedError, match=r"over its time, 2 s; .*registry.test/none:1"):
+        run.wait(timeout_s=TIMEOUT_S)
+
+
+def test_a_run_that_waits_for_its_volume_says_so(
+    on_cluster: KubernetesTrainer, submit: Callable[..., TrainingRun]
+) -> None:
+    run = submit(on_cluster, data="pvc://nothing")
+    assert "nothing" in until(lambda: run.status.reason)
+    run.cancel()
+
+
 def test_a_run_whose_node_is_drained_starts_anew_elsewhere(
     cluster: KubernetesMock, on_cluster: KubernetesTrainer, submit: Callable[..., TrainingRun]
 ) -> None:
