@@ -157,6 +157,16 @@ def test_an_older_pointer_is_refused_after_a_restart_too(rig: Rig) -> None:
     assert again.factor() == 3
 
 
+def test_a_start_that_is_stopped_is_neither_an_error_nor_news(rig: Rig) -> None:
+    release = serving(rig)
+    rig.channel.wake()  # as one does who ends the process
+    again = rig.restarted()
+    assert (again.driver.errors, again.told) == ((), [])
+    again.driver.close()
+    rig.channel.changed = False
+    assert rig.restarted().driver.state.running == release
+
+
 def test_a_pointer_that_comes_while_another_release_is_fetched_wins(rig: Rig) -> None:
     repository = rig.repository
     slow = repository.release({"digits": repository.fake(2)})

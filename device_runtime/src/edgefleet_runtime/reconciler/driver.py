@@ -110,7 +110,8 @@ class Driver:
     def restore(self) -> None:
         """Serve what ran last, from the disk alone; the last good release where that one fails.
 
-        The channel isn't touched: this works without any network.
+        The channel isn't touched: this works without any network. A process that ends meanwhile
+        leaves it to the next, and neither blames a release nor tells of a start.
         """
         self._ledger.start()
         self.state = replace(self.state, pointer=self.memory.pointer)
@@ -122,9 +123,12 @@ class Driver:
                 order=condemned.order,
             )
             self._ledger.note(condemned.reason)
-        for digest in dict.fromkeys((self.memory.running, self.memory.good)):
-            if digest is not None and self._restored(digest):
-                break
+        try:
+            for digest in dict.fromkeys((self.memory.running, self.memory.good)):
+                if digest is not None and self._restored(digest):
+                    break
+        except CancelledError:  # only the process' end breaks this off: nobody looks outside yet
+            return
         self.rack.hold(self.memory.previous)
         self.rack.pin(good=self.memory.good)
         self._trials.restore()
@@ -135,6 +139,8 @@ class Driver:
     def _restored(self, digest: str) -> bool:
         try:
             self.rack.restore(digest)
+        except CancelledError:
+            raise
         except Exception as error:  # noqa: BLE001 - engines raise anything
             self._ledger.note(f"cannot start with release {short(digest)}: {said(error)}")
             return False
