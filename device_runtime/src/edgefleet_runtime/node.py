@@ -96,11 +96,16 @@ class Cycle(NamedTuple):
         report: the last one.
         delivered: whether it and all telemetry were.
         gathered: what became of the inbox.
+        refused: whether the newest pointer was refused.
+        told: whether it is known what the fleet asks for: the channel could tell, and no full disk
+            kept its pointer from being taken in.
     """
 
     report: Report
     delivered: bool
     gathered: Gathered
+    refused: bool
+    told: bool
 
 
 class Node:
@@ -370,7 +375,13 @@ class Node:
             self._spool.finish()
             self._watch.settle()
             delivered = reported and not self._spool.pending
-            return Cycle(self._worker.report(), delivered, gathered)
+            return Cycle(
+                self._worker.report(),
+                delivered,
+                gathered,
+                refused=self._driver.refused,
+                told=self._driver.outside.told,
+            )
         finally:
             self._spool.close()
             self._channel.close()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_runtime.tests.node.device import publish
-from device_runtime.tests.support import Repository
+from device_runtime.tests.support import OTHER_FLEET, Repository
 from edgefleet.protocol.report import Report, read_report
 from edgefleet_runtime.cli import main
 from edgefleet_runtime.commands.once import DONE, REJECTED, UNDELIVERED, UNFINISHED
@@ -70,6 +70,35 @@ def test_a_release_that_fails_its_self_test_is_rejected(
     repository.point(repository.release({"digits": publish(repository, 2.0, recorded=5.0)}))
     assert once(tmp_path, repository) == REJECTED
     assert report(tmp_path).state == "rejected"
+
+
+@pytest.mark.parametrize("bad", ["not a pointer", "an older one", "of another fleet"])
+def test_a_pointer_that_is_refused_is_told_each_time(
+    tmp_path: Path, repository: Repository, capsys: pytest.CaptureFixture[str], bad: str
+) -> None:
+    release = repository.release({"digits": publish(repository, 2.0)})
+    repository.point(release)
+    older = repository.pointer_path.read_bytes()
+    repository.point(release)
+    assert once(tmp_path, repository) == DONE
+    if bad == "of another fleet":
+        repository.point(release, fleet=OTHER_FLEET)
+    else:
+        repository.pointer_path.write_bytes(older if bad == "an older one" else b"{")
+    for _ in range(2):
+        assert once(tmp_path, repository) == REJECTED
+        assert "error: pointer refused: " in capsys.readouterr().err
+    assert report(tmp_path).running == release, "what ran goes on"
+    repository.point(release)
+    assert once(tmp_path, repository) == DONE
+
+
+def test_a_pointer_that_cannot_be_read_is_not_followed(
+    tmp_path: Path, repository: Repository
+) -> None:
+    repository.pointer_path.mkdir(parents=True)
+    assert once(tmp_path, repository) == UNFINISHED
+    assert "channel: " in report(tmp_path).errors[0]
 
 
 def test_without_its_source_it_is_not_finished(tmp_path: Path, repository: Repository) -> None:

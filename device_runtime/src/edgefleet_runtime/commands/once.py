@@ -20,9 +20,10 @@ MODEL.VERSION/NAME.json as they are posted, NAME.npy for the only input of a mod
 its event is safe on the disk; what can't be answered goes to DIR/unreadable. A release that passes
 its self-test here counts as good, and serves from the disk when 'run' starts. Exit codes: {DONE}
 what the fleet asks for is on this device, attested and reported; 1 could not run; 2 usage;
-{REJECTED} the release asked for was rejected; {UNFINISHED} not finished in time, or files wait for
-a model that isn't here, call again; {UNDELIVERED} done, but a report or telemetry could not be
-delivered and waits for the next call.
+{REJECTED} the release asked for was rejected, or its pointer refused; {UNFINISHED} not finished in
+time, or the channel could not tell what the fleet asks for, or files wait for a model that isn't
+here, call again; {UNDELIVERED} done, but a report or telemetry could not be delivered and waits for
+the next call.
 """
 
 
@@ -52,7 +53,8 @@ def _run(arguments: argparse.Namespace) -> int:
     # Nothing serves for a while here: the self-test and an orderly end are what can be had.
     config = checked({**fleet_settings(arguments), "host": "127.0.0.1", "healthy_after_s": 0.0})
     inbox = arguments.inbox and arguments.inbox.absolute()
-    report, delivered, gathered = Node(config).once(arguments.timeout, inbox)
+    cycle = Node(config).once(arguments.timeout, inbox)
+    report, gathered = cycle.report, cycle.gathered
     if arguments.json:
         print(json.dumps(json.loads(report.encoded()), indent=2))
     else:
@@ -63,8 +65,8 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"{gathered.unreadable} files could not be answered", file=sys.stderr)
     for error in report.errors:
         print(f"error: {error}", file=sys.stderr)
-    if report.state == "rejected":
+    if report.state == "rejected" or cycle.refused:
         return REJECTED
-    if report.state in {"waiting", "working"} or gathered.left:
+    if report.state in {"waiting", "working"} or gathered.left or not cycle.told:
         return UNFINISHED
-    return DONE if delivered else UNDELIVERED
+    return DONE if cycle.delivered else UNDELIVERED

@@ -94,6 +94,8 @@ class Driver:
         self._trials = trials
         self.busy = False
         """Whether a release is being fetched, tested or swapped in; any thread may look."""
+        self.refused = False
+        """Whether the newest pointer that came was refused."""
         self.outside = Outside(channel)
         self._ledger = Ledger(memory_file, on_event)
         self._trial = Trial(healthy_after_s=healthy_after_s, clock=clock, alarm=channel.wake)
@@ -297,13 +299,14 @@ class Driver:
                 point("pointer.taken")
                 self._ledger.errors, self._hands.given_up = (), ()
                 self._retry.reset()
-            self.state = state
+            self.state, self.refused = state, False
             self._orders.settle(state, remembered=True)
         except StorageFullError as error:
             self._ledger.note(f"cannot take the pointer: {error.message}")
             self._retry.wait()
             return  # not taken in: the next turn tries again
         except EdgeFleetError as error:
+            self.refused = True
             self._ledger.note(f"pointer refused: {error.message}")
         self.outside.take(data)
 

@@ -47,6 +47,11 @@ class Outside:
         return self._seen is not None
 
     @property
+    def told(self) -> bool:
+        """Whether the channel said what the fleet asks for, and that was followed or refused."""
+        return self.live and self._seen == self._taken
+
+    @property
     def access(self) -> AccessReport:
         """What the channel says or, where it says nothing against it, what a source did last."""
         return self._met if self._met is not None and self._said.state == "ok" else self._said
