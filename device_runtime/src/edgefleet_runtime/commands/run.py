@@ -62,8 +62,10 @@ def _run(arguments: argparse.Namespace) -> int:
 def _run_node(arguments: argparse.Namespace) -> int:
     from edgefleet_runtime.config import checked
     from edgefleet_runtime.node import Node
+    from edgefleet_runtime.serve.descriptors import allow_files
     from edgefleet_runtime.serve.loop import run
 
+    allow_files()
     given = {
         "healthy_after_s": arguments.healthy_after,
         "trial_bytes": arguments.trial_bytes,

@@ -101,12 +101,14 @@ def _run(arguments: argparse.Namespace) -> int:
 def _serve(arguments: argparse.Namespace) -> int:
     from edgefleet.protocol.typed import convert
     from edgefleet_runtime.serve.access import Access
+    from edgefleet_runtime.serve.descriptors import allow_files
     from edgefleet_runtime.serve.loop import run
     from edgefleet_runtime.serve.messages import Limits
     from edgefleet_runtime.serve.queueing import BatchLimits
     from edgefleet_runtime.standalone.agent import edge_manager_config
     from edgefleet_runtime.standalone.serving import StandaloneConfig, serve
 
+    allow_files()
     models = {name: Path(path) for name, path in _distinct(arguments.model, "--model").items()}
     bundles = [text if "=" in text else f"{Path(text).name}={text}" for text in arguments.bundle]
     where = listening(arguments)

@@ -20,6 +20,7 @@ from edgefleet_runtime.serve.access import (
     token_guard,
     warn_of_clear_text,
 )
+from edgefleet_runtime.serve.descriptors import FilesWatch
 from edgefleet_runtime.serve.extensions.cuda_memory import CudaRegions
 from edgefleet_runtime.serve.extensions.memory import SharedMemory
 from edgefleet_runtime.serve.extensions.service import Extensions
@@ -123,6 +124,7 @@ class Server:
             lanes=Lanes(table, limits=self._limits, batching=batching, threads=threads),
         )
         self._open = False
+        self._files: FilesWatch | None = None
         self._services: list[HttpService] = []
         self._listeners: list[asyncio.Server] = []
         self._endpoint = ""
@@ -144,6 +146,7 @@ class Server:
         """
         self.extensions.enter()
         self._open = True
+        self._files = FilesWatch()
         service = OipService(
             self.extensions, ready=self._ready, settled=self._settled, metrics=self._metrics
         )
@@ -166,6 +169,8 @@ class Server:
             self._socket.remove()
         services, self._services = self._services, []
         await asyncio.gather(*(service.drain(drain_s) for service in services))
+        if self._files is not None:
+            self._files.close()
         if self._open:
             self._open = False
             self.extensions.leave()
