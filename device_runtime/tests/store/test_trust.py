@@ -16,7 +16,7 @@ from device_runtime.tests.store.loopback import serving_blobs
 from edgefleet.errors import ConfigurationError, UnavailableError
 from edgefleet.protocol.digest import digest_of
 from edgefleet_runtime.store.http import HttpSource, put_opener
-from edgefleet_runtime.store.trust import SharedContext
+from edgefleet_runtime.store.renewing import Renewing
 
 DATA = b"0123456789" * 10
 
@@ -95,23 +95,28 @@ def test_a_system_whose_authorities_change_counts_without_a_restart(
     assert len(made) == 2
 
 
-def test_files_that_dont_fit_yet_leave_what_there_was(tmp_path: Path) -> None:
+def test_files_that_dont_fit_yet_leave_what_there_was_and_that_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file = tmp_path / "key.pem"
 
     def make() -> ssl.SSLContext:
-        if file.read_text() == "half":
+        if file.read_text().startswith("half"):
             raise ConfigurationError("the key doesn't fit")
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
-    given = SharedContext(make, lambda: (file,))
+    given = Renewing(make, lambda: (file,))
     file.write_text("half")
     with pytest.raises(ConfigurationError):
         given()
     file.write_text("whole")
     first = given()
     assert given() is first
-    file.write_text("half")
-    assert given() is first
+    for content in ("half", "half of another"):
+        file.write_text(content)
+        for _ in range(3):
+            assert given() is first
+    assert len(caplog.records) == 2
     file.write_text("whole again")
     second = given()
     assert second is not first
@@ -121,7 +126,7 @@ def test_files_that_dont_fit_yet_leave_what_there_was(tmp_path: Path) -> None:
 def test_threads_that_ask_at_once_get_the_same(tmp_path: Path) -> None:
     count = 8
     gate = threading.Barrier(count)
-    given = SharedContext(lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), lambda: (tmp_path,))
+    given = Renewing(lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), lambda: (tmp_path,))
     found: list[ssl.SSLContext] = []
 
     def ask() -> None:

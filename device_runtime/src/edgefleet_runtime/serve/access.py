@@ -19,7 +19,7 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, NoReturn, TypeVar, cast
 
 import msgspec
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     """Whether the value of an ``Authorization`` header holds the token."""
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 PASSED_ON = b"edgefleet-authorization"
 """As ``Authorization``, for callers behind a proxy that takes that one for itself, as Kubernetes'
@@ -205,41 +206,77 @@ class Pem(NamedTuple):
         return "Pem(…)"  # a key belongs in no log
 
 
-def tls_files(access: Access) -> Pem | None:
-    """What encrypts connections, for a library that takes PEM; None without a certificate.
+def tls_files(access: Access) -> Callable[[], Pem] | None:
+    """Gives what encrypts connections, for a library that takes PEM, as the files are now.
+
+    None without a certificate. Files that changed and can't be used leave what there was.
 
     Raises:
         ConfigurationError: as `tls_context`, which tries the files first.
     """
-    if access.tls_cert is None or access.tls_key is None or tls_context(access) is None:
+    return _renewing(access, _read)
+
+
+def tls_context(access: Access) -> ssl.SSLContext | None:
+    """What encrypts connections and checks callers' certificates; None without a certificate.
+
+    Each new connection goes by what the files are then. Files that changed and can't be used leave
+    what there was.
+
+    Raises:
+        ConfigurationError: a file can't be used, or the key is open to others.
+    """
+    newest = _renewing(access, _context)
+    if newest is None:
         return None
+    context = newest()
+
+    def renew(connection: ssl.SSLObject, _name: str | None, _first: ssl.SSLContext) -> None:
+        connection.context = newest()
+
+    # Asked with each handshake, whether or not the client names a server. A pair that is loaded
+    # into a context in use would leave neither the old nor the new where it doesn't fit.
+    context.sni_callback = renew
+    return context
+
+
+def _renewing(access: Access, make: Callable[[Access], _T]) -> Callable[[], _T] | None:
+    files = tuple(
+        path for path in (access.tls_cert, access.tls_key, access.tls_client_ca) if path is not None
+    )
+    if access.tls_cert is None or access.tls_key is None:
+        return None
+    from edgefleet_runtime.store.renewing import Renewing  # noqa: PLC0415 - most serve without
+
+    newest = Renewing(lambda: make(access), lambda: files)
+    newest()
+    return newest
+
+
+def _read(access: Access) -> Pem:
+    _context(access)
+    cert, key = cast("Path", access.tls_cert), cast("Path", access.tls_key)
     try:
-        with _opened(access.tls_key, "--tls-key") as file:
-            key = file.read()
+        with _opened(key, "--tls-key") as file:
+            secret = file.read()
         client_ca = None if access.tls_client_ca is None else access.tls_client_ca.read_bytes()
-        return Pem(access.tls_cert.read_bytes(), key, client_ca)
+        return Pem(cert.read_bytes(), secret, client_ca)
     except OSError as error:
         raise ConfigurationError(
             f"certificates can't be used: {error.strerror or error}", cure="start again"
         ) from error
 
 
-def tls_context(access: Access) -> ssl.SSLContext | None:
-    """What encrypts connections and checks callers' certificates; None without a certificate.
-
-    Raises:
-        ConfigurationError: a file can't be used, or the key is open to others.
-    """
-    if access.tls_cert is None or access.tls_key is None:
-        return None
+def _context(access: Access) -> ssl.SSLContext:
     import ssl  # noqa: PLC0415 - most devices serve without
 
-    with _opened(access.tls_key, "--tls-key"):
+    cert, key = cast("Path", access.tls_cert), cast("Path", access.tls_key)
+    with _opened(key, "--tls-key"):
         pass
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(access.tls_cert, access.tls_key, password=_no_password)
+        context.load_cert_chain(cert, key, password=_no_password)
         if access.tls_client_ca is not None:
             context.load_verify_locations(access.tls_client_ca)
             context.verify_mode = ssl.CERT_REQUIRED

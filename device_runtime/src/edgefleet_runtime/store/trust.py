@@ -1,67 +1,21 @@
 """What verifies servers, made once a process instead of once a connection.
 
 Making a context of TLS reads every authority that the system trusts, which costs more than the rest
-of a small upload. Rules kept here:
-
-- A context is shared until a file that it was made of is another one: a system that is updated, or
-  a certificate that is renewed, counts with the next connection, and the process goes on.
-- What is being replaced may not fit together for a moment: what was made before serves till then.
-- Nobody changes a shared context: who needs another makes one of his own.
+of a small upload. Nobody changes a shared context: who needs another makes one of his own.
 """
 
 from __future__ import annotations
 
 import http.client
-import logging
 import ssl
-import threading
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgefleet.errors import EdgeFleetError
-from edgefleet_runtime.store.signature import signature_of
+from edgefleet_runtime.store.renewing import Renewing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-_log = logging.getLogger(__name__)
-
-
-class SharedContext:
-    """Gives one context to all who ask. Safe to share between threads.
-
-    Args:
-        make: makes it.
-        files: gives the files and folders that it is made of, which may be missing.
-    """
-
-    def __init__(
-        self, make: Callable[[], ssl.SSLContext], files: Callable[[], Iterable[Path]]
-    ) -> None:
-        self._make, self._files = make, files
-        self._lock = threading.Lock()
-        self._made: ssl.SSLContext | None = None
-        self._seen: object = None
-
-    def __call__(self) -> ssl.SSLContext:
-        """The context that goes by what the files are now.
-
-        Raises:
-            EdgeFleetError, OSError: the first can't be made; what ``make`` raised.
-        """
-        with self._lock:
-            seen = [(path, signature_of(path)) for path in self._files()]  # before they are read
-            if self._made is None or seen != self._seen:
-                try:
-                    self._made = self._make()
-                except (EdgeFleetError, OSError) as error:  # ssl.SSLError is one
-                    if self._made is None:
-                        raise
-                    _log.warning("certificates that changed can't be used yet: %s", error)
-                else:
-                    self._seen = seen
-            return self._made
+    from collections.abc import Callable
 
 
 def system_files() -> tuple[Path, ...]:
@@ -77,7 +31,7 @@ def _of_the_system() -> ssl.SSLContext:
     return context
 
 
-system_context = SharedContext(_of_the_system, system_files)
+system_context = Renewing(_of_the_system, system_files)
 """Verifies against this system's authorities, for HTTP."""
 
 

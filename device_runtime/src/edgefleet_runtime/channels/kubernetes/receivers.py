@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from edgefleet.errors import ConfigurationError
 from edgefleet_runtime.channels.watched import read_secret
-from edgefleet_runtime.store.trust import SharedContext, system_files
+from edgefleet_runtime.store.renewing import Renewing
+from edgefleet_runtime.store.trust import system_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,7 @@ def tls_context(settings: Settings) -> Callable[[], ssl.SSLContext]:
     def files() -> tuple[Path, ...]:
         return (*system_files(), *(path for path in own if path is not None))
 
-    given = SharedContext(partial(_made, settings), files)
+    given = Renewing(partial(_made, settings), files)
     given()
     return given
 

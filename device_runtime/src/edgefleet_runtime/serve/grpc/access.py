@@ -18,7 +18,7 @@ from edgefleet_runtime.serve.access import tls_files, token_check, told
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from edgefleet_runtime.serve.access import Access, HasToken
+    from edgefleet_runtime.serve.access import Access, HasToken, Pem
 
 HEALTH = frozenset(
     {
@@ -64,16 +64,30 @@ def token_interceptors(access: Access) -> tuple[TokenInterceptor, ...]:
 def server_credentials(access: Access) -> grpc.ServerCredentials | None:
     """What encrypts connections and checks callers' certificates; None without a certificate.
 
+    Each new connection goes by what the files are then, as over REST.
+
     Raises:
         ConfigurationError: a file can't be used, or the key is open to others.
     """
-    pem = tls_files(access)
-    if pem is None:
+    newest = tls_files(access)
+    if newest is None:
         return None
-    return grpc.ssl_server_credentials(
-        [(pem.key, pem.chain)],
-        root_certificates=pem.client_ca,
-        require_client_auth=pem.client_ca is not None,
+    used = newest()
+
+    def renewed() -> Any:  # noqa: ANN401 - grpc has no types
+        """Asked with each connection; None for no other certificate than before."""
+        nonlocal used
+        before, used = used, newest()
+        return None if used is before else _configuration(used)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(used), renewed, require_client_authentication=used.client_ca is not None
+    )
+
+
+def _configuration(pem: Pem) -> Any:  # noqa: ANN401 - grpc has no types
+    return grpc.ssl_server_certificate_configuration(
+        [(pem.key, pem.chain)], root_certificates=pem.client_ca
     )
 
 
