@@ -20,11 +20,23 @@ def _vector(builder: Any, items: Sequence[int], start: Any, *, offsets: bool) ->
     return builder.EndVector()
 
 
-def add(path: Path, addend: float, *, length: int = 4, output: str = "y") -> Path:  # noqa: PLR0915 - one file, in its order
-    """``x`` FP32[1, length] to ``output`` = x + addend."""
+def add(  # noqa: PLR0915 - one file, in its order
+    path: Path,
+    addend: float,
+    *,
+    length: int = 4,
+    output: str = "y",
+    version: int = 1,
+    custom: str | None = None,
+) -> Path:
+    """``x`` FP32[1, length] to ``output`` = x + addend.
+
+    By a version of the operator ADD, or by a custom operator.
+    """
     b = flatbuffers.Builder(1024)
     text = {name: b.CreateString(name) for name in ("x", "k", "serving_default", "main")}
     text["y"] = b.CreateString(output)
+    custom_code = b.CreateString(custom or "")
 
     data = b.CreateNumpyVector(np.array([addend], np.float32).view(np.uint8))
     tflite.BufferStart(b)
@@ -83,9 +95,11 @@ def add(path: Path, addend: float, *, length: int = 4, output: str = "y") -> Pat
     signature = tflite.SignatureDefEnd(b)
 
     tflite.OperatorCodeStart(b)
-    tflite.OperatorCodeAddDeprecatedBuiltinCode(b, tflite.BuiltinOperator.ADD)
-    tflite.OperatorCodeAddBuiltinCode(b, tflite.BuiltinOperator.ADD)
-    tflite.OperatorCodeAddVersion(b, 1)
+    kind = tflite.BuiltinOperator.CUSTOM if custom else tflite.BuiltinOperator.ADD
+    tflite.OperatorCodeAddDeprecatedBuiltinCode(b, kind)
+    tflite.OperatorCodeAddBuiltinCode(b, kind)
+    tflite.OperatorCodeAddCustomCode(b, custom_code)
+    tflite.OperatorCodeAddVersion(b, version)
     code = tflite.OperatorCodeEnd(b)
 
     codes = _vector(b, [code], tflite.ModelStartOperatorCodesVector, offsets=True)

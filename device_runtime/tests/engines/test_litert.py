@@ -47,12 +47,32 @@ def test_a_model_tells_its_interface_and_answers(path: Path) -> None:
     assert model.nodes == {CPU: 1}
 
 
-def test_a_broken_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "m.tflite").write_bytes(b"broken" * 10)
-    with pytest.raises(InvalidModelError, match=r"m\.tflite"):
-        LiteRtEngine().load(tmp_path / "m.tflite", EngineOptions())
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidModelError, match="no model file"):
         LiteRtEngine().load(tmp_path / "absent.tflite", EngineOptions())
+
+
+@pytest.mark.parametrize("content", [b"", b"broken" * 10, b"\0\0\0\0TFL3" + bytes(200), None])
+def test_a_broken_file_is_to_be_copied_again(path: Path, content: bytes | None) -> None:
+    path.write_bytes(path.read_bytes()[:-8] if content is None else content)
+    with pytest.raises(InvalidModelError, match=r"can't load m\.tflite(.|\n)*cure: copy it again"):
+        LiteRtEngine().load(path, EngineOptions())
+
+
+@pytest.mark.parametrize(
+    "made,cure",
+    [
+        ({"version": 99}, "upgrade ai-edge-litert"),
+        ({"custom": "edgetpu-custom-op"}, "compiled for the Edge TPU"),
+        ({"custom": "Mine"}, "without that operator"),
+    ],
+)
+def test_operators_that_are_not_here_are_told_with_a_cure(
+    tmp_path: Path, made: dict[str, Any], cure: str
+) -> None:
+    path = tflite_models.add(tmp_path / "m.tflite", 2.0, **made)
+    with pytest.raises(InvalidModelError, match=f"cure: .*{cure}"):
+        LiteRtEngine().load(path, EngineOptions())
 
 
 @pytest.mark.parametrize("provider", [EDGE_TPU, "CUDAExecutionProvider"])

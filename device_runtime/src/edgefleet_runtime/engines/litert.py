@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import re
 import threading
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -43,6 +44,23 @@ EDGE_TPU = "EdgeTpuDelegate"
 EDGE_TPU_LIBRARY = "libedgetpu.so.1"  # https://coral.ai/docs/edgetpu/tflite-python/
 _COMPILED = "edgetpu-custom-op"
 _DELEGATE = "DELEGATE"  # stands beside the operators that it took over
+_FOR_EDGE_TPU = (
+    "it is compiled for the Edge TPU: install libedgetpu and plug one in, or deliver what "
+    "edgetpu_compiler was given"
+)
+# By what tflite/core/model_builder.cc and interpreter_builder.cc of LiteRT say
+_CURES = {
+    re.compile("not a valid Flatbuffer|allocation is null/empty|model identifier|schema version"): (
+        "copy it again, whole: this is no TensorFlow Lite model, or a part of one"
+    ),
+    re.compile("Didn't find op for builtin opcode"): (
+        "convert it with an older TensorFlow Lite, or upgrade ai-edge-litert"
+    ),
+    re.compile(f"unresolved custom op: {_COMPILED}"): _FOR_EDGE_TPU,
+    re.compile("unresolved custom op"): (
+        "convert it without that operator, which is none of LiteRT's own"
+    ),
+}
 
 
 class LiteRtEngine(Engine):
@@ -80,7 +98,7 @@ class LiteRtEngine(Engine):
             session.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             msg = f"LiteRT can't load {entry.name}: {' '.join(str(error).split())[:1000]}"
-            raise InvalidModelError(msg) from error
+            raise InvalidModelError(msg, cure=_cure(str(error))) from error
         model = LiteRtModel(session, f"litert {version('ai-edge-litert')}", tpu=bool(delegates))
         if options.strict and wanted == EDGE_TPU and model.nodes.get(CPU):
             msg = f"{entry.name} runs {model.nodes[CPU]} operators on the CPU, not on {EDGE_TPU}"
@@ -147,6 +165,11 @@ class LiteRtModel(LoadedModel):
                 changed = True
         if changed:
             session.allocate_tensors()
+
+
+def _cure(said: str) -> str | None:
+    """What helps against LiteRT's reason not to open a file, where that is known."""
+    return next((cure for reason, cure in _CURES.items() if reason.search(said)), None)
 
 
 def _delegates(litert: Any, options: EngineOptions) -> list[Any]:  # noqa: ANN401 - a module
