@@ -95,6 +95,8 @@ def test_the_same_content_is_kept_once(tmp_path: Path) -> None:
     files = SampleFiles(tmp_path, BLOCK)
     assert files.put(b"abcd") == files.put(b"abcd") == digest_of(b"abcd")
     assert (files.used_bytes, len(files.waiting())) == (BLOCK, 1)
+    assert files.find(digest_of(b"abcd")) == files.waiting()[0]
+    assert [files.find(other) for other in (digest_of(b""), "sha256:../../x", "")] == [None] * 3
     files.remove(files.waiting()[0])
     assert (files.used_bytes, files.waiting()) == (0, [])
 

@@ -13,6 +13,7 @@ from edgefleet.protocol.event import Event
 from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.retry import LONGEST_S
 from edgefleet_runtime.spool.samples import blocks
+from edgefleet_runtime.sync import cold
 from edgefleet_runtime.sync.lane import in_thread
 from edgefleet_runtime.sync.sync import LEAST_BATCH_BYTES
 
@@ -153,6 +154,35 @@ def test_a_samples_files_go_ahead_of_the_segment_that_names_them(rig: Rig) -> No
     assert second.startswith("segments/")
     assert third.startswith("samples/")
     assert rig.samples.used_bytes == 0
+
+
+def test_segments_are_sent_without_a_look_at_each_sample_that_waits(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Months offline leave tens of thousands, and hundreds of segments: each look took a second."""
+    look, lists = rig.samples.waiting, list[int]()
+
+    def waiting() -> list[Path]:
+        lists.append(len(rig.received))
+        return look()
+
+    monkeypatch.setattr(rig.samples, "waiting", waiting)
+    rig.samples.put(b"of a sample whose event is still to come")
+    named = rig.sample(b"named by the segment")
+    rig.turn()
+    assert rig.received == [named.id]
+    assert 0 not in lists, "listed before the segment had gone"
+    assert rig.samples.used_bytes == 0
+
+
+def test_without_samples_no_segment_is_read_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[object] = []
+    monkeypatch.setattr(cold, "read_segment", lambda stream: read.append(stream) or [])
+    rig.store.events = events(3)
+    rig.turn()
+    assert (len(rig.memory.segments), read) == (1, [])
 
 
 def test_a_sample_that_room_was_made_of_meanwhile_is_no_trouble(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from edgefleet.errors import StorageFullError
-from edgefleet.protocol.digest import digest_of
+from edgefleet.errors import InvalidInputError, StorageFullError
+from edgefleet.protocol.digest import digest_of, hex_of
 from edgefleet.protocol.files import translate_full
 from edgefleet_runtime.store.durable import write_durably
 
@@ -55,7 +55,7 @@ class SampleFiles:
             StorageFullError: no room under the cap or on the disk.
         """
         digest = digest_of(data)
-        path = self._folder / digest.partition(":")[2]
+        path = self._folder / hex_of(digest)
         with self._lock:
             if path.exists():
                 return digest
@@ -87,12 +87,20 @@ class SampleFiles:
             self.gone += 1
 
     def waiting(self) -> list[Path]:
-        """All files, the oldest first."""
+        """All files, the oldest first; takes the longer the more there are."""
         try:
             found = [path for path in self._folder.iterdir() if not path.name.startswith(".")]
         except FileNotFoundError:
             return []
         return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+    def find(self, digest: str) -> Path | None:
+        """The file of a digest, if it waits."""
+        try:
+            path = self._folder / hex_of(digest)
+        except InvalidInputError:  # an event may say anything
+            return None
+        return path if path.exists() else None
 
     def name_of(self, path: Path) -> str:
         """Where a file goes, below the device's own prefix."""

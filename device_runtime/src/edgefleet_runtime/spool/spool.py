@@ -146,7 +146,7 @@ class Spool:
     @property
     def pending(self) -> bool:
         """Whether something waits for the channel to take it."""
-        return bool(self.outgoing.pending or self.samples.waiting())
+        return bool(self.outgoing.pending or self.samples.used_bytes)
 
     def start(self) -> None:
         """Begin to work in a thread of its own."""

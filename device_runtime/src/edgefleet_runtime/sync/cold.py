@@ -11,7 +11,7 @@ from edgefleet.protocol.event import Sample
 from edgefleet.protocol.segment import read_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from edgefleet.protocol.event import Event
@@ -52,7 +52,7 @@ def sample_parcel(samples: Files, path: Path) -> Parcel:
     return Parcel(samples.name_of(path), path, path.stat().st_size, forget)
 
 
-def fitting(parcels: Sequence[Parcel], room: int) -> list[Parcel]:
+def fitting(parcels: Iterable[Parcel], room: int) -> list[Parcel]:
     """The first ones that together have so many bytes, and one at least."""
     found: list[Parcel] = []
     for parcel in parcels:
@@ -63,18 +63,17 @@ def fitting(parcels: Sequence[Parcel], room: int) -> list[Parcel]:
     return found
 
 
-def named_by(segments: Iterable[Parcel], files: Sequence[Parcel]) -> list[Parcel]:
-    """Those files of samples that the events of these segments name, each once."""
-    if not files:
-        return []
-    named = {
-        digest.rpartition(":")[2]
+def named_by(segments: Iterable[Parcel], samples: Files) -> list[Parcel]:
+    """Those files of samples that the events of these segments name and that wait, each once."""
+    named = dict.fromkeys(
+        digest
         for segment in segments
         for event in _events(segment.path)
         if event.kind == "sample"
         for digest in _digests(event)
-    }
-    return [file for file in files if file.path.name in named]
+    )
+    waiting = (samples.find(digest) for digest in named)
+    return [sample_parcel(samples, path) for path in waiting if path is not None]
 
 
 def _events(path: Path) -> Iterator[Event]:

@@ -80,8 +80,14 @@ class Outgoing(Protocol):
 class Files(Protocol):
     """The files of samples."""
 
+    used_bytes: int
+    """What all of them take; 0 where there is none."""
+
     def waiting(self) -> list[Path]:
-        """All files, the oldest first."""
+        """All files, the oldest first; takes the longer the more there are."""
+
+    def find(self, digest: str) -> Path | None:
+        """The file of a digest, if it waits."""
 
     def name_of(self, path: Path) -> str:
         """Where a file goes, below the device's own prefix."""

@@ -189,13 +189,13 @@ class Sync:
         self._lean = self._policy.sync.metered == "lean" and self._metered.now()
         room = self._cold.stride.bytes
         batch = self._outgoing.batch(room, lean=self._lean, everything=everything)
-        # After the batch was made: a sample's files are kept before the event that names them.
-        kept = [] if self._lean else self._samples.waiting()
-        files = [sample_parcel(self._samples, path) for path in kept]
+        samples = None if self._lean or not self._samples.used_bytes else self._samples
         if batch is None:
             self._taken.clear()
+            kept = [] if samples is None else samples.waiting()
+            files = fitting((sample_parcel(self._samples, path) for path in kept), room)
             if files:
-                self._cold.begin(partial(self._upload, fitting(files, room)))
+                self._cold.begin(partial(self._upload, files))
             return
         segments = [segment_parcel(self._outgoing, batch, one) for one in batch.segments]
         left = [one for one in segments if one.name not in self._taken]
@@ -203,7 +203,10 @@ class Sync:
             if one.name in self._taken:
                 one.forget()
         if left:
-            self._cold.begin(lambda: self._upload([*named_by(left, files), *left]))
+            # Looked for after the batch was made: a file is kept before the event that names it.
+            self._cold.begin(
+                lambda: self._upload([*(named_by(left, samples) if samples else ()), *left])
+            )
 
     def _forget(self) -> bool:
         """Have the store forget what was taken; returns whether anything was."""
