@@ -10,9 +10,8 @@ The file is an uncompressed tar: the entry's list first, then its files. Rules k
 from __future__ import annotations
 
 import io
-import shutil
 import tarfile
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING
 
 from edgefleet.errors import (
     ConflictError,
@@ -25,6 +24,7 @@ from edgefleet.errors import (
 )
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.files import translate_full
+from edgefleet.protocol.tar_members import unpack_member
 from edgefleet_runtime.engines.cache import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -129,10 +129,7 @@ def _import(
             member = _next(tar, name)
             if member.size != due.bytes:
                 raise IntegrityError(f"{name} has {member.size} bytes, its list says {due.bytes}")
-            # By hand: tarfile's filters came with Python 3.11.4.
-            content = cast("BinaryIO", tar.extractfile(member))
-            with content, (folder / name).open("xb") as to:
-                shutil.copyfileobj(content, to, 1 << 20)
+            unpack_member(tar, member, folder)
             if facts_of(folder / name) != due:
                 raise IntegrityError(f"{name} is damaged", cure="export it again")
         if tar.next() is not None:
