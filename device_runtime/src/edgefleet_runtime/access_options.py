@@ -16,6 +16,7 @@ _NAMES = (
     "tls_client_ca",
     "open_health",
     "open_metrics",
+    "allow_hosts",
 )
 
 
@@ -50,6 +51,16 @@ def add_access(parser: argparse.ArgumentParser) -> None:
         "--open-metrics",
         action="store_true",
         help="answer /metrics without the token, for scrapers that have none",
+    )
+    options.add_argument(
+        "--allow-host",
+        action="append",
+        dest="allow_hosts",
+        metavar="NAME",
+        help="serve without token and certificate whoever asks by this name as well, such as a "
+        "proxy on this machine that passes on by which name it was asked; others than names "
+        "without a dot, addresses and this machine's own are refused there, for they may be a web "
+        "page's; may be given several times",
     )
 
 

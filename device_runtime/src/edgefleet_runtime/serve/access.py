@@ -65,6 +65,8 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
             connects.
         open_health: health may be asked without the token.
         open_metrics: figures may be read without the token.
+        allow_hosts: names by which callers ask who need neither token nor certificate, beside those
+            of `serve.hosts`.
     """
 
     allow_remote: bool = False
@@ -74,6 +76,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     tls_client_ca: Path | None = None
     open_health: bool = False
     open_metrics: bool = False
+    allow_hosts: tuple[str, ...] = ()
 
 
 def check_access(host: str, access: Access) -> None:

@@ -22,6 +22,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, cast
 
+from edgefleet_runtime.serve.hosts import misdirected
 from edgefleet_runtime.serve.messages import (
     Limits,
     Pending,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edgefleet_runtime.serve.access import Admit
+    from edgefleet_runtime.serve.hosts import Knows
 
     Answer = Response | Prepared
     Handler = Callable[[Request], Answer | Pending[Answer] | asyncio.Future[Response]]
@@ -59,13 +61,21 @@ class HttpService:
         limits: what is accepted.
         admit: may refuse a request by its head, before its body is taken in.
         local: whether only callers on this machine reach it; what they may do depends on that.
+        knows: whether a name may be asked by; None for any. Over Unix sockets any may.
     """
 
     def __init__(
-        self, handler: Handler, limits: Limits, admit: Admit | None = None, *, local: bool = False
+        self,
+        handler: Handler,
+        limits: Limits,
+        admit: Admit | None = None,
+        *,
+        local: bool = False,
+        knows: Knows | None = None,
     ) -> None:
         self.handler = handler
         self.admit = admit
+        self._knows = knows
         self.local = local
         self.limits = limits
         self.draining = False
@@ -87,6 +97,10 @@ class HttpService:
 
     def connection(self) -> Connection:
         """A protocol for one accepted connection."""
+        return Connection(self, self._knows)
+
+    def unix_connection(self) -> Connection:
+        """The same for one over a Unix socket."""
         return Connection(self)
 
     def add(self, connection: Connection) -> int:
@@ -126,8 +140,9 @@ class HttpService:
 class Connection(asyncio.Protocol):
     """One client's connection."""
 
-    def __init__(self, service: HttpService) -> None:
+    def __init__(self, service: HttpService, knows: Knows | None = None) -> None:
         self._service = service
+        self._knows = knows
         self._reader = RequestReader(service.limits, service.held, service.admit)
         self._number = next(_NUMBERS)
         self._transport: asyncio.Transport | None = None  # None once the connection is gone
@@ -251,8 +266,12 @@ class Connection(asyncio.Protocol):
         # A browser's word (Fetch standard, 3.2): the page that asks may be anybody's in the world.
         request.local = self._service.local and b"origin" not in request.headers
         request.origin = self._number
+        host = request.headers.get(b"host", b"")
         try:
-            outcome = self._service.handler(request)
+            if self._knows is None or self._knows(host):
+                outcome = self._service.handler(request)
+            else:
+                outcome = misdirected(host)
         except Exception:  # noqa: BLE001 - one request's failure is not its connection's
             _log.exception("a request handler failed")
             outcome = refusal(500, "internal error")

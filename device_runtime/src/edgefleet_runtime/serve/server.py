@@ -25,6 +25,7 @@ from edgefleet_runtime.serve.extensions.cuda_memory import CudaRegions
 from edgefleet_runtime.serve.extensions.memory import SharedMemory
 from edgefleet_runtime.serve.extensions.service import Extensions
 from edgefleet_runtime.serve.extensions.shared_memory import SystemRegions
+from edgefleet_runtime.serve.hosts import known_hosts
 from edgefleet_runtime.serve.http import HttpService
 from edgefleet_runtime.serve.lanes import Lanes
 from edgefleet_runtime.serve.messages import Limits
@@ -100,6 +101,9 @@ class Server:
         self._tls = tls_context(access)
         if host is not None:
             warn_of_clear_text(host, access)
+        # A page of the world's can bring neither.
+        guarded = self._admit is not None or self._tls is not None
+        self._knows = None if guarded else known_hosts(access.allow_hosts)
         self._host = host
         self._port = port
         self._socket = None if uds is None else SocketFile(uds, uds_mode)
@@ -178,7 +182,7 @@ class Server:
     async def _listen(self, handler: Handler) -> None:
         loop = asyncio.get_running_loop()
         trusted = self._host is None or is_loopback(self._host)
-        http = HttpService(handler, self._limits, self._admit, local=trusted)
+        http = HttpService(handler, self._limits, self._admit, local=trusted, knows=self._knows)
         self._services.append(http)
         if self._socket is not None:
             local = http
@@ -187,7 +191,7 @@ class Server:
                 local = HttpService(handler, self._limits, local=True)
                 self._services.append(local)
             listener = await loop.create_unix_server(
-                local.connection, sock=self._socket.listen(), backlog=BACKLOG
+                local.unix_connection, sock=self._socket.listen(), backlog=BACKLOG
             )
             self._listeners.append(listener)
             self._endpoint = f"unix:{self._socket.path}"
