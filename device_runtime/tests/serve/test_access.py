@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 import trustme
 
+from device_runtime.tests.support import Clock
 from edgefleet.errors import ConfigurationError
 from edgefleet_runtime.serve.access import (
+    LOOK_S,
     Access,
     check_access,
     is_loopback,
     tls_context,
+    token_check,
     token_guard,
 )
 
@@ -126,6 +129,26 @@ def test_a_token_file_that_is_none_says_so(tmp_path: Path, name: str) -> None:
 def test_the_token_stays_out_of_what_is_printed(token: Path) -> None:
     access = Access(token_file=token)
     assert TOKEN not in f"{access} {access!r} {token_guard(access)!r}"
+
+
+def test_a_renewed_token_counts_soon_and_a_broken_one_leaves_the_old(
+    token: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    has_token = token_check(Access(token_file=token), clock=clock)
+    assert has_token is not None
+    old, new = b"Bearer " + TOKEN.encode(), b"Bearer " + b"0" * 64
+
+    def known() -> tuple[bool, bool]:
+        clock.now += LOOK_S
+        return has_token(old), has_token(new)
+
+    assert known() == (True, False)
+    token.write_text("short")
+    assert [known() for _ in range(3)] == [(True, False)] * 3
+    assert ["a token that changed" in one.getMessage() for one in caplog.records] == [True]
+    token.write_text("0" * 64)
+    assert known() == (False, True)
 
 
 # ----------------------------------------------------------------------------------- certificates

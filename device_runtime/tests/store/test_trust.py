@@ -105,7 +105,7 @@ def test_files_that_dont_fit_yet_leave_what_there_was_and_that_is_told_once(
             raise ConfigurationError("the key doesn't fit")
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
-    given = Renewing(make, lambda: (file,))
+    given = Renewing("certificates", make, lambda: (file,))
     file.write_text("half")
     with pytest.raises(ConfigurationError):
         given()
@@ -126,7 +126,9 @@ def test_files_that_dont_fit_yet_leave_what_there_was_and_that_is_told_once(
 def test_threads_that_ask_at_once_get_the_same(tmp_path: Path) -> None:
     count = 8
     gate = threading.Barrier(count)
-    given = Renewing(lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), lambda: (tmp_path,))
+    given = Renewing(
+        "certificates", lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), lambda: (tmp_path,)
+    )
     found: list[ssl.SSLContext] = []
 
     def ask() -> None:

@@ -18,6 +18,7 @@ import logging
 import os
 import re
 import stat
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, NoReturn, TypeVar, cast
 
@@ -43,6 +44,7 @@ _T = TypeVar("_T")
 PASSED_ON = b"edgefleet-authorization"
 """As ``Authorization``, for callers behind a proxy that takes that one for itself, as Kubernetes'
 API server does."""
+LOOK_S = 1.0  # between two looks at the token's file: one a request would cost more than the rest
 MIN_TOKEN = 32  # characters
 MAX_TOKEN = 4096
 HEALTH = frozenset({b"/v2/health/live", b"/v2/health/ready", b"/v2/health/settled"})
@@ -134,31 +136,44 @@ def warn_of_clear_text(host: str, access: Access) -> None:
         _log.warning("whoever sees the network of %s sees tokens and data: no --tls-cert", host)
 
 
-def token_check(access: Access) -> HasToken | None:
-    """What knows the token; None where there is none.
+def token_check(access: Access, *, clock: Callable[[], float] = time.monotonic) -> HasToken | None:
+    """What knows the token as its file was at most `LOOK_S` seconds ago; None where there is none.
+
+    A file that changed and can't be used leaves the token that there was.
 
     Raises:
         ConfigurationError: the token's file can't be read, is open to others, or holds no token.
     """
-    if access.token_file is None:
+    path = access.token_file
+    if path is None:
         return None
-    with _opened(access.token_file, "--token-file") as file:
-        token = os.read(file.fileno(), MAX_TOKEN + 2).rstrip(b"\r\n")
-    if not MIN_TOKEN <= len(token) <= MAX_TOKEN or not _TOKEN.fullmatch(token):
-        raise ConfigurationError(
-            f"{access.token_file} holds no token: one line of {MIN_TOKEN} to {MAX_TOKEN} letters, "
-            "digits and -._~+/",
-            cure=MAKE_TOKEN,
-        )
-    expected = hashlib.sha256(token).digest()
+    from edgefleet_runtime.store.renewing import Renewing  # noqa: PLC0415 - most serve without
+
+    expected = Renewing("a token", lambda: _token_digest(path), lambda: (path,))
+    known, looked = expected(), clock()
 
     def has_token(given: bytes | None) -> bool:
+        nonlocal known, looked
+        if clock() - looked >= LOOK_S:
+            known, looked = expected(), clock()
         scheme, _, sent = (given or b"").partition(b" ")
         # Digests: then not even the length of the token shows in how long this takes.
-        right = hmac.compare_digest(hashlib.sha256(sent.strip()).digest(), expected)
+        right = hmac.compare_digest(hashlib.sha256(sent.strip()).digest(), known)
         return right and scheme.lower() == b"bearer"
 
     return has_token
+
+
+def _token_digest(path: Path) -> bytes:
+    with _opened(path, "--token-file") as file:
+        token = os.read(file.fileno(), MAX_TOKEN + 2).rstrip(b"\r\n")
+    if not MIN_TOKEN <= len(token) <= MAX_TOKEN or not _TOKEN.fullmatch(token):
+        raise ConfigurationError(
+            f"{path} holds no token: one line of {MIN_TOKEN} to {MAX_TOKEN} letters, "
+            "digits and -._~+/",
+            cure=MAKE_TOKEN,
+        )
+    return hashlib.sha256(token).digest()
 
 
 def told(given: bytes | None) -> str:
@@ -251,7 +266,7 @@ def _renewing(access: Access, make: Callable[[Access], _T]) -> Callable[[], _T] 
         return None
     from edgefleet_runtime.store.renewing import Renewing  # noqa: PLC0415 - most serve without
 
-    newest = Renewing(lambda: make(access), lambda: files)
+    newest = Renewing("certificates", lambda: make(access), lambda: files)
     newest()
     return newest
 

@@ -2,8 +2,8 @@
 
 Rules kept here:
 
-- What was made is shared until a file that it was made of is another one: a certificate that is
-  renewed counts with the next connection, and the process goes on.
+- What was made is shared until a file that it was made of is another one: a certificate or a token
+  that is renewed counts with the next connection or request, and the process goes on.
 - What is being replaced may not fit together for a moment: what was made before serves till then.
 - What doesn't fit is told once, and not again until a file changes.
 """
@@ -29,12 +29,15 @@ class Renewing(Generic[_T]):
     """Gives one value to all who ask. Safe to share between threads.
 
     Args:
-        make: makes it of certificates.
+        what: it is, for the log.
+        make: makes it.
         files: gives the files and folders that it is made of, which may be missing.
     """
 
-    def __init__(self, make: Callable[[], _T], files: Callable[[], Iterable[Path]]) -> None:
-        self._make, self._files = make, files
+    def __init__(
+        self, what: str, make: Callable[[], _T], files: Callable[[], Iterable[Path]]
+    ) -> None:
+        self._what, self._make, self._files = what, make, files
         self._lock = threading.Lock()
         self._made: _T | None = None
         self._seen: object = None
@@ -56,7 +59,7 @@ class Renewing(Generic[_T]):
                         raise
                     if seen != self._told:
                         self._told = seen
-                        _log.warning("certificates that changed can't be used yet: %s", error)
+                        _log.warning("%s that changed can't be used yet: %s", self._what, error)
                 else:
                     self._seen = seen
             return self._made

@@ -31,7 +31,7 @@ def _of_the_system() -> ssl.SSLContext:
     return context
 
 
-system_context = Renewing(_of_the_system, system_files)
+system_context = Renewing("certificates", _of_the_system, system_files)
 """Verifies against this system's authorities, for HTTP."""
 
 

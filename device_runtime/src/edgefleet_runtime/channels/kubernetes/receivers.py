@@ -38,7 +38,7 @@ def tls_context(settings: Settings) -> Callable[[], ssl.SSLContext]:
     def files() -> tuple[Path, ...]:
         return (*system_files(), *(path for path in own if path is not None))
 
-    given = Renewing(partial(_made, settings), files)
+    given = Renewing("certificates", partial(_made, settings), files)
     given()
     return given
 
