@@ -31,7 +31,7 @@ from edgefleet.standing import explained, group_status
 from edgefleet.sticks.carrying import Carrying
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime, timedelta
     from os import PathLike
 
@@ -112,14 +112,24 @@ class Fleet(Insights, Membership, Models, Datasets, Carrying, Upgrading):
 
     def devices(
         self, group: str | None = None, *, labels: Mapping[str, str] | None = None
-    ) -> Iterator[DeviceInfo]:
-        """Devices, of one group or all, that carry all the labels given."""
+    ) -> tuple[DeviceInfo, ...]:
+        """Devices, of one group or all, that carry all the labels given, with their reports.
+
+        All are read before this returns; `Deployer.devices` gives them one by one, for a fleet
+        that is too large to hold.
+
+        Args:
+            group: ``group`` or ``deployer/group``; None for all.
+            labels: free text by key.
+
+        Raises:
+            NotFoundError: no such group.
+        """
         if group is None:
-            for deployer in self.deployers.values():
-                yield from deployer.devices(labels=labels)
-        else:
-            deployer, name = self._services.find_group(group)
-            yield from deployer.devices(name, labels=labels)
+            every = self.deployers.values()
+            return tuple(info for deployer in every for info in deployer.devices(labels=labels))
+        deployer, name = self._services.find_group(group)
+        return tuple(deployer.devices(name, labels=labels))
 
     # Deployments
 

@@ -141,3 +141,10 @@ def test_devices_are_found_whichever_deployer_has_them(two: Fleet) -> None:
     assert [device.name for device in two.devices("local/line-3")] == ["b"]
     with pytest.raises(NotFoundError):
         two.device("d")
+
+
+def test_devices_are_a_tuple_as_groups_are_and_a_wrong_group_is_told_at_once(two: Fleet) -> None:
+    assert len(two.devices()) == 3
+    assert two.devices("local/line-3")[0].name == "b"
+    with pytest.raises(NotFoundError, match="no group 'nowhere'"):
+        two.devices("nowhere")

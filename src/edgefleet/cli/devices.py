@@ -39,7 +39,7 @@ def devices(
     if ctx.invoked_subcommand is not None:
         return
     with open_fleet() as fleet:
-        found = list(fleet.devices(group, labels=dict(labels)))
+        found = fleet.devices(group, labels=dict(labels))
     if as_json:
         print_json({"devices": [device.facts() for device in found]})
         return
@@ -81,7 +81,7 @@ def up() -> None:
         found = [d for d in fleet.deployers.values() if isinstance(d, CanRunDevices)]
         for deployer in found or fleet.deployers.values():
             require(deployer, CanRunDevices).run_devices()
-        count = sum(1 for _ in fleet.devices())
+        count = len(fleet.devices())
         say(f"running {count} device{'' if count == 1 else 's'}; Ctrl-C stops them")
         stay()
 

@@ -89,7 +89,10 @@ class Deployer(Service):
     def devices(
         self, group: str | None = None, *, labels: Mapping[str, str] | None = None
     ) -> Iterator[DeviceInfo]:
-        """Devices, of one group or all, that carry all the labels given, by name."""
+        """Devices, of one group or all, that carry all the labels given, by name.
+
+        One by one, while the backend lists them: nothing is asked before the first is wanted.
+        """
         wanted = dict(labels or {}).items()
         for device in self._bounded("devices", lambda: self._devices(group)):
             if wanted <= device.labels.items():
