@@ -72,9 +72,9 @@ def release_with(
         role: ``shadow`` for one that sees copies of the active one's requests and answers none.
 
     Raises:
-        InvalidInputError: a whole release as a shadow, or with a telemetry policy in which
-            something is wrong; and from what is given back, a shadow without an active model of its
-            name.
+        InvalidInputError: what isn't pushed yet; a whole release as a shadow, or with a telemetry
+            policy in which something is wrong; and from what is given back, a shadow without an
+            active model of its name.
         ApprovalRequiredError: the profile requires approval and the version has none.
         PolicyError: the version was rejected.
     """
@@ -84,7 +84,7 @@ def release_with(
             raise InvalidInputError(msg, cure="leave role out, or deploy one model")
         check_policy(model.telemetry, {each.name for each in model.models})
         return lambda _before, whole=model: whole  # type: ignore[misc]
-    version = registry.get(model if isinstance(model, str) else model.reference)
+    version = registry.get(model.reference if isinstance(model, ModelVersion) else _named(model))
     if checked:
         _check_approval(version, profile)
     entry = ReleaseModel(
@@ -104,6 +104,13 @@ def release_with(
         return after.with_telemetry(profile.recorded)
 
     return with_entry
+
+
+def _named(model: object) -> str:
+    if not isinstance(model, str):
+        msg = f"{type(model).__name__} is no version of a model"
+        raise InvalidInputError(msg, cure="push it first, and deploy what fleet.push gives")
+    return model
 
 
 def release_recording(policy: TelemetryPolicy) -> Callable[[Release], Release]:

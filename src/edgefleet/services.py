@@ -11,6 +11,7 @@ from edgefleet.errors import AmbiguousReferenceError, NotFoundError, ProfileErro
 from edgefleet.plugins import discovery
 from edgefleet.plugins.provider import Context, Role
 from edgefleet.profile import Profile, first_problem
+from edgefleet.protocol.names import check_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,13 +76,15 @@ class Services:
         """Groups of all deployers."""
         return tuple(group for d in self.deployers.values() for group in d.groups())
 
-    def find_group(self, reference: str, *, must_exist: bool = True) -> tuple[Deployer, str]:
+    def find_group(self, given: object, *, must_exist: bool = True) -> tuple[Deployer, str]:
         """The deployer and bare name that ``group`` or ``deployer/group`` means.
 
         Raises:
+            InvalidInputError: it is no text, such as a list of devices.
             NotFoundError: there is no such deployer or group.
             AmbiguousReferenceError: several deployers have a group of that bare name.
         """
+        reference = check_group(given)
         first, slash, rest = reference.partition("/")
         if slash:
             if first not in self.deployers:

@@ -10,6 +10,7 @@ import edgefleet as ef
 from edgefleet.errors import (
     AmbiguousReferenceError,
     ConflictError,
+    InvalidInputError,
     NotFoundError,
     ProfileError,
     UnsupportedError,
@@ -119,6 +120,24 @@ def test_a_bare_name_that_fits_two_groups_is_ambiguous(two: Fleet, tmp_path: Pat
     assert two.deploy(model, to="yard").group == "template/yard"
     for group in ("template/line-3", "local/line-3"):
         assert two.deploy(model, to=group).group == group
+
+
+def test_devices_where_a_group_belongs_are_refused_with_what_to_give(
+    two: Fleet, tmp_path: Path
+) -> None:
+    model = two.push(samples.bundle(tmp_path, size=400), "digits", progress=False)
+    for wrong in (["a", "b"], two.devices(), two.groups()[0]):
+        for asked in (two.deploy, two.plan):
+            with pytest.raises(InvalidInputError, match="names no group") as caught:
+                asked(model, to=wrong)  # type: ignore[arg-type]
+            assert "give one GROUP or DEPLOYER/GROUP as a text" in str(caught.value)
+            assert "fleet.roll_out takes several" in str(caught.value)
+
+
+def test_what_is_not_pushed_yet_is_no_version_to_deploy(two: Fleet, tmp_path: Path) -> None:
+    bundle = samples.bundle(tmp_path, size=400)
+    with pytest.raises(InvalidInputError, match="push it first"):
+        two.deploy(bundle, to="yard")  # type: ignore[arg-type]
 
 
 def test_numbers_come_from_one_counter_over_all_deployers(two: Fleet, tmp_path: Path) -> None:

@@ -199,6 +199,13 @@ def test_what_is_no_reference_is_refused_with_a_cure(text: str) -> None:
         n.parse_reference(text)
 
 
+@pytest.mark.parametrize("given_", [5, None, ["cam-07"], b"cam-07"], ids=repr)
+def test_what_is_no_text_is_no_name_and_no_reference(given_: object) -> None:
+    for check in (lambda one: n.check_name("device", one), n.parse_reference, n.check_group):
+        with pytest.raises(InvalidInputError, match=r"\n  cure: give "):
+            check(given_)
+
+
 @given(strategies.models, st.none() | strategies.models)
 def test_reference_reads_back_as_printed(name: str, tag: str | None) -> None:
     reference = n.Reference(name, tag=tag)

@@ -48,6 +48,12 @@ def test_what_means_no_group_or_two_is_refused(
         chosen(GROUPS, wanted)
 
 
+def test_what_is_no_text_is_refused_with_what_to_give() -> None:
+    with pytest.raises(InvalidInputError, match="5 names no group") as caught:
+        chosen(GROUPS, ("line-1", 5))
+    assert "GROUP or DEPLOYER/GROUP" in str(caught.value)
+
+
 def test_a_launch_tells_failures_first_and_cuts_what_is_long() -> None:
     done = [GroupLaunch(group=f"aws/g{n:03}", number=n, changed=n % 2 == 0) for n in range(50)]
     launch = Launch(groups=(*done, GroupLaunch(group="aws/z", error="throttled")))

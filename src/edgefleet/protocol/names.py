@@ -42,17 +42,20 @@ MAX_PART_BYTES = 255  # bytes of a file name on the file systems of Linux
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\:\ud800-\udfff]")
 
 
-def check_name(kind: str, name: str) -> str:
+def check_name(kind: str, name: object) -> str:
     """Return ``name`` if it is a legal name of that kind.
 
     Args:
         kind: model, run, version, alias, group or device.
-        name: as somebody wrote it.
+        name: as somebody gave it, such as a whole device where its name belongs.
 
     Raises:
         InvalidInputError: it is not; the message tells what is allowed.
     """
     pattern, cure = _CURES[kind]
+    if not isinstance(name, str):
+        msg = f"not a {kind} name: {repr(name)[:200]}"
+        raise InvalidInputError(msg, cure=f"give the name itself, a text; {cure}")
     too_long = pattern == MODEL_PATTERN and len(name) > MAX_MODEL_CHARACTERS
     if too_long or not re.match(pattern, name):
         msg = f"not a {kind} name: {name[:200]!r}"
@@ -83,6 +86,22 @@ def check_path(path: str, *, what: str = "file path") -> str:
     return path
 
 
+def check_group(reference: object) -> str:
+    """Return what names a group, ``group`` or ``deployer/group``, if it is a text at all.
+
+    Raises:
+        InvalidInputError: it is not, such as a list of devices.
+    """
+    if not isinstance(reference, str):
+        msg = f"{repr(reference)[:200]} names no group"
+        raise InvalidInputError(
+            msg,
+            cure="give one GROUP or DEPLOYER/GROUP as a text; fleet.roll_out takes several, and a "
+            "device gets what its group gets",
+        )
+    return reference
+
+
 class Reference(msgspec.Struct, frozen=True):
     """What a user typed to name a model version: a name alone, with a tag, or with a digest."""
 
@@ -96,12 +115,15 @@ class Reference(msgspec.Struct, frozen=True):
         return self.name if self.tag is None else f"{self.name}:{self.tag}"
 
 
-def parse_reference(text: str) -> Reference:
+def parse_reference(text: object) -> Reference:
     """Parse ``name``, ``name:version``, ``name:alias`` or ``name@sha256:…``.
 
     Raises:
         InvalidInputError: it has none of these forms.
     """
+    if not isinstance(text, str):
+        msg = f"not a model reference: {repr(text)[:200]}"
+        raise InvalidInputError(msg, cure="give a text such as name:version")
     name, at, digest = text.partition("@")
     if at:
         if not re.match(DIGEST_PATTERN, digest):

@@ -13,6 +13,7 @@ from edgefleet.errors import AmbiguousReferenceError, InvalidInputError, NotFoun
 from edgefleet.interfaces.policy import RolloutPolicy
 from edgefleet.interfaces.tables import html_table, text_table
 from edgefleet.interfaces.values import Group, Rendered, Value
+from edgefleet.protocol.names import check_group
 from edgefleet.rollout.plan import Change
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ _PLAN_COLUMNS = ("group", "changes", "problem")
 _COLUMNS = ("group", "pointer", "problem")
 
 
-def chosen(groups: Sequence[Group], wanted: Iterable[str]) -> tuple[Group, ...]:
+def chosen(groups: Sequence[Group], wanted: Iterable[object]) -> tuple[Group, ...]:
     """The groups that names and patterns mean, each once, in the order of their references.
 
     Args:
@@ -157,12 +158,12 @@ def chosen(groups: Sequence[Group], wanted: Iterable[str]) -> tuple[Group, ...]:
         wanted: ``group`` or ``deployer/group``; ``*``, ``?`` and ``[…]`` stand for characters.
 
     Raises:
-        InvalidInputError: nothing is wanted.
+        InvalidInputError: nothing is wanted, or something that is no text.
         NotFoundError: one of them means no group.
         AmbiguousReferenceError: several deployers have a group of that bare name.
     """
     found: dict[str, Group] = {}
-    names = tuple(wanted)
+    names = tuple(map(check_group, wanted))
     if not names:
         raise InvalidInputError("no group is named", cure="name groups, or '*' for all")
     exact: dict[str, list[Group]] = {}
