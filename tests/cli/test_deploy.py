@@ -180,6 +180,18 @@ def test_devices_come_and_go(run: Run, run_json: RunJson) -> None:
     assert [device["name"] for device in run_json("devices")["devices"]] == ["cam-2"]
 
 
+def test_a_device_that_has_logged_nothing_is_told_of(
+    run: Run, run_json: RunJson, tmp_path: Path
+) -> None:
+    (tmp_path / "edgefleet.toml").write_text(
+        '[profiles.default]\nprovider = "local"\n[profiles.default.local]\nsupervise = false\n'
+    )
+    run("device", "enroll", "cam-1", "--group", "line")
+    said = run("device", "log", "cam-1")
+    assert (said.stdout, said.stderr) == ("", "cam-1 has logged nothing yet\n")
+    assert run_json("device", "log", "cam-1")["lines"] == []
+
+
 def test_output_goes_only_with_a_dry_run(run: Run) -> None:
     assert "--dry-run" in run("deploy", "x", "--to", "g", "--output", "out", expect=2).stderr
     assert "--dry-run" in run("install", "--output", "out", expect=2).stderr

@@ -51,6 +51,13 @@ def test_an_empty_fleet_has_an_empty_array_of_events(run: Run, run_json: RunJson
     assert not run("events").stdout
 
 
+def test_a_person_is_told_that_there_are_no_events_where_no_program_reads_it(run: Run) -> None:
+    everything, some = run("events"), run("events", "--kind", "alarm")
+    assert "no events yet" in everything.stderr
+    assert some.stderr == "no events match\n"
+    assert not everything.stdout + some.stdout
+
+
 def test_events_are_filtered_and_limited(
     run: Run, run_json: RunJson, onnx_file: Callable[..., Path]
 ) -> None:
@@ -120,4 +127,4 @@ def test_segments_that_can_not_be_read_are_counted_and_named(run: Run, run_json:
 
 
 def test_without_damage_nothing_is_said(run: Run) -> None:
-    assert not run("events").stderr
+    assert not run("events", "--json").stderr

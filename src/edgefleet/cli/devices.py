@@ -127,8 +127,10 @@ def log(*, name: str, last: int, as_json: bool) -> None:
         lines = fleet.device(name).log(last=last)
     if as_json:
         print_json({"device": name, "lines": list(lines)})
-    else:
+    elif lines:
         click.echo("\n".join(lines))
+    else:
+        say(f"{name} has logged nothing yet")
 
 
 @device.command()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgefleet.cli.options import common, json_option, open_fleet, span
-from edgefleet.cli.output import print_json_line
+from edgefleet.cli.output import print_json_line, say
 from edgefleet.protocol.event import KINDS
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgefleet.protocol.event import Event
 
 _TOLD = 10  # segments set aside, by name
+_NONE = "no events yet; what a group's devices record: edgefleet policy show GROUP"
 _TEXT_CHARACTERS = 100  # of an event's data on one line
 
 
@@ -81,8 +82,9 @@ def events(
             warnings.simplefilter("ignore", RuntimeWarning)  # of segments: they are told at the end
             if as_json:
                 _print_array(islice(found, limit))
-            else:
-                _print_lines(islice(found, limit), as_json=False)
+            elif not _print_lines(islice(found, limit), as_json=False):
+                asked = (kind, model, device, since, until) != (None,) * 5
+                say("no events match" if asked else _NONE)
         _tell_aside(found.unreadable)
 
 
@@ -101,12 +103,15 @@ def _tell_aside(unreadable: Mapping[str, str]) -> None:
         click.echo(f"  and {len(unreadable) - _TOLD} more", err=True)
 
 
-def _print_lines(events: Iterable[Event], *, as_json: bool) -> None:
-    for event in events:
+def _print_lines(events: Iterable[Event], *, as_json: bool) -> int:
+    """A line an event, as it comes; how many there were."""
+    count = 0
+    for count, event in enumerate(events, 1):  # noqa: B007 - the last one counts
         if as_json:
             print_json_line(facts_of(event))
         else:
             click.echo(_line(event))
+    return count
 
 
 def _print_array(events: Iterable[Event]) -> None:
