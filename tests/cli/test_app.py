@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -161,6 +162,32 @@ def test_a_traceback_is_shown_only_when_asked_for() -> None:
     assert "Traceback" in result.stderr
     assert result.stderr.rstrip().endswith("cure: list the devices with: edgefleet devices")
     assert "Traceback" not in CliRunner().invoke(cli, ["why", "nobody"]).stderr
+
+
+@pytest.mark.parametrize(
+    "number, cure",
+    [
+        (errno.EACCES, "give this user the right to it, or name another place"),
+        (errno.EROFS, "give this user the right to it, or name another place"),
+        (errno.ENOSPC, "free space there and repeat the command"),
+        (errno.ENOTDIR, "look at how the path is written"),
+        (errno.EIO, None),
+    ],
+)
+def test_what_the_system_says_of_a_file_comes_without_numbers_and_with_its_cure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, cure: str | None
+) -> None:
+    said = os.strerror(number)
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(number, said, str(path))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "open", refuse)
+    result = CliRunner().invoke(cli, ["init"])
+    assert result.exit_code == 1
+    lines = [f"error: {tmp_path / 'edgefleet.toml'}: {said}"]
+    assert result.stderr.splitlines() == lines + ([f"  cure: {cure}"] if cure else [])
 
 
 def test_what_nobody_foresaw_is_called_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:

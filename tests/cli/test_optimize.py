@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,18 @@ def test_a_bundle_is_made_judged_and_written(
     assert made["report"]["rows"][0]["accuracy"] == 0.75
     again = run("optimize", str(onnx_file()), "--target", "x86-cpu", "-o", "bundle", expect=1)
     assert "bundle exists already" in again.stderr
+
+
+def test_a_place_that_cannot_be_written_is_told_before_any_work(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.onnx").write_text("no model: nobody looks at it")
+    common = ("optimize", "broken.onnx", "--target", "x86-cpu", "-o")
+    file = run(*common, "broken.onnx/bundle", expect=1).stderr
+    assert f"{tmp_path}/broken.onnx is no folder\n  cure: name a place in a folder" in file
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)  # a superuser writes anywhere
+    refused = run(*common, "new/bundle", expect=4).stderr
+    assert f"new/bundle can't be made: {tmp_path} can't be written\n  cure: name a" in refused
 
 
 def test_arrays_by_name_come_from_an_npz(

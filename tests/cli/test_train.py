@@ -79,6 +79,12 @@ def test_what_cannot_be_run_is_refused_in_words_of_its_own(run: Run, tmp_path: P
     assert said.startswith("error: not a run name: 'My Run'\n  cure: ")
 
 
+def test_an_output_that_cannot_be_made_is_told_before_the_run(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "fit.py").write_text("")
+    said = run("train", "fit.py", "--output", "fit.py/out", expect=1).stderr
+    assert said.startswith(f"error: fit.py/out can't be made: {tmp_path / 'fit.py'} is no folder")
+
+
 @pytest.mark.parametrize(
     "script, prefix",
     [("Fit (2).py", "fit-2-"), ("train_v1..2.py", "train-v1-2-"), ("訓練.py", "train-")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 
 import click
@@ -91,8 +92,32 @@ def _text(error: BaseException) -> str:
         return f"error: {error}"
     notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
     if isinstance(error, OSError):
-        return f"error: {error}{notes}"
+        return _of_the_system(error) + notes
     return (
         f"error: {type(error).__name__}: {error}{notes}\n"
         "  cure: this is a defect; run it again with --verbose and report what it prints"
     )
+
+
+# By the number of the system's error, what to do about the file that it names.
+_CURES = {
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        "give this user the right to it, or name another place",
+    ),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space there and repeat the command"),
+    **dict.fromkeys(
+        (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+        "look at how the path is written",
+    ),
+}
+
+
+def _of_the_system(error: OSError) -> str:
+    """What the system says of a file, without its numbers."""
+    named = [str(one) for one in (error.filename, error.filename2) if one is not None]
+    if not named or error.strerror is None:
+        return f"error: {error}"
+    cure = _CURES.get(error.errno or 0)
+    told = f"error: {' -> '.join(named)}: {error.strerror}"
+    return told if cure is None else f"{told}\n  cure: {cure}"

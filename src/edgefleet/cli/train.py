@@ -17,6 +17,7 @@ from edgefleet.cli.options import (
     script_options,
 )
 from edgefleet.cli.output import print_json, print_table, say, when
+from edgefleet.protocol.files import check_new_folder
 
 if TYPE_CHECKING:
     from edgefleet.interfaces.training_run import TrainingRun
@@ -71,6 +72,8 @@ def train(
         raise click.UsageError("a detached run has no output yet: leave out --output or --detach")
     if output is not None and output.exists():
         raise click.UsageError(f"{output} exists already: name a folder that doesn't")
+    if output is not None:
+        check_new_folder(output)
     with open_fleet() as fleet:
         run = fleet.train(
             script,

@@ -29,6 +29,7 @@ from edgefleet.optimization.results import Results
 from edgefleet.optimization.samples import calibration_samples
 from edgefleet.optimization.summary import summarize
 from edgefleet.optimization.trials import Bench, measure, one_call, try_all
+from edgefleet.protocol.files import check_new_folder
 from edgefleet.protocol.hardware_target import architecture
 from edgefleet.protocol.names import check_name
 from edgefleet.protocol.target import HardwareTarget, find_target
@@ -148,6 +149,7 @@ def optimize(
         InvalidModelError: the model is unfit, or onnxruntime can't load it.
         InvalidInputError: targets, data or ``evaluate`` are unusable, ``output`` exists, or no tool
             here makes what the targets' engines open.
+        AccessDeniedError: this user may not write where ``output`` is.
         AccuracyGateError: what passed the gate suits no target; the message holds the report.
         NotFoundError: a target or a candidate is unknown.
         MissingExtraError: numpy, onnx or onnxruntime isn't installed.
@@ -161,10 +163,8 @@ def optimize(
             f"max_accuracy_drop is {max_accuracy_drop}",
             cure="give a number from 0 on, such as 0.01",
         )
-    if output is not None and Path(output).exists():
-        raise InvalidInputError(
-            f"{output} exists already", cure="name a folder that does not exist yet"
-        )
+    if output is not None:
+        check_new_folder(Path(output))
     if device is not None:
         check_device(device, wanted)
     with tempfile.TemporaryDirectory(prefix="edgefleet-optimize-") as folder:

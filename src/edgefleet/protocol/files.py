@@ -20,7 +20,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from edgefleet.errors import DocumentError, IntegrityError, InvalidInputError, StorageFullError
+from edgefleet.errors import (
+    AccessDeniedError,
+    DocumentError,
+    IntegrityError,
+    InvalidInputError,
+    StorageFullError,
+)
 from edgefleet.protocol.digest import CHUNK_BYTES, digest_of
 
 if TYPE_CHECKING:
@@ -87,6 +93,25 @@ def check_folder(path: Path) -> None:
     if not stat.S_ISDIR(mode):
         msg = f"{path} is a link or no folder"
         raise IntegrityError(msg, cure="copy the bundle with its folders, not links")
+
+
+def check_new_folder(path: Path) -> None:
+    """Refuse a path at which no new folder can be made, before the work for what goes there.
+
+    Raises:
+        InvalidInputError: something is there already, or a file stands where a parent belongs.
+        AccessDeniedError: this user may not write there.
+    """
+    if os.path.lexists(path):
+        msg = f"{path} exists already"
+        raise InvalidInputError(msg, cure="name a folder that does not exist yet")
+    there = next(one for one in path.absolute().parents if os.path.lexists(one))
+    if not there.is_dir():
+        msg = f"{path} can't be made: {there} is no folder"
+        raise InvalidInputError(msg, cure="name a place in a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        msg = f"{path} can't be made: {there} can't be written"
+        raise AccessDeniedError(msg, cure="name a place where you may write, or mend its owner")
 
 
 def write_whole(path: Path, data: bytes) -> None:
