@@ -59,6 +59,10 @@ class Outcome(NamedTuple):
     command: str = ""
     reason: str = ""
 
+    def __repr__(self) -> str:
+        """Without what is secret."""
+        return f"<line {self.line}: {self.name} of {self.group} {self.outcome} {self.reason}>"
+
     def facts(self) -> dict[str, Any]:
         """As JSON has it: what isn't there is left out."""
         return {key: value for key, value in self._asdict().items() if value != ""}

@@ -35,6 +35,11 @@ class Invitation(NamedTuple):
     token: str
     ends: datetime
 
+    def __repr__(self) -> str:
+        """Without what is secret: a notebook keeps what it shows."""
+        ends = self.ends.isoformat()
+        return f"<invitation of {self.device} into {self.group} until {ends}: see its command>"
+
     def facts(self) -> dict[str, Any]:
         """As JSON has it."""
         return self._asdict() | {"ends": self.ends.isoformat()}

@@ -121,6 +121,9 @@ class Enrolment(Document, frozen=True, kw_only=True):
     request: Pem
     labels: dict[str, str] = {}  # noqa: RUF012 - msgspec copies it
 
+    def __repr__(self) -> str:
+        return f"Enrolment(labels={self.labels!r})"
+
 
 class Renewal(Document, frozen=True, kw_only=True):
     """A device asks for its next certificate, over the connection that its last one secures.

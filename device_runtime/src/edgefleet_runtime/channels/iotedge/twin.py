@@ -49,6 +49,9 @@ class ReadAccess(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     expires: datetime | None = None
     at: str = ""
 
+    def __repr__(self) -> str:
+        return f"ReadAccess(expires={self.expires!r}, at={self.at!r})"
+
 
 class UploadAccess(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Where the device may write, and with what.
@@ -62,6 +65,9 @@ class UploadAccess(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     address: str
     write: Query
     expires: datetime | None = None
+
+    def __repr__(self) -> str:
+        return f"UploadAccess(address={self.address!r}, expires={self.expires!r})"
 
 
 class _Layer(msgspec.Struct, frozen=True, kw_only=True):

@@ -72,6 +72,9 @@ class Proxy(NamedTuple):
     port: int
     headers: Mapping[str, str]
 
+    def __repr__(self) -> str:
+        return f"Proxy(host={self.host!r}, port={self.port})"
+
     @classmethod
     def of(cls, url: str) -> Proxy:
         """A proxy as ``HTTPS_PROXY`` writes it.

@@ -45,6 +45,9 @@ class Granted(NamedTuple):
     begins: datetime
     ends: datetime
 
+    def __repr__(self) -> str:
+        return f"Granted(serial={self.serial!r}, ends={self.ends!r})"
+
 
 def new_key() -> bytes:
     """A new ECDSA key on P-256, PEM."""
