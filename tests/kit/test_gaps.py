@@ -79,3 +79,29 @@ def test_a_gap_needs_a_reason() -> None:
 def test_a_missing_fixture_is_named_with_what_it_should_be() -> None:
     with pytest.raises(pytest.fail.Exception, match="Suite gives no fixture 'answer': the answer"):
         Suite.lacks("answer", "the answer to everything")
+
+
+class Shared:
+    """What two suites of one plugin share."""
+
+    gaps: ClassVar[Mapping[str, Gap]] = {"test_the_answer_is_42": never("it counts otherwise")}
+
+
+def reasons(suite: type[Conformance]) -> list[str]:
+    tests = (suite.__dict__[name] for name in sorted(suite.__dict__) if name.startswith("test_"))
+    return [mark.kwargs["reason"] for test in tests for mark in marks(test)]
+
+
+def test_gaps_of_a_mixin_count_and_join_the_suites_own() -> None:
+    bare: type[Conformance] = type("Bare", (Shared, Suite), {})
+    own = {"test_it_is_divisible": notyet("no parity")}
+    both: type[Conformance] = type("Both", (Shared, Suite), {"gaps": own})
+    assert reasons(bare) == ["never: it counts otherwise"]
+    assert reasons(both) == ["notyet: no parity", "never: it counts otherwise"]
+    assert reasons(type("Heir", (both,), {})) == []  # it has those of its base as they are
+
+
+def test_a_mixins_gap_that_names_no_test_is_an_error_too() -> None:
+    mixin = type("Mixin", (), {"gaps": {"test_nothing_of_the_kind": notimpl("a typing error")}})
+    with pytest.raises(TypeError, match="no test has that name"):
+        type("Plugin", (mixin, Suite), {})

@@ -46,14 +46,14 @@ class Conformance:
     """Base of every suite.
 
     Attributes:
-        gaps: test name -> why this plugin doesn't pass it.
+        gaps: test name -> why this plugin doesn't pass it. Those of a mixin count as well.
     """
 
     gaps: ClassVar[Mapping[str, Gap]] = types.MappingProxyType({})
 
     def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401 - whatever a metaclass takes
         super().__init_subclass__(**options)
-        for name, gap in cls.__dict__.get("gaps", {}).items():
+        for name, gap in _new_gaps(cls).items():
             test = getattr(cls, name, None)
             if not name.startswith("test_") or test is None:
                 msg = f"{cls.__qualname__}.gaps names {name!r}, and no test has that name"
@@ -77,6 +77,18 @@ class Conformance:
             "Override it, or declare the tests that need it in `gaps`.",
             pytrace=False,
         )
+
+
+def _new_gaps(suite: type[Conformance]) -> dict[str, Gap]:
+    """A suite's own gaps and those of its mixins, without what its bases declared already."""
+    declared = {
+        one for base in suite.__bases__ if issubclass(base, Conformance) for one in base.__mro__
+    }
+    found: dict[str, Gap] = {}
+    for one in reversed(suite.__mro__):
+        if one not in declared:
+            found |= one.__dict__.get("gaps", {})
+    return found
 
 
 def _copied(test: Callable[..., None]) -> Callable[..., None]:
