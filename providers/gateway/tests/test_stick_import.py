@@ -434,4 +434,10 @@ def test_the_command_says_what_came_and_fails_for_what_was_refused(
     told = json.loads(done.stdout)
     assert told["events"] == 1
     assert told["refused"] == {"cam-1/report.json": "it holds other bytes than its receipt says"}
-    assert "1 of what the stick held was refused" in done.stderr
+    assert "1 of what the stick held was refused; the rest was taken" in done.stderr
+
+    at.channel.send_report(samples.report(sequence=4).encoded())
+    (own(at) / "report.json").write_bytes(b"{}")
+    alone = CliRunner().invoke(cli, act)
+    assert alone.exit_code == 1
+    assert "1 of what the stick held was refused; nothing was taken" in alone.stderr

@@ -70,7 +70,8 @@ def import_(*, source: str, as_json: bool) -> None:
         if taken.refused:
             print_table(("Refused", "Why"), sorted(taken.refused.items()))
     if taken.refused:
+        rest = "the rest was taken" if taken.devices else "nothing was taken"
         raise IntegrityError(
-            f"{len(taken.refused)} of what the stick held was refused; the rest was taken",
+            f"{len(taken.refused)} of what the stick held was refused; {rest}",
             cure=f"look at it below edgefleet/refused of {source}",
         )
