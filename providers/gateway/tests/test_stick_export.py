@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from click.testing import CliRunner
 
+from edgefleet.cli.app import cli
 from edgefleet.errors import (
     InvalidInputError,
     NotFoundError,
@@ -23,6 +26,7 @@ from edgefleet.protocol.pointer import Pointer, read_pointer
 from edgefleet.sticks import exported
 from edgefleet.sticks.exported import export, needed, releases_of
 from edgefleet.sticks.folder import replace
+from edgefleet.testing.kit import samples
 from edgefleet_runtime.channels.pull.from_stick import StickChannel
 from edgefleet_runtime.channels.pull.identity import DeviceIdentity
 from providers.gateway.tests.stick_rig import Field, bundle, tree
@@ -261,6 +265,33 @@ def test_no_variant_for_a_target_is_told_before_anything_is_written(at: Opened) 
         at.fleet.export_group("line", at.field.mount, targets=["x86-cpu"])
     assert refused.value.cure == "targets that it has: jetson-orin"
     assert not at.field.root.exists()
+
+
+def test_what_devices_of_another_fleet_wrote_stays_with_a_warning(
+    at: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at.fleet.deploy("m:1", to="line")
+    at.fleet.export_group("line", at.field.mount)
+    theirs = samples.pointer(1)
+    (at.field.root / "pointer.json").write_bytes(theirs.encoded())
+    at.fleet.export_group("line", at.field.mount)  # nobody wrote anything: nothing to warn of
+
+    (at.field.root / "pointer.json").write_bytes(theirs.encoded())
+    written = at.field.root / "receipts" / "cam-7" / "report.json"
+    written.parent.mkdir(parents=True)
+    written.write_bytes(b"{}")
+    with pytest.warns(RuntimeWarning, match=f"another fleet, {theirs.fleet}, and holds what"):
+        at.fleet.export_group("line", at.field.mount)
+    assert written.read_bytes() == b"{}"
+
+    (at.field.root / "pointer.json").write_bytes(theirs.encoded())
+    monkeypatch.chdir(at.field.folder)
+    act = ["bundle", "export", "--profile", "field", "--group", "line", "--to"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        done = CliRunner().invoke(cli, [*act, str(at.field.mount)])
+    assert done.exit_code == 0
+    assert "warning: the stick was written for another fleet" in done.stderr
 
 
 def test_a_group_without_a_release_says_what_to_do(at: Opened) -> None:

@@ -42,7 +42,8 @@ class Carrying:
 
         A call that was interrupted goes on where it stopped. The same again changes nothing. A
         stick carries one group, and is taken by the devices that are in it now: what it held before
-        goes when the new release is whole.
+        goes when the new release is whole. What devices of another fleet wrote there stays, with a
+        warning.
 
         Args:
             group: ``group`` or ``deployer/group``.

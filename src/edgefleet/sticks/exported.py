@@ -10,9 +10,11 @@ Rules kept here:
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import stat
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgefleet.errors import InvalidInputError, NotFoundError, StorageFullError
@@ -28,13 +30,16 @@ from edgefleet.protocol.stick import (
     MAX_MEMBERS_BYTES,
     MEMBERS,
     POINTER,
+    RECEIPTS,
     Members,
     members_path,
 )
 from edgefleet.sticks.folder import (
     drop_unplain,
+    fleet_of,
     flush,
     flush_folder,
+    is_folder,
     make_folders,
     on_stick,
     replace,
@@ -139,6 +144,7 @@ def export(
         UnavailableError: it was pulled out, or can't be written.
     """
     root = root_of(mount, make=True)
+    _tell_of_others(root, pointer.fleet)
     folder, whose = root / BLOBS, root / MEMBERS
     make_folders(root, folder)
     make_folders(root, whose)
@@ -167,6 +173,23 @@ def export(
         copied=copied,
         removed=_prune(folder, {one.digest.removeprefix("sha256:") for one in wanted}),
     )
+
+
+def _tell_of_others(root: Path, fleet: str) -> None:
+    """Warn of what another fleet's devices wrote: no fleet takes it from a stick of this one."""
+    other = fleet_of(root)
+    if other in (None, fleet) or not is_folder(root / RECEIPTS):
+        return
+    with on_stick(root):
+        held = any(files for _, _, files in os.walk(root / RECEIPTS))
+    if held:
+        warnings.warn(
+            f"the stick was written for another fleet, {other}, and holds what devices wrote for "
+            "it: an import with this fleet's profile puts that aside as refused. To take it, "
+            "export a group of that fleet there again, and import with that fleet's profile",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def _put(blobs: BlobStore, descriptor: b.Descriptor, root: Path, progress: Progress | None) -> bool:

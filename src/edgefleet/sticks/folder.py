@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import EdgeFleetError, InvalidInputError, StorageFullError, UnavailableError
-from edgefleet.protocol.files import translate_full
-from edgefleet.protocol.stick import FOLDER
+from edgefleet.protocol.files import read_small, translate_full
+from edgefleet.protocol.pointer import MAX_BYTES as MAX_POINTER_BYTES
+from edgefleet.protocol.pointer import read_pointer
+from edgefleet.protocol.stick import FOLDER, POINTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +42,14 @@ def root_of(mount: Path, *, make: bool = False) -> Path:
             cure="name the mount point of a stick that a group was exported to",
         )
     return root
+
+
+def fleet_of(root: Path) -> str | None:
+    """UUID of the fleet that a stick was written for; None where it doesn't say."""
+    try:
+        return read_pointer(read_small(root / POINTER, MAX_POINTER_BYTES)).fleet
+    except (OSError, InvalidInputError):
+        return None
 
 
 def is_folder(path: Path) -> bool:

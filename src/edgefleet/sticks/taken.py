@@ -34,20 +34,17 @@ from edgefleet.protocol.event import Event, attributed, read_event
 from edgefleet.protocol.files import open_plain, read_small, translate_full
 from edgefleet.protocol.gateway import MAX_FILE_BYTES
 from edgefleet.protocol.names import DEVICE_PATTERN, check_path
-from edgefleet.protocol.pointer import MAX_BYTES as MAX_POINTER_BYTES
-from edgefleet.protocol.pointer import read_pointer
 from edgefleet.protocol.report import MAX_BYTES as MAX_REPORT_BYTES
 from edgefleet.protocol.report import read_report
 from edgefleet.protocol.stick import (
     FILES,
     HOT,
     MAX_RECEIPT_BYTES,
-    POINTER,
     RECEIPT_SUFFIX,
     RECEIPTS,
     REPORT,
 )
-from edgefleet.sticks.folder import is_folder, make_folders, on_stick, root_of
+from edgefleet.sticks.folder import fleet_of, is_folder, make_folders, on_stick, root_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -155,11 +152,8 @@ class Taking:
 
     def _check_fleet(self) -> None:
         """That nobody of this fleet refuses what another's devices wrote for their own."""
-        try:
-            fleet = read_pointer(read_small(self._root / POINTER, MAX_POINTER_BYTES)).fleet
-        except (OSError, InvalidInputError):
-            return  # it says nothing of that; signatures do
-        if fleet != self._fleet:
+        fleet = fleet_of(self._root)  # None says nothing of that; signatures do
+        if fleet not in (None, self._fleet):
             raise InvalidInputError(
                 f"the stick was written for another fleet, {fleet}: nothing was taken or moved",
                 cure="name that fleet's profile with --profile; should it be a stick of this one "
