@@ -161,6 +161,31 @@ def test_a_device_that_no_gateway_ever_saw_may_wait_for_a_stick(fleet: Fleet) ->
     assert "stick" not in str(fleet.device().cure)
 
 
+def test_an_ended_certificate_keeps_no_device_from_a_stick(fleet: Fleet) -> None:
+    """What it signs there is still taken: nobody needs to enrol it again for that."""
+    said = samples.report(samples.pointer(1)).encoded()
+    fleet.change(certificates=(Certificate(serial="1", ends=NOW - 400 * DAY),))
+    fleet.put(KEYS.report("a"), ReportRecord(report=said, came=NOW - 3 * DAY))
+    stick = "if a stick reaches it, carry one there and import it here; else "
+    again = "run there what this prints: edgefleet device enroll a --group line-3 --replace"
+    for since in (None, 500 * DAY):  # when it enrolled, over a network, a gateway saw it
+        if since is not None:
+            fleet.seen(since)
+        device = fleet.device()
+        assert (device.blocked, device.cure) == ("it was last seen 3 days ago", stick + again)
+    fleet.seen(3 * DAY)
+    assert str(fleet.device().blocked).startswith("access expired")
+
+
+def test_who_has_no_gateway_reaches_devices_by_a_stick(fleet: Fleet) -> None:
+    said = samples.report(samples.pointer(1)).encoded()
+    fleet.put(KEYS.report("a"), ReportRecord(report=said, came=NOW - 3 * DAY))
+    device = fleet.device()
+    assert device.blocked == "it was last seen 3 days ago"
+    assert str(device.cure).startswith("if a stick reaches it, carry one there and import it here")
+    assert str(device.cure).endswith("else start one with: edgefleet gateway serve")
+
+
 def test_labels_of_operators_go_before_those_that_the_device_gave(fleet: Fleet) -> None:
     fleet.change(said={"target": "x86-cpu", "cpu": "n100"})
     fleet.deployer.label("a", {"target": "jetson-orin"})

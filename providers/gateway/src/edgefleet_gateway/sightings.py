@@ -99,21 +99,50 @@ def why_silent(
     again = f"edgefleet device enroll {device} --group {record.group} --replace"
     if record.revoked:
         return Silence("its identity was revoked", f"run there what this prints: {again}")
-    ended = max((one.ends for one in record.certificates), default=None)
-    if ended is not None and now - ended > timedelta(days=settings.renew_days):
-        why = f"access expired: its certificate ended on {ended:%Y-%m-%d}, too long ago to renew it"
-        return Silence(why, f"run there what this prints: {again}")
+    by_stick = _by_stick(last_seen, sightings.of(device), settings=settings, now=now)
+    expired = _expired(record, settings=settings, now=now, again=again)
+    if expired is not None and not by_stick:
+        return expired
     if last_seen is not None and now - last_seen <= lasts(settings):
         return None
     none = sightings.no_gateway(now)
-    if none is not None:
+    if none is not None and not by_stick:
         return none
     if last_seen is None:
         return _never_seen(device, record)
+    why = f"it was last seen {_said(now - last_seen)} ago"
     cure = f"look at its power and network; while it is up it asks every {settings.poll_s:g} s"
-    if sightings.of(device) is None:  # its report came by other hands
-        cure = f"if a stick reaches it, carry one there and import it here; else {cure}"
-    return Silence(f"it was last seen {_said(now - last_seen)} ago", cure)
+    if by_stick:
+        network = next((one.cure for one in (expired, none) if one is not None), cure)
+        cure = f"if a stick reaches it, carry one there and import it here; else {network}"
+    return Silence(why, cure)
+
+
+def _by_stick(
+    last_seen: datetime | None,
+    sighting: Sighting | None,
+    *,
+    settings: GatewaySettings,
+    now: datetime,
+) -> bool:
+    """Whether a device's last word came by other hands than a gateway's.
+
+    A gateway writes whom it saw some seconds later: of what came just now, nobody can tell.
+    """
+    if last_seen is None or now - last_seen <= lasts(settings):
+        return False
+    return sighting is None or last_seen - sighting.at > lasts(settings)
+
+
+def _expired(
+    record: DeviceRecord, *, settings: GatewaySettings, now: datetime, again: str
+) -> Silence | None:
+    """That a device's certificate keeps it from every gateway; receipts of a stick still count."""
+    ended = max((one.ends for one in record.certificates), default=None)
+    if ended is None or now - ended <= timedelta(days=settings.renew_days):
+        return None
+    why = f"access expired: its certificate ended on {ended:%Y-%m-%d}, too long ago to renew it"
+    return Silence(why, f"run there what this prints: {again}")
 
 
 def _never_seen(device: str, record: DeviceRecord) -> Silence:
