@@ -36,6 +36,27 @@ def test_a_model_runs_by_its_name(plus: Path) -> None:
         np.testing.assert_array_equal(runtime.infer("plus", {"x": X})["y"], X + 1)
 
 
+def test_what_is_given_without_a_name_is_told_how_to_write_it(plus: Path) -> None:
+    for bare in (str(plus), plus, [plus]):
+        with pytest.raises(InvalidInputError, match="is no mapping of names") as caught:
+            Runtime(bare)  # type: ignore[arg-type]
+        assert 'give a path by name: {"detector": "detector.onnx"}' in str(caught.value)
+    for wrong, said in (
+        ({"ensembles": "both"}, "give an Ensemble by name"),
+        ({"providers": "CPUExecutionProvider"}, "give a list"),
+        ({"custom_ops": "sha256:00"}, "give a list"),
+    ):
+        with pytest.raises(InvalidInputError, match=said):
+            Runtime({"plus": plus}, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="model 'plus': None is no path"):
+        Runtime({"plus": None})  # type: ignore[dict-item]
+    with (
+        Runtime({"plus": plus}) as runtime,
+        pytest.raises(InvalidInputError, match="give a tensor by name"),
+    ):
+        runtime.bind("plus", X)  # type: ignore[arg-type]
+
+
 def test_outputs_can_be_chosen(tmp_path: Path) -> None:
     path = onnx_models.scalar_and_two_outputs(tmp_path / "two.onnx")
     with Runtime({"two": str(path)}, threads=1, providers=["CPUExecutionProvider"]) as runtime:

@@ -15,18 +15,19 @@ import asyncio
 import os
 import tempfile
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefleet.errors import InvalidModelError, NotFoundError
+from edgefleet.errors import InvalidInputError, InvalidModelError, NotFoundError
 from edgefleet_runtime.bound import INLINE_RUN_US, BoundModel
 from edgefleet_runtime.closing import Closing
 from edgefleet_runtime.engines.base import EngineOptions
 from edgefleet_runtime.standalone.loading import load_bundle, load_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -57,7 +58,8 @@ class Runtime(Closing):
 
     Raises:
         NotFoundError: there is no such file, or no variant of a bundle fits this machine.
-        InvalidInputError: the name of a file doesn't tell its format.
+        InvalidInputError: the name of a file doesn't tell its format, or something isn't given as
+            it is above, such as a model without a name.
         InvalidModelError: a model can't be opened or fails its self-test, or an ensemble's steps
             don't fit together.
         IntegrityError: a bundle is damaged.
@@ -79,25 +81,27 @@ class Runtime(Closing):
         memory_max_bytes: int = 0,
         custom_ops: Sequence[str] = (),
     ) -> None:
+        named = _by_name(models, "models", "a path", '{"detector": "detector.onnx"}')
+        declared = _by_name(ensembles or {}, "ensembles", "an Ensemble", '{"both": Ensemble(…)}')
         options = EngineOptions(
-            providers=tuple(providers),
+            providers=_several(providers, "providers", '["CPUExecutionProvider"]'),
             strict=strict,
             threads=threads,
             throughput=throughput,
             engine_cache=None if engine_cache is None else Path(engine_cache),
             provider_options=tuple((provider_options or {}).items()),
             memory_max_bytes=memory_max_bytes,
-            custom_ops=tuple(custom_ops),
+            custom_ops=_several(custom_ops, "custom_ops", '["sha256:…"]'),
         )
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._work: tempfile.TemporaryDirectory[str] | None = None
         self._models: dict[str, ServedModel] = {}
         try:
-            for name, path in models.items():
-                self._models[name] = self._opened(name, Path(path), options)
-            if ensembles:
-                self._models.update(_bound(ensembles, self._models))
+            for name, path in named.items():
+                self._models[name] = self._opened(name, _path_of(name, path), options)
+            if declared:
+                self._models.update(_bound(declared, self._models))
         except BaseException:
             self.close()
             raise
@@ -174,6 +178,7 @@ class Runtime(Closing):
             UnsupportedError: the model's engine can't.
         """
         served = self._get(name)
+        _by_name(inputs, "inputs", "a tensor", '{"x": array}')
         served.acquire()
         try:
             return BoundModel(served, served.model.bind(inputs, outputs), self._threads)
@@ -216,6 +221,32 @@ class Runtime(Closing):
         # Laid out files are links where the disk allows it; the name may hold what a path may not.
         work = Path(self._work.name) / str(len(self._models))
         return load_bundle(name, path, work, options)
+
+
+def _by_name(given: object, what: str, each: str, example: str) -> Mapping[str, Any]:
+    """What is given by name, if it is; a model's path alone is what one easily writes."""
+    if not isinstance(given, Mapping):
+        raise InvalidInputError(
+            f"{what}: {repr(given)[:200]} is no mapping of names",
+            cure=f"give {each} by name: {example}",
+        )
+    return given
+
+
+def _several(given: Sequence[str], what: str, example: str) -> tuple[str, ...]:
+    """Texts, where a single one would be taken for its characters."""
+    if isinstance(given, str):
+        raise InvalidInputError(f"{what}: {given!r} is one text", cure=f"give a list: {example}")
+    return tuple(given)
+
+
+def _path_of(name: str, path: object) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise InvalidInputError(
+            f"model {name!r}: {repr(path)[:200]} is no path",
+            cure="give the path of a model file, or of a bundle's folder",
+        )
+    return Path(path)
 
 
 def _bound(
