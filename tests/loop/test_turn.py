@@ -72,6 +72,24 @@ def test_the_version_tells_its_whole_origin(world: World) -> None:
     assert version.metrics["accuracy_recent"] > 0.9
 
 
+def test_what_a_turns_run_left_here_goes_with_the_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trainer elsewhere has its outputs brought here; a loop would keep those of every turn."""
+    forgotten: list[str] = []
+
+    def forget(_trainer: object, run: str) -> None:
+        forgotten.append(run)
+        raise OSError("the disk is read-only")  # what can't go doesn't hold up the loop
+
+    monkeypatch.setattr(type(world.fleet.trainer), "_forget", forget)
+    (world.folder / "train.py").write_text("print('done')")
+    status = world.drive()
+    assert status.turn is not None
+    assert status.state == "failed"
+    assert forgotten == [status.turn.run]
+
+
 def test_scores_are_of_both_models_on_both_sets(world: World) -> None:
     turn = world.drive(until="tried as a shadow").turn
     assert turn is not None

@@ -7,7 +7,7 @@ complete.
 from __future__ import annotations
 
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,3 +75,12 @@ def arriving(folder: Path, address: str) -> Iterator[Arriving]:
         except OSError:
             if not folder.is_dir():
                 raise
+
+
+def drop(folder: Path) -> None:
+    """Remove outputs that arrived; interrupted, they are gone or whole."""
+    with (
+        suppress(FileNotFoundError),
+        tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch,
+    ):
+        folder.rename(Path(scratch) / "outputs")

@@ -32,6 +32,7 @@ from edgefleet.interfaces.abilities import CanTrainDistributed
 from edgefleet.interfaces.service import Service
 from edgefleet.interfaces.training import RunState
 from edgefleet.interfaces.training_run import TrainingRun
+from edgefleet.protocol.names import check_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,6 +117,16 @@ class Trainer(Service):
             return self._outputs(run_id)
 
     @final
+    def forget(self, run_id: str) -> None:
+        """Drop the copy of a run's outputs that `outputs` brought to this machine, if it did.
+
+        The run keeps them: who asks again gets them anew.
+        """
+        check_path(run_id, what="id of a run")
+        with self._boundary("forget"):
+            self._forget(run_id)
+
+    @final
     def list(self) -> tuple[RunStatus, ...]:
         """All runs that the backend still knows, newest first."""
         with self._boundary("list"):
@@ -142,3 +153,6 @@ class Trainer(Service):
     @abstractmethod
     def _outputs(self, run_id: str) -> Path:
         """Bring the outputs of a run that has succeeded to this machine and return their folder."""
+
+    def _forget(self, run_id: str) -> None:
+        """As `forget`; a trainer whose runs leave their outputs on this machine keeps them."""

@@ -110,7 +110,7 @@ def _step(
         return held.change(lambda r: msgspec.structs.replace(r, turn=after, waits="")), None
     outcome, at = after.outcome, here.now()
     ended = held.change(lambda r: with_end(r, after, outcome, at))
-    here.sweep()
+    here.sweep(after)
     say(f"turn {after.number}: {outcome}: {after.why}")
     return ended, ended.history[-1]
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgefleet.errors import EdgeFleetError
 from edgefleet.interfaces.pulling import fetch_blob, pull_bundle
 from edgefleet.loop import samples
 from edgefleet.optimization.cache import default_folder
@@ -99,9 +101,12 @@ class Work:
             self.fleet.registry.blobs, digest, self.folder / f"bundle-{digest[7:23]}"
         )
 
-    def sweep(self) -> None:
-        """Forget the turn's files."""
+    def sweep(self, turn: Turn) -> None:
+        """Forget the turn's files, and what its training run left here; what can't go stays."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        if turn.run:
+            with suppress(EdgeFleetError, OSError):
+                self.fleet.trainer.forget(turn.run)
 
 
 def default_root() -> Path:

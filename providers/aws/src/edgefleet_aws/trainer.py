@@ -21,6 +21,7 @@ from edgefleet.interfaces import job_parts, script_archive
 from edgefleet.interfaces.abilities import CanTrainDistributed
 from edgefleet.interfaces.automation import VERSION_FILE, CanAutomate, registered_in
 from edgefleet.interfaces.compilation import CanCompile
+from edgefleet.interfaces.run_outputs import drop
 from edgefleet.interfaces.trainer import Trainer
 from edgefleet.interfaces.training import RunState, RunStatus
 from edgefleet_aws import datasets, job_request, outputs
@@ -169,6 +170,9 @@ class SageMakerTrainer(AwsService, CanAutomate, CanCompile, CanTrainDistributed,
             job = self._describe(run_id) or {}
             outputs.fetch(self._clients.s3, job["ModelArtifacts"]["S3ModelArtifacts"], folder)
         return folder
+
+    def _forget(self, run_id: str) -> None:
+        drop(self._cache / run_id)
 
     def _automate(self, automation: Automation) -> str:
         return self._pipelines.start(automation, self._offered())

@@ -21,6 +21,7 @@ from edgefleet.errors import IntegrityError
 from edgefleet.interfaces import job_parts, script_archive
 from edgefleet.interfaces.abilities import CanTrainDistributed
 from edgefleet.interfaces.automation import CanAutomate
+from edgefleet.interfaces.run_outputs import drop
 from edgefleet.interfaces.trainer import Trainer
 from edgefleet.interfaces.training import RunState, RunStatus
 from edgefleet.training import PARAMS_VARIABLE
@@ -159,6 +160,9 @@ class AzureMLTrainer(AzureService, CanAutomate, CanTrainDistributed, Trainer):
             container = self._clients.container(datasets.CONTAINER)
             outputs.fetch(container, path.rstrip("/") + "/", folder)
         return folder
+
+    def _forget(self, run_id: str) -> None:
+        drop(self._cache / run_id)
 
     def _automate(self, automation: Automation) -> str:
         return self._pipelines.start(automation)

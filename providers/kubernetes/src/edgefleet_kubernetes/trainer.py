@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from edgefleet.errors import UnsupportedError
 from edgefleet.interfaces import job_parts, script_archive
 from edgefleet.interfaces.abilities import CanProve, CanTrainDistributed
+from edgefleet.interfaces.run_outputs import drop
 from edgefleet.interfaces.trainer import Trainer
 from edgefleet.interfaces.training import RunState
 from edgefleet_kubernetes import datasets, job_request
@@ -206,6 +207,9 @@ class KubernetesTrainer(KubernetesService, CanTrainDistributed, CanProve, Traine
         if not folder.is_dir():
             self._artifacts.fetch(f"outputs-{run_id}", folder)
         return folder
+
+    def _forget(self, run_id: str) -> None:
+        drop(self._cache / run_id)
 
 
 def _new_id(name: str) -> str:

@@ -162,6 +162,17 @@ class TrainerConformance(Conformance):
         assert again.status.state is RunState.SUCCEEDED
         assert again.outputs == runs[0].outputs
 
+    def test_outputs_come_again_after_they_were_forgotten_here(
+        self, trainer: Trainer, script: Callable[[str], Path], data: Path
+    ) -> None:
+        """If this fails, a machine's disk fills up with the outputs of runs, or one loses them."""
+        run = _run(trainer, script(PLAIN), data=data, params={"epochs": 1})
+        trainer.forget(run.id)  # nothing was brought here yet
+        seen = run.outputs / "sub" / "seen.json"
+        text = seen.read_text("utf-8")
+        trainer.forget(run.id)
+        assert (run.outputs / "sub" / "seen.json").read_text("utf-8") == text
+
     def test_runs_at_once_stay_apart(self, trainer: Trainer, script: Callable[[str], Path]) -> None:
         """If this fails, two runs share a folder, a log, or a name."""
         jobs = [_job(script(HELPED), params={"rate": rate}) for rate in (0.25, 0.75)]

@@ -100,3 +100,12 @@ class TrainingServiceConformance(TrainerConformance):
         run = trainer.submit(TrainingJob(script=script("print('done')")))
         assert [status.id for status in trainer.list()] == [run.id]
         run.wait(timeout_s=TIMEOUT_S)
+
+    def test_outputs_that_were_forgotten_take_no_room_here(
+        self, trainer: Trainer, script: Callable[[str], Path]
+    ) -> None:
+        """If this fails, a machine's disk fills up with copies of what runs left elsewhere."""
+        run = trainer.submit(TrainingJob(script=script("print('done')")))
+        copied = run.wait(timeout_s=TIMEOUT_S).outputs
+        trainer.forget(run.id)
+        assert not copied.exists()
