@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -154,6 +155,13 @@ class GroupEditor:
                 return record
         msg = f"others kept publishing to group {group!r}"
         raise ConflictError(msg, cure="repeat the call when fewer operators are at work")
+
+    def forget(self, deployer: Deployer, group: str) -> None:
+        """Delete the record of a group that was removed."""
+        key = group_key(deployer.name, group)
+        while (stored := self._services.state.read(key)) is not None:
+            with suppress(ConflictError):  # somebody edited it meanwhile
+                self._services.state.delete(key, expect=stored.tag)
 
     def _stamp(
         self,

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from edgefleet.capabilities import require
 from edgefleet.devices import Device
 from edgefleet.errors import ConflictError, NotFoundError
-from edgefleet.interfaces.abilities import CanEnroll
+from edgefleet.interfaces.abilities import CanEnroll, CanRemoveGroups
 from edgefleet.interfaces.inviting import LASTS, CanInvite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from edgefleet.groups import GroupEditor
     from edgefleet.interfaces.deployer import Deployer
     from edgefleet.interfaces.inviting import Invitation
     from edgefleet.interfaces.values import DeviceInfo
@@ -24,6 +25,7 @@ class Membership:
     """The part of a fleet that takes devices in and lets them go."""
 
     _services: Services
+    _groups: GroupEditor
 
     def device(self, name: str) -> Device:
         """A device by name, to look at it or send it a request.
@@ -95,6 +97,24 @@ class Membership:
     def retire(self, device: str) -> None:
         """Take a device out of the fleet."""
         require(self.device(device).deployer, CanEnroll).retire(device)
+
+    def remove_group(self, group: str) -> None:
+        """Take a group without devices out of the fleet, with what was done to it.
+
+        A group made later by that name begins anew. Whatever other groups run stays.
+
+        Args:
+            group: ``group`` or ``deployer/group``.
+
+        Raises:
+            NotFoundError: no such group.
+            ConflictError: it has devices.
+            UnsupportedError: its deployer removes none: a group is what its devices are marked
+                with, or the vendor's own.
+        """
+        deployer, name = self._services.find_group(group)
+        require(deployer, CanRemoveGroups).remove_group(name)
+        self._groups.forget(deployer, name)
 
     def _home(self, device: str, group: str) -> tuple[Deployer, str]:
         """The deployer and name of a group that a device may come into.

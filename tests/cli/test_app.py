@@ -33,6 +33,7 @@ FACTLESS = {
     "devices up",
     "gateway",
     "gateway serve",
+    "group",
     "loop",
     "mock",
     "model",

@@ -180,6 +180,23 @@ def test_devices_come_and_go(run: Run, run_json: RunJson) -> None:
     assert [device["name"] for device in run_json("devices")["devices"]] == ["cam-2"]
 
 
+def test_a_group_goes_when_it_has_no_devices(
+    run: Run, run_json: RunJson, onnx_file: Callable[..., Path]
+) -> None:
+    run("model", "push", "tiny", str(onnx_file()))
+    run("device", "enroll", "cam-1", "--group", "lin")
+    run("deploy", "tiny", "--to", "lin", "--no-wait")
+    assert "group 'lin' has devices: cam-1" in run("group", "remove", "lin", expect=4).stderr
+    run("device", "retire", "cam-1")
+    assert run_json("group", "remove", "local/lin") == {"removed": "local/lin"}
+    assert run_json("status")["groups"] == []
+    assert "no group 'lin'" in run("group", "remove", "lin", expect=3).stderr
+
+    run("device", "enroll", "cam-1", "--group", "lin")
+    assert run_json("history", "lin")["entries"] == []
+    assert run("group", "remove", "lin", "--yes", expect=4).stdout == ""
+
+
 def test_a_device_that_has_logged_nothing_is_told_of(
     run: Run, run_json: RunJson, tmp_path: Path
 ) -> None:

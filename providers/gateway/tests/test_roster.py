@@ -16,6 +16,7 @@ from edgefleet_gateway.roster import READERS, Roster, utc_now
 from edgefleet_local.state import DirectoryStateStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from edgefleet.interfaces.state import Stored
@@ -196,3 +197,51 @@ def test_edits_of_what_is_not_there_or_elsewhere_are_refused(roster: Roster) -> 
     with pytest.raises(ConflictError, match="'line-3'"):
         roster.enroll("a", "line-4", {})
     assert roster.groups() == ["line-3"]  # nobody meant a group line-4
+
+
+class Between(DirectoryStateStore):
+    """Does something once, before a document is written or deleted."""
+
+    def __init__(self, home: Path, *, before: str, do: Callable[[], object]) -> None:
+        super().__init__(home)
+        self._before: str | None = before
+        self._do = do
+
+    def _now(self, key: str) -> None:
+        if key == self._before:
+            self._before = None
+            self._do()
+
+    def _write(self, key: str, data: bytes, expect: str | None) -> str:
+        self._now(key)
+        return super()._write(key, data, expect)
+
+    def _delete(self, key: str, expect: str) -> None:
+        self._now(key)
+        super()._delete(key, expect)
+
+
+def test_a_device_that_comes_while_its_group_is_removed_keeps_it(home: Path, other: Roster) -> None:
+    other.enroll("a", "line-3", {})
+    other.retire("a")
+    meanwhile = Between(
+        home, before=KEYS.group("line-3"), do=lambda: other.enroll("b", "line-3", {})
+    )
+    assert Roster(lambda: meanwhile, KEYS).remove_group("line-3") == ("b",)
+    assert other.has_group("line-3")
+    assert other.groups() == ["line-3"]
+
+
+def test_a_group_that_is_removed_before_its_device_is_written_is_there_again(
+    home: Path, other: Roster
+) -> None:
+    removed: list[tuple[str, ...]] = []
+    slow = Between(
+        home,
+        before=KEYS.device("b"),
+        do=lambda: removed.append(other.remove_group("line-3")),
+    )
+    Roster(lambda: slow, KEYS).enroll("b", "line-3", {})
+    assert removed == [()]
+    assert other.groups() == ["line-3"]
+    assert list(other.devices()) == ["b"]

@@ -45,6 +45,7 @@ SECTIONS = {
     "Devices": {
         "devices": Entry(_HOME + "devices:devices", "List devices, or run the local ones."),
         "device": Entry(_HOME + "devices:device", "Enrol, revoke, retire, ask or order a device."),
+        "group": Entry(_HOME + "groups:group", "Remove a group that has no devices."),
         "runtime": Entry(
             _HOME + "runtime:runtime", "Make the archive of the runtime, and bring it to devices."
         ),

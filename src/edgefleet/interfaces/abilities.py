@@ -21,7 +21,7 @@ from edgefleet.protocol.labels import check_labels
 from edgefleet.protocol.names import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from edgefleet.interfaces.policy import PolicyLimits, RolloutPolicy, RolloutProgress
     from edgefleet.interfaces.values import DeviceInfo, Rendered
@@ -114,6 +114,30 @@ class CanEnroll(Service):
 
     @abstractmethod
     def _retire(self, device: str) -> None: ...
+
+
+class CanRemoveGroups(Service):
+    """A group lasts until the operator removes it here; elsewhere it goes with its last device."""
+
+    @final
+    def remove_group(self, group: str) -> None:
+        """Take a group without devices out of the fleet, and its pointer off the channel.
+
+        Raises:
+            ConflictError: it has devices.
+        """
+        check_name("group", group)
+        with self._boundary("remove_group"):
+            left = self._remove_group(group)
+        if left:
+            there = ", ".join(left[:5]) + (", …" if len(left) > 5 else "")
+            msg = f"group {group!r} has devices: {there}"
+            cure = "retire them first: edgefleet device retire NAME"
+            raise ConflictError(msg, cure=cure, retryable=False)
+
+    @abstractmethod
+    def _remove_group(self, group: str) -> Sequence[str]:
+        """Remove a group; or leave it, and tell its devices, also one that came meanwhile."""
 
 
 class CanInstall(Service):
@@ -257,6 +281,7 @@ class CanPace(Service):
 ABILITIES: tuple[type[ABC], ...] = (
     CanInvoke,
     CanEnroll,
+    CanRemoveGroups,
     CanInstall,
     CanProve,
     CanTrainDistributed,

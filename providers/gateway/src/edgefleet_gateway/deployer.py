@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgefleet.errors import EdgeFleetError, InvalidInputError, NotFoundError, UnavailableError
-from edgefleet.interfaces.abilities import CanEnroll, CanInvoke
+from edgefleet.interfaces.abilities import CanEnroll, CanInvoke, CanRemoveGroups
 from edgefleet.interfaces.deployer import Deployer
 from edgefleet.interfaces.values import Action, DeviceInfo, Group, Rendered
 from edgefleet.interfaces.wanted import WantedPointers
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from edgefleet_gateway.settings import GatewaySettings
 
 
-class GatewayDeployer(Invites, TakesReceipts, Upgrades, CanEnroll, CanInvoke, Deployer):
+class GatewayDeployer(
+    Invites, TakesReceipts, Upgrades, CanEnroll, CanRemoveGroups, CanInvoke, Deployer
+):
     """Devices that pull.
 
     Args:
@@ -155,6 +157,9 @@ class GatewayDeployer(Invites, TakesReceipts, Upgrades, CanEnroll, CanInvoke, De
     def _enrolled_group(self, device: str) -> str | None:
         record = self._roster.find(device)
         return None if record is None else record.group
+
+    def _remove_group(self, group: str) -> tuple[str, ...]:
+        return self._roster.remove_group(group)
 
     def _enroll(self, device: str, group: str, labels: dict[str, str]) -> DeviceInfo:
         self._roster.enroll(device, group, labels)

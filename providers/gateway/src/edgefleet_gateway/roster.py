@@ -106,6 +106,7 @@ class Roster:
             return _encoded(msgspec.structs.replace(there, labels={**there.labels, **labels}), data)
 
         made = self._state().update(self._keys.device(device), change)
+        self._make_group(group)  # somebody may have removed it before the device was in it
         self.ring(f"device/{device}")
         return decode(DeviceRecord, made)
 
@@ -163,6 +164,26 @@ class Roster:
             for key in list(self._state().keys(f"{below}{device}/")):
                 self._delete(key)
         self.ring(f"device/{device}")
+
+    def remove_group(self, group: str) -> tuple[str, ...]:
+        """Remove a group without devices, with its pointers; the devices that keep it, else.
+
+        It goes first and is looked at again: whoever enrols a device meanwhile makes it anew after
+        writing the device, and one of both is seen.
+        """
+        if left := self._in_group(group):
+            return left
+        self._delete(self._keys.group(group))
+        if left := self._in_group(group):
+            self._make_group(group)
+            return left
+        for key in (f"{self._keys.groups}{group}", self._keys.runtime(group)):
+            self._delete(key)
+        self.ring(f"pointer/{group}", f"runtime/{group}")
+        return ()
+
+    def _in_group(self, group: str) -> tuple[str, ...]:
+        return tuple(name for name, record in self.devices().items() if record.group == group)
 
     def ring(self, *what: str) -> None:
         """Tell gateways what has changed: ``device/NAME``, ``pointer/GROUP``, ``runtime/GROUP``."""

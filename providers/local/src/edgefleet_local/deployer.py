@@ -22,6 +22,7 @@ from edgefleet.errors import (
 from edgefleet.interfaces.abilities import (
     CanEnroll,
     CanInvoke,
+    CanRemoveGroups,
     CanRunDevices,
     CanStreamLogs,
     Reply,
@@ -48,7 +49,7 @@ _MAX_LOG_BYTES = 4 << 20  # read from the end of a log
 _POLL_S = 0.05
 
 
-class LocalDeployer(CanEnroll, CanInvoke, CanStreamLogs, CanRunDevices, Deployer):
+class LocalDeployer(CanEnroll, CanRemoveGroups, CanInvoke, CanStreamLogs, CanRunDevices, Deployer):
     """Devices as processes of this machine, fed over the file channel.
 
     Args:
@@ -181,6 +182,12 @@ class LocalDeployer(CanEnroll, CanInvoke, CanStreamLogs, CanRunDevices, Deployer
         self._supervisor.wake()
         self._await_end(device, END_S + 2)
         self._devices_of.forget(device)
+
+    def _remove_group(self, group: str) -> tuple[str, ...]:
+        left = self._devices_of.remove_group(group)
+        if not left:
+            self._journal.write("deployer.remove_group", group)
+        return left
 
     def _await_end(self, device: str, patience_s: float) -> None:
         deadline = time.monotonic() + patience_s

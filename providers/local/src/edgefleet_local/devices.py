@@ -195,6 +195,15 @@ class Devices:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
+    def remove_group(self, group: str) -> tuple[str, ...]:
+        """Remove a group without devices, with its pointer; the devices that keep it, else."""
+        with locked(self._lock):
+            found = ((name, self.enrolment(name)) for name in self.names())
+            left = tuple(name for name, one in found if one is not None and one.group == group)
+            if not left:
+                shutil.rmtree(self._groups / group, ignore_errors=True)
+        return left
+
     def pointer(self, group: str) -> Pointer | None:
         """The pointer in place."""
         data = read_small(self.pointer_file(group), MAX_POINTER_BYTES)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edgefleet.errors import ConflictError, EdgeFleetError, InvalidInputError, NotFoundError
-from edgefleet.interfaces.abilities import CanEnroll, CanInvoke
+from edgefleet.interfaces.abilities import CanEnroll, CanInvoke, CanRemoveGroups
 from edgefleet.interfaces.deployer import Deployer
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.pointer import read_pointer
@@ -187,6 +187,28 @@ class DeployerConformance(DeliveryRules):
         with pytest.raises(NotFoundError):
             deployer.device("a")
         assert enroller.enroll("a", group="line-4").group == "line-4"
+
+    def test_a_group_is_removed_only_without_devices(self, deployer: Deployer) -> None:
+        """If this fails, a mistyped group stays for good, or devices are left without one."""
+        enroller = _with_enrolment(deployer)
+        if not isinstance(deployer, CanRemoveGroups):
+            pytest.skip("groups of this deployer aren't removed from here")
+        for name, group in (("a", "line-3"), ("b", "lin-3")):
+            enroller.enroll(name, group=group)
+            deployer.publish(group, samples.pointer(1))
+        with pytest.raises(ConflictError, match="'lin-3' has devices: b"):
+            deployer.remove_group("lin-3")
+        enroller.retire("b")
+        deployer.remove_group("lin-3")
+        assert [group.name for group in deployer.groups()] == ["line-3"]
+        with pytest.raises(NotFoundError):
+            deployer.group("lin-3")
+        assert deployer.pointer("line-3") == samples.pointer(1)
+
+        enroller.enroll("b", group="lin-3")  # begins anew
+        assert deployer.pointer("lin-3") is None
+        deployer.publish("lin-3", samples.pointer(2))
+        assert deployer.pointer("lin-3") == samples.pointer(2)
 
     def test_a_device_that_does_not_answer_is_unavailable(
         self, deployer: Deployer, add_device: AddDevice
