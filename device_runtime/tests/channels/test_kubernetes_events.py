@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import shutil
 import socket
 import ssl
 import subprocess
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +18,7 @@ import msgspec
 import pytest
 import trustme
 
+from device_runtime.tests.left_sockets import collect_left_sockets
 from edgefleet.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -91,11 +90,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(autouse=True)
 def _left_sockets() -> Iterator[None]:
-    """paho 1.6 leaves the socket of a failed handshake to whoever collects garbage next."""
     yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+    collect_left_sockets()
 
 
 @pytest.fixture(scope="module")
@@ -394,4 +390,3 @@ def test_a_broker_of_an_unknown_authority_gets_nothing(broker: Broker) -> None:
     settings = broker.settings(events_ca=None)
     with pytest.raises(UnavailableError, match="certificate"):
         MqttSender(settings, NODE).send([event("one")])
-    gc.collect()

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from device_runtime.tests.watch.receivers import Broker, Receiver, collect
+from device_runtime.tests.left_sockets import collect_left_sockets
+from device_runtime.tests.watch.receivers import Broker, Receiver
 
 
 @pytest.fixture
@@ -25,4 +26,4 @@ def broker() -> Iterator[Broker]:
     made = Broker()
     yield made
     made.close()
-    collect()
+    collect_left_sockets()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import socket
 import struct
 import threading
-import warnings
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -91,10 +89,3 @@ class Broker:
                 self.published.append((topic, body[4 + size :]))
                 if self._acknowledges:
                     client.sendall(b"\x40\x02" + number)
-
-
-def collect() -> None:
-    """paho 1.6 leaves sockets to whoever collects garbage next."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()

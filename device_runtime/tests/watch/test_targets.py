@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from device_runtime.tests.watch.receivers import Broker, Receiver, collect
+from device_runtime.tests.left_sockets import collect_left_sockets
+from device_runtime.tests.watch.receivers import Broker, Receiver
 from edgefleet.errors import (
     AccessDeniedError,
     LimitExceededError,
@@ -186,7 +187,7 @@ def test_broker_that_takes_nothing_is_told(
         assert waits == [timeout_s] * ("acknowledges" in how)
     finally:
         made.close()
-        collect()
+        collect_left_sockets()
 
 
 def test_broker_outside_is_refused() -> None:

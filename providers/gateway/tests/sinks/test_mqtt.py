@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import msgspec
 import pytest
 import trustme
 
+from device_runtime.tests.left_sockets import collect_left_sockets
 from edgefleet.interfaces.retrying import Pauses
 from edgefleet.protocol.event import Alarm, new_event, read_event
 from edgefleet.testing.kit import samples
@@ -21,6 +21,12 @@ from providers.gateway.tests.sinks.broker import Login, Running, silent
 
 SOON = Pauses(first_s=0.01, most_s=0.02, longest_told_s=0.5)
 Make = Callable[..., Forwarding]
+
+
+@pytest.fixture(autouse=True)
+def _left_sockets() -> Iterator[None]:
+    yield
+    collect_left_sockets()
 
 
 @pytest.fixture
@@ -151,4 +157,3 @@ def test_a_broker_is_believed_by_its_certificate_alone(
         forwarding.close()
     finally:
         broker.close()
-        gc.collect()
