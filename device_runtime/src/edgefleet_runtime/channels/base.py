@@ -163,4 +163,7 @@ class Channel(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Disconnect."""
+        """Disconnect: a `wait` in progress returns, threads and connections end.
+
+        Twice is no error. What is under way at that moment fails with `UnavailableError`, or ends.
+        """

@@ -69,6 +69,7 @@ class FileRequests:
     def close(self) -> None:
         """Take no more."""
         self._closed.set()
+        self._workers.close()
 
     def _run(self) -> None:
         while not self._closed.wait(self._interval_s):

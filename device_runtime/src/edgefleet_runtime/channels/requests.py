@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import queue
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -75,7 +76,7 @@ def answer_to(message: Message, ask: Callable[[Request], Reply]) -> Answer:
 
 
 class Workers(Generic[T]):
-    """Threads that work off requests, several at once.
+    """Threads that work off requests, several at once, until `close`.
 
     Args:
         work: called with each; raises nothing.
@@ -84,21 +85,31 @@ class Workers(Generic[T]):
 
     def __init__(self, work: Callable[[T], None], name: str) -> None:
         self._work = work
-        self._waiting: queue.Queue[T] = queue.Queue(MAX_WAITING)
+        self._waiting: queue.Queue[T | None] = queue.Queue(MAX_WAITING)
+        self._closed = False
         for number in range(WORKERS):
             threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True).start()
 
     def put(self, request: T) -> bool:
-        """Take a request; returns at once: False, when too many wait already."""
+        """Take a request; returns at once: False, when too many wait already, or after `close`."""
+        if self._closed:
+            return False
         try:
             self._waiting.put_nowait(request)
         except queue.Full:
             return False
         return True
 
+    def close(self) -> None:
+        """End the threads, each after what it works on; what waits is dropped."""
+        self._closed = True
+        for _ in range(WORKERS):  # to wake those who wait for a request
+            with suppress(queue.Full):  # then nobody does
+                self._waiting.put_nowait(None)
+
     def _run(self) -> None:
-        while True:
-            self._work(self._waiting.get())
+        while (request := self._waiting.get()) is not None and not self._closed:
+            self._work(request)
 
 
 def asker(endpoint: Callable[[], str]) -> Callable[[Request], Reply]:

@@ -276,6 +276,8 @@ class GreengrassChannel(Channel):
 
     def close(self) -> None:
         self.wake()
+        if self._invoker is not None:
+            self._invoker.close()
         self._nucleus.close()
 
 

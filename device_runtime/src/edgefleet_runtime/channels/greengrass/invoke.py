@@ -51,6 +51,10 @@ class Invoker:
         self._ask, self._upload = ask, upload
         self._workers = requests.Workers(self._work, "invoke")
 
+    def close(self) -> None:
+        """Answer no more."""
+        self._workers.close()
+
     def received(self, payload: bytes) -> None:
         """Take a message in; returns at once. With too many, its sender gets no answer."""
         if not self._workers.put(payload):

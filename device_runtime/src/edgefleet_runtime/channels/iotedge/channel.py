@@ -212,4 +212,5 @@ class IotEdgeChannel(Channel):
 
     def close(self) -> None:
         self.wake()
+        self._methods.close()
         self._module.close()

@@ -50,6 +50,10 @@ class Methods:
         """
         self._ask = ask
 
+    def close(self) -> None:
+        """Answer no more."""
+        self._workers.close()
+
     def asked(self, name: str, payload: Any, respond: Respond) -> None:  # noqa: ANN401 - JSON
         """Take a method in; returns at once.
 

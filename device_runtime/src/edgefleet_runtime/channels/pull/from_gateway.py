@@ -203,6 +203,8 @@ class GatewayChannel(PolledChannel):
 
     def close(self) -> None:
         self._closing.set()
+        if self._operators is not None:
+            self._operators.close()
         self.poller.close()
         self.gateways.close()
         self.wake()

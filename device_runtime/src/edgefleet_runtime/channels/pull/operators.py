@@ -55,6 +55,10 @@ class Operators:
         self._lock = threading.Lock()
         self._workers: Workers[WaitingRequest] = Workers(self._work, "pull-request")
 
+    def close(self) -> None:
+        """Answer no more."""
+        self._workers.close()
+
     def fetch(self) -> int:
         """Take the requests that wait; returns how many weren't taken before.
 
