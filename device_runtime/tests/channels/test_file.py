@@ -3,11 +3,18 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from edgefleet.errors import AccessDeniedError, ConfigurationError, StorageFullError
+from edgefleet.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    StorageFullError,
+    UnavailableError,
+)
 from edgefleet.protocol.documents import encode
 from edgefleet.protocol.event import Event, HealthEvent, new_event, read_event
 from edgefleet.protocol.report import AccessReport
@@ -177,6 +184,27 @@ def test_a_segment_arrives_whole_and_may_come_again(channel: FileChannel, tmp_pa
     assert target.read_bytes() == b"zstd"
     assert list(target.parent.iterdir()) == [target]
     assert segment.exists()
+
+
+def test_an_outbox_that_went_away_is_not_made_again(channel: FileChannel, tmp_path: Path) -> None:
+    """Its share isn't mounted: what would be written now must not count as sent."""
+    segment = tmp_path / "segment"
+    segment.write_bytes(b"zstd")
+    assert channel.access().state == "ok"
+    (tmp_path / "outbox").rename(tmp_path / "elsewhere")
+    assert channel.access().state == "unknown"
+    sends: list[Callable[[], None]] = [
+        partial(channel.send_report, b"{}"),
+        partial(channel.send_hot, [event("one")]),
+        partial(channel.upload, "segments/a", segment),
+    ]
+    for send in sends:
+        with pytest.raises(UnavailableError, match="away"):
+            send()
+    assert not (tmp_path / "outbox").exists()
+    (tmp_path / "elsewhere").rename(tmp_path / "outbox")
+    assert channel.access().state == "ok"
+    channel.send_report(b"{}")
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_half(channel: FileChannel, tmp_path: Path) -> None:

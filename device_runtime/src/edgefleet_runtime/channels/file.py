@@ -5,6 +5,9 @@ The outbox holds ``report.json``, ``hot/<date>.ndjson`` and ``segments/…``; al
 appear whole, by a rename. Operators' requests come and are answered there, too: `file_requests`.
 Beside the pointer may lie ``access.json``, an `AccessReport`: while it says ``expired``, the device
 fetches nothing and says so.
+
+An outbox that was there and is away lies on a share that isn't mounted: it isn't made again. What
+is sent would lie on the device's own disk, and count as sent.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ class FileChannel(Channel):
 
     Args:
         pointer: the file; it may be missing, a link, and be replaced at any time.
-        outbox: the device's own folder; made when something is sent.
+        outbox: the device's own folder; made when something is sent first.
         interval_s: seconds between two looks.
     """
 
@@ -61,7 +64,7 @@ class FileChannel(Channel):
     def __init__(self, pointer: Path, outbox: Path, *, interval_s: float = INTERVAL_S) -> None:
         self._pointer = pointer
         self._access = pointer.with_name(ACCESS_FILE)
-        self._outbox = outbox
+        self._outbox, self._was_there = outbox, False
         self._interval_s = interval_s
         self._files = WatchedFiles(self._pointer, self._access, interval_s=interval_s)
         self._requests: FileRequests | None = None
@@ -91,7 +94,7 @@ class FileChannel(Channel):
             data = self._files.read(self._access, MAX_ACCESS_BYTES)
             if data is not None:
                 return parse(AccessReport, data, ACCESS_FILE)
-            self._outbox.mkdir(parents=True, exist_ok=True)
+            self._folder()
         except EdgeFleetError as error:
             return AccessReport(state="unknown", detail=error.message)
         except OSError as error:
@@ -113,22 +116,20 @@ class FileChannel(Channel):
 
     def send_report(self, report: bytes) -> None:
         with self._writing():
-            self._outbox.mkdir(parents=True, exist_ok=True)
-            write_durably(self._outbox / "report.json", report)
+            write_durably(self._folder() / "report.json", report)
 
     def send_hot(self, events: Sequence[Event]) -> None:
         """Append to today's file."""
         lines = b"".join(encode(event) + b"\n" for event in events)
-        path = self._outbox / "hot" / f"{time.strftime('%Y-%m-%d', time.gmtime())}.ndjson"
-        with self._writing(), translate_full(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            append_lines(path, lines)
+        name = f"{time.strftime('%Y-%m-%d', time.gmtime())}.ndjson"
+        with self._writing(), translate_full(self._outbox):
+            append_lines(self._folder("hot") / name, lines)
 
     def upload(self, name: str, path: Path) -> None:
         target = self._outbox / check_path(name, what="segment name")
         partial = target.with_name(f".{target.name}.partial")
         with self._writing(), translate_full(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            self._folder(*target.parent.relative_to(self._outbox).parts)
             try:
                 with self.opened(path) as source, partial.open("wb") as stream:
                     shutil.copyfileobj(source, stream)
@@ -139,6 +140,26 @@ class FileChannel(Channel):
                 partial.unlink(missing_ok=True)
                 raise
             sync_folder(target.parent)
+
+    def _folder(self, *names: str) -> Path:
+        """The outbox or a folder below it, made where it is missing.
+
+        Raises:
+            UnavailableError: the outbox was there, and is away.
+        """
+        if not self._was_there:
+            self._outbox.mkdir(parents=True, exist_ok=True)
+            self._was_there = True
+        elif not self._outbox.exists():
+            raise UnavailableError(
+                f"outbox {self._outbox} was there, and is away",
+                cure="mount the share that it lies on, or make the folder again",
+            )
+        at = self._outbox
+        for name in names:  # one by one: nothing makes the outbox itself again
+            at /= name
+            at.mkdir(exist_ok=True)
+        return at
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

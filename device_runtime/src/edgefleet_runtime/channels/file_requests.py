@@ -119,7 +119,7 @@ class FileRequests:
             return
         answer = msgspec.json.encode(answer_to(message, self._ask))
         try:
-            self._replies.mkdir(parents=True, exist_ok=True)
+            self._replies.mkdir(exist_ok=True)  # an outbox that went away isn't made again
             write_durably(self._replies / taken.name, answer)
         except (EdgeFleetError, OSError) as error:
             _log.warning("an answer to an operator is lost: %s", error)
