@@ -20,6 +20,7 @@ from edgefleet.testing.kit import (
     automation,
     blobs,
     deployer,
+    device_channel,
     fleet,
     inviting,
     receipts,
@@ -62,7 +63,16 @@ def test_an_excerpt_is_what_the_file_holds(path: str, excerpt: str) -> None:
 def test_the_table_of_suites_names_them_and_their_fixtures() -> None:
     listed = dict(re.findall(r"^\| `(\w+Conformance)` \| (.*) \|$", PAGE, re.MULTILINE))
     trainers = (automation, trainer, training_service)
-    of_devices = (deployer, fleet, inviting, receipts, receiving, telemetry, upgrading)
+    of_devices = (
+        deployer,
+        device_channel,
+        fleet,
+        inviting,
+        receipts,
+        receiving,
+        telemetry,
+        upgrading,
+    )
     suites = {
         name: suite
         for module in (*trainers, *of_devices, blobs, registry, state, state_service)
@@ -70,7 +80,7 @@ def test_the_table_of_suites_names_them_and_their_fixtures() -> None:
         if isinstance(suite, type) and issubclass(suite, Conformance) and name in listed
     }
     assert suites.keys() == listed.keys()
-    assert len(suites) == 14
+    assert len(suites) == 15
     for name, fixtures in listed.items():
         for fixture in re.findall(r"`(\w+)`", fixtures):
             known = hasattr(suites[name], fixture) or hasattr(abilities, fixture)

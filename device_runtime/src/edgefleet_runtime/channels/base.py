@@ -11,6 +11,8 @@ Rules for those who write one:
 - Errors are those of `edgefleet.errors`. `UnavailableError` means later, `AccessDeniedError` means
   that somebody must renew something; neither loses what was to be sent. Nothing maps a vendor's
   errors here: whatever else is raised is logged as a defect, and tried again. `wait` raises none.
+
+`edgefleet.testing.kit.device_channel` tries a channel against them.
 """
 
 from __future__ import annotations
@@ -87,7 +89,7 @@ class Channel(ABC):
 
     @abstractmethod
     def pointer(self) -> bytes | None:
-        """The latest pointer as it came; None while there has been none."""
+        """The latest pointer as it came; None where there has been none, or it was taken away."""
 
     @abstractmethod
     def access(self) -> AccessReport:

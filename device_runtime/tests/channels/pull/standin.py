@@ -70,6 +70,7 @@ class StandIn(ThreadingHTTPServer):
         asked: every request so far.
         date: the gateway's clock; None for the true one.
         cached: whether answers come from a cache between.
+        away: whether nobody is answered, those who wait neither: connections end without a word.
         news: notified when somebody who waits should be answered.
     """
 
@@ -83,7 +84,7 @@ class StandIn(ThreadingHTTPServer):
         self.only: tuple[str, str] = ("", "")
         self.asked: list[Asked] = []
         self.date: datetime | None = None
-        self.cached = False
+        self.cached = self.away = False
         self.news = threading.Condition()
         self.pointer: bytes | None = None
         self.patience_s = 90.0
@@ -117,6 +118,12 @@ class StandIn(ThreadingHTTPServer):
     def point(self, pointer: bytes | None) -> None:
         with self.news:
             self.pointer = pointer
+            self.news.notify_all()
+
+    def leave(self) -> None:
+        """Be away from now on."""
+        with self.news:
+            self.away = True
             self.news.notify_all()
 
     def paths(self, method: str = "") -> list[str]:
@@ -163,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
             length = min(length, int(self.step.removeprefix("deaf:")))
         body = self.rfile.read(length)
         server.asked.append(Asked(self.command, self.path, dict(self.headers.items()), body))
-        if self.step == "drop":
+        if self.step == "drop" or server.away:
             self.close_connection = True
             return
         if self._scripted():
@@ -207,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        if self.step == "mute":
+        if self.step == "mute" or self.server.away:
             self.close_connection = True
             return
         self.send_response(status)
@@ -234,7 +241,8 @@ class _Handler(BaseHTTPRequestHandler):
         with server.news:
             if "Prefer" in self.headers:
                 server.news.wait_for(
-                    lambda: self._etag() != held or server.waiting, server.patience_s
+                    lambda: self._etag() != held or server.waiting or server.away,
+                    server.patience_s,
                 )
             pointer, etag = server.pointer, self._etag()
             headers = {WAITING_HEADER: str(len(server.waiting))}
