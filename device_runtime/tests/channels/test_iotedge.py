@@ -29,6 +29,8 @@ from edgefleet.errors import (
 )
 from edgefleet.protocol.digest import digest_of
 from edgefleet.protocol.report import MAX_BYTES
+from edgefleet.testing.kit.channel_ends import Started
+from edgefleet.testing.waiting import eventually
 from edgefleet_runtime.channels.again import ReadAgain
 from edgefleet_runtime.channels.iotedge import blob
 from edgefleet_runtime.channels.iotedge.channel import IotEdgeChannel
@@ -394,6 +396,20 @@ def no_agent(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.delenv(DEVICE_VARIABLE, raising=False)
     monkeypatch.delenv(CONNECTION_VARIABLE, raising=False)
     return monkeypatch
+
+
+def test_a_channel_that_closes_leaves_no_loop(no_agent: pytest.MonkeyPatch) -> None:
+    named = "HostName=h;DeviceId=cam-2;ModuleId=m;SharedAccessKey=YQ==;GatewayHostName=127.0.0.1"
+    no_agent.setenv(CONNECTION_VARIABLE, named)
+    started = Started()
+    with started.watching():
+        channel = IotEdgeChannel("cam-2")
+        assert started.left()
+        channel.close()
+        channel.close()
+        eventually(lambda: not started.left(), started.left)
+    with pytest.raises(UnavailableError, match="closed"):
+        channel.pointer()
 
 
 def test_the_device_is_called_as_its_agent_says(no_agent: pytest.MonkeyPatch) -> None:

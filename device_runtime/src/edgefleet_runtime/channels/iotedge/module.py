@@ -94,10 +94,11 @@ class Module:
         self._reconnect_s = reconnect_s
         self._client: Any = None
         self._closed = False
-        self._loop = asyncio.new_event_loop()
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
         self._making = asyncio.Lock()
         self._running: set[asyncio.Task[Any]] = set()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="iotedge", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="iotedge", daemon=True)
         self._thread.start()
 
     def desired(self) -> Mapping[str, Any]:
@@ -131,6 +132,8 @@ class Module:
 
     def close(self) -> None:
         """Disconnect, without waiting for an edgeHub that doesn't answer; later calls fail."""
+        if self._closed:
+            return
         self._closed = True
         client, self._client = self._client, None
         ended = asyncio.run_coroutine_threadsafe(self._end(client), self._loop)
@@ -138,13 +141,17 @@ class Module:
             ended.result(CLOSE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
 
+    def _run(self) -> None:
+        """Run the loop until `close`, then end what still waits in it, its threads and itself."""
+        self._loop.run_forever()
+        self._runner.close()
+
     def _call(self, work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
         errors = self._errors
         if self._closed:
             raise UnavailableError("the channel is closed", retryable=False)
-        called = asyncio.run_coroutine_threadsafe(self._bounded(work), self._loop)
         try:
-            return called.result()
+            return asyncio.run_coroutine_threadsafe(self._bounded(work), self._loop).result()
         except errors.CredentialError as error:
             raise AccessDeniedError(
                 "edgeHub doesn't take this module's credentials",
@@ -207,7 +214,8 @@ class Module:
             except Exception as error:  # noqa: BLE001 - told to whoever waits
                 failure = error
                 if client is not None:
-                    asyncio.run_coroutine_threadsafe(self._end(client), self._loop)
+                    with contextlib.suppress(RuntimeError):  # likewise
+                        asyncio.run_coroutine_threadsafe(self._end(client), self._loop)
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(give, client, failure)
 
