@@ -75,7 +75,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data[start:])
 
     def do_PUT(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:  # the device broke off: nothing of it is stored
+            self.close_connection = True
+            return
         path = self._allowed(self.server.write)
         if path is None:
             return
