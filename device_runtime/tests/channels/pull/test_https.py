@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import trustme
 
 from device_runtime.tests.channels.pull.proxy import proxying
 from device_runtime.tests.channels.pull.standin import Enrolled, StandIn
@@ -72,6 +75,25 @@ def test_after_closing_nothing_is_asked(gateway: StandIn, host: Https) -> None:
     host.close()
     with pytest.raises(UnavailableError, match="closed"):
         host.ask("GET", AUTHORITIES)
+    assert not gateway.asked
+
+
+def test_who_connects_while_it_is_closed_asks_nothing(
+    gateway: StandIn, authority: trustme.CA
+) -> None:
+    """No socket can be shut while hands are shaken; news may be waited for for minutes."""
+
+    class Shaking(ssl.SSLContext):
+        def wrap_socket(self, *given: Any, **named: Any) -> ssl.SSLSocket:
+            made = super().wrap_socket(*given, **named)
+            own.close()
+            return made
+
+    context = Shaking(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(context)
+    own = Https(gateway.address, context=lambda: context, timeout_s=20.0)
+    with pytest.raises(UnavailableError, match="closed"):
+        own.ask("GET", AUTHORITIES)
     assert not gateway.asked
 
 

@@ -301,8 +301,7 @@ class Https:
     def _take(self) -> tuple[Connection, bool]:
         """A connection, and whether it was used before."""
         with self._lock:
-            if self._closed:
-                raise UnavailableError(f"{self.where}: the channel is closed")
+            self._check_open()
             context = self._context()
             if context is not self._tls:
                 self._tls, self._session = context, None
@@ -330,6 +329,8 @@ class Https:
             self._open.add(connection)
         try:
             connection.connect()
+            with self._lock:  # what closed meanwhile found no socket here to abort
+                self._check_open()
             self._greet(connection)
         except EdgeFleetError:
             self.drop(connection)
@@ -341,6 +342,10 @@ class Https:
             self.drop(connection)
             raise
         return connection
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UnavailableError(f"{self.where}: the channel is closed")
 
     def _through(self) -> Proxy | None:
         """The proxy to go through now; the environment's may be another than at the start."""
