@@ -87,7 +87,8 @@ $(STAMP): $(PROJECTS) constraints.txt | python-is-new-enough
 	@test -e $@ || $(PYTHON) -m venv --clear $(VENV) || { \
 		echo "error: $(PYTHON) can't make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@$(BIN)/python $(PIP_QUIET) install -c constraints.txt $(BUILD_TOOLS)
-	@$(BIN)/python $(PIP_QUIET) install -c constraints.txt --no-build-isolation $(EDITABLE) --group dev
+	@# --no-compile: most of it is never loaded, and what is, Python compiles then.
+	@$(BIN)/python $(PIP_QUIET) install --no-compile -c constraints.txt --no-build-isolation $(EDITABLE) --group dev
 	@echo "$(CURDIR)" > $@
 
 $(DOCS_STAMP): $(STAMP)
