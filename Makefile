@@ -26,7 +26,7 @@ EDITABLE := -e '.[analysis,archive,classical,cli,demo,images,litert,local,loop,o
 BUILD_TOOLS := 'pip>=25.1' hatchling editables 'setuptools>=70.1,<85'
 PIP_QUIET := -m pip --quiet --disable-pip-version-check
 
-.PHONY: help setup demo test tests alone check bench docs wheels constraints clean python-is-new-enough
+.PHONY: help setup demo test collected tests alone check bench docs wheels constraints clean python-is-new-enough
 .DEFAULT_GOAL := help
 
 help:
@@ -34,6 +34,7 @@ help:
 	@echo "make demo         the whole way of a model on this machine; writes demo-out/"
 	@echo "make test         make tests, then make alone"
 	@echo "make tests        every test"
+	@echo "make collected    find every test, run none"
 	@echo "make alone        try each distribution's wheel in an environment of its own"
 	@echo "make check        format, lint, types, import contracts, tree"
 	@echo "make bench        every benchmark, more than an hour; into benchmarks/out/"
@@ -50,10 +51,16 @@ demo: $(STAMP)
 test: tests alone
 
 # Tests start thousands of processes: each would compile what it loads where the environment forbids Python to keep that.
-tests: export PYTHONDONTWRITEBYTECODE =
+collected tests: export PYTHONDONTWRITEBYTECODE =
 tests: $(STAMP)
 	@$(BIN)/python -m compileall -q -j 0 $(SOURCES)
 	@$(BIN)/python -m pytest -q -n $(WORKERS) $(PYTEST_ARGS)
+
+# Finds every test and runs none. What Python makes of what they load stays: workers that begin at the same time on
+# a fresh checkout would each make all of it.
+collected: $(STAMP)
+	@found=$$($(BIN)/python -m pytest --collect-only -qq) || { echo "$$found" >&2; exit 1; }
+	@echo "tests: collected"
 
 alone: $(STAMP)
 	@$(BIN)/python tests/wheels/smoke.py
