@@ -196,6 +196,18 @@ def test_it_says_that_it_is_busy_while_a_release_is_on_its_way(tmp_path: Path) -
     assert not device.driver.busy
 
 
+def test_a_release_comes_from_sources_that_are_made_once(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    class Noting(MemoryChannel):
+        def source(self, address: str) -> None:
+            made.append(address)
+
+    device = Rig(tmp_path, channel=Noting())
+    serving(device)
+    assert len(made) == len(set(made)) > 0
+
+
 # ------------------------------------------------------------------------------------- rejections
 
 

@@ -9,6 +9,7 @@ that are whole in the store.
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -116,6 +117,8 @@ class Acquirer:
     def acquire(self, digest: str, sources: OpenSources | None) -> Acquired:
         """Get a release and what it needs; without sources, from the store alone.
 
+        Sources are opened once at most: a new one would have to say anew who this device is.
+
         Raises:
             EdgeFleetError: as `Fetcher.fetch`; and when a document is malformed, no variant fits,
                 or the release asks for what this runtime lacks.
@@ -123,7 +126,7 @@ class Acquirer:
         """
         pins = {digest}
         self._store.pin(WANTED, pins)
-        asked = _no_sources if sources is None else sources
+        asked = _no_sources if sources is None else cache(sources)
         release = r.read_release(self._document(digest, "the release", r.MAX_BYTES, asked))
         if sources is not None:  # what was taken once is served, whatever is installed by now
             check_here(release.telemetry, {model.name for model in release.models})
@@ -135,7 +138,7 @@ class Acquirer:
             parts.append(
                 self._whole_part(model, choices)
                 if sources is None
-                else self._part(model, choices, choices[0], sources)
+                else self._part(model, choices, choices[0], asked)
             )
             pins |= parts[-1].blobs()
             self._store.pin(WANTED, pins)
