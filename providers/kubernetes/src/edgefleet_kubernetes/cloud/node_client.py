@@ -1,8 +1,9 @@
 """How controllers, scheduler and kubelets use the API server: in process, with its rules.
 
 What is read is not copied: whoever reads an object doesn't change it. Writes are made again where
-somebody else wrote in between; a write to an object that is gone, or that the cluster refuses, does
-nothing but tell the log, as a controller that will come by again.
+somebody else wrote in between, and not at all where they would change nothing, as in Kubernetes'
+own controllers; a write to an object that is gone, or that the cluster refuses, does nothing but
+tell the log, as a controller that will come by again.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class Client:
                 return None
             new = clone(found)
             edit(new)
+            if new == found:  # each turn of a controller; what is asked and checked takes its time
+                return new
             try:
                 return self.store.update(new, how=self._how(subresource))
             except Refused as refused:
