@@ -181,3 +181,6 @@ class _ClientsOf(Clients):
 
     def _make(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no types
         return self._stage.client(service)
+
+    def close(self) -> None:
+        """Leave them open: everybody has the same."""

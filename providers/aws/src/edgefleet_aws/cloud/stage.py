@@ -50,6 +50,7 @@ class Stage:
         self._compilations = CompilationJobs(self.client)
         self._session = _session()
         self._making = threading.Lock()  # a session is not for several threads
+        self._made: dict[str, Any] = {}
         packages = ModelPackages()
         self._server.mounts["sagemaker"] = JsonMount(
             {
@@ -92,14 +93,17 @@ class Stage:
         self._jobs.interrupt(name)
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no types
-        """A client of the mock itself."""
+        """A client of the mock itself: the same for all who ask, and closed with the cloud."""
         with self._making:
-            return self._session.client(
-                service,
-                region_name=self._region,
-                endpoint_url=self._server.url,
-                config=Config(proxies={"http": None}),
-            )
+            made = self._made.get(service)
+            if made is None:
+                made = self._made[service] = self._session.client(
+                    service,
+                    region_name=self._region,
+                    endpoint_url=self._server.url,
+                    config=Config(proxies={"http": None}),
+                )
+            return made
 
     def open(self, bucket: str, port: int = 0) -> None:
         """Listen, on that port where it is free, and make the bucket."""
@@ -117,6 +121,10 @@ class Stage:
     def close(self) -> None:
         """End what runs, stop listening, remove buckets and logs; may be called twice."""
         self.end_jobs()
+        with self._making:
+            for made in self._made.values():
+                made.close()
+            self._made.clear()
         self._server.stop()
         self._buckets.clear()
         self._logs.clear()
