@@ -26,7 +26,7 @@ BUILDS = (
 
 def installed_builds(is_installed: Callable[[str], bool] | None = None) -> tuple[str, ...]:
     """The builds whose packages are installed, from metadata alone."""
-    return tuple(filter(is_installed or _is_installed, BUILDS))
+    return tuple(filter(is_installed or _distributions().__contains__, BUILDS))
 
 
 def check_one_build(is_installed: Callable[[str], bool] | None = None) -> None:
@@ -44,14 +44,15 @@ def check_one_build(is_installed: Callable[[str], bool] | None = None) -> None:
         )
 
 
-def _is_installed(name: str) -> bool:
-    """Whether a wheel's folder of metadata is there.
+def _distributions() -> frozenset[str]:
+    """Names of what is installed that begin as the builds' do, by the wheels' folders of metadata.
 
-    Looked for by hand: `importlib.metadata` takes 20 ms, a tenth of a server's start.
+    Looked for by hand, and once for all builds: `importlib.metadata` takes 20 ms, a tenth of a
+    server's start, and every model that is loaded asks.
     """
-    start = f"{name.replace('-', '_')}-"
-    for folder in filter(os.path.isdir, sys.path):
-        with os.scandir(folder) as entries:
-            if any(e.name.startswith(start) and e.name.endswith(".dist-info") for e in entries):
-                return True
-    return False
+    return frozenset(
+        entry.partition("-")[0].replace("_", "-")
+        for folder in filter(os.path.isdir, sys.path)
+        for entry in os.listdir(folder)  # noqa: PTH208 - a thousand names, not as many paths
+        if entry.startswith(BUILDS[0]) and entry.endswith(".dist-info")
+    )
