@@ -145,6 +145,8 @@ def test_no_command_at_all_shows_the_help() -> None:
         (errors.AlreadyExistsError("x"), 4),
         (errors.ApprovalRequiredError("x"), 4),
         (errors.AccessDeniedError("x"), 4),
+        (PermissionError(13, "Permission denied", "/srv/fleet"), 4),
+        (FileNotFoundError(2, "No such file or directory", "/srv/fleet"), 1),
         (errors.UnavailableError("x"), 5),
         (errors.ThrottledError("x"), 5),
         (errors.WaitTimeoutError("x"), 5),
@@ -166,17 +168,17 @@ def test_a_traceback_is_shown_only_when_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "number, cure",
+    "number, cure, code",
     [
-        (errno.EACCES, "give this user the right to it, or name another place"),
-        (errno.EROFS, "give this user the right to it, or name another place"),
-        (errno.ENOSPC, "free space there and repeat the command"),
-        (errno.ENOTDIR, "look at how the path is written"),
-        (errno.EIO, None),
+        (errno.EACCES, "give this user the right to it, or name another place", 4),
+        (errno.EROFS, "give this user the right to it, or name another place", 1),
+        (errno.ENOSPC, "free space there and repeat the command", 1),
+        (errno.ENOTDIR, "look at how the path is written", 1),
+        (errno.EIO, None, 1),
     ],
 )
 def test_what_the_system_says_of_a_file_comes_without_numbers_and_with_its_cure(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, cure: str | None
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, cure: str | None, code: int
 ) -> None:
     said = os.strerror(number)
 
@@ -186,7 +188,7 @@ def test_what_the_system_says_of_a_file_comes_without_numbers_and_with_its_cure(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Path, "open", refuse)
     result = CliRunner().invoke(cli, ["init"])
-    assert result.exit_code == 1
+    assert result.exit_code == code
     lines = [f"error: {tmp_path / 'edgefleet.toml'}: {said}"]
     assert result.stderr.splitlines() == lines + ([f"  cure: {cure}"] if cure else [])
 

@@ -39,13 +39,13 @@ EXIT_CODES = {
 """Every code that the command line exits with; ``edgefleet mock`` gives its command's own."""
 
 # The first that fits counts.
-_CODES: tuple[tuple[type[e.EdgeFleetError], int], ...] = (
+_CODES: tuple[tuple[type[Exception], int], ...] = (
     (e.NotFoundError, NOT_FOUND),
     (e.ProviderNotFoundError, NOT_FOUND),
     (e.LoopHeldError, LOOP_HELD),
     (e.ConflictError, REFUSED),
     (e.PolicyError, REFUSED),
-    (e.AccessDeniedError, REFUSED),
+    (PermissionError, REFUSED),  # of a service, which is AccessDeniedError, or of a file
     (e.UnavailableError, UNAVAILABLE),
     (e.WaitTimeoutError, UNAVAILABLE),
     (e.DeploymentFailedError, DEPLOYMENT_FAILED),
