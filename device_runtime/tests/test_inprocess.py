@@ -64,6 +64,14 @@ def test_outputs_can_be_chosen(tmp_path: Path) -> None:
         assert runtime.infer("two", {"x": x}, ["plus"]) == {"plus": 2.0}
 
 
+def test_one_text_for_the_outputs_is_told_how_to_write_it(plus: Path) -> None:
+    with Runtime({"plus": plus}) as runtime:
+        for ask in (runtime.infer, runtime.bind):  # its output is y, a name that a text may be
+            with pytest.raises(InvalidInputError, match="outputs: 'y' is one text") as caught:
+                ask("plus", {"x": X}, "y")
+            assert caught.value.cure == 'give a list: ["scores"]'
+
+
 def test_async_runs_do_not_hold_up_the_loop(plus: Path) -> None:
     async def main() -> list[Any]:
         with Runtime({"plus": plus}) as runtime:

@@ -198,6 +198,12 @@ def test_an_input_given_twice_is_refused() -> None:
         decode_request(json.dumps({"inputs": [one, one]}).encode())
 
 
+def test_one_text_for_the_outputs_is_told_how_to_write_it() -> None:
+    with pytest.raises(InvalidInputError, match="'scores' is one text") as caught:
+        encode_request({"x": np.ones(4, np.float32)}, outputs="scores")
+    assert caught.value.cure == 'give a list: ["scores"]'
+
+
 def test_raw_tensors_start_aligned_so_that_they_are_not_copied() -> None:
     body, headers = encode_request({"x": np.ones(4, np.float32)})
     length = _header_length(headers)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import InvalidInputError, InvalidModelError, NotFoundError
+from edgefleet.protocol.names import several
 from edgefleet_runtime.bound import INLINE_RUN_US, BoundModel
 from edgefleet_runtime.closing import Closing
 from edgefleet_runtime.engines.base import EngineOptions
@@ -84,14 +85,14 @@ class Runtime(Closing):
         named = _by_name(models, "models", "a path", '{"detector": "detector.onnx"}')
         declared = _by_name(ensembles or {}, "ensembles", "an Ensemble", '{"both": Ensemble(…)}')
         options = EngineOptions(
-            providers=_several(providers, "providers", '["CPUExecutionProvider"]'),
+            providers=several(providers, "providers", '["CPUExecutionProvider"]'),
             strict=strict,
             threads=threads,
             throughput=throughput,
             engine_cache=None if engine_cache is None else Path(engine_cache),
             provider_options=tuple((provider_options or {}).items()),
             memory_max_bytes=memory_max_bytes,
-            custom_ops=_several(custom_ops, "custom_ops", '["sha256:…"]'),
+            custom_ops=several(custom_ops, "custom_ops", '["sha256:…"]'),
         )
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
@@ -231,13 +232,6 @@ def _by_name(given: object, what: str, each: str, example: str) -> Mapping[str, 
             cure=f"give {each} by name: {example}",
         )
     return given
-
-
-def _several(given: Sequence[str], what: str, example: str) -> tuple[str, ...]:
-    """Texts, where a single one would be taken for its characters."""
-    if isinstance(given, str):
-        raise InvalidInputError(f"{what}: {given!r} is one text", cure=f"give a list: {example}")
-    return tuple(given)
 
 
 def _path_of(name: str, path: object) -> Path:

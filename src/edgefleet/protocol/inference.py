@@ -30,6 +30,7 @@ from edgefleet.protocol.inference_header import (
     split_request,
     split_response,
 )
+from edgefleet.protocol.names import several
 from edgefleet.protocol.tensor_json import to_json
 from edgefleet.protocol.tensors import datatype_of, to_bytes
 
@@ -127,7 +128,8 @@ def encode_request(
         binary: send tensors as raw bytes and ask for the outputs so too; otherwise all in JSON.
 
     Raises:
-        InvalidInputError: an array has a dtype or values that can't be carried.
+        InvalidInputError: an array has a dtype or values that can't be carried, or one text is
+            given for a list of outputs.
     """
     header: dict[str, Any] = {}
     if request_id is not None:
@@ -135,7 +137,8 @@ def encode_request(
     if binary:
         header["parameters"] = {"binary_data_output": True}
     if outputs is not None:
-        header["outputs"] = [{"name": name} for name in outputs]
+        names = several(outputs, "outputs", '["scores"]')
+        header["outputs"] = [{"name": name} for name in names]
     encoded = _encode(header, "inputs", {name: (a, binary) for name, a in inputs.items()})
     return encoded.body, encoded.headers
 

@@ -9,12 +9,15 @@ Kubernetes node no capitals).
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
 from edgefleet.errors import InvalidInputError
 from edgefleet.protocol.digest import PATTERN as DIGEST_PATTERN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # OCI distribution-spec v1.1, "Pulling manifests": one component of <name>.
 MODEL_PATTERN = r"\A[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*\Z"
@@ -100,6 +103,23 @@ def check_group(reference: object) -> str:
             "device gets what its group gets",
         )
     return reference
+
+
+def several(given: Iterable[str], what: str, example: str) -> tuple[str, ...]:
+    """Texts, where a single one would be taken for its characters.
+
+    Args:
+        given: as somebody gave them.
+        what: they are, for the message.
+        example: of how to write them.
+
+    Raises:
+        InvalidInputError: one text is given.
+    """
+    if isinstance(given, str):
+        msg = f"{what}: {given[:200]!r} is one text"
+        raise InvalidInputError(msg, cure=f"give a list: {example}")
+    return tuple(given)
 
 
 class Reference(msgspec.Struct, frozen=True):

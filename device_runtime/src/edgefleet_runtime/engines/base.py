@@ -117,7 +117,8 @@ class LoadedModel(ABC):
             outputs: names wanted, in this order; None for all in the model's order.
 
         Raises:
-            InvalidInputError: unknown, missing or misshapen inputs, unknown outputs.
+            InvalidInputError: unknown, missing or misshapen inputs, unknown outputs, or one text
+                for a list of them.
             InferenceError: the engine failed.
         """
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgefleet.errors import InvalidInputError
+from edgefleet.protocol.names import several
 from edgefleet.protocol.tensors import datatype_of, dtype_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -66,17 +67,18 @@ class FeedCheck:
             raise InvalidInputError(msg, cure=self._cure())
         return feed
 
-    def wanted(self, outputs: Sequence[str]) -> list[str]:
+    def wanted(self, outputs: Iterable[str]) -> list[str]:
         """The outputs asked for.
 
         Raises:
-            InvalidInputError: the model has no such output.
+            InvalidInputError: the model has no such output, or one text is given for a list.
         """
-        for name in outputs:
+        names = several(outputs, "outputs", '["scores"]')
+        for name in names:
             if name not in self._outputs:
                 msg = f"the model has no output {name!r}"
                 raise InvalidInputError(msg, cure=f"it has {', '.join(sorted(self._outputs))}")
-        return list(outputs)
+        return list(names)
 
     def _cure(self) -> str:
         return f"it takes {', '.join(f'{name} ({kind[0]})' for name, kind in self._inputs.items())}"

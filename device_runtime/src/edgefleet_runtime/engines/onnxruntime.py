@@ -278,7 +278,7 @@ class OnnxModel(LoadedModel):
     ) -> Bound:
         session = self._open_session()
         fixed = binding.checked_inputs(self._check, inputs, self.device)
-        names = self._check.wanted(tuple(outputs or ())) or self._outputs
+        names = self._check.wanted(outputs) if outputs else self._outputs
         if not isinstance(outputs, Mapping):
             # One run tells shapes that the model leaves open.
             seen = self._on_device(session, fixed, names, ())
