@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from lightkube.core.exceptions import ApiError
+from lightkube.models.meta_v1 import Status
 
 from edgefleet.errors import AlreadyExistsError, ConflictError
 from edgefleet.interfaces.abilities import Reply
-from edgefleet.protocol.typed import UNREADABLE, decoder
+from edgefleet.protocol.typed import UNREADABLE, convert, decoder
 from edgefleet_kubernetes.errors import reason_of, status_of
 from edgefleet_kubernetes.names import FLEET, MANAGED_BY, MANAGER
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import httpx2
-    from lightkube.models.meta_v1 import Status
 
     from edgefleet_kubernetes.clients import Clients
 
@@ -252,8 +252,9 @@ class Cluster:
             headers=dict(headers),
             timeout=timeout_s,
         )
-        if _is_refusal(response):
-            raise ApiError(request=response.request, response=response)
+        refusal = _refusal(response)
+        if refusal is not None:
+            raise ApiError(request=response.request, status=refusal)
         given = {key.lower(): value for key, value in response.headers.items()}
         return Reply(response.status_code, given, response.content)
 
@@ -283,19 +284,21 @@ def _place(document: Object) -> str:
     return address(document["kind"], metadata.get("namespace"), metadata["name"])
 
 
-def _is_refusal(response: httpx2.Response) -> bool:
-    """Whether an API server answers instead of what it is a proxy of: with a ``Status``.
+def _refusal(response: httpx2.Response) -> Status | None:
+    """What an API server says instead of what it is a proxy of; None where that answered.
 
-    Its own errors on the way to a pod are such, too: ``pkg/util/proxy/transport.go`` of
-    apimachinery.
+    Its own errors on the way to a pod are a ``Status``, too: ``pkg/util/proxy/transport.go`` of
+    apimachinery. What only looks like one is the pod's.
     """
     if not response.is_error:
-        return False
+        return None
     try:
         told = decoder(dict[str, Any]).decode(response.content)
+        if (told.get("apiVersion"), told.get("kind")) != ("v1", "Status"):
+            return None
+        return convert(told, Status)
     except UNREADABLE:
-        return False
-    return (told.get("apiVersion"), told.get("kind")) == ("v1", "Status")
+        return None
 
 
 def is_ours(found: Object, prefix: str) -> bool:
