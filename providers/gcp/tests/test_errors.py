@@ -10,6 +10,7 @@ import requests
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from requests.exceptions import JSONDecodeError
 
 from edgefleet.errors import (
     AccessDeniedError,
@@ -23,8 +24,11 @@ from edgefleet.errors import (
     ThrottledError,
     UnavailableError,
 )
+from edgefleet.interfaces.answers import BETWEEN
 from edgefleet_gcp.answers import retry_after_s
+from edgefleet_gcp.clients import Clients
 from edgefleet_gcp.errors import translate
+from edgefleet_gcp.settings import GcpSettings
 
 URL = "https://storage.googleapis.com/storage/v1/b/models/o/a?upload_id=secret"
 _of: Any = api.from_http_response  # these have no types
@@ -147,3 +151,23 @@ def test_an_error_of_nobody_is_left_alone() -> None:
 def test_how_long_to_wait_is_a_number_or_a_date(told: str | None, wait_s: float | None) -> None:
     headers = {} if told is None else {"Retry-After": told}
     assert retry_after_s(_of(answer(429, headers=headers))) == wait_s
+
+
+@pytest.mark.parametrize("body", [b"<p>sign in</p>", b"[]", b""], ids=["page", "list", "nothing"])
+def test_what_answers_in_googles_place_is_told(body: bytes) -> None:
+    portal = answer(200)
+    portal._content = body
+    clients = Clients(GcpSettings(bucket="plant"))
+    with pytest.raises(UnavailableError, match="answered") as caught:
+        clients.asked(lambda: portal)
+    assert caught.value.cure == BETWEEN
+
+
+def test_what_googles_own_library_can_not_read_is_told() -> None:
+    portal = answer(200)
+    portal._content = b"<p>sign in</p>"
+    with pytest.raises(JSONDecodeError) as caught:
+        portal.json()
+    found = translate(caught.value)
+    assert isinstance(found, UnavailableError)
+    assert found.cure == BETWEEN

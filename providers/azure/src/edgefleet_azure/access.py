@@ -21,11 +21,14 @@ import re
 import threading
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
+
+import msgspec
 
 from edgefleet.errors import LimitExceededError
 from edgefleet.interfaces.access import AccessKind, AccessTerm
+from edgefleet.interfaces.answers import read_answer
 from edgefleet_azure.manifests import MODULE, WANTED, Grant
 
 if TYPE_CHECKING:
@@ -49,6 +52,19 @@ _DAYS = 1_000_000  # more days than a clock has: what a policy's number counts a
 _CONTAINERS = {AccessKind.READ: "models", AccessKind.WRITE: "devices"}
 _LETTERS = {AccessKind.READ: "r", AccessKind.WRITE: "c"}
 # "c" creates blobs and changes none: no overwriting, reading, listing, deleting.
+
+
+class _Listed(msgspec.Struct, frozen=True):
+    """What is read of each key that ``listKeys`` gives."""
+
+    value: str
+
+    def __repr__(self) -> str:
+        return "<key>"
+
+
+class _Keys(msgspec.Struct, frozen=True):
+    keys: Annotated[tuple[_Listed, ...], msgspec.Meta(min_length=1)]
 
 
 class _Key(str):
@@ -234,7 +250,7 @@ class AccessGrants:
 
         def ask() -> _Key:
             asked = self._clients.arm("POST", f"{path}/{self._account}/listKeys", api_version=API)
-            return _Key(asked.json()["keys"][0]["value"])
+            return _Key(read_answer(asked, _Keys).keys[0].value)
 
         key: _Key = self._for_a_while("key", ask)
         return str(key)

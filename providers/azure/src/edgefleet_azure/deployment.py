@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import ConfigurationError, WaitTimeoutError
+from edgefleet.interfaces.answers import read_answer
 from edgefleet.interfaces.values import Action
 from edgefleet_azure.description import arm, bicep
 from edgefleet_azure.errors import status_of
@@ -86,12 +87,12 @@ class FleetDeployment:
     def resource(self, path: str, version: str) -> dict[str, Any] | None:
         """A resource; None where none is."""
         try:
-            found: dict[str, Any] = self._clients.arm("GET", path, api_version=version).json()
+            found = self._clients.arm("GET", path, api_version=version)
         except Exception as error:
             if status_of(error) == 404:
                 return None
             raise
-        return found
+        return read_answer(found, dict[str, Any])
 
     def action(self, parameters: Mapping[str, bool]) -> Action:
         """What `apply` would do, as Azure Resource Manager foresees it.
@@ -111,7 +112,7 @@ class FleetDeployment:
             pause = min(pause * 2, LAST_POLL_S)
             where = answer.headers["Location"]
             answer = self._clients.arm("GET", where, api_version=DEPLOYMENTS_API)
-        told = answer.json()
+        told = read_answer(answer, dict[str, Any])
         if told.get("status") == "Failed":
             raise self._refused(told.get("error") or {})
         kinds = {one["changeType"] for one in told["properties"]["changes"]} - _SAME

@@ -26,6 +26,7 @@ from edgefleet.errors import (
     ThrottledError,
     UnavailableError,
 )
+from edgefleet.interfaces.answers import BETWEEN
 from edgefleet.protocol.retry_after import retry_after_s
 from edgefleet.protocol.typed import UNREADABLE, decoder
 
@@ -171,8 +172,10 @@ def translate(error: Exception) -> EdgeFleetError | None:
     said = without_signature(str(error))
     if "CredentialUnavailableError" in name or "ClientAuthenticationError" in name:
         return AccessDeniedError(said, cure="sign in: az login, or give this machine an identity")
-    if isinstance(error, core.ServiceRequestError | core.ServiceResponseError | core.DecodeError):
+    if isinstance(error, core.ServiceRequestError | core.ServiceResponseError):
         return UnavailableError(said, cure="check the network, then repeat the call")
+    if isinstance(error, core.DecodeError | core.DeserializationError):
+        return UnavailableError(f"what answered isn't Azure: {said}", cure=BETWEEN)
     if name & {"ClientRequestError", "RequestException"}:
         return UnavailableError(said, cure="check the network, then repeat the call")
     return None

@@ -24,6 +24,8 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from edgefleet.errors import (
     AccessDeniedError,
     EdgeFleetError,
@@ -31,6 +33,8 @@ from edgefleet.errors import (
     ThrottledError,
     UnavailableError,
 )
+from edgefleet.interfaces.answers import read_answer
+from edgefleet_azure.answers import Page
 from edgefleet_azure.template import CONSUMER_GROUP
 
 if TYPE_CHECKING:
@@ -100,6 +104,7 @@ def sources(clients: Clients, settings: AzureSettings) -> Iterator[EventSource]:
 
     Raises:
         NotFoundError: a hub isn't in the fleet's resource group.
+        UnavailableError: what answers isn't Azure Resource Manager.
         azure.core.exceptions.HttpResponseError: Azure Resource Manager refuses.
     """
     unknown = []
@@ -114,11 +119,21 @@ def sources(clients: Clients, settings: AzureSettings) -> Iterator[EventSource]:
         yield from _built_in(clients, settings, unknown)
 
 
+class _Key(msgspec.Struct, frozen=True, rename="camel"):
+    """What is read of a key of a hub, as ``listkeys`` gives it."""
+
+    key_name: str
+    primary_key: str
+
+    def __repr__(self) -> str:
+        return f"<key {self.key_name}>"
+
+
 def _built_in(clients: Clients, settings: AzureSettings, hubs: list[str]) -> Iterator[EventSource]:
     from azure.core.credentials import AzureNamedKeyCredential  # noqa: PLC0415 - lazy
 
     kind = f"{settings.group_path}/providers/Microsoft.Devices/IotHubs"
-    listed = clients.arm("GET", kind, api_version=API).json()["value"]
+    listed = read_answer(clients.arm("GET", kind, api_version=API), Page).value
     there = {found["properties"]["hostName"].lower(): found for found in listed}
     for hub in hubs:
         found = there.get(hub.lower())
@@ -126,10 +141,10 @@ def _built_in(clients: Clients, settings: AzureSettings, hubs: list[str]) -> Ite
             msg = f"no IoT Hub {hub} in resource group {settings.resource_group}"
             raise NotFoundError(msg, cure=f"hubs there are: {', '.join(there) or 'none'}")
         keys = f"{kind}/{found['name']}/IotHubKeys/{KEY_NAME}/listkeys"
-        key = clients.arm("POST", keys, api_version=API).json()
+        key = read_answer(clients.arm("POST", keys, api_version=API), _Key)
         events = found["properties"]["eventHubEndpoints"]["events"]
         host = events["endpoint"].partition("://")[2].rstrip("/")
-        credential = AzureNamedKeyCredential(key["keyName"], key["primaryKey"])
+        credential = AzureNamedKeyCredential(key.key_name, key.primary_key)
         partitions = int(events["partitionCount"])
         yield EventSource(host, events["path"], credential, partitions, CONSUMER_GROUP)
 

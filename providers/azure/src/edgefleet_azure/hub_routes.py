@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from edgefleet.interfaces.answers import read_answer
 from edgefleet.interfaces.values import Action, Rendered
 from edgefleet_azure.errors import status_of
 from edgefleet_azure.resource_names import TAG
@@ -73,12 +74,12 @@ class HubRoute:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = self._clients.arm("GET", self._path, api_version=HUB_API).json()
+            found = self._clients.arm("GET", self._path, api_version=HUB_API)
         except Exception as error:
             if status_of(error) == 404:
                 return None
             raise
-        return found
+        return read_answer(found, dict[str, Any])
 
     def _write(self, hub: dict[str, Any], routes: list[dict[str, Any]]) -> None:
         properties = hub["properties"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import InvalidInputError
+from edgefleet.interfaces.answers import read_answer
 from edgefleet_azure.errors import status_of
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Hub:
             raw = self._protocol.query.get_twins(
                 QuerySpecification(query=text), token, str(PAGE), raw=True
             )
-            yield raw.response.json()
+            yield read_answer(raw.response, list[dict[str, Any]])
             token = raw.response.headers.get("x-ms-continuation")
             if not token:
                 return
@@ -129,8 +130,7 @@ class Hub:
             if status_of(error) == _MISSING:
                 return None
             raise
-        found: dict[str, Any] = raw.response.json()
-        return found
+        return read_answer(raw.response, dict[str, Any])
 
     def change_twin(
         self,
@@ -195,8 +195,7 @@ class Hub:
     def configurations(self) -> list[dict[str, Any]]:
         """Every configuration of the hub."""
         raw = self._protocol.configuration.get_configurations(MAX_DEPLOYMENTS, raw=True)
-        found: list[dict[str, Any]] = raw.response.json()
-        return found
+        return read_answer(raw.response, list[dict[str, Any]])
 
     def configuration(self, name: str) -> dict[str, Any] | None:
         """One, with its metrics; None for none."""
@@ -206,8 +205,7 @@ class Hub:
             if status_of(error) == _MISSING:
                 return None
             raise
-        found: dict[str, Any] = raw.response.json()
-        return found
+        return read_answer(raw.response, dict[str, Any])
 
     def create_configuration(self, document: Mapping[str, Any]) -> bool:
         """Make a configuration; False where there is one of that name."""

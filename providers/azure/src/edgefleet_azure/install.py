@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from edgefleet.errors import AccessDeniedError, ConfigurationError
 from edgefleet.interfaces.abilities import CanInstall
+from edgefleet.interfaces.answers import read_answer
 from edgefleet.interfaces.values import Action, Rendered
+from edgefleet_azure.answers import Page
 from edgefleet_azure.bases import Bases
 from edgefleet_azure.blobs import AzureBlobStore
 from edgefleet_azure.deployment import FleetDeployment, parameters_document
@@ -193,9 +195,9 @@ class Installation:
         found: list[dict[str, Any]] = []
         where: str | None = path
         while where:
-            page = self._clients.arm("GET", where, api_version=ROLES_API).json()
-            found += page["value"]
-            where = page.get("nextLink")
+            page = read_answer(self._clients.arm("GET", where, api_version=ROLES_API), Page)
+            found += page.value
+            where = page.next_link
         return found
 
     # Devices that register themselves
@@ -265,8 +267,8 @@ class Installation:
         path = self._names.of(
             "Microsoft.Storage/storageAccounts/blobServices", self._names.storage, "default"
         )
-        page = self._clients.arm("GET", f"{path}/containers", api_version=STORAGE_API).json()
-        return list(page["value"])
+        found = self._clients.arm("GET", f"{path}/containers", api_version=STORAGE_API)
+        return read_answer(found, Page).value
 
 
 def _check_account(name: str, properties: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ import hmac
 import json
 from typing import TYPE_CHECKING, Any
 
+from edgefleet.interfaces.answers import read_answer
 from edgefleet_azure.errors import status_of
 from edgefleet_azure.resource_names import ResourceNames
 
@@ -73,12 +74,11 @@ class EnrollmentGroup:
     def read(self) -> dict[str, Any] | None:
         """The enrolment group that is there; None for none."""
         try:
-            found: dict[str, Any] = self._call("GET").json()
+            return read_answer(self._call("GET"), dict[str, Any])
         except Exception as error:
             if status_of(error) == 404:
                 return None
             raise
-        return found
 
     def apply(self, wanted: Mapping[str, Any]) -> None:
         """Have it as wanted; nothing is sent when it is.
@@ -93,7 +93,8 @@ class EnrollmentGroup:
             attestation = wanted["attestation"]
             if attestation["type"] == there["attestation"]["type"] == "symmetricKey":
                 # Devices hold keys made of its keys, which an update without them makes anew.
-                attestation = self._call("POST", "/attestationmechanism").json()
+                found = self._call("POST", "/attestationmechanism")
+                attestation = read_answer(found, dict[str, Any])
             changed = {**wanted, "attestation": attestation}
             headers = {"If-Match": f'"{there["etag"].strip(QUOTE)}"'}
             self._call("PUT", body=changed, headers=headers)

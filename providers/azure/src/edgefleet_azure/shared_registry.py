@@ -20,7 +20,10 @@ import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import msgspec
+
 from edgefleet.errors import ConfigurationError, NotFoundError, ProfileError, WaitTimeoutError
+from edgefleet.interfaces.answers import read_answer
 from edgefleet.protocol.bundle import MAX_INDEX_BYTES
 from edgefleet_azure.errors import status_of
 from edgefleet_azure.model_assets import FIXED, taken
@@ -48,6 +51,32 @@ FILE = "index.json"
 TIMEOUT_S = 300.0
 FIRST_POLL_S, LAST_POLL_S = 0.2, 10.0
 _NAMESPACE = uuid.UUID("5b0f1d2c-7f0e-5a53-9a2e-3b6a1d8c4e90")
+
+
+class _Credential(msgspec.Struct, frozen=True):
+    sas_uri: str = msgspec.field(name="sasUri")
+
+    def __repr__(self) -> str:
+        return "<credential>"
+
+
+class _Place(msgspec.Struct, frozen=True, rename="camel"):
+    blob_uri: str
+    credential: _Credential
+
+
+class _Reference(msgspec.Struct, frozen=True, rename="camel"):
+    """What is read of a temporary data reference."""
+
+    blob_reference_for_consumption: _Place
+
+
+class _Discovered(msgspec.Struct, frozen=True, rename="camel"):
+    """What is read of where a registry is."""
+
+    primary_region_resource_provider_uri: str
+    subscription_id: str
+    resource_group: str
 
 
 class SharedRegistry:
@@ -91,19 +120,19 @@ class SharedRegistry:
                 if status_of(error) == 404:
                     return
                 raise
-            page = reply.json()
+            page = read_answer(reply, dict[str, Any])
             yield from page.get("value", ())
             url, parameters = str(page.get("nextLink") or ""), None
 
     def read(self, model: str, number: int) -> dict[str, Any] | None:
         url = f"{self.find()}/models/{quote(model)}/versions/{number}"
         try:
-            found: dict[str, Any] = self._call("GET", url, parameters={"api-version": API}).json()
+            found = self._call("GET", url, parameters={"api-version": API})
         except Exception as error:
             if status_of(error) == 404:
                 return None
             raise
-        return found
+        return read_answer(found, dict[str, Any])
 
     def address(self, model: str, number: int, digest: str) -> str:
         asset = f"azureml://registries/{self._name}/models/{model}/versions/{number}"
@@ -119,11 +148,11 @@ class SharedRegistry:
             if status_of(error) == 409:
                 raise taken(model, number) from error
             raise
-        place = reply.json()["blobReferenceForConsumption"]
+        place = read_answer(reply, _Reference).blob_reference_for_consumption
         index = self._blobs.read_bytes(digest, max_bytes=MAX_INDEX_BYTES)
-        with self._clients.container_at(place["credential"]["sasUri"]) as container:
+        with self._clients.container_at(place.credential.sas_uri) as container:
             container.upload_blob(FILE, index, overwrite=True)
-        return f"{str(place['blobUri']).rstrip('/')}/{FILE}"
+        return f"{place.blob_uri.rstrip('/')}/{FILE}"
 
     def write(self, model: str, number: int, properties: dict[str, Any]) -> None:
         url = f"{self.find()}/models/{quote(model)}/versions/{number}"
@@ -142,7 +171,7 @@ class SharedRegistry:
     def _wait(self, where: str, model: str, number: int) -> None:
         """Return when an asset is made, which takes a registry a while."""
         deadline, pause = time.monotonic() + TIMEOUT_S, FIRST_POLL_S
-        while (told := self._call("GET", where).json()).get("status") != "Succeeded":
+        while (told := self._told(where)).get("status") != "Succeeded":
             if told.get("status") in {"Failed", "Canceled"}:
                 said = str((told.get("error") or {}).get("message") or "no reason was given")
                 if FIXED in said:
@@ -159,6 +188,10 @@ class SharedRegistry:
             time.sleep(pause)
             pause = min(pause * 2, LAST_POLL_S)
 
+    def _told(self, where: str) -> dict[str, Any]:
+        """How far an operation is."""
+        return read_answer(self._call("GET", where), dict[str, Any])
+
     def _discover(self) -> str:
         name, arm = self._name, self._settings.arm_url
         endpoint = os.environ.get(DISCOVERY_VARIABLE) or (DISCOVERY if arm == ARM else "")
@@ -169,7 +202,7 @@ class SharedRegistry:
             )
         url = f"{endpoint.rstrip('/')}/registrymanagement/v1.0/registries/{name}/discovery"
         try:
-            found = self._call("GET", url, parameters={"api-version": "v1.0"}).json()
+            reply = self._call("GET", url, parameters={"api-version": "v1.0"})
         except Exception as error:
             if status_of(error) != 404:
                 raise
@@ -177,9 +210,10 @@ class SharedRegistry:
                 f"there is no shared Azure ML registry {name!r}, or none that you may see",
                 cure="check `ml_registry` of the profile; what there is: az ml registry list",
             ) from error
+        found = read_answer(reply, _Discovered)
         return (
-            f"{str(found['primaryRegionResourceProviderUri']).rstrip('/')}/{FRONT}"
-            f"/subscriptions/{found['subscriptionId']}/resourceGroups/{found['resourceGroup']}"
+            f"{found.primary_region_resource_provider_uri.rstrip('/')}/{FRONT}"
+            f"/subscriptions/{found.subscription_id}/resourceGroups/{found.resource_group}"
             f"/providers/Microsoft.MachineLearningServices/registries/{name}"
         )
 

@@ -13,6 +13,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+import msgspec
+
+from edgefleet.interfaces.answers import read_answer
 from edgefleet_azure.errors import code_of, status_of
 
 if TYPE_CHECKING:
@@ -24,6 +27,12 @@ if TYPE_CHECKING:
 API = "2025-12-01"
 _PROVIDER = "providers/Microsoft.MachineLearningServices"
 MISSING = 404
+
+
+class _Services(msgspec.Struct, frozen=True):
+    """What is read of the services of a region: where the run history is."""
+
+    api: str
 
 
 class Workspace:
@@ -84,8 +93,7 @@ class Workspace:
             reply = self._clients.call(method, path, audience=self._settings.arm_url, body=body)
         else:
             reply = self._clients.arm(method, path, api_version=API, body=body)
-        found: dict[str, Any] = reply.json()
-        return found
+        return read_answer(reply, dict[str, Any])
 
     # Run history
 
@@ -105,8 +113,7 @@ class Workspace:
             if status_of(error) == MISSING:
                 return None
             raise
-        found: dict[str, Any] = reply.json()
-        return found
+        return read_answer(reply, dict[str, Any])
 
     @property
     def _history(self) -> str:
@@ -116,7 +123,8 @@ class Workspace:
                 found = self._json("GET", self.path)
                 where = str(found["properties"]["discoveryUrl"])
                 reply = self._clients.call("GET", where, audience=self._settings.arm_url)
-                self._services = {"location": str(found["location"]), **reply.json()}
+                services = read_answer(reply, _Services)
+                self._services = {"location": str(found["location"]), "api": services.api}
             return self._services["api"].rstrip("/")
 
     @property

@@ -19,6 +19,7 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import storage
 
 from edgefleet.errors import ConfigurationError
+from edgefleet.interfaces.answers import read_answer
 from edgefleet.protocol.clear_text import address_told
 from edgefleet_gcp.retries import Retries
 
@@ -121,9 +122,13 @@ class Clients:
         return answer
 
     def asked(self, call: Callable[[], requests.Response]) -> dict[str, Any]:
-        """The JSON object that a call is answered, made again where that may help."""
-        found: dict[str, Any] = self.retries(call)().json()
-        return found
+        """The JSON object that a call is answered, made again where that may help.
+
+        Raises:
+            GoogleAPICallError: the service refuses.
+            UnavailableError: something else answers.
+        """
+        return read_answer(self.retries(call)(), dict[str, Any])
 
     def close(self) -> None:
         """Close every connection; a client asked for afterwards is a new one."""

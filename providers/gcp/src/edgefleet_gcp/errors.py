@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from google.api_core.exceptions import GoogleAPICallError
 from google.auth import exceptions as auth
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from requests.exceptions import JSONDecodeError
 
 from edgefleet.errors import (
     AccessDeniedError,
@@ -24,6 +25,7 @@ from edgefleet.errors import (
     ThrottledError,
     UnavailableError,
 )
+from edgefleet.interfaces.answers import BETWEEN
 from edgefleet_gcp.answers import operation_of, reason_of, retry_after_s, said_by, status_of
 from edgefleet_gcp.retries import LOST
 
@@ -69,16 +71,13 @@ def translate(error: Exception) -> EdgeFleetError | None:
     """The error of ours that an error of Google's libraries means; None for others."""
     if isinstance(error, DataCorruption):
         return IntegrityError("what came isn't what Cloud Storage holds", cure=_AGAIN)
-    if isinstance(error, auth.DefaultCredentialsError):
-        cure = "sign in: gcloud auth application-default login, or GOOGLE_APPLICATION_CREDENTIALS"
-        return AccessDeniedError(str(error).partition("\n")[0], cure=cure)
     if isinstance(error, GoogleAPICallError | InvalidResponse):
         return _of_service(error)
     if isinstance(error, LOST):
         return UnavailableError(_first(error), cure=_NETWORK)
-    if isinstance(error, auth.GoogleAuthError):
-        return AccessExpiredError(f"no token: {_first(error)}", cure=_SIGN_IN)
-    return None
+    if isinstance(error, JSONDecodeError):
+        return UnavailableError(f"what answered isn't Google Cloud: {_first(error)}", cure=BETWEEN)
+    return _of_identity(error) if isinstance(error, auth.GoogleAuthError) else None
 
 
 def is_no_object(error: Exception) -> bool:
@@ -89,6 +88,13 @@ def is_no_object(error: Exception) -> bool:
 def _first(error: Exception) -> str:
     said = error.args[0] if error.args else type(error).__name__
     return str(said).partition("\n")[0][:_MOST_SAID]
+
+
+def _of_identity(error: Exception) -> EdgeFleetError:
+    if isinstance(error, auth.DefaultCredentialsError):
+        cure = "sign in: gcloud auth application-default login, or GOOGLE_APPLICATION_CREDENTIALS"
+        return AccessDeniedError(str(error).partition("\n")[0], cure=cure)
+    return AccessExpiredError(f"no token: {_first(error)}", cure=_SIGN_IN)
 
 
 def _of_service(error: Exception) -> EdgeFleetError | None:
