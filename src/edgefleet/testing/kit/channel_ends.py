@@ -117,45 +117,50 @@ class Started:
     """Threads that a channel started, and sockets it opened, since this was made.
 
     Threads and connections of a server in the same process are none of a channel's: they descend
-    from the server's thread, or lie at the port that it listens on.
+    from the server's thread, or lie at the port that it listens on. What other tests left in the
+    process, and what that does meanwhile, isn't either.
     """
 
     def __init__(self) -> None:
         self._here = threading.current_thread()
         self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-        self._before = {id(one) for one in _sockets()}
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Notice who starts which thread."""
-        start, here, ours = threading.Thread.start, self._here, self._threads
+        """Notice who starts which thread, and opens which socket."""
+        start, opened = threading.Thread.start, socket.socket.__init__
 
-        def noticed(self: threading.Thread) -> None:
-            by = threading.current_thread()
-            if by is here or by in ours:
-                ours.add(self)
-            start(self)
+        def starting(thread: threading.Thread) -> None:
+            if self._is_ours():
+                self._threads.add(thread)
+            start(thread)
 
-        threading.Thread.start = noticed  # type: ignore[method-assign]
+        def opening(one: socket.socket, *given: object, **named: object) -> None:
+            opened(one, *given, **named)  # type: ignore[arg-type]
+            if self._is_ours():
+                self._sockets.add(one)
+
+        threading.Thread.start = starting  # type: ignore[method-assign,assignment]
+        socket.socket.__init__ = opening  # type: ignore[method-assign,assignment]
         try:
             yield
         finally:
             threading.Thread.start = start  # type: ignore[method-assign]
+            socket.socket.__init__ = opened  # type: ignore[method-assign]
 
     def left(self) -> list[str]:
         """What of it is still there, told by name; what nobody holds any more is not."""
         gc.collect()
         threads = [one.name for one in self._threads if one.is_alive()]
-        found = _sockets()
+        found = [one for one in self._sockets if one.fileno() != -1]
         served = {_port(one) for one in found if _listens(one)}
-        sockets = [one for one in found if id(one) not in self._before and _port(one) not in served]
+        sockets = [one for one in found if _port(one) not in served]
         return [*(f"thread {name}" for name in threads), *(f"{one}" for one in sockets)]
 
-
-def _sockets() -> list[socket.socket]:
-    """Every open socket of this process that Python knows."""
-    found = [one for one in gc.get_objects() if isinstance(one, socket.socket)]
-    return [one for one in found if one.fileno() != -1]
+    def _is_ours(self) -> bool:
+        by = threading.current_thread()
+        return by is self._here or by in self._threads
 
 
 def _port(one: socket.socket) -> object:

@@ -148,6 +148,8 @@ class DeviceChannelConformance(ComingRules, GoingRules):
     ) -> None:
         """If this fails, a thread goes on, or a connection stays open, after `close`."""
         far_end.publish(pointer(1))
+        # A library may have threads for the process, which the first channel makes.
+        self._live(connect, far_end, file_in(tmp_path)[0])
         started = Started()
         with started.watching():
             self._live(connect, far_end, file_in(tmp_path)[0])
