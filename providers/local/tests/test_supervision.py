@@ -155,6 +155,7 @@ def test_what_another_process_enrols_is_run_by_the_one_that_runs(
     home: Path, deployer: LocalDeployer, holder: Holder
 ) -> None:
     other = holder("wait", "cam-1")
+    _pid(home, "cam-1")  # by now it runs them
     deployer.enroll("cam-2", group="line-3")
     pid = _pid(home, "cam-2")
     assert not deployer._supervisor.runs_devices
