@@ -127,9 +127,9 @@ def test_a_terminal_without_an_ellipsis_is_told_what_it_can_show() -> None:
     assert b"-o pointer=?" in done.stdout
 
 
-def test_an_interrupt_is_no_failure_to_trace(tmp_path: Path) -> None:
-    file = onnx_models.plus(tmp_path / "one.onnx", 1)
-    command = [sys.executable, "-m", "edgefleet_runtime", "bench", str(file), "--seconds", "600"]
+def interrupted_bench(file: Path, seconds: str) -> tuple[int, bytes]:
+    """How a measurement ended that was interrupted after its first figure, and its errors."""
+    command = [sys.executable, "-m", "edgefleet_runtime", "bench", str(file), "--seconds", seconds]
     told = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=told
@@ -141,7 +141,14 @@ def test_an_interrupt_is_no_failure_to_trace(tmp_path: Path) -> None:
             _, error = process.communicate(timeout=90)
         finally:
             process.kill()
-    assert (process.returncode, error) == (130, b"")
+    return process.returncode, error
+
+
+def test_an_interrupt_is_no_failure_to_trace(tmp_path: Path) -> None:
+    file = onnx_models.plus(tmp_path / "one.onnx", 1)
+    # A busy machine may let the second figure end, too, before the signal is sent.
+    ends = (interrupted_bench(file, seconds) for seconds in ("2", "8", "32"))
+    assert next((end for end in ends if end[0] != 0), None) == (130, b"")
 
 
 def test_help_teaches_and_version_tells(capsys: pytest.CaptureFixture[str]) -> None:
